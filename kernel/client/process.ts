@@ -1,0 +1,86 @@
+/**
+ * A kernel's process, started from a kernelspec as Jupyter starts it.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type ConnectionInfo, newConnection, writeConnectionFile } from "../protocol/connection.js";
+import type { FoundKernelspec } from "./kernelspecs.js";
+
+export interface StartOptions {
+  /** The kernel's working folder; default: this process's. */
+  readonly cwd?: string;
+  /** Added to this process's environment. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Where the kernel's own log goes; default "ignore". */
+  readonly log?: "inherit" | "ignore" | number;
+}
+
+export class KernelProcess {
+  /** Resolves with a description when the process is gone. */
+  readonly exited: Promise<string>;
+  private alive = true;
+
+  private constructor(
+    private readonly child: ChildProcess,
+    readonly connection: ConnectionInfo,
+    readonly connectionFile: string,
+    folder: string,
+  ) {
+    this.exited = new Promise((resolve) => {
+      const end = (reason: string) => {
+        this.alive = false;
+        rmSync(folder, { recursive: true, force: true });
+        resolve(reason);
+      };
+      child.once("error", (error) => end(`can't be started: ${error.message}`));
+      child.once("exit", (code, signal) =>
+        end(signal ? `ended by ${signal}` : `ended with exit code ${code}`),
+      );
+    });
+  }
+
+  static async start(spec: FoundKernelspec, options: StartOptions = {}): Promise<KernelProcess> {
+    const connection = await newConnection(spec.name);
+    // A folder made so is its owner's alone, and so is the file: who has the key can run code.
+    const folder = mkdtempSync(join(tmpdir(), "firstframe-kernel-"));
+    const file = join(folder, "connection.json");
+    writeConnectionFile(file, connection);
+    const argv = spec.argv.map((part) =>
+      part.replaceAll("{connection_file}", file).replaceAll("{resource_dir}", spec.folder),
+    );
+    const env: NodeJS.ProcessEnv = { ...process.env, JPY_PARENT_PID: String(process.pid), ...options.env };
+    for (const [name, value] of Object.entries(spec.env)) {
+      env[name] = value.replace(/\$\{(\w+)\}/g, (_, variable: string) => env[variable] ?? "");
+    }
+    const log = options.log ?? "ignore";
+    const child = spawn(argv[0]!, argv.slice(1), {
+      cwd: options.cwd ?? process.cwd(),
+      env,
+      stdio: ["ignore", log, log],
+      detached: process.platform !== "win32",
+    });
+    return new KernelProcess(child, connection, file, folder);
+  }
+
+  get pid(): number | undefined {
+    return this.child.pid;
+  }
+
+  get isAlive(): boolean {
+    return this.alive;
+  }
+
+  /** Sends a signal to the kernel and what belongs to it. */
+  signal(signal: NodeJS.Signals): void {
+    const { pid } = this.child;
+    if (pid === undefined || !this.alive) return;
+    try {
+      if (process.platform === "win32") this.child.kill(signal);
+      else process.kill(-pid, signal);
+    } catch {
+      // gone in the meantime
+    }
+  }
+}

@@ -1,0 +1,155 @@
+/**
+ * Runs cells, one at a time: the server sends the next when the last is done.
+ */
+import { inContext, print, publish, sendControl } from "./channel.js";
+import { duration, timeIt } from "./conveniences.js";
+import { bundleOf, displaysDone, isNoResult, type MimeBundle } from "./display.js";
+import type { CellErrors } from "./errors.js";
+import { Evaluator, type Outcome } from "./evaluate.js";
+import type { ErrorContent, RunCommand, Script } from "./frames.js";
+import { type Interrupts, KeyboardInterrupt } from "./interrupt.js";
+
+/** How long a cell may take to fail by itself after an interrupt that no await of its own could be told of. */
+const grace = 100;
+/** How many members completion is offered. */
+const maxMembers = 1000;
+
+export class CellRunner {
+  private readonly evaluator: Evaluator;
+  private running: { readonly id: number; interrupts: number; giveUp(): void } | undefined;
+  private payload: object[] = [];
+
+  constructor(
+    private readonly interrupts: Interrupts,
+    private readonly errors: CellErrors,
+  ) {
+    this.evaluator = new Evaluator((inside) => interrupts.setOnStack(inside));
+    interrupts.onInterrupt = (id, rejected, terminated) => this.onInterrupt(id, rejected, terminated);
+  }
+
+  /** Fails once where nobody sees it. */
+  warmUp(): void {
+    void this.evaluator.evaluate('throw new Error("warm-up")').then((outcome) => {
+      if (outcome.status === "error") this.errors.warmUp(outcome.error);
+    });
+  }
+
+  /** Adds to what the reply carries for the front end, e.g. a page of help. */
+  addPayload(payload: object): void {
+    this.payload.push(payload);
+  }
+
+  async run(command: RunCommand): Promise<void> {
+    const { id, script } = command;
+    this.interrupts.begin(id);
+    const gaveUp = new Promise<Outcome>((resolve) => {
+      const giveUp = () => {
+        this.evaluator.abandon();
+        resolve({ status: "terminated" });
+      };
+      this.running = { id, interrupts: 0, giveUp };
+    });
+    let error: ErrorContent | undefined;
+    let interrupted = false;
+    const userExpressions: Record<string, unknown> = {};
+    try {
+      const outcome: Outcome =
+        script === undefined
+          ? { status: "ok", value: undefined }
+          : await Promise.race([this.evaluate(script, command), gaveUp]);
+      if (outcome.status === "ok" && command.repeat !== undefined) {
+        const work = outcome.value as () => unknown;
+        const { repeat } = command;
+        await Promise.race([
+          inContext(id, () => timeIt(work, repeat, this.interrupts)),
+          gaveUp.then(interruption),
+        ]);
+      } else if (outcome.status === "ok") {
+        if (!isNoResult(outcome.value) && !command.silent) {
+          await Promise.race([this.showResult(outcome.value, command), gaveUp.then(interruption)]);
+        }
+      } else {
+        const thrown = outcome.status === "terminated" ? new KeyboardInterrupt() : outcome.error;
+        interrupted = thrown instanceof KeyboardInterrupt;
+        error = this.errors.content(thrown);
+      }
+      await Promise.race([displaysDone(), gaveUp]);
+      if (error === undefined) {
+        for (const [name, expression] of Object.entries(command.userExpressions)) {
+          userExpressions[name] = await Promise.race([this.userExpression(expression, id), gaveUp]);
+        }
+      }
+    } catch (thrown) {
+      interrupted = thrown instanceof KeyboardInterrupt;
+      error = this.errors.content(thrown);
+    }
+    this.interrupts.end();
+    this.running = undefined;
+    const { payload } = this;
+    this.payload = [];
+    sendControl({ op: "done", id, ...(error && { error }), interrupted, userExpressions, payload }, id);
+  }
+
+  private async evaluate(script: Script, { id, timed }: RunCommand): Promise<Outcome> {
+    if (!timed) return inContext(id, () => this.evaluator.evaluate(script.code));
+    const cpu = process.cpuUsage();
+    const start = process.hrtime.bigint();
+    const outcome = await inContext(id, () => this.evaluator.evaluate(script.code));
+    const wall = Number(process.hrtime.bigint() - start);
+    const { user, system } = process.cpuUsage(cpu);
+    print(
+      "stdout",
+      `CPU times: user ${duration(user * 1e3)}, sys: ${duration(system * 1e3)}, total: ${duration((user + system) * 1e3)}\n` +
+        `Wall time: ${duration(wall)}\n`,
+      id,
+    );
+    return outcome;
+  }
+
+  private async showResult(value: unknown, { id, count }: RunCommand): Promise<void> {
+    const made = inContext(id, () => bundleOf(value));
+    const data: MimeBundle = made instanceof Promise ? await made : made;
+    publish("execute_result", { execution_count: count, data, metadata: {} }, { context: id });
+  }
+
+  private async userExpression(script: Script, id: number): Promise<object> {
+    const outcome = await inContext(id, () => this.evaluator.evaluate(script.code));
+    try {
+      if (outcome.status === "ok") {
+        return { status: "ok", data: await inContext(id, () => bundleOf(outcome.value)), metadata: {} };
+      }
+      throw outcome.status === "error" ? outcome.error : new KeyboardInterrupt();
+    } catch (error) {
+      return { status: "error", ...this.errors.content(error) };
+    }
+  }
+
+  /** Names of the members of what an expression is now, if it can be found out without running anything. */
+  members(expression: string): { name: string; type: string }[] {
+    const found = this.evaluator.look(expression);
+    const members = new Map<string, string>();
+    for (let at = found; at !== null && at !== undefined; at = Object.getPrototypeOf(at) as unknown) {
+      if (at === Object.prototype && found !== at) break;
+      for (const [name, { value }] of Object.entries(Object.getOwnPropertyDescriptors(Object(at)))) {
+        if (members.size < maxMembers && !members.has(name)) {
+          members.set(name, typeof value === "function" ? "function" : "property");
+        }
+      }
+    }
+    return [...members].map(([name, type]) => ({ name, type }));
+  }
+
+  private onInterrupt(id: number, rejected: number, terminated: boolean): void {
+    sendControl({ op: "interrupted", id }, Math.max(0, id));
+    const { running } = this;
+    if (running === undefined || running.id !== id) return;
+    running.interrupts += 1;
+    // A cell whose await was rejected may take its time to clean up; asked twice, it is given up.
+    if (running.interrupts > 1 || terminated) running.giveUp();
+    else if (rejected === 0) setTimeout(() => this.running === running && running.giveUp(), grace);
+  }
+}
+
+function interruption(): never {
+  throw new KeyboardInterrupt();
+}

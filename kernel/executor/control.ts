@@ -1,0 +1,137 @@
+/**
+ * The executor's control thread: hears of interrupts and of answers while cells keep the main thread busy.
+ */
+import { Session } from "node:inspector";
+import { Socket } from "node:net";
+import { workerData } from "node:worker_threads";
+import {
+  encodeFrame,
+  FrameKind,
+  FrameReader,
+  type FromControl,
+  fd,
+  type Interrupt,
+  type ToControl,
+} from "./frames.js";
+import { type ControlNote, type ControlSetup, claim, slot } from "./interrupt.js";
+import { abandonExpression, whenIdle } from "./names.js";
+
+/** How long a cell that was interrupted may clean up before its guards throw again. */
+const grace = 300;
+/** How long code without guards (a library's loop) may go on before V8 is told to end it. */
+const patience = 800;
+
+const { state, port } = workerData as ControlSetup;
+let timers: NodeJS.Timeout[] = [];
+
+function tell(note: ControlNote): void {
+  port.postMessage(note);
+  Atomics.add(state, slot.wake, 1);
+  Atomics.notify(state, slot.wake);
+}
+
+function interrupt(message: Interrupt, attempts = 50): void {
+  const { id, serial } = message;
+  const running = () => (Atomics.load(state, slot.running) || whenIdle) === id;
+  if (!running()) {
+    // It may be on its way to the main thread still.
+    if (id !== whenIdle && attempts > 0) setTimeout(() => interrupt(message, attempts - 1), 10);
+    return;
+  }
+  if (claim(state, serial)) {
+    Atomics.store(state, slot.heard, 0);
+    Atomics.store(state, slot.interrupt, id);
+    tell({ op: "interrupt", id });
+  }
+  for (const timer of timers) clearTimeout(timer);
+  timers = [
+    setTimeout(() => {
+      if (!running() || (id === whenIdle && Atomics.load(state, slot.heard) === id)) return;
+      Atomics.store(state, slot.insist, 1);
+      Atomics.store(state, slot.interrupt, id);
+    }, grace),
+    setTimeout(() => {
+      if (!running() || Atomics.load(state, slot.heard) === id) return;
+      Atomics.store(state, slot.terminated, id);
+      terminate();
+    }, patience),
+  ];
+}
+
+/**
+ * Ends whatever JavaScript runs on the main thread. Promises that were about to settle may never do so, which is why
+ * guards come first; but the session's variables live on. An evaluation that will not settle is given up before: V8
+ * would report it from within a garbage collection, which is fatal.
+ */
+function terminate(): void {
+  const session = new Session();
+  session.connectToMainThread();
+  if (Atomics.load(state, slot.onStack) === 0) {
+    session.post("Runtime.evaluate", { expression: abandonExpression, silent: true });
+  }
+  session.post("Runtime.terminateExecution", () => session.disconnect());
+}
+
+const reader = new FrameReader((frame) => {
+  const message = JSON.parse(frame.parts[0]!.toString("utf8")) as ToControl;
+  switch (message.op) {
+    case "interrupt":
+      interrupt(message);
+      break;
+    case "inspector":
+      inspect(message);
+      break;
+    case "inspectorDetach":
+      detach();
+      break;
+    default:
+      tell(message);
+  }
+});
+
+/** The debugger's session: from here, it works while the main thread is paused. */
+let debug: Session | undefined;
+
+function inspect({ id, method, params }: Extract<ToControl, { op: "inspector" }>): void {
+  debug ??= attach();
+  debug.post(method, params, (error, result) => {
+    answer({ op: "inspected", id, ...(error ? { error: error.message } : { result }) });
+  });
+}
+
+function attach(): Session {
+  const session = new Session();
+  session.connectToMainThread();
+  session.on("inspectorNotification", ({ method, params }: { method: string; params?: unknown }) => {
+    // A process that ends waits for its debuggers to go.
+    if (method === "NodeRuntime.waitingForDisconnect") detach();
+    else if (passedOn.has(method)) answer({ op: "inspectorEvent", method, params });
+  });
+  session.post("NodeRuntime.notifyWhenWaitingForDisconnect", { enabled: true });
+  return session;
+}
+
+function detach(): void {
+  debug?.disconnect();
+  debug = undefined;
+}
+
+function answer(message: FromControl): void {
+  for (const piece of encodeFrame(FrameKind.control, 0, [JSON.stringify(message)])) commands.write(piece);
+}
+
+const passedOn = new Set(["Debugger.scriptParsed", "Debugger.paused"]);
+
+const commands = new Socket({ fd: fd.control, readable: true, writable: true });
+commands.on("data", (chunk: Buffer) => reader.push(chunk));
+// The server is gone: so are we, and what cells started.
+commands.on("close", () => {
+  if (process.platform !== "win32") {
+    try {
+      process.kill(-process.pid, "SIGKILL");
+    } catch {
+      // not the leader of a group
+    }
+  }
+  process.kill(process.pid, "SIGKILL");
+});

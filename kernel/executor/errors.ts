@@ -1,0 +1,183 @@
+/**
+ * Errors as a notebook shows them: stack traces name the cell and the line its author wrote, our own frames are
+ * left out, and the innermost line of a cell is shown with its surroundings.
+ */
+import { fileURLToPath } from "node:url";
+import { inspect } from "node:util";
+import { originalPositionFor, TraceMap } from "@jridgewell/trace-mapping";
+import { codeFrame, red } from "./code-frame.js";
+import type { ErrorContent, MappedSource } from "./frames.js";
+import { ownScript } from "./names.js";
+
+interface CellSource {
+  readonly name: string;
+  readonly source: string;
+  readonly map: TraceMap;
+}
+
+const ownFolder = fileURLToPath(new URL("..", import.meta.url));
+const scriptUrl = /(cell-[\w.-]+?\.tsx?):(\d+):(\d+)/g;
+
+/** Source maps of the user's own modules, by file. */
+export const moduleMaps = new Map<string, TraceMap>();
+const modulePosition = /((?:\/|[A-Za-z]:\\)[^:()\n]+):(\d+):(\d+)/g;
+
+export class CellErrors {
+  private readonly cells = new Map<string, CellSource | null>();
+
+  constructor(private readonly fetch: (url: string) => MappedSource | null) {
+    const own: typeof Error.prepareStackTrace = (error, frames) =>
+      [headline(error), ...frames.map((frame) => `    at ${this.mapped(mappedModule(String(frame)))}`)].join(
+        "\n",
+      );
+    Error.prepareStackTrace = own;
+    // Source map libraries (ts-node's) put their own in place; what they print is mapped once more.
+    Object.defineProperty(Error, "prepareStackTrace", {
+      configurable: true,
+      get: () => own,
+      set: (theirs: typeof Error.prepareStackTrace) => {
+        Object.defineProperty(Error, "prepareStackTrace", {
+          configurable: true,
+          writable: true,
+          value: (error: Error, frames: NodeJS.CallSite[]): unknown => {
+            const result: unknown = (theirs ?? own)?.(error, frames);
+            return typeof result === "string" ? this.mapped(result) : result;
+          },
+        });
+      },
+    });
+  }
+
+  /** Replaces positions in scripts by those in cells. */
+  mapped(text: string): string {
+    return text.replace(scriptUrl, (whole, url: string, line: string, column: string) => {
+      const cell = this.cell(url);
+      if (cell === null) return whole;
+      const at = originalPositionFor(cell.map, { line: Number(line), column: Number(column) - 1 });
+      return at.line === null ? cell.name : `${cell.name}:${at.line}:${at.column + 1}`;
+    });
+  }
+
+  content(error: unknown): ErrorContent {
+    if (!(error instanceof Error) && !isForeignError(error)) {
+      const text = safeInspect(error);
+      return { ename: "Uncaught", evalue: text, traceback: [`${red("Uncaught")} ${text}`] };
+    }
+    const ename = String(error.name || error.constructor?.name || "Error");
+    const evalue = String(error.message);
+    return { ename, evalue, traceback: [this.traceback(error, ename)] };
+  }
+
+  /** Goes the whole way from an error to its traceback, for a cell that does not exist. */
+  warmUp(error: unknown): void {
+    const source = "warm-up";
+    const map = new TraceMap({
+      version: 3,
+      names: [],
+      sources: [source],
+      sourcesContent: [source],
+      mappings: "AAAA",
+    });
+    this.cells.set("cell-0.ts", { name: "cell [0]", source, map });
+    if (error instanceof Error) error.stack = "Error: warm-up\n    at cell-0.ts:1:1";
+    this.content(error);
+    this.cells.delete("cell-0.ts");
+  }
+
+  private traceback(error: Error, ename: string): string {
+    const inspected = this.mapped(safeInspect(error, true));
+    // Without a stack, Node puts an error in brackets.
+    const text = inspected.replace(/^\[(.*)\]$/s, "$1");
+    const lines = withoutOwnFrames(text.split("\n"));
+    const frames = lines
+      .map((line, i) => ({ line: stripColors(line), i }))
+      .filter(({ line }) => isFrame.test(line));
+    const inner = frames.find(({ line }) => cellFrame.test(line));
+    const start = frames[0]?.i ?? lines.length;
+    const head = lines.slice(0, start).join("\n");
+    const shown = inner === undefined ? "" : this.excerpt(inner.line);
+    const coloured = head.startsWith(ename) ? red(ename) + head.slice(ename.length) : head;
+    return [coloured, ...(shown === "" ? [] : [shown]), ...lines.slice(start)].join("\n");
+  }
+
+  private excerpt(frame: string): string {
+    const [, name, line, column] = cellFrame.exec(frame)!;
+    // The newest, should two bear the same count.
+    const cell = [...this.cells.values()].findLast((each) => each?.name === name);
+    return cell ? codeFrame(cell.source, Number(line), Number(column), cell.name) : "";
+  }
+
+  private cell(url: string): CellSource | null {
+    let cell = this.cells.get(url);
+    if (cell === undefined) {
+      const found = this.fetch(url);
+      if (found === null) {
+        cell = null;
+      } else {
+        const map = new TraceMap(found.map);
+        cell = { name: found.name, source: map.sourcesContent?.[0] ?? "", map };
+      }
+      this.cells.set(url, cell);
+    }
+    return cell;
+  }
+}
+
+const isFrame = /^\s+at /;
+const cellFrame = /(cell \[\d*\]):(\d+):(\d+)/;
+
+/** Replaces a position in what the user's module was compiled to by the one in the module. */
+function mappedModule(frame: string): string {
+  if (moduleMaps.size === 0) return frame;
+  return frame.replace(modulePosition, (whole, file: string, line: string, column: string) => {
+    const map = moduleMaps.get(file);
+    const at = map && originalPositionFor(map, { line: Number(line), column: Number(column) - 1 });
+    return at?.line == null ? whole : `${file}:${at.line}:${at.column + 1}`;
+  });
+}
+
+/** Leaves out our own frames, and what stands below the outermost frame of a cell: that is what called the cell. */
+function withoutOwnFrames(lines: string[]): string[] {
+  const plain = lines.map(stripColors);
+  const outermost = plain.findLastIndex((line) => isFrame.test(line) && cellFrame.test(line));
+  const kept: string[] = [];
+  lines.forEach((line, i) => {
+    const text = plain[i]!;
+    const ours =
+      text.includes(ownFolder) ||
+      text.includes(ownScript) ||
+      /\(?node:(inspector|async_hooks|internal\/)/.test(text);
+    const below = i > outermost && outermost >= 0 && /\(?node:/.test(text);
+    if (!isFrame.test(text) || !(ours || below)) kept.push(line);
+    // What inspect appends to the last frame: the error's own properties follow.
+    else if (text.endsWith(" {") && kept.length > 0) kept[kept.length - 1] += " {";
+  });
+  return kept;
+}
+
+/** An error made in another realm, e.g. by `vm`. */
+function isForeignError(value: unknown): value is Error {
+  return Object.prototype.toString.call(value) === "[object Error]";
+}
+
+function headline(error: Error): string {
+  try {
+    return Error.prototype.toString.call(error);
+  } catch {
+    return "Error";
+  }
+}
+
+/** Node's inspect, also for values whose own inspection throws. */
+export function safeInspect(value: unknown, colors = false): string {
+  try {
+    return inspect(value, { colors });
+  } catch (error) {
+    return `[${typeof value} that can't be inspected: ${error instanceof Error ? error.message : "it throws"}]`;
+  }
+}
+
+function stripColors(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: that is how colours are written
+  return text.replace(/\x1b\[[0-9;]*m/g, "");
+}

@@ -1,0 +1,107 @@
+/**
+ * What cells find in their global scope besides Node's own.
+ */
+
+/** A value in several formats: MIME types and their data. Bytes are sent as base64. */
+interface JupyterMimeBundle {
+  [mimeType: string]: unknown;
+}
+
+interface JupyterDisplayOptions {
+  /** Names the output, so that a later `display` can replace it. */
+  displayId?: string;
+  /** Replaces what was shown under `displayId` instead of showing something new. */
+  update?: boolean;
+  /** The value is a MIME bundle, to be sent as it is. */
+  raw?: boolean;
+  /** Metadata for the front end, by MIME type. */
+  metadata?: Record<string, unknown>;
+}
+
+interface JupyterDisplay {
+  /**
+   * Shows a value below the cell, as the last expression of a cell is shown: by its own method
+   * `[Symbol.for("Jupyter.display")]()`, which returns a MIME bundle; plotly figures, sharp images and tables
+   * as what they are; everything else as Node's `util.inspect` prints it.
+   *
+   * @returns a promise that resolves when the value is out; most are at once. The cell waits for it in any case.
+   */
+  (value: unknown, options?: JupyterDisplayOptions): Promise<void>;
+  /** Shows HTML. */
+  html(html: string, options?: JupyterDisplayOptions): Promise<void>;
+  /** Shows Markdown. */
+  markdown(markdown: string, options?: JupyterDisplayOptions): Promise<void>;
+  /** Shows LaTeX: `$...$` or an environment. */
+  latex(latex: string, options?: JupyterDisplayOptions): Promise<void>;
+  /** Shows an SVG image. */
+  svg(svg: string, options?: JupyterDisplayOptions): Promise<void>;
+  /** Shows a PNG image: its bytes, or base64. */
+  png(png: Uint8Array | string, options?: JupyterDisplayOptions): Promise<void>;
+  /** Shows a JPEG image: its bytes, or base64. */
+  jpeg(jpeg: Uint8Array | string, options?: JupyterDisplayOptions): Promise<void>;
+  /** Shows a value as a JSON tree. */
+  json(value: unknown, options?: JupyterDisplayOptions): Promise<void>;
+  /** Runs JavaScript in the front end, if that allows it. */
+  javascript(code: string, options?: JupyterDisplayOptions): Promise<void>;
+  /** Shows plain text. */
+  text(text: string, options?: JupyterDisplayOptions): Promise<void>;
+}
+
+/** Shows values below the cell: `display(value)`, `display.html("<b>bold</b>")`. */
+declare var display: JupyterDisplay;
+
+/** Removes what the cell has shown so far; with `wait`, once there is something new to show. */
+declare function clearOutput(options?: { wait?: boolean }): void;
+
+interface JupyterPrompt {
+  /**
+   * Asks the reader for a line of text and waits for it.
+   *
+   * @returns what was typed, `defaultValue` if that was nothing, or null if the question was put away.
+   * @throws Error if the front end takes no input.
+   */
+  (message?: string, defaultValue?: string): string | null;
+  /** Asks for a line without showing what is typed. */
+  password(message?: string): string | null;
+}
+
+/** Asks the reader for a line of text: `const name = prompt("Your name? ")`. */
+declare var prompt: JupyterPrompt;
+
+/** Asks the reader a question; true if the answer is y or yes. */
+declare function confirm(message?: string): boolean;
+
+interface JupyterCommMessage {
+  // biome-ignore lint/suspicious/noExplicitAny: JSON of whoever sent it
+  data: any;
+  metadata: Record<string, unknown>;
+  buffers: Uint8Array[];
+}
+
+interface JupyterCommExtras {
+  metadata?: Record<string, unknown>;
+  buffers?: readonly Uint8Array[];
+}
+
+/** A conversation with a widget or an extension of the front end. */
+interface JupyterComm {
+  readonly id: string;
+  readonly targetName: string;
+  readonly isOpen: boolean;
+  /** Sends a message; `data` is sent as JSON, bytes as `buffers`. */
+  send(data: unknown, extras?: JupyterCommExtras): void;
+  close(data?: unknown, extras?: JupyterCommExtras): void;
+  /** Calls back for every message from the front end. */
+  onMessage(handler: (message: JupyterCommMessage) => unknown): this;
+  /** Calls back when the front end ends the conversation. */
+  onClose(handler: (message: JupyterCommMessage) => unknown): this;
+}
+
+/** Comms: messages between cells and widgets or extensions of the front end. */
+declare var comms: {
+  /** Opens a conversation with what the front end has registered as `targetName`, e.g. `jupyter.widget`. */
+  open(targetName: string, data?: unknown, extras?: JupyterCommExtras & { id?: string }): JupyterComm;
+  /** Calls back when the front end opens a conversation with `name`. */
+  registerTarget(name: string, onOpen: (comm: JupyterComm, message: JupyterCommMessage) => unknown): void;
+  unregisterTarget(name: string): void;
+};

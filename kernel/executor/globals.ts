@@ -1,0 +1,68 @@
+/**
+ * What cells find in their global scope besides Node's own. Its types are in globals.d.ts.
+ */
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { pathToFileURL } from "node:url";
+import type { Comms } from "./comms.js";
+import { bash, install } from "./conveniences.js";
+import { bundleOf, clearOutput, displayFunction } from "./display.js";
+import { box } from "./evaluate.js";
+import { inputFunctions } from "./input.js";
+import type { Interrupts } from "./interrupt.js";
+import { interruptFlag, runtimeGlobal } from "./names.js";
+import { loadTslab } from "./tslab.js";
+
+export type Importer = (
+  specifier: string,
+  options?: { with?: Record<string, string> },
+  names?: string[],
+) => Promise<unknown>;
+
+export function installGlobals(interrupts: Interrupts, cwd: string, importer: Importer, comms: Comms): void {
+  // The notebook's own path, where the front end says it.
+  const file = notebookFile(process.env.JPY_SESSION_NAME, cwd) ?? join(cwd, "notebook.ipynb");
+  const native = createRequire(file);
+  const require = Object.assign(
+    (id: string): unknown => (id === "tslab" ? loadTslab() : native(id)),
+    native,
+  ) as NodeJS.Require;
+  const runtime = {
+    import: importer,
+    await: interrupts.guard,
+    iterate: interrupts.iterate,
+    interrupt: interrupts.check,
+    require,
+    box,
+    bundle: bundleOf,
+    bash,
+    install,
+    meta: {
+      url: pathToFileURL(file).href,
+      dirname: dirname(file),
+      filename: file,
+      resolve: (specifier: string) => pathToFileURL(native.resolve(specifier)).href,
+    },
+  };
+  for (const [name, value] of Object.entries({
+    [runtimeGlobal]: runtime,
+    [interruptFlag]: interrupts.state,
+  })) {
+    Object.defineProperty(globalThis, name, { value });
+  }
+  const { prompt, confirm } = inputFunctions(interrupts);
+  for (const [name, value] of Object.entries({
+    display: displayFunction,
+    clearOutput,
+    prompt,
+    confirm,
+    comms: comms.api,
+    require,
+  })) {
+    Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
+  }
+}
+
+function notebookFile(name: string | undefined, cwd: string): string | undefined {
+  return name?.endsWith(".ipynb") && dirname(name) === cwd ? name : undefined;
+}

@@ -1,0 +1,37 @@
+/**
+ * Questions to whoever sits in front of the notebook. They block, as in a browser: what comes after them in the
+ * cell needs the answer.
+ */
+import { context, sendControl } from "./channel.js";
+import type { Interrupts } from "./interrupt.js";
+
+export interface Prompt {
+  (message?: string, defaultValue?: string): string | null;
+  /** Asks without showing what is typed. */
+  password(message?: string): string | null;
+}
+
+/** The server's answer: what was typed, null where the question was put away, or why it can't be asked. */
+export type InputAnswer = { readonly value: string | null } | { readonly refused: string };
+
+export function inputFunctions(interrupts: Interrupts): {
+  prompt: Prompt;
+  confirm(message?: string): boolean;
+} {
+  const ask = (prompt: string, password: boolean): string | null => {
+    const answer = interrupts.ask(
+      (id) => sendControl({ op: "input", id, context: context(), prompt, password }),
+      true,
+    ) as InputAnswer;
+    if ("refused" in answer) throw new Error(answer.refused);
+    return answer.value;
+  };
+  const prompt = (message = "Prompt", defaultValue?: string): string | null => {
+    const answer = ask(defaultValue ? `${message} [${defaultValue}] ` : message, false);
+    return answer === "" && defaultValue !== undefined ? defaultValue : answer;
+  };
+  return {
+    prompt: Object.assign(prompt, { password: (message = "Password: ") => ask(message, true) }),
+    confirm: (message = "Confirm") => /^\s*y(es)?\s*$/i.test(ask(`${message} [y/N] `, false) ?? ""),
+  };
+}

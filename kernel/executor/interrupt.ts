@@ -1,0 +1,237 @@
+/**
+ * Interrupts. Where a cell keeps the event loop from turning, a small thread (control.ts) sets a flag in shared memory;
+ * guards that the transform put into loops and functions of cells read it, and throw. An await that is pending is
+ * rejected. What throws once is left alone for a moment, so that `finally` can clean up; then guards throw until the cell
+ * is over.
+ */
+import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from "node:worker_threads";
+import { context } from "./channel.js";
+import type { Answer, Interrupt, KnownMap, MappedSource } from "./frames.js";
+import { whenIdle } from "./names.js";
+
+/** Slots of the shared memory. */
+export const slot = {
+  /** What guards read: 0, or the request to interrupt; {@link whenIdle} for what runs between cells. */
+  interrupt: 0,
+  /** The request that runs; 0 for none. */
+  running: 1,
+  /** Counts what the control thread has to say, to wake a main thread that waits for an answer. */
+  wake: 2,
+  /** The last interrupt that the main thread's event loop heard of. */
+  heard: 3,
+  /** Not 0: guards go on throwing. */
+  insist: 4,
+  /** The last interrupt for which V8 was told to end what ran. */
+  terminated: 5,
+  /** 1 while the inspector's call is on the stack, 0 where a promise or a timer continues a cell. */
+  onStack: 6,
+  /** The serial number of the last interrupt that one of the threads took on. */
+  claimed: 7,
+} as const;
+
+/**
+ * Whether the thread that asks is the first to hear of an interrupt, and so the one to act. An earlier one that nobody
+ * took on, as what it was for did not run, does not stand in the way.
+ */
+export function claim(state: Int32Array, serial: number): boolean {
+  const last = Atomics.load(state, slot.claimed);
+  if (last >= serial) return false;
+  return Atomics.compareExchange(state, slot.claimed, last, serial) === last || claim(state, serial);
+}
+
+/** Thrown where a cell is interrupted. */
+export class KeyboardInterrupt extends Error {
+  override name = "KeyboardInterrupt";
+  constructor() {
+    super("interrupted");
+  }
+
+  /** For an await, which has no stack: ours would say nothing to its author. */
+  static ofAwait(): KeyboardInterrupt {
+    const { stackTraceLimit } = Error;
+    Error.stackTraceLimit = 0;
+    const error = new KeyboardInterrupt();
+    Error.stackTraceLimit = stackTraceLimit;
+    return error;
+  }
+}
+
+export interface ControlSetup {
+  readonly state: Int32Array;
+  readonly port: MessagePort;
+}
+
+export type ControlNote = { readonly op: "interrupt"; readonly id: number } | Answer | KnownMap;
+
+export class Interrupts {
+  readonly state = new Int32Array(new SharedArrayBuffer(4 * Object.keys(slot).length));
+  /**
+   * Called once the main thread is free after an interrupt, with how many awaits of the cell were rejected, and whether
+   * V8 ended what ran.
+   */
+  onInterrupt: (id: number, rejected: number, terminated: boolean) => void = () => undefined;
+  private readonly pending = new Map<(error: KeyboardInterrupt) => void, number>();
+  private readonly port: MessagePort;
+  private questions = 0;
+  private answer: Answer | undefined;
+  private known: KnownMap | undefined;
+
+  constructor() {
+    const { port1, port2 } = new MessageChannel();
+    this.port = port1;
+    const worker = new Worker(new URL("./control.js", import.meta.url), {
+      workerData: { state: this.state, port: port2 } satisfies ControlSetup,
+      transferList: [port2],
+      execArgv: [],
+      env: {},
+    });
+    worker.unref();
+    port1.on("message", (note: ControlNote) => this.hear(note));
+    port1.unref();
+  }
+
+  begin(id: number): void {
+    this.clear();
+    Atomics.store(this.state, slot.running, id);
+  }
+
+  end(): void {
+    Atomics.store(this.state, slot.running, 0);
+    this.clear();
+  }
+
+  setOnStack(inside: boolean): void {
+    Atomics.store(this.state, slot.onStack, inside ? 1 : 0);
+  }
+
+  /** What a guard calls when the flag is set. Throws, unless the interrupt was for a cell that is over. */
+  readonly check = (): void => {
+    const id = Atomics.load(this.state, slot.interrupt);
+    if (id === 0) return;
+    const due = id === this.current();
+    if (!due || Atomics.load(this.state, slot.insist) === 0) {
+      Atomics.compareExchange(this.state, slot.interrupt, id, 0);
+    }
+    if (due) throw new KeyboardInterrupt();
+  };
+
+  /** Makes an awaited value interruptible. */
+  readonly guard = <T>(value: T): T | Promise<Awaited<T>> => {
+    if (!isThenable(value)) return value;
+    return new Promise<Awaited<T>>((resolve, reject) => {
+      this.pending.set(reject, context());
+      const done = () => this.pending.delete(reject);
+      // One link after the other, each settled by the one before: so V8 finds who awaits, for stack traces.
+      Promise.resolve(value)
+        .then(
+          (result) => {
+            done();
+            return result as Awaited<T>;
+          },
+          (error: unknown) => {
+            done();
+            throw error;
+          },
+        )
+        .then(resolve, reject);
+    });
+  };
+
+  /** Makes the steps of `for await` interruptible. */
+  readonly iterate = <T>(iterable: AsyncIterable<T> | Iterable<T>): AsyncIterable<T> | Iterable<T> => {
+    const { guard } = this;
+    const begin = (iterable as Partial<AsyncIterable<T>> | null | undefined)?.[Symbol.asyncIterator];
+    if (typeof begin !== "function") return iterable;
+    return {
+      [Symbol.asyncIterator]() {
+        const steps = begin.call(iterable);
+        return {
+          next: () => guard(steps.next()) as Promise<IteratorResult<T>>,
+          return: async (value?: unknown) => steps.return?.(value) ?? { done: true, value },
+        };
+      },
+    };
+  };
+
+  /**
+   * Asks the server and blocks until its answer comes, through the control thread.
+   * Throws {@link KeyboardInterrupt} when interrupted, if `interruptible`.
+   */
+  ask(question: (id: number) => void, interruptible: boolean): unknown {
+    this.questions += 1;
+    const id = this.questions;
+    question(id);
+    for (;;) {
+      const seen = Atomics.load(this.state, slot.wake);
+      this.drain();
+      if (this.answer?.id === id) return this.answer.value;
+      if (interruptible) this.check();
+      Atomics.wait(this.state, slot.wake, seen);
+    }
+  }
+
+  /** The source map of a script, if the server has sent it unasked. */
+  knownMap(url: string): MappedSource | undefined {
+    this.drain();
+    return this.known?.url === url ? this.known.value : undefined;
+  }
+
+  /** What the event loop hears of itself. */
+  interrupt({ id, serial }: Interrupt): void {
+    if (!claim(this.state, serial) || id !== this.current()) return;
+    Atomics.store(this.state, slot.interrupt, id);
+    this.handle(id);
+  }
+
+  /** Ends an interrupt of what ran between cells. */
+  clearIdle(): void {
+    if (this.current() === whenIdle) this.clear();
+  }
+
+  /** What the control thread has said while code kept the event loop from turning. */
+  private drain(): void {
+    for (let got = receiveMessageOnPort(this.port); got; got = receiveMessageOnPort(this.port)) {
+      const note = got.message as ControlNote;
+      if (note.op === "interrupt") setImmediate(() => this.hear(note));
+      else this.hear(note);
+    }
+  }
+
+  private hear(note: ControlNote): void {
+    if (note.op === "interrupt") this.handle(note.id);
+    else if (note.op === "map") this.known = note;
+    else this.answer = note;
+  }
+
+  private current(): number {
+    return Atomics.load(this.state, slot.running) || whenIdle;
+  }
+
+  private clear(): void {
+    Atomics.store(this.state, slot.interrupt, 0);
+    Atomics.store(this.state, slot.insist, 0);
+  }
+
+  private handle(id: number): void {
+    if (id !== this.current()) return; // it is over already
+    Atomics.store(this.state, slot.heard, id);
+    let rejected = 0;
+    for (const [reject, owner] of this.pending) {
+      if (owner !== id) continue;
+      this.pending.delete(reject);
+      reject(KeyboardInterrupt.ofAwait());
+      rejected += 1;
+    }
+    // What awaited throws now, and may clean up; guards would cut that short.
+    if (rejected > 0) Atomics.compareExchange(this.state, slot.interrupt, id, 0);
+    if (id === whenIdle) this.clear(); // nothing runs that could be interrupted
+    this.onInterrupt(id, rejected, Atomics.exchange(this.state, slot.terminated, 0) === id);
+  }
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return (
+    ((typeof value === "object" && value !== null) || typeof value === "function") &&
+    typeof (value as { then?: unknown }).then === "function"
+  );
+}

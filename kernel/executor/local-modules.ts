@@ -1,0 +1,274 @@
+/**
+ * The user's own modules: TypeScript, JavaScript and JSON files that notebooks import by path or alias. ts-node turns
+ * them into CommonJS bodies, which run here as async functions once all that they import is there. So they may import
+ * what Node's `require` can't load, and await at their top. A file that changed is run again when it is next imported,
+ * and so is whatever imports it; all else keeps its state.
+ */
+import { readFileSync } from "node:fs";
+import { createRequire, isBuiltin } from "node:module";
+import path from "node:path";
+import { constants, Script } from "node:vm";
+import { TraceMap } from "@jridgewell/trace-mapping";
+import MagicString from "magic-string";
+import { parseSync } from "oxc-parser";
+import type { Service } from "ts-node";
+import { readUserConfig } from "../language/config.js";
+import { stampOf } from "../language/resolve.js";
+import { prepareModule } from "../language/transform.js";
+import { moduleMaps } from "./errors.js";
+import {
+  commonJsExports,
+  type ImportOptions,
+  jsonNamespace,
+  type ModuleLoader,
+  metaOf,
+  type Namespace,
+} from "./modules.js";
+
+interface LocalModule {
+  readonly file: string;
+  readonly stamp: string;
+  readonly exports: Record<string, unknown>;
+  /** The user's files that it imports. */
+  readonly imports: Set<string>;
+  /** CommonJS files that it required, which Node keeps: their stamps. */
+  readonly required: Map<string, string>;
+  /** Settles when it has run. */
+  loaded: Promise<void>;
+}
+
+type Body = (
+  exports: object,
+  require: (id: string) => unknown,
+  module: object,
+  filename: string,
+  dirname: string,
+  dynamicImport: (specifier: string, options?: ImportOptions) => Promise<Namespace>,
+  meta: object,
+) => Promise<void>;
+
+/** What dynamic imports and `import.meta` are called in a module's body. */
+const importName = "__firstframeImport";
+const metaName = "__firstframeMeta";
+
+export class LocalModules {
+  private readonly modules = new Map<string, LocalModule>();
+  private readonly require: NodeJS.Require;
+  private compiler: Service | undefined;
+
+  constructor(private readonly loader: ModuleLoader) {
+    this.require = createRequire(import.meta.url);
+  }
+
+  /** The namespace of a file's module, run again if it or what it imports has changed. */
+  async import(file: string): Promise<Namespace> {
+    if (/\.(?:node|wasm)$/.test(file)) return this.require(file) as Namespace;
+    this.forgetChanged(file);
+    const module = this.load(file);
+    await module.loaded;
+    return file.endsWith(".json") ? jsonNamespace(module.exports.default) : module.exports;
+  }
+
+  /** Drops every module below `root` that changed, or that imports, directly or not, one that did. */
+  private forgetChanged(root: string): void {
+    const reachable = new Set([root]);
+    for (const file of reachable)
+      for (const next of this.modules.get(file)?.imports ?? []) reachable.add(next);
+    const stale = new Set([...reachable].filter((file) => isStale(this.modules.get(file))));
+    for (let before = -1; before !== stale.size; ) {
+      before = stale.size;
+      for (const file of reachable) {
+        if ([...(this.modules.get(file)?.imports ?? [])].some((next) => stale.has(next))) stale.add(file);
+      }
+    }
+    for (const file of stale) {
+      for (const required of this.modules.get(file)?.required.keys() ?? [])
+        delete this.require.cache[required];
+      this.modules.delete(file);
+    }
+  }
+
+  private load(file: string): LocalModule {
+    const known = this.modules.get(file);
+    if (known) return known;
+    const exports: Record<string, unknown> = {};
+    Object.defineProperty(exports, Symbol.toStringTag, { value: "Module" });
+    const module = {
+      file,
+      stamp: stampOf(file),
+      exports,
+      imports: new Set<string>(),
+      required: new Map<string, string>(),
+      loaded: Promise.resolve(),
+    };
+    this.modules.set(file, module);
+    module.loaded = this.run(module);
+    module.loaded.catch(() => {
+      // It is tried again when next imported.
+      if (this.modules.get(file) === module) this.modules.delete(file);
+    });
+    return module;
+  }
+
+  private async run(module: LocalModule): Promise<void> {
+    const { file } = module;
+    const source = readFileSync(file, "utf8");
+    if (file.endsWith(".json")) {
+      module.exports.default = parseJson(source, file);
+      return;
+    }
+    if (isCommonJs(file, source)) {
+      this.runCommonJs(module);
+      return;
+    }
+    const { code, requires } = prepareModule(this.compile(source, file));
+    const folder = path.dirname(file);
+    const required = new Map<string, unknown>();
+    for (const specifier of requires) required.set(specifier, await this.requirable(specifier, module));
+    const body = new Script(
+      `(async function (exports, require, module, __filename, __dirname, ${importName}, ${metaName}) {${code}\n})`,
+      { filename: file, importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER },
+    ).runInThisContext() as Body;
+    const native = createRequire(file);
+    const require = Object.assign(
+      (id: string) => (required.has(id) ? required.get(id) : (native(id) as unknown)),
+      native,
+    );
+    const dynamicImport = (specifier: string, options?: ImportOptions) =>
+      this.loader.import(String(specifier), options, folder);
+    await body.call(undefined, module.exports, require, module, file, folder, dynamicImport, metaOf(file));
+  }
+
+  /** What `require` gives a module's body for an import: exports, marked as those of an ES module if they are. */
+  private async requirable(specifier: string, importer: LocalModule): Promise<unknown> {
+    if (isBuiltin(specifier)) return this.require(specifier);
+    const folder = path.dirname(importer.file);
+    const file = await this.loader.localFile(specifier, folder);
+    if (file === null) {
+      const namespace = await this.loader.import(specifier, undefined, folder);
+      return commonJsExports(namespace) ?? asExports(namespace);
+    }
+    importer.imports.add(file);
+    const module = this.load(file);
+    // Modules that import each other see what is there when they run, as ES modules do.
+    if (!this.waitsFor(module, importer)) await module.loaded;
+    if (file.endsWith(".json")) return module.exports.default;
+    return module.exports;
+  }
+
+  private waitsFor(module: LocalModule, importer: LocalModule): boolean {
+    const seen = new Set([module.file]);
+    for (const file of seen) for (const next of this.modules.get(file)?.imports ?? []) seen.add(next);
+    return seen.has(importer.file);
+  }
+
+  private runCommonJs(module: LocalModule): void {
+    const exports = this.require(module.file) as unknown;
+    const queue = [module.file];
+    for (let file = queue.pop(); file !== undefined; file = queue.pop()) {
+      if (module.required.has(file) || file.includes(`${path.sep}node_modules${path.sep}`)) continue;
+      module.required.set(file, stampOf(file));
+      queue.push(...(this.require.cache[file]?.children ?? []).map(({ filename }) => filename));
+    }
+    const properties =
+      typeof exports === "object" || typeof exports === "function" ? (exports as object | null) : null;
+    for (const name of Object.keys(properties ?? {})) {
+      const descriptor = Object.getOwnPropertyDescriptor(properties, name);
+      Object.defineProperty(module.exports, name, { ...descriptor, enumerable: true, configurable: true });
+    }
+    const marked = (properties as { __esModule?: boolean } | null)?.__esModule === true;
+    if (!marked || !("default" in module.exports)) {
+      Object.defineProperty(module.exports, "default", { value: exports, enumerable: true });
+    }
+    Object.defineProperty(module.exports, "__esModule", { value: true });
+  }
+
+  /** TypeScript or modern JavaScript to a CommonJS body. */
+  private compile(source: string, file: string): string {
+    const output = this.service().compile(withoutImportSyntax(source, file), file);
+    // Its comment stays, for debuggers.
+    const encoded = /\/\/# sourceMappingURL=data:[^,]*;base64,(\S+)\s*$/.exec(output)?.[1];
+    if (encoded) moduleMaps.set(file, new TraceMap(Buffer.from(encoded, "base64").toString("utf8")));
+    return output;
+  }
+
+  private service(): Service {
+    if (this.compiler) return this.compiler;
+    const { options } = readUserConfig(this.loader.cwd);
+    const traces = Object.getOwnPropertyDescriptor(Error, "prepareStackTrace");
+    const { create } = this.require("ts-node") as typeof import("ts-node");
+    this.compiler = create({
+      cwd: this.loader.cwd,
+      // The compiler that npm calls typescript has no JavaScript API any more.
+      compiler: this.require.resolve("typescript-js"),
+      transpileOnly: true,
+      skipProject: true,
+      skipIgnore: true,
+      compilerOptions: {
+        jsx: options.jsx === "react" || options.jsx === "react-jsxdev" ? options.jsx : "react-jsx",
+        ...(options.jsxImportSource ? { jsxImportSource: options.jsxImportSource } : {}),
+        ...(options.jsxFactory ? { jsxFactory: options.jsxFactory } : {}),
+        ...(options.jsxFragmentFactory ? { jsxFragmentFactory: options.jsxFragmentFactory } : {}),
+        experimentalDecorators: options.experimentalDecorators ?? false,
+        emitDecoratorMetadata: options.emitDecoratorMetadata ?? false,
+        useDefineForClassFields: options.useDefineForClassFields ?? true,
+        target: "es2022",
+        module: "commonjs",
+        moduleResolution: "node10",
+        ignoreDeprecations: "5.0",
+        moduleDetection: "force",
+        esModuleInterop: true,
+        allowJs: true,
+        strict: true,
+      },
+    });
+    // ts-node would map every stack trace by itself; the kernel does that for cells and modules alike.
+    const support = createRequire(this.require.resolve("ts-node"))("@cspotcode/source-map-support") as {
+      uninstall(): void;
+    };
+    support.uninstall();
+    if (traces) Object.defineProperty(Error, "prepareStackTrace", traces);
+    return this.compiler;
+  }
+}
+
+function isStale(module: LocalModule | undefined): boolean {
+  if (!module || module.stamp !== stampOf(module.file)) return true;
+  return [...module.required].some(([file, stamp]) => stampOf(file) !== stamp);
+}
+
+/** A body is CommonJS, which has neither `import()` as ES modules know it, nor `import.meta`. */
+function withoutImportSyntax(source: string, file: string): string {
+  if (!/\bimport\s*[(.]/.test(source)) return source;
+  const { module, errors } = parseSync(file, source, { sourceType: "module" });
+  if (errors.length > 0) return source;
+  const text = new MagicString(source);
+  for (const { start } of module.dynamicImports) text.update(start, start + "import".length, importName);
+  for (const { start, end } of module.importMetas) text.update(start, end, metaName);
+  return text.toString();
+}
+
+/** Whether a JavaScript file is CommonJS: by its name, or by what it says. */
+function isCommonJs(file: string, source: string): boolean {
+  if (file.endsWith(".cjs")) return true;
+  if (!file.endsWith(".js")) return false;
+  const { module, program } = parseSync(file, source, { lang: "jsx", sourceType: "unambiguous" });
+  return !module.hasModuleSyntax && program.body.length > 0 && /\b(?:require|module|exports)\b/.test(source);
+}
+
+/** An ES module's exports, live, as transpiled code expects them from `require`. */
+function asExports(namespace: Namespace): object {
+  const exports: object = {};
+  for (const name of Object.keys(namespace)) {
+    Object.defineProperty(exports, name, { get: () => namespace[name], enumerable: true });
+  }
+  return Object.defineProperty(exports, "__esModule", { value: true });
+}
+
+function parseJson(text: string, file: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch (error) {
+    throw new SyntaxError(`${file}: ${(error as Error).message}`);
+  }
+}

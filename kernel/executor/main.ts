@@ -1,0 +1,92 @@
+/**
+ * The executor: the process that runs cells. It can be replaced at any time; the server outlives it.
+ */
+import { Console } from "node:console";
+import { Socket } from "node:net";
+import { CellRunner } from "./cells.js";
+import { inContext, OutputStream, publish, sendControl, setFallbackContext } from "./channel.js";
+import { Comms } from "./comms.js";
+import { CellErrors } from "./errors.js";
+import { FrameReader, fd, type MappedSource, type ToExecutor } from "./frames.js";
+import { type Importer, installGlobals } from "./globals.js";
+import { Interrupts } from "./interrupt.js";
+import { reportUncaught } from "./uncaught.js";
+
+const interrupts = new Interrupts();
+
+replaceOutput();
+const errors = new CellErrors(
+  (url) =>
+    interrupts.knownMap(url) ??
+    (interrupts.ask((id) => sendControl({ op: "map", id, url }), false) as MappedSource | null),
+);
+const cells = new CellRunner(interrupts, errors);
+const importer = lazyImporter(process.cwd());
+const comms = new Comms();
+installGlobals(interrupts, process.cwd(), importer, comms);
+reportUncaught(errors, interrupts);
+
+// Ctrl-C in a terminal reaches the whole group; the server decides what it means.
+process.on("SIGINT", () => undefined);
+
+const reader = new FrameReader((frame) => {
+  const command = JSON.parse(frame.parts[0]!.toString("utf8")) as ToExecutor;
+  switch (command.op) {
+    case "run":
+      setFallbackContext(command.id);
+      void cells.run(command);
+      break;
+    case "comm":
+      void receiveComm(command, frame.parts.slice(1));
+      break;
+    case "members":
+      sendControl({ op: "members", id: command.id, members: cells.members(command.expression) }, 0);
+      break;
+    case "interrupt":
+      interrupts.interrupt(command);
+      break;
+    case "exit":
+      process.exit(0);
+      break;
+    default:
+      break;
+  }
+});
+const commands = new Socket({ fd: fd.commands, readable: true, writable: false });
+commands.on("data", (chunk: Buffer) => reader.push(chunk));
+sendControl({ op: "ready" }, 0);
+// Code that has not run yet is slow: an error that nobody sees comes first, so that an interrupt need not wait for it.
+setImmediate(() => cells.warmUp());
+
+async function receiveComm(
+  { id, type, content, metadata }: Extract<ToExecutor, { op: "comm" }>,
+  buffers: readonly Buffer[],
+): Promise<void> {
+  try {
+    await inContext(id, () => comms.receive(type, content, { metadata, buffers }));
+  } catch (error) {
+    publish("error", errors.content(error), { context: id });
+  }
+  sendControl({ op: "handled", id }, id);
+}
+
+/** What loads modules is itself loaded when a cell imports one. */
+function lazyImporter(cwd: string): Importer {
+  let made: Promise<Importer> | undefined;
+  return async (...request) => {
+    made ??= import("./modules.js" as string).then((module) => module.createImporter({ cwd }) as Importer);
+    return (await made)(...request);
+  };
+}
+
+function replaceOutput(): void {
+  const stdout = new OutputStream("stdout", 1);
+  const stderr = new OutputStream("stderr", 2);
+  Object.defineProperty(process, "stdout", { configurable: true, enumerable: true, get: () => stdout });
+  Object.defineProperty(process, "stderr", { configurable: true, enumerable: true, get: () => stderr });
+  // Node's own console also tells the inspector, which would keep every value that was ever printed.
+  const plain = new Console({ stdout, stderr, ignoreErrors: false, colorMode: false });
+  for (const [name, method] of Object.entries(plain)) {
+    if (typeof method === "function") Object.assign(globalThis.console, { [name]: method });
+  }
+}

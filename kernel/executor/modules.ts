@@ -1,0 +1,234 @@
+/**
+ * Modules that cells import. Packages and Node's own are imported by Node itself, as from a file in the notebook's
+ * folder. The user's own files are loaded by {@link LocalModules}, which reloads them when they change.
+ */
+import { existsSync, readFileSync } from "node:fs";
+import { createRequire, isBuiltin } from "node:module";
+import path from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { compileFunction, constants } from "node:vm";
+import { isPath, resolveFile } from "../language/resolve.js";
+import type { LocalModules } from "./local-modules.js";
+import { loadTslab } from "./tslab.js";
+
+export interface ImportOptions {
+  readonly with?: Readonly<Record<string, string>>;
+}
+
+export type Namespace = Readonly<Record<string, unknown>>;
+
+/** Imports a module; `names` are those that it must export. */
+export type Importer = (
+  specifier: string,
+  options?: ImportOptions,
+  names?: readonly string[],
+) => Promise<Namespace>;
+
+/** Makes the `import` of cells of a notebook in the folder `cwd`. */
+export function createImporter({ cwd }: { cwd: string }): Importer {
+  const modules = new ModuleLoader(cwd);
+  return async (specifier, options, names = []) => {
+    const namespace = await modules.import(String(specifier), options, cwd);
+    const missing = names.find((name) => !(name in namespace));
+    if (missing !== undefined) {
+      throw new SyntaxError(
+        `The requested module '${specifier}' does not provide an export named '${missing}'`,
+      );
+    }
+    return namespace;
+  };
+}
+
+/** Node's own loader for code that is not in a file is marked as experimental; cells need no word of that. */
+const { emitWarning } = process;
+process.emitWarning = ((warning: string | Error, ...rest: unknown[]) => {
+  if (!String(warning).includes("USE_MAIN_CONTEXT_DEFAULT_LOADER"))
+    Reflect.apply(emitWarning, process, [warning, ...rest]);
+}) as typeof process.emitWarning;
+
+type NativeImport = (specifier: string, options: ImportOptions | undefined) => Promise<Namespace>;
+
+export class ModuleLoader {
+  private readonly natives = new Map<string, NativeImport>();
+  private local: Promise<LocalModules> | undefined;
+  private config: { stamp: string; matchPaths: ((specifier: string) => string[]) | null } | undefined;
+
+  constructor(readonly cwd: string) {}
+
+  /** Imports what a specifier means to a module in `folder`. */
+  async import(specifier: string, options: ImportOptions | undefined, folder: string): Promise<Namespace> {
+    if (specifier === "tslab") {
+      // Always the kernel's own: its displays come here, not to a kernel of tslab's.
+      loadTslab();
+      return this.importPackage(specifier, options, ownFolder);
+    }
+    const file = await this.localFile(specifier, folder);
+    if (file !== null) return (await this.locals()).import(file);
+    try {
+      return await this.importPackage(specifier, options, folder);
+    } catch (error) {
+      const source = typeScriptOf(error);
+      if (source !== null) return (await this.locals()).import(source);
+      if (isProvided(specifier) && isMissing(error, specifier))
+        return this.importPackage(specifier, options, ownFolder);
+      throw error;
+    }
+  }
+
+  /** The user's own file that a specifier means, or null if it names a package. */
+  async localFile(specifier: string, folder: string): Promise<string | null> {
+    if (specifier.startsWith("file:")) return found(fileURLToPath(specifier), specifier, folder);
+    if (isPath(specifier)) return found(path.resolve(folder, specifier), specifier, folder);
+    if (isBuiltin(specifier) || /^[a-z]+:/.test(specifier)) return null;
+    for (const alias of await this.aliases(specifier)) {
+      const file = resolveFile(alias);
+      if (file !== null) return file;
+    }
+    return null;
+  }
+
+  /** Imports a package as Node does; what it requires of CommonJS is served as TypeScript types it. */
+  private async importPackage(
+    specifier: string,
+    options: ImportOptions | undefined,
+    folder: string,
+  ): Promise<Namespace> {
+    if (specifier.endsWith(".json") && !isBuiltin(specifier)) {
+      return jsonNamespace(
+        JSON.parse(readFileSync(createRequire(path.join(folder, "_")).resolve(specifier), "utf8")),
+      );
+    }
+    return interoperable(await this.native(folder)(specifier, options));
+  }
+
+  /** Node's own import() as it works in a file of a folder. */
+  private native(folder: string): NativeImport {
+    let native = this.natives.get(folder);
+    if (!native) {
+      native = compileFunction("return import(specifier, options)", ["specifier", "options"], {
+        filename: path.join(folder, "notebook.js"),
+        importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
+      }) as NativeImport;
+      this.natives.set(folder, native);
+    }
+    return native;
+  }
+
+  private locals(): Promise<LocalModules> {
+    this.local ??= import("./local-modules.js").then(({ LocalModules }) => new LocalModules(this));
+    return this.local;
+  }
+
+  /** Files that tsconfig.json's `paths` give for a specifier. */
+  private async aliases(specifier: string): Promise<string[]> {
+    if (!hasConfigAbove(this.cwd)) return [];
+    const { configStamp, readUserConfig } = await import("../language/config.js");
+    const stamp = configStamp(this.cwd);
+    if (this.config?.stamp !== stamp)
+      this.config = { stamp, matchPaths: readUserConfig(this.cwd).matchPaths };
+    return this.config.matchPaths?.(specifier) ?? [];
+  }
+}
+
+/** Packages that the kernel brings along for notebooks in folders that have none. */
+const ownFolder = path.dirname(fileURLToPath(import.meta.url));
+const isProvided = (specifier: string) => /^firstframe(?:\/|$)/.test(specifier);
+
+function isMissing(error: unknown, specifier: string): boolean {
+  const { code, message } = error as NodeJS.ErrnoException;
+  return code === "ERR_MODULE_NOT_FOUND" && String(message).includes(`'${specifier.split("/")[0]}'`);
+}
+
+/** The TypeScript file that a package (of a monorepo, say) consists of, where Node does not run those. */
+function typeScriptOf(error: unknown): string | null {
+  const { code, message } = (error ?? {}) as NodeJS.ErrnoException;
+  if (code === "ERR_UNKNOWN_FILE_EXTENSION") return / for (.*\.[cm]?tsx?)$/.exec(message)?.[1] ?? null;
+  if (code !== "ERR_UNSUPPORTED_NODE_MODULES_TYPE_STRIPPING") return null;
+  const url = /"(file:[^"]+)"/.exec(message)?.[1];
+  return url ? fileURLToPath(url) : null;
+}
+
+function hasConfigAbove(folder: string): boolean {
+  for (let at = folder; ; at = path.dirname(at)) {
+    if (existsSync(path.join(at, "tsconfig.json"))) return true;
+    if (at === path.dirname(at)) return false;
+  }
+}
+
+function found(file: string, specifier: string, folder: string): string {
+  const resolved = resolveFile(file);
+  if (resolved !== null) return resolved;
+  const error: NodeJS.ErrnoException = new Error(`Cannot find module '${specifier}' imported from ${folder}`);
+  error.code = "ERR_MODULE_NOT_FOUND";
+  throw error;
+}
+
+/** A module's namespace with other names. */
+export function namespaceOf(properties: PropertyDescriptorMap): Namespace {
+  Object.defineProperty(properties, Symbol.toStringTag, { value: { value: "Module" }, enumerable: true });
+  return Object.create(null, properties) as Namespace;
+}
+
+/** JSON as a module: the whole as default, and its keys. */
+export function jsonNamespace(value: unknown): Namespace {
+  const properties: PropertyDescriptorMap = {};
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) {
+    for (const [key, each] of Object.entries(value)) properties[key] = { value: each, enumerable: true };
+  }
+  return namespaceOf({ ...properties, default: { value, enumerable: true } });
+}
+
+const interoperables = new WeakMap<Namespace, Namespace>();
+
+/**
+ * What TypeScript's types promise of CommonJS: every property of `module.exports` is an export, also where Node does not
+ * find it in the source, and the default export is the one that the module marked as such. ES modules stay as they are.
+ */
+function interoperable(namespace: Namespace): Namespace {
+  const known = interoperables.get(namespace);
+  if (known) return known;
+  const exports = commonJsExports(namespace);
+  let result = namespace;
+  if (exports) {
+    const marked = exports.__esModule === true && "default" in exports;
+    const names = Object.keys(exports).filter((name) => name !== "default" && name !== "__esModule");
+    if (marked || names.some((name) => !(name in namespace))) {
+      const properties: PropertyDescriptorMap = {};
+      for (const name of names) {
+        const { get, value } = Object.getOwnPropertyDescriptor(exports, name) ?? {};
+        properties[name] = { ...(get ? { get: () => exports[name] } : { value }), enumerable: true };
+      }
+      properties.default = { value: marked ? exports.default : exports, enumerable: true };
+      result = namespaceOf(properties);
+    }
+  }
+  interoperables.set(namespace, result);
+  return result;
+}
+
+const cache = createRequire(import.meta.url).cache;
+
+/** `module.exports` of the CommonJS module behind a namespace, or null if it is an ES module. */
+export function commonJsExports(namespace: Namespace): Record<string, unknown> | null {
+  const value = namespace.default;
+  if ((typeof value !== "object" && typeof value !== "function") || value === null) return null;
+  return Object.values(cache).some((module) => module?.exports === value)
+    ? (value as Record<string, unknown>)
+    : null;
+}
+
+/** `import.meta` of a file. */
+export function metaOf(file: string): object {
+  const require = createRequire(file);
+  return {
+    url: pathToFileURL(file).href,
+    filename: file,
+    dirname: path.dirname(file),
+    resolve: (specifier: string) =>
+      isPath(specifier) ? new URL(specifier, pathToFileURL(file)).href : urlOf(require.resolve(specifier)),
+  };
+}
+
+function urlOf(resolved: string): string {
+  return path.isAbsolute(resolved) ? pathToFileURL(resolved).href : `node:${resolved.replace(/^node:/, "")}`;
+}

@@ -1,0 +1,25 @@
+/** Stands, in place of a request's number, for "whatever runs although no cell does", e.g. a timer. */
+export const whenIdle = -1;
+
+/**
+ * The globals that transformed cells call; who knows of them: the transform and the executor.
+ *
+ * `__firstframe`:
+ * - `import(specifier, options?, names?)`: a module's namespace. `names` are those that must exist.
+ * - `await(value)`: what a cell awaits; rejected by an interrupt.
+ * - `iterate(iterable)`: what a cell iterates with `for await`; its steps are rejected by an interrupt.
+ * - `interrupt()`: called where the flag was found set; throws.
+ * - `require(id)`: CommonJS require from the notebook's folder.
+ * - `meta`: the cell's `import.meta`.
+ * - `box(value)`: what holds the cell's result.
+ * - `bundle(value)`: the MIME bundle that a value is shown by.
+ * - `bash(script)`, `install(packages)`: what `%%bash` and `%install` do.
+ */
+export const runtimeGlobal = "__firstframe";
+/** An Int32Array on shared memory whose first element is not zero while an interrupt is pending. */
+export const interruptFlag = "__firstframeInterrupt";
+/** What scripts are called that no cell wrote. */
+export const ownScript = "firstframe:convenience";
+
+/** What the control thread has the main thread do before it ends what a promise continued. */
+export const abandonExpression = 'globalThis[Symbol.for("firstframe.abandon")]()';

@@ -1,0 +1,99 @@
+/**
+ * The kernelspec: how Jupyter finds and starts the kernel.
+ */
+import { randomBytes } from "node:crypto";
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { homedir, platform } from "node:os";
+import { join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import sharp from "sharp";
+import { allocatorSettings } from "./allocator.js";
+
+export const kernelName = "firstframe";
+
+const packageRoot = fileURLToPath(new URL("../../../", import.meta.url));
+
+export interface Kernelspec {
+  readonly argv: readonly string[];
+  readonly display_name: string;
+  readonly language: string;
+  readonly interrupt_mode: "message" | "signal";
+  readonly env: Readonly<Record<string, string>>;
+  readonly metadata: Readonly<Record<string, unknown>>;
+}
+
+/** The kernelspec of this installation, with absolute paths. */
+export function kernelspec(): Kernelspec {
+  return {
+    argv: [process.execPath, join(packageRoot, "dist/kernel/main.js"), "{connection_file}"],
+    display_name: "TypeScript (firstframe)",
+    language: "typescript",
+    // A signal takes a client no connection first, as a message does in jupyter_client; both are understood.
+    interrupt_mode: platform() === "win32" ? "message" : "signal",
+    env: { ...allocatorSettings },
+    metadata: { debugger: true },
+  };
+}
+
+/** Jupyter's data folder of the user, which it searches by itself. */
+export function userDataFolder(env: NodeJS.ProcessEnv = process.env): string {
+  if (env.JUPYTER_DATA_DIR) return env.JUPYTER_DATA_DIR;
+  switch (platform()) {
+    case "darwin":
+      return join(homedir(), "Library/Jupyter");
+    case "win32":
+      return join(env.APPDATA ?? join(homedir(), "AppData/Roaming"), "jupyter");
+    default:
+      return join(env.XDG_DATA_HOME || join(homedir(), ".local/share"), "jupyter");
+  }
+}
+
+/** `share/jupyter` below a prefix, or without one the user's data folder. */
+export function dataFolder(prefix?: string): string {
+  return prefix === undefined ? userDataFolder() : join(resolve(prefix), "share/jupyter");
+}
+
+export interface InstallOptions {
+  /** Installs to `share/jupyter/kernels` below it, as a Python environment has it; else to the user's data folder. */
+  readonly prefix?: string;
+}
+
+/**
+ * Writes the kernelspec and its logos, replacing an older one as a whole.
+ * @returns the folder of the kernelspec.
+ */
+export async function installKernelspec({ prefix }: InstallOptions = {}): Promise<string> {
+  const kernels = join(dataFolder(prefix), "kernels");
+  const folder = join(kernels, kernelName);
+  const logo = readFileSync(join(packageRoot, "kernel/install/logo-svg.svg"));
+  mkdirSync(kernels, { recursive: true });
+  const made = join(kernels, `.${kernelName}-${randomBytes(6).toString("hex")}`);
+  mkdirSync(made);
+  try {
+    writeFileSync(join(made, "kernel.json"), `${JSON.stringify(kernelspec(), null, 2)}\n`);
+    writeFileSync(join(made, "logo-svg.svg"), logo);
+    for (const size of [32, 64]) {
+      const png = await sharp(logo, { density: (72 * size) / 16 })
+        .resize(size, size)
+        .png()
+        .toBuffer();
+      writeFileSync(join(made, `logo-${size}x${size}.png`), png);
+    }
+    replaceFolder(made, folder);
+  } finally {
+    rmSync(made, { recursive: true, force: true });
+  }
+  return folder;
+}
+
+/** A rename can't replace a folder that is not empty, so the old one steps aside first. */
+function replaceFolder(made: string, folder: string): void {
+  const old = `${made}-old`;
+  try {
+    renameSync(folder, old);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+  }
+  renameSync(made, folder);
+  rmSync(old, { recursive: true, force: true });
+}

@@ -1,0 +1,245 @@
+/// <reference lib="dom" />
+import type { IRenderMime } from "@jupyterlab/rendermime-interfaces";
+import type { Message } from "@lumino/messaging";
+import type * as Widgets from "@lumino/widgets";
+import { type Comm, host, type NotebookPanel, type Renderer } from "./host.js";
+import { type SharedScope, sharedModule } from "./shared.js";
+
+/**
+ * Draws `application/vnd.firstframe.controls.v1+json`: controls above an output. Their values go to the kernel over a comm, what
+ * comes back replaces the output. Without a kernel the output is the one in the notebook and the controls are off.
+ */
+
+const MIME_TYPE = "application/vnd.firstframe.controls.v1+json";
+const TARGET = "firstframe.controls";
+
+type Control = { readonly name: string; readonly label: string } & (
+  | {
+      readonly kind: "slider";
+      readonly min: number;
+      readonly max: number;
+      readonly step: number;
+      readonly value: number;
+    }
+  | { readonly kind: "choice"; readonly options: readonly string[]; readonly value: string }
+  | { readonly kind: "switch"; readonly value: boolean }
+);
+
+interface Spec {
+  readonly id: string;
+  readonly controls: readonly Control[];
+}
+
+type Reply = { readonly ready: true } | { readonly bundle: object } | { readonly error: string };
+
+const STYLE = `
+.firstframe-controls { padding: 4px 0; }
+.firstframe-controls-row { display: flex; align-items: center; gap: 8px; margin: 2px 0; font: var(--jp-ui-font-size1) var(--jp-ui-font-family); color: var(--jp-ui-font-color1); }
+.firstframe-controls-row label { min-width: 72px; text-align: right; }
+.firstframe-controls-row input[type="range"] { width: 320px; accent-color: var(--jp-brand-color1); }
+.firstframe-controls-row select { color: inherit; background: var(--jp-layout-color1); border: 1px solid var(--jp-border-color1); padding: 2px 4px; }
+.firstframe-controls-row output { min-width: 64px; font-variant-numeric: tabular-nums; }
+.firstframe-controls-error { color: var(--jp-error-color1); font-family: var(--jp-code-font-family); white-space: pre-wrap; }
+.firstframe-controls-note { color: var(--jp-ui-font-color2); font: var(--jp-ui-font-size0) var(--jp-ui-font-family); }
+`;
+
+export default async function extension(scope: SharedScope): Promise<IRenderMime.IExtension[]> {
+  const [{ Panel, Widget }, { MimeModel }] = await Promise.all([
+    sharedModule<typeof Widgets>(scope, "@lumino/widgets"),
+    sharedModule<{ MimeModel: new (options: object) => unknown }>(scope, "@jupyterlab/rendermime"),
+  ]);
+  const style = document.createElement("style");
+  style.textContent = STYLE;
+  document.head.append(style);
+
+  class ControlsRenderer extends Panel implements IRenderMime.IRenderer {
+    readonly #form = new Widget({ node: document.createElement("form") });
+    readonly #note = document.createElement("div");
+    readonly #values: Record<string, unknown> = {};
+    #output: { mimeType: string; renderer: Renderer } | undefined;
+    #notebook: NotebookPanel | undefined;
+    #spec: Spec | undefined;
+    #comm: Comm | undefined;
+    /** A reply is due; what changes meanwhile is sent after it. */
+    #waiting = false;
+    #changed = false;
+
+    constructor() {
+      super();
+      this.#form.addClass("firstframe-controls");
+      this.#form.node.addEventListener("submit", (event) => event.preventDefault());
+      this.#note.className = "firstframe-controls-note";
+      this.addWidget(this.#form);
+    }
+
+    async renderModel(model: IRenderMime.IMimeModel): Promise<void> {
+      this.#spec = model.data[MIME_TYPE] as unknown as Spec;
+      this.#form.node.replaceChildren(
+        ...this.#spec.controls.map((control) => this.#row(control)),
+        this.#note,
+      );
+      for (const input of this.#form.node.querySelectorAll<HTMLElement>("input, select")) {
+        input.dataset.lmSuppressShortcuts = "true"; // arrow keys move the sliders, not the notebook
+      }
+      this.#enable(false);
+      const { [MIME_TYPE]: _, ...first } = model.data;
+      await this.#show(first);
+      await this.#connect();
+    }
+
+    #row(control: Control): HTMLElement {
+      const row = document.createElement("div");
+      row.className = "firstframe-controls-row";
+      const label = document.createElement("label");
+      label.textContent = control.label;
+      const id = `firstframe-${this.#spec!.id}-${control.name}`;
+      label.htmlFor = id;
+      this.#values[control.name] = control.value;
+      const set = (value: unknown) => {
+        this.#values[control.name] = value;
+        this.#changed = true;
+        this.#send();
+      };
+      if (control.kind === "slider") {
+        const { min, max, step, value } = control;
+        const input = Object.assign(document.createElement("input"), { type: "range", id, min, max, step });
+        input.value = String(value); // after the limits, which would clamp it
+        const shown = document.createElement("output");
+        shown.textContent = text(value);
+        input.addEventListener("input", () => {
+          shown.textContent = text(input.valueAsNumber);
+          set(input.valueAsNumber);
+        });
+        row.append(label, input, shown);
+      } else if (control.kind === "choice") {
+        const select = Object.assign(document.createElement("select"), { id });
+        select.append(...control.options.map((option) => new Option(option, option)));
+        select.value = control.value;
+        select.addEventListener("change", () => set(select.value));
+        row.append(label, select);
+      } else {
+        const input = Object.assign(document.createElement("input"), {
+          type: "checkbox",
+          id,
+          checked: control.value,
+        });
+        input.addEventListener("change", () => set(input.checked));
+        row.append(label, input);
+      }
+      return row;
+    }
+
+    #enable(on: boolean, note = ""): void {
+      for (const input of this.#form.node.querySelectorAll("input, select")) {
+        (input as HTMLInputElement).disabled = !on;
+      }
+      this.#note.textContent = note;
+    }
+
+    /** Draws a bundle below the controls; a renderer that is there already takes the new content. */
+    async #show(bundle: object): Promise<void> {
+      const { rendermime } = await host();
+      if (this.isDisposed) return;
+      const mimeType = rendermime.preferredMimeType(bundle, "any") ?? "text/plain";
+      if (this.#output?.mimeType !== mimeType) {
+        this.#output?.renderer.dispose();
+        this.#output = { mimeType, renderer: rendermime.createRenderer(mimeType) };
+        this.addWidget(this.#output.renderer as unknown as Widgets.Widget);
+      }
+      await this.#output.renderer.renderModel(new MimeModel({ data: bundle, trusted: true }));
+    }
+
+    /** The kernel may not know these controls: it was restarted since, or the notebook was only opened. */
+    async #connect(): Promise<void> {
+      const { notebookOf } = await host();
+      if (this.isDisposed || !this.isAttached || this.#comm || !this.#spec) return;
+      const notebook = notebookOf(this.node);
+      if (!notebook) return;
+      if (!this.#notebook) {
+        this.#notebook = notebook;
+        notebook.sessionContext.kernelChanged.connect(this.#reconnect);
+        notebook.sessionContext.statusChanged.connect(this.#onStatus);
+      }
+      const kernel = notebook.sessionContext.session?.kernel;
+      const off = "Run the cell to use these controls.";
+      if (!kernel) {
+        this.#enable(false, off);
+        return;
+      }
+      const comm = kernel.createComm(TARGET);
+      this.#comm = comm;
+      comm.onMsg = ({ content }) => void this.#receive(content.data as Reply);
+      comm.onClose = () => {
+        if (this.#comm !== comm || this.isDisposed) return;
+        this.#comm = undefined;
+        this.#enable(false, off);
+      };
+      comm.open({ id: this.#spec.id });
+    }
+
+    readonly #reconnect = () => {
+      this.#comm = undefined;
+      this.#waiting = false;
+      void this.#connect();
+    };
+
+    readonly #onStatus = () => {
+      const status = this.#notebook?.sessionContext.kernelDisplayStatus ?? "";
+      if (!/restarting|terminating|dead|autorestarting/.test(status)) return;
+      this.#comm = undefined;
+      this.#waiting = false;
+      this.#enable(false, "Run the cell to use these controls.");
+    };
+
+    async #receive(reply: Reply): Promise<void> {
+      if (this.isDisposed) return;
+      if ("ready" in reply) return this.#enable(true);
+      this.#waiting = false;
+      this.#send();
+      const failed = "error" in reply;
+      this.#note.className = failed ? "firstframe-controls-error" : "firstframe-controls-note";
+      this.#note.textContent = failed ? reply.error : "";
+      if (!failed) await this.#show(reply.bundle);
+    }
+
+    #send(): void {
+      if (!this.#comm || this.#comm.isDisposed || this.#waiting || !this.#changed) return;
+      this.#changed = false;
+      this.#waiting = true;
+      this.#comm.send({ values: { ...this.#values } });
+    }
+
+    protected override onAfterAttach(message: Message): void {
+      super.onAfterAttach(message);
+      void this.#connect();
+    }
+
+    override dispose(): void {
+      if (this.isDisposed) return;
+      this.#notebook?.sessionContext.kernelChanged.disconnect(this.#reconnect);
+      this.#notebook?.sessionContext.statusChanged.disconnect(this.#onStatus);
+      const comm = this.#comm;
+      this.#comm = undefined;
+      if (comm && !comm.isDisposed) comm.close();
+      super.dispose();
+    }
+  }
+
+  return [
+    {
+      id: "firstframe:controls",
+      rendererFactory: {
+        safe: true,
+        mimeTypes: [MIME_TYPE],
+        createRenderer: () => new ControlsRenderer(),
+      },
+      // Before the pictures that stand in for it elsewhere.
+      rank: -10,
+      dataType: "json",
+    },
+  ];
+}
+
+function text(value: number): string {
+  return String(Number(value.toPrecision(6)));
+}

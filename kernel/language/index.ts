@@ -1,0 +1,373 @@
+import path from "node:path";
+import { Compiler, uriOf } from "./compiler.js";
+import { completenessOf } from "./completeness.js";
+import { type CompletionList, toCompletions } from "./completions.js";
+import { configStamp, readUserConfig, type UserConfig } from "./config.js";
+import { type LspDiagnostic, toDiagnostics } from "./diagnostics.js";
+import { LocalFiles } from "./files.js";
+import {
+  type Definition,
+  type Hover,
+  hoverText,
+  type SignatureHelp,
+  sourceOf,
+  toInspection,
+} from "./inspection.js";
+import type {
+  Cell,
+  Completeness,
+  Completions,
+  Diagnostic,
+  Inspection,
+  Language,
+  TransformedCell,
+} from "./language.js";
+import { offsetAt, type Position, positionAt } from "./positions.js";
+import { projectConfig } from "./project.js";
+import { type AcceptedCell, closureOf, Session } from "./session.js";
+import { type Declaration, parseCell, type Source } from "./source.js";
+import { transformCell } from "./transform.js";
+import { evidentTypes, type PlainType, plainTypeOf } from "./types.js";
+
+export * from "./language.js";
+
+/** The document in which code is looked at, with what earlier cells declared in front of it. */
+interface Query {
+  readonly file: string;
+  readonly text: string;
+  /** Where the cell's code begins in `text`. */
+  readonly offset: number;
+}
+
+/** How many accepted cells stay open in the compiler; each costs a little at every request. */
+const openAtMost = 200;
+/** Of how many variables of a cell the types are asked for. */
+const learnedAtMost = 100;
+/** How many names of earlier cells are declared for a completion that does not mention them. */
+const offeredWithTypes = 500;
+/** Errors that say that a module, or its types, could not be found. */
+const unresolved = new Set([2307, 2732, 2792, 2875, 2882, 7016]);
+const currentFile = ".firstframe-current";
+
+/**
+ * TypeScript for notebooks in a folder. Cells are checked as modules of that folder which exist only in the compiler's
+ * memory, so that their imports resolve as a file's there would; nothing is written.
+ */
+export class TypeScriptLanguage implements Language {
+  private readonly cwd: string;
+  private readonly compiler: Compiler;
+  private readonly files: LocalFiles;
+  private readonly session = new Session();
+  private readonly open = new Set<AcceptedCell>();
+  private config: UserConfig;
+  private stamp: string;
+  private queue: Promise<unknown> = Promise.resolve();
+  private waiting = 0;
+  /** Types of the variables of the cell that was checked last. */
+  private learned: { cell: string; types: Map<string, PlainType> } | undefined;
+
+  constructor(options: { cwd: string }) {
+    this.cwd = path.resolve(options.cwd);
+    this.compiler = new Compiler(this.cwd);
+    this.files = new LocalFiles(this.cwd);
+    this.config = readConfig(this.cwd);
+    this.stamp = configStamp(this.cwd);
+  }
+
+  async start(): Promise<void> {
+    await this.compiler.start();
+    // The first check reads the standard library; it need not wait for the first cell.
+    this.writeProject();
+    void this.check({ id: "start", count: 0, code: "undefined" }).catch(() => undefined);
+  }
+
+  /** The compiler's process. */
+  get pid(): number | undefined {
+    return this.compiler.pid;
+  }
+
+  check(cell: Cell): Promise<Diagnostic[]> {
+    return new Promise((resolve, reject) => {
+      const work = async () => {
+        if (isUnchecked(cell.code)) return resolve([]);
+        const source = parseCell(cell.code);
+        const query = this.show(source.code, source.shift, source);
+        let found = await this.diagnose(query);
+        if (found.some(({ code }) => unresolved.has(Number(code)))) {
+          // It may be there since the compiler last looked, which it does again when a file's imports change.
+          this.compiler.write(query.file, `${query.text}\nimport {} from "node:process";`);
+          found = await this.diagnose(query);
+        }
+        const kindOf = (name: string) => this.kindOf(name);
+        const result = toDiagnostics(found, query.text, query.offset, cell.code.length, kindOf);
+        const types = new Map<string, PlainType>();
+        this.learned = { cell: cell.id, types };
+        resolve(result);
+        // The cell need not wait for this, but the next request does: it is the document's turn.
+        if (result.every(({ severity }) => severity !== "error")) await this.learn(source, query, types);
+      };
+      this.exclusively(work).catch(reject);
+    });
+  }
+
+  transform(cell: Cell): TransformedCell {
+    return transformCell(cell, this.config.options);
+  }
+
+  accept(cell: Cell): void {
+    this.session.accept(cell, this.learned?.cell === cell.id ? this.learned.types : new Map());
+  }
+
+  complete(code: string, cursor: number): Promise<Completions> {
+    return this.exclusively(async () => {
+      const source = parseCell(code);
+      // Opening many cells at once takes long; their names need no types to be offered.
+      const own = ownNames(code, source);
+      const names = this.session.allNames().filter((name) => !own.has(name));
+      const also = names
+        .filter((name) => this.session.isPlain(name) || this.isOpen(name))
+        .slice(-offeredWithTypes);
+      const query = this.show(code, 0, source, { also });
+      const position = positionAt(query.text, query.offset + cursor);
+      const list = await this.compiler.request<CompletionList | null>("textDocument/completion", {
+        ...this.document(query),
+        position,
+      });
+      const offsetOf = (at: Position) => offsetAt(query.text, at) - query.offset;
+      return toCompletions(
+        list,
+        code,
+        cursor,
+        offsetOf,
+        names,
+        (item) => this.compiler.request("completionItem/resolve", item),
+        (name) => (isMember(code, cursor) ? undefined : shown(this.kindOf(name))),
+      );
+    });
+  }
+
+  inspect(code: string, cursor: number, detail: 0 | 1): Promise<Inspection | null> {
+    return this.exclusively(async () => {
+      const query = this.show(code, 0, parseCell(code), { documented: true });
+      const place = this.placeOf(query, code, cursor) ?? {
+        ...this.document(query),
+        position: positionAt(query.text, query.offset + cursor),
+      };
+      const hover = await this.compiler.request<Hover | null>("textDocument/hover", place);
+      const help = hover
+        ? null
+        : await this.compiler.request<SignatureHelp | null>("textDocument/signatureHelp", place);
+      if (!hover && !help) return null;
+      if (detail === 0) return toInspection(hover, help);
+      const definitions = await this.compiler.request<Definition[] | null>("textDocument/definition", place);
+      const source = sourceOf(definitions ?? [], (file) => this.textOf(file, query));
+      return toInspection(hover, help, source);
+    });
+  }
+
+  isComplete(code: string): Completeness {
+    return completenessOf(code);
+  }
+
+  reset(): void {
+    this.session.reset();
+  }
+
+  async dispose(): Promise<void> {
+    await this.compiler.dispose();
+  }
+
+  /** One request at a time: they share the document that holds the code in question. */
+  private exclusively<T>(work: () => Promise<T>): Promise<T> {
+    // At once where nothing is under way: the compiler then works while the caller goes on.
+    const result = this.waiting === 0 ? work() : this.queue.then(work);
+    this.waiting += 1;
+    const done = () => {
+      this.waiting -= 1;
+    };
+    this.queue = result.then(done, done);
+    return result;
+  }
+
+  /**
+   * Asks for the types of a cell's variables. What refers to them later need not look into this cell any more, so that
+   * chains of cells stay short.
+   */
+  private async learn(source: Source, query: Query, types: Map<string, PlainType>): Promise<void> {
+    for (const [name, type] of evidentTypes(source.program)) types.set(name, type);
+    const variables = source.declarations.filter(
+      ({ kind, name }) => (kind === "let" || kind === "const") && !types.has(name),
+    );
+    const learnOne = async ({ name, start }: Declaration) => {
+      const position = positionAt(query.text, query.offset - source.shift + start);
+      const params = { ...this.document(query), position };
+      const hover = await this.compiler.request<Hover | null>("textDocument/hover", params);
+      const plain = hover && plainTypeOf(hoverText(hover), name);
+      if (plain) types.set(name, plain);
+    };
+    await Promise.all(variables.slice(0, learnedAtMost).map(learnOne));
+  }
+
+  /** Puts code before the compiler, with all that it refers to. */
+  private show(
+    code: string,
+    shift: number,
+    source: Source,
+    { also = [] as readonly string[], documented = false } = {},
+  ): Query {
+    this.refreshConfig();
+    const own = ownNames(code, source);
+    const { header, needs } = this.session.contextOf(code, own, {
+      also: [...also, ...this.factories(source)],
+      documented,
+    });
+    const closure = closureOf(needs);
+    if (this.open.size > openAtMost) {
+      for (const cell of this.open) {
+        if (closure.has(cell)) continue;
+        this.open.delete(cell);
+        this.compiler.close(this.fileOf(cell));
+      }
+    }
+    for (const cell of closure) {
+      if (this.open.has(cell)) continue;
+      this.open.add(cell);
+      this.compiler.write(this.fileOf(cell), cell.text);
+    }
+    const query = {
+      file: path.join(this.cwd, `${currentFile}.${source.lang}`),
+      text: header + code,
+      offset: header.length + shift,
+    };
+    this.compiler.write(query.file, query.text);
+    this.compiler.touch(this.files.changes(query.text, this.config));
+    return query;
+  }
+
+  /** Names that JSX refers to without naming them. */
+  private factories({ lang }: Source): string[] {
+    const { jsx, jsxFactory = "React", jsxFragmentFactory = "React" } = this.config.options;
+    if (lang !== "tsx" || jsx !== "react") return [];
+    return [jsxFactory, jsxFragmentFactory].map((factory) => factory.split(".")[0] ?? "");
+  }
+
+  private isOpen(name: string): boolean {
+    const cell = this.session.declaredIn(name);
+    return cell !== undefined && this.open.has(cell);
+  }
+
+  private fileOf(cell: AcceptedCell): string {
+    return path.join(this.cwd, `${cell.name}.${cell.extension}`);
+  }
+
+  private document(query: Query) {
+    return { textDocument: { uri: uriOf(query.file) } };
+  }
+
+  private refreshConfig(): void {
+    const stamp = configStamp(this.cwd);
+    if (stamp === this.stamp) return;
+    this.config = readConfig(this.cwd);
+    this.stamp = configStamp(this.cwd);
+    this.writeProject();
+  }
+
+  private writeProject(): void {
+    const files = ["ts", "tsx"].map((extension) => path.join(this.cwd, `${currentFile}.${extension}`));
+    // Stands for whatever tsconfig.json is in the folder itself: the compiler takes the nearest one.
+    this.compiler.write(path.join(this.cwd, "tsconfig.json"), projectConfig(this.config, this.cwd, files));
+    for (const file of files) this.compiler.write(file, "export {};\n");
+  }
+
+  private async diagnose(query: Query): Promise<LspDiagnostic[]> {
+    const report = await this.compiler.request<{ items?: LspDiagnostic[] }>(
+      "textDocument/diagnostic",
+      this.document(query),
+    );
+    return report.items ?? [];
+  }
+
+  /** Where a variable of an earlier cell was declared: there its documentation stands. */
+  private placeOf(query: Query, code: string, cursor: number) {
+    const name = identifierAt(code, cursor);
+    if (!name || /\.\s*$/.test(code.slice(0, name.start))) return undefined;
+    const cell = this.session.declaredIn(name.text);
+    const declaration = cell?.declarations.get(name.text);
+    if (
+      !cell ||
+      declaration?.kind !== "let" ||
+      !query.text.slice(0, query.offset).includes(`declare let ${name.text}:`)
+    ) {
+      return undefined;
+    }
+    const position = positionAt(cell.text, cell.offset + declaration.start);
+    return { textDocument: { uri: uriOf(this.fileOf(cell)) }, position };
+  }
+
+  private kindOf(name: string): Declaration["kind"] | undefined {
+    const kind = this.session.declaredIn(name)?.declarations.get(name)?.kind;
+    return kind === "import" ? undefined : kind;
+  }
+
+  private textOf(file: string, query: Query): string | null {
+    if (file === query.file) return query.text;
+    for (const cell of this.open) if (this.fileOf(cell) === file) return cell.text;
+    return null;
+  }
+}
+
+function readConfig(cwd: string): UserConfig {
+  try {
+    return readUserConfig(cwd);
+  } catch {
+    // Its author's editor says what is wrong with it; cells run all the same.
+    return { path: path.join(cwd, "tsconfig.json"), options: {}, matchPaths: null };
+  }
+}
+
+/** Whether the comments at a cell's top say `@ts-nocheck`. */
+function isUnchecked(code: string): boolean {
+  const comments = /^(?:\s|\/\/.*(?:\n|$)|\/\*[\s\S]*?\*\/)*/.exec(code)?.[0] ?? "";
+  return /^\s*(?:\/\/\/?|\/\*)\s*@ts-nocheck\b/m.test(comments);
+}
+
+/** What code declares itself. */
+function ownNames(code: string, source: Source): Set<string> {
+  const own = new Set(source.declarations.map(({ name }) => name));
+  if (source.errors.length > 0) for (const name of declaredByLine(code)) own.add(name);
+  return own;
+}
+
+/** What code that does not parse (yet) seems to declare. */
+function declaredByLine(code: string): string[] {
+  const names: string[] = [];
+  for (const [, name] of code.matchAll(
+    /^(?:export\s+)?(?:default\s+)?(?:declare\s+)?(?:abstract\s+)?(?:async\s+)?(?:const\s+enum|const|let|var|class|function\*?|enum|namespace|interface|type)\s+([\p{ID_Start}$_][\p{ID_Continue}$]*)/gmu,
+  )) {
+    if (name) names.push(name);
+  }
+  // What imports and patterns bind; property names among them do no harm.
+  for (const [, imported, pattern] of code.matchAll(
+    /^(?:import\b([^"'=;(]*?)\bfrom\b|(?:const|let|var)\s*([[{][^=;]*[\]}])\s*=)/gm,
+  )) {
+    names.push(...((imported ?? pattern ?? "").match(/[\p{ID_Start}$_][\p{ID_Continue}$]*/gu) ?? []));
+  }
+  return names;
+}
+
+/** The word that completions use for a kind of declaration. */
+function shown(kind: Declaration["kind"] | undefined): string | undefined {
+  return kind === "let" || kind === "const" ? "variable" : kind;
+}
+
+/** Whether what stands before the cursor is a property of something. */
+function isMember(code: string, cursor: number): boolean {
+  return /\.\s*[\p{ID_Continue}$]*$/u.test(code.slice(0, cursor));
+}
+
+function identifierAt(code: string, cursor: number): { text: string; start: number } | null {
+  const before = /[\p{ID_Continue}$]*$/u.exec(code.slice(0, cursor))?.[0] ?? "";
+  const after = /^[\p{ID_Continue}$]*/u.exec(code.slice(cursor))?.[0] ?? "";
+  const text = before + after;
+  return text === "" ? null : { text, start: cursor - before.length };
+}

@@ -1,0 +1,105 @@
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import type { Inspection } from "./language.js";
+import { offsetAt, type Range } from "./positions.js";
+import { readableTypes } from "./session.js";
+
+type Markup = string | { readonly kind?: string; readonly value: string };
+
+export interface Hover {
+  readonly contents: Markup | readonly Markup[];
+}
+
+export interface SignatureHelp {
+  readonly activeSignature?: number;
+  readonly signatures: readonly { readonly label: string; readonly documentation?: Markup }[];
+}
+
+export interface Definition {
+  readonly uri?: string;
+  readonly range?: Range;
+  readonly targetUri?: string;
+  readonly targetRange?: Range;
+}
+
+/** What Jupyter shows of a name: its signature and documentation, and its source where that is asked for. */
+export function toInspection(
+  hover: Hover | null,
+  help: SignatureHelp | null,
+  source?: string,
+): Inspection | null {
+  const parts: string[] = [];
+  if (hover) {
+    parts.push(hoverText(hover));
+  } else if (help) {
+    for (const { label, documentation } of help.signatures) {
+      parts.push(`\`\`\`typescript\n${label}\n\`\`\``);
+      if (documentation) parts.push(textOf(documentation));
+    }
+  }
+  if (source) parts.push(`\`\`\`typescript\n${source}\n\`\`\``);
+  const markdown = parts
+    .map((part) => readable(part.trim()))
+    .filter((part) => part !== "")
+    .join("\n\n");
+  // The compiler knows nothing of the name.
+  if (/^```\w*\nany\n```$/.test(markdown)) return null;
+  return markdown === "" ? null : { markdown, plain: plainOf(markdown) };
+}
+
+export function hoverText({ contents }: Hover): string {
+  const parts = Array.isArray(contents) ? (contents as readonly Markup[]) : [contents as Markup];
+  return parts.map(textOf).join("\n\n");
+}
+
+/** The text of the first definition whose source can be read. `virtual` gives the text of files that are not on disk. */
+export function sourceOf(
+  definitions: readonly Definition[],
+  virtual: (file: string) => string | null,
+): string | undefined {
+  for (const { targetUri, uri, targetRange, range } of definitions) {
+    const where = targetUri ?? uri;
+    const span = targetRange ?? range;
+    if (!where?.startsWith("file:") || !span) continue;
+    const file = fileURLToPath(where);
+    let text = virtual(file);
+    if (text === null) {
+      try {
+        text = readFileSync(file, "utf8");
+      } catch {
+        continue;
+      }
+    }
+    return text.slice(offsetAt(text, span.start), offsetAt(text, span.end)).trim();
+  }
+  return undefined;
+}
+
+/** Without what only the compiler's own front ends can use. */
+function readable(part: string): string {
+  return readableTypes(part)
+    .replace(/^(```\w*\n)\(alias\) /, "$1")
+    .replace(/\[([^\]\n]*)\]\(file:[^)\s]*\)/g, "$1");
+}
+
+function textOf(markup: Markup): string {
+  return typeof markup === "string" ? markup : markup.value;
+}
+
+/** Markdown without its marks, for front ends that show text. */
+function plainOf(markdown: string): string {
+  return markdown
+    .split(/^(```[\s\S]*?^```$)/m)
+    .map((part) =>
+      part.startsWith("```")
+        ? part.replace(/^```.*\n/, "").replace(/\n```$/, "")
+        : part
+            .replace(/\[([^\]]*)\]\(([^)]*)\)/g, "$1 ($2)")
+            .replace(/(\*\*|__)(.+?)\1/g, "$2")
+            .replace(/`([^`\n]*)`/g, "$1")
+            .replace(/^#+ /gm, "")
+            .replace(/\\([\\`*_{}[\]()#+\-.!<>])/g, "$1"),
+    )
+    .join("")
+    .trim();
+}

@@ -1,0 +1,34 @@
+import { statSync } from "node:fs";
+import path from "node:path";
+
+const extensions = [".ts", ".tsx", ".mts", ".cts", ".js", ".jsx", ".mjs", ".cjs", ".json"];
+
+/** Whether a specifier names a file rather than a package. */
+export function isPath(specifier: string): boolean {
+  return /^(?:\.{1,2}(?:\/|$)|\/|[A-Za-z]:[\\/])/.test(specifier);
+}
+
+/**
+ * The files that a path in an import may mean, in TypeScript's order: the file itself, TypeScript in place of
+ * JavaScript, with an extension, the index of a folder.
+ */
+export function candidates(file: string): string[] {
+  const script = /^(.*)\.([cm]?)js(x?)$/.exec(file);
+  return [
+    file,
+    ...(script ? [`${script[1]}.${script[2]}ts${script[3]}`, `${script[1]}.tsx`] : []),
+    ...extensions.map((extension) => file + extension),
+    ...extensions.map((extension) => path.join(file, `index${extension}`)),
+  ];
+}
+
+/** What changes when a file does; empty if it is not a file. */
+export function stampOf(file: string): string {
+  const stat = statSync(file, { throwIfNoEntry: false });
+  return stat?.isFile() ? `${stat.mtimeMs}:${stat.size}` : "";
+}
+
+/** The file that a path in an import means, or null. */
+export function resolveFile(file: string): string | null {
+  return candidates(file).find((candidate) => stampOf(candidate) !== "") ?? null;
+}

@@ -1,0 +1,371 @@
+import { createRequire } from "node:module";
+import type { EncodedSourceMap, SourceMapInput } from "@jridgewell/remapping";
+import remapping from "@jridgewell/remapping";
+import MagicString from "magic-string";
+import { type Node, type Program, parseSync } from "oxc-parser";
+import { transformSync } from "oxc-transform";
+import { interruptFlag, runtimeGlobal } from "../executor/names.js";
+import type { CompilerOptions } from "./config.js";
+import { type Cell, CellSyntaxError, type TransformedCell } from "./language.js";
+import { isFunction, nestedVars, parseValidCell, type Source, toDiagnostic, walk } from "./source.js";
+
+// `typeof` lets a function work where its source is sent to (a worker, a browser); V8 folds it away here.
+const guard = `typeof ${interruptFlag}!="undefined"&&${interruptFlag}[0]&&${runtimeGlobal}.interrupt()`;
+
+/**
+ * Makes the JavaScript that V8's REPL mode evaluates out of a cell. Every name that the cell declares becomes a
+ * `let` or a class of the session, which REPL mode lets later cells declare again.
+ *
+ * @throws CellSyntaxError if the cell is not TypeScript.
+ */
+export function transformCell(cell: Cell, options: CompilerOptions = {}): TransformedCell {
+  const source = parseValidCell(cell.code);
+  const url = cellUrl(cell);
+  const { code, map } = toJavaScript(source, url, options);
+  const text = rewrite(code, endsInExpression(source.program));
+  let composed: string | undefined;
+  return {
+    code: `${text.toString()}\n//# sourceURL=${url}`,
+    url,
+    // Most cells never need their map, and it costs more than the transform itself.
+    get map() {
+      composed ??= composeMap(text, map, cell, source.shift);
+      return composed;
+    },
+  };
+}
+
+/** What V8 calls a cell's script. */
+export function cellUrl(cell: Cell): string {
+  return `cell-${cell.id}.ts`;
+}
+
+/**
+ * Prepares the CommonJS body of a module that the notebook imports: inserts interrupt guards, lines staying where they
+ * are, and finds what it requires while it is loaded.
+ */
+export function prepareModule(code: string): { code: string; requires: string[] } {
+  const { program } = parseSync("module.js", code, { lang: "js", sourceType: "module" });
+  const text = new MagicString(code);
+  insertGuards(program, text);
+  const requires = new Set<string>();
+  walk(program, (node) => {
+    if (
+      node.type === "CallExpression" &&
+      node.callee.type === "Identifier" &&
+      node.callee.name === "require"
+    ) {
+      const [id] = node.arguments;
+      if (id?.type === "Literal" && typeof id.value === "string") requires.add(id.value);
+    }
+    return !isFunction(node);
+  });
+  return { code: text.toString(), requires: [...requires] };
+}
+
+function toJavaScript(
+  source: Source,
+  url: string,
+  options: CompilerOptions,
+): { code: string; map: SourceMapInput } {
+  if (needsTypeScript(source.program)) return toJavaScriptByTypeScript(source, url, options);
+  const classic = options.jsx === "react";
+  const result = transformSync(url, source.code, {
+    lang: source.lang,
+    sourceType: "module",
+    sourcemap: true,
+    jsx: {
+      runtime: classic ? "classic" : "automatic",
+      development: options.jsx === "react-jsxdev",
+      ...(options.jsxImportSource && !classic ? { importSource: options.jsxImportSource } : {}),
+      ...(options.jsxFactory && classic ? { pragma: options.jsxFactory } : {}),
+      ...(options.jsxFragmentFactory && classic ? { pragmaFrag: options.jsxFragmentFactory } : {}),
+    },
+    assumptions: { setPublicClassFields: options.useDefineForClassFields === false },
+    typescript: {
+      // A later cell may use what this one only imports.
+      onlyRemoveTypeImports: true,
+      removeClassFieldsWithoutInitializer: options.useDefineForClassFields === false,
+    },
+  });
+  const errors = result.errors.filter((error) => error.severity === "Error");
+  if (errors.length > 0) throw new CellSyntaxError(errors.map((error) => toDiagnostic(error, source.shift)));
+  return { code: result.code, map: result.map as SourceMapInput };
+}
+
+/** Whether the cell has decorators or `using`, which V8 does not run yet and oxc lowers only in part. */
+function needsTypeScript(program: Program): boolean {
+  let found = false;
+  walk(program, (node) => {
+    if (node.type === "Decorator" || (node.type === "VariableDeclaration" && /using$/.test(node.kind)))
+      found = true;
+    if (node.type === "AccessorProperty") found = true;
+    return !found;
+  });
+  return found;
+}
+
+type TypeScript = typeof import("typescript-js");
+let typescript: TypeScript | undefined;
+
+function toJavaScriptByTypeScript(source: Source, url: string, options: CompilerOptions) {
+  typescript ??= createRequire(import.meta.url)("typescript-js") as TypeScript;
+  const ts = typescript;
+  const classic = options.jsx === "react";
+  const { outputText, sourceMapText } = ts.transpileModule(source.code, {
+    fileName: url.replace(/ts$/, source.lang),
+    compilerOptions: {
+      target: ts.ScriptTarget.ES2022,
+      module: ts.ModuleKind.ESNext,
+      verbatimModuleSyntax: true,
+      sourceMap: true,
+      jsx: classic
+        ? ts.JsxEmit.React
+        : options.jsx === "react-jsxdev"
+          ? ts.JsxEmit.ReactJSXDev
+          : ts.JsxEmit.ReactJSX,
+      jsxImportSource: options.jsxImportSource,
+      jsxFactory: options.jsxFactory,
+      jsxFragmentFactory: options.jsxFragmentFactory,
+      experimentalDecorators: options.experimentalDecorators,
+      emitDecoratorMetadata: options.emitDecoratorMetadata,
+      useDefineForClassFields: options.useDefineForClassFields,
+    },
+  });
+  return {
+    code: outputText.replace(/\n\/\/# sourceMappingURL=.*\s*$/, "\n"),
+    map: JSON.parse(sourceMapText ?? "null") as SourceMapInput,
+  };
+}
+
+/** Whether the cell has a result: its last statement is an expression. */
+function endsInExpression(program: Program): boolean {
+  const last = program.body.findLast((node) => node.type !== "EmptyStatement");
+  return last?.type === "ExpressionStatement" || isDefaultExpression(last);
+}
+
+function isDefaultExpression(node: Program["body"][number] | undefined): boolean {
+  return node?.type === "ExportDefaultDeclaration" && !/Declaration$/.test(node.declaration.type);
+}
+
+function rewrite(code: string, hasResult: boolean): MagicString {
+  const { program } = parseSync("cell.js", code, { lang: "js", sourceType: "module" });
+  const text = new MagicString(code);
+  const body = program.body;
+  insertGuards(program, text);
+  rewriteAsync(program, text);
+  // Imports and functions come first, whatever stands before them; those that lead stay in place.
+  const first = body.find((node) => node.type !== "ImportDeclaration");
+  const hoist = (node: Node) => {
+    if (first && node.start > first.start) text.move(node.start, node.end, first.start);
+  };
+  const vars = [...new Set(nestedVars(program).map(({ name }) => name))];
+  if (vars.length > 0) rewriteVars(program, text);
+  const used = body.some((node) => node.type === "ImportDeclaration")
+    ? usedNames(program)
+    : new Set<string>();
+  for (const node of body) rewriteStatement(node, text, used, hoist);
+  // `void 0`: or the directive itself would be the result of a cell that has none.
+  text.prepend(`"use strict";void 0;${vars.length > 0 ? `let ${vars.join(",")};` : ""}`);
+  if (hasResult) boxResult(program, text);
+  else text.append("\nvoid 0;");
+  return text;
+}
+
+/** The result goes to the executor in a box: V8's inspector would copy a string, however long. */
+function boxResult(program: Program, text: MagicString): void {
+  const last = program.body.findLast((node) => node.type !== "EmptyStatement");
+  const result = last?.type === "ExportDefaultDeclaration" ? last.declaration : last;
+  if (!result || (last?.type !== "ExportDefaultDeclaration" && last?.type !== "ExpressionStatement")) return;
+  const { start, end } = result.type === "ExpressionStatement" ? result.expression : result;
+  text.prependRight(start, `${runtimeGlobal}.box((`).appendLeft(end, "))");
+}
+
+function rewriteStatement(
+  node: Program["body"][number],
+  text: MagicString,
+  used: Set<string>,
+  hoist: (node: Node) => void,
+): void {
+  switch (node.type) {
+    case "ImportDeclaration":
+      text.update(node.start, node.end, importStatement(node, text.original, used));
+      hoist(node);
+      break;
+    case "FunctionDeclaration":
+      if (!node.id) break;
+      // Without a name of its own, it calls the function of that name that is in force, as a declaration does.
+      text.update(
+        node.start,
+        node.id.end,
+        `let ${node.id.name} = ${text.original.slice(node.start, node.id.start)}`,
+      );
+      text.appendLeft(node.end, ";");
+      hoist(node);
+      break;
+    case "VariableDeclaration":
+      if (node.kind === "const") text.update(node.start, node.start + node.kind.length, "let");
+      break;
+    case "ExportNamedDeclaration":
+      if (node.declaration) {
+        text.update(node.start, node.declaration.start, " ");
+        rewriteStatement(node.declaration, text, used, hoist);
+      } else if (node.source) {
+        text.update(node.start, node.end, `await ${runtimeGlobal}.import(${node.source.raw});`);
+      } else {
+        text.remove(node.start, node.end);
+      }
+      break;
+    case "ExportAllDeclaration":
+      text.update(node.start, node.end, `await ${runtimeGlobal}.import(${node.source.raw});`);
+      break;
+    case "ExportDefaultDeclaration": {
+      const inner = node.declaration;
+      text.update(node.start, inner.start, " ");
+      if ((inner.type === "FunctionDeclaration" || inner.type === "ClassDeclaration") && inner.id) {
+        rewriteStatement(inner, text, used, hoist);
+      } else {
+        text.appendRight(inner.start, "(").appendLeft(inner.end, ")").appendRight(node.end, ";");
+      }
+      break;
+    }
+    default:
+  }
+}
+
+type ImportDeclaration = Extract<Program["body"][number], { type: "ImportDeclaration" }>;
+
+function importStatement(node: ImportDeclaration, code: string, used: Set<string>): string {
+  const attributes = node.attributes.map(
+    ({ key, value }) => `${code.slice(key.start, key.end)}: ${value.raw}`,
+  );
+  const options = attributes.length > 0 ? `{ with: { ${attributes.join(", ")} } }` : "";
+  const call = (names: string) =>
+    `await ${runtimeGlobal}.import(${[node.source.raw, options || (names && "void 0"), names].filter(Boolean).join(", ")})`;
+  const properties: string[] = [];
+  const required: string[] = [];
+  let namespace = "";
+  for (const specifier of node.specifiers) {
+    const local = specifier.local.name;
+    if (specifier.type === "ImportNamespaceSpecifier") {
+      namespace = local;
+      continue;
+    }
+    const imported =
+      specifier.type === "ImportDefaultSpecifier"
+        ? { start: 0, end: 0, name: "default" }
+        : specifier.imported;
+    const key = "name" in imported ? imported.name : imported.raw;
+    properties.push(`${key}: ${local}`);
+    // A name that the cell never uses may be a type, which is not there at run time.
+    if (used.has(local))
+      required.push("name" in imported ? JSON.stringify(imported.name) : String(imported.raw));
+  }
+  const names = required.length > 0 ? `[${required.join(", ")}]` : "";
+  if (namespace)
+    return `let ${namespace} = ${call(names)}${properties.length > 0 ? `, { ${properties.join(", ")} } = ${namespace}` : ""};`;
+  if (properties.length > 0) return `let { ${properties.join(", ")} } = ${call(names)};`;
+  return `${call("")};`;
+}
+
+/** Names that the code refers to, imports and property names left out. */
+function usedNames(program: Program): Set<string> {
+  const names = new Set<string>();
+  walk(program, (node, parent) => {
+    if (node.type === "ImportDeclaration") return false;
+    if (node.type === "Identifier" && !isPropertyName(node, parent)) names.add(node.name);
+    return true;
+  });
+  return names;
+}
+
+function isPropertyName(node: Node, parent: Node | null): boolean {
+  switch (parent?.type) {
+    case "MemberExpression":
+      return parent.property === node && !parent.computed;
+    case "Property":
+      return parent.key === node && !parent.computed && !parent.shorthand;
+    case "MethodDefinition":
+    case "PropertyDefinition":
+      return parent.key === node && !parent.computed;
+    default:
+      return false;
+  }
+}
+
+/** Turns `var` declarations into assignments; REPL mode lets nothing redeclare a `var`. */
+function rewriteVars(program: Program, text: MagicString): void {
+  walk(program, (node, parent) => {
+    if (isFunction(node) || node.type === "StaticBlock") return false;
+    if (node.type !== "VariableDeclaration" || node.kind !== "var") return true;
+    const first = node.declarations[0];
+    const last = node.declarations.at(-1);
+    if (!first || !last) return true;
+    text.update(node.start, first.id.start, " ");
+    const inFor =
+      (parent?.type === "ForStatement" && parent.init === node) ||
+      ((parent?.type === "ForInStatement" || parent?.type === "ForOfStatement") && parent.left === node);
+    if (!inFor && first.id.type === "ObjectPattern")
+      text.appendRight(first.id.start, "(").appendLeft(last.end, ")");
+    return true;
+  });
+}
+
+/** Sends `await`, `for await`, `import()` and `import.meta` through the executor. */
+function rewriteAsync(program: Program, text: MagicString): void {
+  walk(program, (node) => {
+    if (node.type === "AwaitExpression") {
+      text.appendLeft(node.argument.start, `${runtimeGlobal}.await(`).appendLeft(node.argument.end, ")");
+    } else if (node.type === "ForOfStatement" && node.await) {
+      text.appendLeft(node.right.start, `${runtimeGlobal}.iterate(`).appendLeft(node.right.end, ")");
+    } else if (node.type === "ImportExpression") {
+      text.update(node.start, node.start + "import".length, `${runtimeGlobal}.import`);
+    } else if (node.type === "MetaProperty" && node.meta.name === "import") {
+      text.update(node.start, node.end, `${runtimeGlobal}.meta`);
+    }
+    return true;
+  });
+}
+
+/** Lets every loop, and every function that calls others, stop where an interrupt is pending. */
+function insertGuards(program: Program, text: MagicString): void {
+  const calls: boolean[] = [];
+  walk(
+    program,
+    (node) => {
+      if (isFunction(node)) calls.push(false);
+      else if (/^(Call|New|TaggedTemplate|Await)Expression$/.test(node.type)) calls[calls.length - 1] = true;
+      return true;
+    },
+    (node) => {
+      if (/^(For|ForIn|ForOf|While|DoWhile)Statement$/.test(node.type)) {
+        guardBlock((node as unknown as { body: Node }).body, text);
+      } else if (isFunction(node) && calls.pop()) {
+        const body = (node as unknown as { body: Node | null }).body;
+        if (body?.type === "BlockStatement") guardBlock(body, text);
+        else if (body) text.appendRight(body.start, `(${guard},`).appendLeft(body.end, ")");
+      }
+    },
+  );
+}
+
+function guardBlock(body: Node, text: MagicString): void {
+  if (body.type === "BlockStatement") text.appendRight(body.start + 1, `${guard};`);
+  else text.appendRight(body.start, `{${guard};`).appendLeft(body.end, "}");
+}
+
+function composeMap(text: MagicString, map: SourceMapInput, cell: Cell, shift: number): string {
+  const outer = text.generateMap({ source: "cell.js", hires: "boundary" }) as unknown as EncodedSourceMap;
+  const parentheses = () =>
+    new MagicString(cell.code).prepend("(").append(")").generateMap({ source: "cell", hires: true });
+  const composed = remapping(outer, (_file, { depth }) => {
+    if (depth === 1) return map;
+    return depth === 2 && shift > 0 ? (parentheses() as unknown as EncodedSourceMap) : null;
+  });
+  return JSON.stringify({
+    ...composed,
+    names: [],
+    sources: [`cell [${cell.count}]`],
+    sourcesContent: [cell.code],
+  });
+}

@@ -1,0 +1,92 @@
+import { type Node, type Program, parseSync } from "oxc-parser";
+import { walk } from "./source.js";
+
+/** A variable's type that means the same in every cell: nothing in it is declared by cells or imported. */
+export interface PlainType {
+  /** What follows the name in a declaration: `: number[]`, or ` = 5` for a constant that is one literal. */
+  readonly declared: string;
+  /** Global names in it, which a cell may shadow. */
+  readonly globals: readonly string[];
+}
+
+/** Generic and other global types that nobody but the standard library declares. */
+const globals = new Set(
+  `Array ReadonlyArray Map ReadonlyMap Set ReadonlySet WeakMap WeakSet Promise PromiseLike Record Partial Required Readonly Date
+   RegExp Error TypeError RangeError Iterable AsyncIterable ArrayBuffer SharedArrayBuffer ArrayBufferLike DataView Int8Array
+   Uint8Array Uint8ClampedArray Int16Array Uint16Array Int32Array Uint32Array Float32Array Float64Array BigInt64Array
+   BigUint64Array Buffer URL URLSearchParams Function`.split(/\s+/),
+);
+
+/** Longer types are left to the compiler to find again. */
+const longest = 1000;
+
+/** Nodes of a type that stand for themselves. */
+const plainNodes =
+  /^(?:Program|Identifier|Literal|RestElement|UnaryExpression|TemplateLiteral|TemplateElement|TS(?:TypeAliasDeclaration|TypeAnnotation|(?:Any|BigInt|Boolean|Never|Null|Number|Object|String|Symbol|Undefined|Unknown|Void)Keyword|ArrayType|TupleType|OptionalType|RestType|NamedTupleMember|UnionType|IntersectionType|TypeLiteral|PropertySignature|MethodSignature|IndexSignature(?:Name)?|FunctionType|LiteralType|TypeReference|TypeParameterInstantiation|TypeOperator|ParenthesizedType))$/;
+
+/** Types that variables of a program show themselves, by a literal or a keyword: the compiler need not be asked. */
+export function evidentTypes(program: Program): Map<string, PlainType> {
+  const types = new Map<string, PlainType>();
+  const seen = new Set<string>();
+  for (const statement of program.body) {
+    const node = statement.type === "ExportNamedDeclaration" ? statement.declaration : statement;
+    if (node?.type !== "VariableDeclaration" || node.declare) continue;
+    for (const { id, init } of node.declarations) {
+      if (id.type !== "Identifier") continue;
+      const declared = id.typeAnnotation
+        ? annotated(id.typeAnnotation.typeAnnotation)
+        : initialized(init, node.kind === "const");
+      // A `var` may be declared twice.
+      if (declared !== undefined && !seen.has(id.name)) types.set(id.name, { declared, globals: [] });
+      else types.delete(id.name);
+      seen.add(id.name);
+    }
+  }
+  return types;
+}
+
+function annotated(type: Node): string | undefined {
+  const keyword = /^TS(Boolean|Number|String)Keyword$/.exec(type.type)?.[1];
+  return keyword && `: ${keyword.toLowerCase()}`;
+}
+
+function initialized(value: Node | null, constant: boolean): string | undefined {
+  if (value?.type !== "Literal") return undefined;
+  const type = typeof value.value;
+  // A constant's literal stands in every cell that mentions it.
+  if (constant && (value.raw === null || value.raw.length > longest || value.raw.includes("\n")))
+    return undefined;
+  if (constant) return type === "number" || type === "string" ? ` = ${value.raw}` : undefined;
+  return type === "number" || type === "string" || type === "boolean" ? `: ${type}` : undefined;
+}
+
+/** The type of a variable, from what the compiler shows of its declaration; null if it is not plain. */
+export function plainTypeOf(shown: string, name: string): PlainType | null {
+  const match = /^```\w*\n(let|const|var) (\S+?): ([\s\S]*)\n```/.exec(shown);
+  if (!match || match[2] !== name) return null;
+  const [, kind, , text] = match as unknown as [string, string, string, string];
+  if (text.length > longest || /\.\.\. \d+ more/.test(text)) return null;
+  // `const b = true` may widen to boolean where it is assigned, a declared `true` may not.
+  if (kind === "const" && /\b(?:true|false)\b|\d(?:n|\s*n)\b/.test(text)) return null;
+  const { program, errors } = parseSync("type.ts", `type T = ${text};`, { lang: "ts" });
+  if (errors.length > 0) return null;
+  const used = new Set<string>();
+  let plain = true;
+  walk(program, (node) => {
+    if (!plainNodes.test(node.type)) plain = false;
+    if (node.type === "TSTypeReference") {
+      if (node.typeName.type === "Identifier" && globals.has(node.typeName.name))
+        used.add(node.typeName.name);
+      else plain = false;
+    }
+    // `unique symbol` is one variable's own.
+    if (node.type === "TSTypeOperator" && node.operator === "unique") plain = false;
+    return plain;
+  });
+  if (!plain) return null;
+  const [alias] = program.body;
+  const type = alias?.type === "TSTypeAliasDeclaration" ? alias.typeAnnotation : null;
+  const literal = kind === "const" && type?.type === "TSLiteralType";
+  const oneLine = text.replace(/\s*\n\s*/g, " ");
+  return { declared: literal ? ` = ${text}` : `: ${oneLine}`, globals: [...used] };
+}

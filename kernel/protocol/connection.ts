@@ -1,0 +1,108 @@
+/**
+ * The connection file: where a kernel's five sockets are, and the key that signs its messages.
+ */
+import { randomUUID } from "node:crypto";
+import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
+import { createServer } from "node:net";
+
+export interface ConnectionInfo {
+  readonly transport: "tcp" | "ipc";
+  readonly ip: string;
+  readonly shell_port: number;
+  readonly iopub_port: number;
+  readonly stdin_port: number;
+  readonly control_port: number;
+  readonly hb_port: number;
+  /** Empty: messages are not signed. */
+  readonly key: string;
+  readonly signature_scheme: string;
+  readonly kernel_name?: string;
+}
+
+export type Channel = "shell" | "iopub" | "stdin" | "control" | "hb";
+
+/** Reads a connection file. Throws an error that names the file and the key that is wrong. */
+export function readConnectionFile(file: string): ConnectionInfo {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(readFileSync(file, "utf8"));
+  } catch (error) {
+    throw new Error(`connection file ${file}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  return checkConnection(parsed, file);
+}
+
+export function checkConnection(value: unknown, file: string): ConnectionInfo {
+  if (typeof value !== "object" || value === null) {
+    throw new Error(`connection file ${file}: expected an object, found ${JSON.stringify(value)}`);
+  }
+  const info = value as Record<string, unknown>;
+  const fail = (key: string, expected: string): never => {
+    throw new Error(
+      `connection file ${file}: ${key}: expected ${expected}, found ${JSON.stringify(info[key])}`,
+    );
+  };
+  for (const channel of ["shell", "iopub", "stdin", "control", "hb"] as const) {
+    const port = info[`${channel}_port`];
+    if (!Number.isInteger(port) || (port as number) < 1 || (port as number) > 65535) {
+      fail(`${channel}_port`, "a port from 1 to 65535");
+    }
+  }
+  const transport = info.transport ?? "tcp";
+  if (transport !== "tcp" && transport !== "ipc") fail("transport", '"tcp" or "ipc"');
+  if (typeof info.ip !== "string" || info.ip === "") fail("ip", "an address");
+  if (typeof info.key !== "string") fail("key", "a string");
+  const scheme = info.signature_scheme ?? "hmac-sha256";
+  if (typeof scheme !== "string" || !/^hmac-[a-z0-9-]+$/.test(scheme)) {
+    fail("signature_scheme", '"hmac-sha256" or another "hmac-" scheme');
+  }
+  return { ...info, transport, signature_scheme: scheme } as unknown as ConnectionInfo;
+}
+
+/** The ZeroMQ endpoint of a channel. */
+export function endpoint(info: ConnectionInfo, channel: Channel): string {
+  const port = info[`${channel}_port`];
+  return info.transport === "ipc" ? `ipc://${info.ip}-${port}` : `tcp://${bracketed(info.ip)}:${port}`;
+}
+
+function bracketed(ip: string): string {
+  return ip.includes(":") && !ip.startsWith("[") ? `[${ip}]` : ip;
+}
+
+/** Picks five free ports on the loopback interface and a new key. */
+export async function newConnection(kernelName: string): Promise<ConnectionInfo> {
+  const servers = Array.from({ length: 5 }, () => createServer());
+  // All are held at once, so that no port is handed out twice.
+  const ports = await Promise.all(
+    servers.map(
+      (server) =>
+        new Promise<number>((resolve, reject) => {
+          server.once("error", reject);
+          server.listen(0, "127.0.0.1", () => resolve((server.address() as { port: number }).port));
+        }),
+    ),
+  );
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  return {
+    transport: "tcp",
+    ip: "127.0.0.1",
+    shell_port: ports[0]!,
+    iopub_port: ports[1]!,
+    stdin_port: ports[2]!,
+    control_port: ports[3]!,
+    hb_port: ports[4]!,
+    key: randomUUID(),
+    signature_scheme: "hmac-sha256",
+    kernel_name: kernelName,
+  };
+}
+
+/** Writes a connection file that only its owner can read: who reads it can run code. */
+export function writeConnectionFile(file: string, info: ConnectionInfo): void {
+  const fd = openSync(file, "wx", 0o600);
+  try {
+    writeSync(fd, `${JSON.stringify(info, null, 1)}\n`);
+  } finally {
+    closeSync(fd);
+  }
+}

@@ -1,0 +1,107 @@
+/**
+ * The few lines of a cell that are no TypeScript: `%time`, `%timeit`, `%install`, `%check`, `%%bash`, `?` and `??`.
+ */
+export const checkModes = ["before", "warn", "off"] as const;
+export type CheckMode = (typeof checkModes)[number];
+
+export type Convenience =
+  /** Runs before the rest of the cell. */
+  | { readonly kind: "install"; readonly packages: readonly string[] }
+  | { readonly kind: "check"; readonly mode: CheckMode }
+  | { readonly kind: "help" };
+
+export interface ParsedCell {
+  /** What comes before the code, in order. */
+  readonly first: readonly Convenience[];
+  /** The cell's TypeScript; what was taken out is blank, so that lines and columns stay. */
+  readonly code: string;
+  readonly time?: true;
+  readonly timeit?: { readonly number: number; readonly runs: number };
+  readonly bash?: string;
+  readonly inspect?: { readonly code: string; readonly detail: 0 | 1 };
+}
+
+/** A line that looks like a convenience and is none. */
+export class ConvenienceError extends Error {
+  override name = "ConvenienceError";
+}
+
+export const conveniencesHelp = `%time CODE            run and say how long it took (also as the first line of a cell)
+%timeit [-n N] [-r R] CODE
+                      run many times and say how long one takes: N times a run, R runs
+%install PACKAGE...   npm install into the notebook's folder; flags such as --save-dev are passed on
+%check MODE           types are checked before (the default), only warned about (warn), or not at all (off)
+%%bash                the rest of the cell is a shell script; %bash COMMAND for one line
+NAME? or ?NAME        what NAME is, in the pager; with ?? its source as well
+%help                 this list`;
+
+const inspection = /^\s*(\?{1,2})?\s*([\p{ID_Start}_$][\p{ID_Continue}$.[\]'"]*)\s*(\?{1,2})?\s*$/u;
+
+/** Whether a cell begins with a convenience at all; nearly none does. */
+export function hasConvenience(code: string): boolean {
+  return /^\s*[%?]/.test(code) || /\?\s*$/.test(code);
+}
+
+export function parseConveniences(code: string): ParsedCell {
+  if (!hasConvenience(code)) return { first: [], code };
+  const asked = inspection.exec(code);
+  if (asked !== null && (asked[1] === undefined) !== (asked[3] === undefined)) {
+    const marks = asked[1] ?? asked[3]!;
+    return { first: [], code: "", inspect: { code: asked[2]!, detail: marks.length === 2 ? 1 : 0 } };
+  }
+  const first: Convenience[] = [];
+  const lines = code.split("\n");
+  for (let i = 0; i < lines.length; i++) {
+    const line = lines[i]!;
+    if (line.trim() === "") continue;
+    const command = /^\s*(%{1,2})([A-Za-z]*)[ \t]*(.*)$/.exec(line);
+    if (command === null) break;
+    const [, marks, name, rest] = command as unknown as [string, string, string, string];
+    const before = line.length - rest.length;
+    const remaining = () =>
+      [...blank(lines.slice(0, i)), " ".repeat(before) + rest, ...lines.slice(i + 1)].join("\n");
+    switch (name) {
+      case "install":
+        if (rest.trim() === "") throw new ConvenienceError("%install: expected the names of npm packages");
+        first.push({ kind: "install", packages: rest.trim().split(/\s+/) });
+        break;
+      case "check": {
+        const mode = checkModes.find((each) => each === rest.trim());
+        if (mode === undefined) {
+          throw new ConvenienceError(
+            `%check: expected ${checkModes.join(", ")}, found ${JSON.stringify(rest.trim())}`,
+          );
+        }
+        first.push({ kind: "check", mode });
+        break;
+      }
+      case "help":
+        first.push({ kind: "help" });
+        break;
+      case "time":
+        return { first, code: remaining(), time: true };
+      case "timeit": {
+        const flags = /^((?:-[nr]\s*\d+\s*)*)(.*)$/.exec(rest)!;
+        const number = (flag: string) => Number(new RegExp(`-${flag}\\s*(\\d+)`).exec(flags[1]!)?.[1] ?? 0);
+        const timeit = { number: number("n"), runs: number("r") || 7 };
+        const start = line.length - flags[2]!.length;
+        const kept = [...blank(lines.slice(0, i)), " ".repeat(start) + flags[2], ...lines.slice(i + 1)].join(
+          "\n",
+        );
+        return { first, code: kept, timeit };
+      }
+      case "bash":
+      case "sh":
+        if (marks === "%%") return { first, code: "", bash: [rest, ...lines.slice(i + 1)].join("\n") };
+        return { first, code: "", bash: rest };
+      default:
+        throw new ConvenienceError(`unknown convenience ${marks}${name}; %help lists them`);
+    }
+    lines[i] = " ".repeat(line.length);
+  }
+  return { first, code: lines.join("\n") };
+}
+
+function blank(lines: readonly string[]): string[] {
+  return lines.map((line) => " ".repeat(line.length));
+}

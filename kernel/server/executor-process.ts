@@ -1,0 +1,200 @@
+/**
+ * The executor as the server sees it: a child process that takes commands and may die at any time.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { readSync } from "node:fs";
+import type { Socket } from "node:net";
+import { StringDecoder } from "node:string_decoder";
+import { fileURLToPath } from "node:url";
+import {
+  encodeFrame,
+  type Frame,
+  FrameKind,
+  FrameReader,
+  type FromControl,
+  type FromExecutor,
+  type ToControl,
+  type ToExecutor,
+} from "../executor/frames.js";
+import { allocatorSettings } from "../install/allocator.js";
+
+export interface ExecutorEvents {
+  /** Text of `console`, `process.stdout` (and stderr) where the context is known, of native code where not. */
+  text(stream: "stdout" | "stderr", text: string, context: number | undefined): void;
+  publish(type: string, frame: Frame): void;
+  message(message: FromExecutor): void;
+  /** The control thread, which speaks also while the main thread is paused. */
+  control(message: FromControl): void;
+  /** The process is gone, and all it wrote has been delivered. */
+  died(code: number | null, signal: NodeJS.Signals | null): void;
+}
+
+const entry = fileURLToPath(new URL("../executor/main.js", import.meta.url));
+/** After a termination by an interrupt, Node's own bookkeeping of async hooks may be off; it must not abort then. */
+const nodeOptions = ["--no-force-async-hooks-checks"];
+
+export class ExecutorProcess {
+  private readonly child: ChildProcess;
+  private readonly pipes: { out: Socket; commands: Socket; control: Socket };
+  private readonly native: { stream: "stdout" | "stderr"; socket: Socket; decoder: StringDecoder }[];
+  private gone = false;
+  private interrupts = 0;
+
+  constructor(
+    cwd: string,
+    private readonly events: ExecutorEvents,
+  ) {
+    this.child = spawn(process.execPath, [...nodeOptions, entry], {
+      cwd,
+      env: { ...process.env, ...allocatorSettings, ...environmentOf(process.env) },
+      stdio: ["ignore", "pipe", "pipe", "pipe", "pipe", "pipe"],
+      // A group of its own: an interrupt reaches what cells started, and a terminal's Ctrl-C only the server.
+      detached: process.platform !== "win32",
+    });
+    const [, stdout, stderr, out, commands, control] = this.child.stdio as unknown as Socket[];
+    this.pipes = { out: out!, commands: commands!, control: control! };
+    this.native = [
+      { stream: "stdout", socket: stdout!, decoder: new StringDecoder("utf8") },
+      { stream: "stderr", socket: stderr!, decoder: new StringDecoder("utf8") },
+    ];
+    for (const { stream, socket, decoder } of this.native) {
+      socket.on("data", (chunk: Buffer) => events.text(stream, decoder.write(chunk), undefined));
+    }
+    const reader = new FrameReader((frame) => this.receive(frame));
+    out!.on("data", (chunk: Buffer) => {
+      // What native code printed before this was written belongs before it.
+      this.drainNative();
+      reader.push(chunk);
+    });
+    const controlReader = new FrameReader((frame) => {
+      events.control(JSON.parse(frame.parts[0]!.toString("utf8")) as FromControl);
+    });
+    control!.on("data", (chunk: Buffer) => controlReader.push(chunk));
+    for (const socket of Object.values(this.pipes)) socket.on("error", () => undefined);
+    this.watchExit();
+  }
+
+  get pid(): number | undefined {
+    return this.child.pid;
+  }
+
+  command(message: ToExecutor, buffers: readonly Uint8Array[] = []): void {
+    for (const piece of encodeFrame(FrameKind.control, 0, [JSON.stringify(message), ...buffers])) {
+      this.pipes.commands.write(piece);
+    }
+  }
+
+  control(message: ToControl): void {
+    for (const piece of encodeFrame(FrameKind.control, 0, [JSON.stringify(message)]))
+      this.pipes.control.write(piece);
+  }
+
+  interrupt(id: number): void {
+    this.interrupts += 1;
+    const message = { op: "interrupt", id, serial: this.interrupts } as const;
+    this.command(message);
+    this.control(message);
+  }
+
+  /** Stops reading, which in the end makes cells wait that print; for when output can't be got rid of. */
+  pause(paused: boolean): void {
+    for (const socket of [this.pipes.out, ...this.native.map(({ socket }) => socket)]) {
+      if (paused) socket.pause();
+      else socket.resume();
+    }
+  }
+
+  /** Sends a signal to what cells started and to the executor, which itself ignores SIGINT. */
+  signal(signal: NodeJS.Signals): void {
+    const { pid } = this.child;
+    if (pid === undefined) return;
+    try {
+      if (process.platform === "win32") {
+        if (signal !== "SIGINT") this.child.kill(signal);
+      } else {
+        process.kill(-pid, signal);
+      }
+    } catch {
+      // nothing left to signal
+    }
+  }
+
+  /** Ends the process: by itself if it can within `patience` ms, by force else. What cells started ends too. */
+  async end(patience: number): Promise<void> {
+    if (!this.gone) {
+      this.command({ op: "exit" });
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, patience);
+        this.child.once("exit", () => {
+          clearTimeout(timer);
+          resolve();
+        });
+      });
+    }
+    this.signal("SIGKILL");
+  }
+
+  private receive(frame: Frame): void {
+    switch (frame.kind) {
+      case FrameKind.stdout:
+        this.events.text("stdout", frame.parts[0]!.toString("utf8"), frame.context);
+        break;
+      case FrameKind.stderr:
+        this.events.text("stderr", frame.parts[0]!.toString("utf8"), frame.context);
+        break;
+      case FrameKind.publish:
+        this.events.publish(frame.parts[0]!.toString("utf8"), frame);
+        break;
+      case FrameKind.control:
+        this.events.message(JSON.parse(frame.parts[0]!.toString("utf8")) as FromExecutor);
+        break;
+      default:
+        break;
+    }
+  }
+
+  private drainNative(): void {
+    for (const { stream, socket, decoder } of this.native) {
+      const fd = (socket as unknown as { _handle?: { fd?: number } | null })._handle?.fd;
+      if (fd === undefined || fd < 0) continue;
+      try {
+        for (let size = readSync(fd, scratch); size > 0; size = readSync(fd, scratch)) {
+          this.events.text(stream, decoder.write(scratch.subarray(0, size)), undefined);
+        }
+      } catch {
+        // the pipe is empty
+      }
+    }
+  }
+
+  private watchExit(): void {
+    let exit: [number | null, NodeJS.Signals | null] | undefined;
+    let ended = false;
+    const report = () => {
+      if (this.gone) return;
+      this.gone = true;
+      this.drainNative();
+      this.events.died(...(exit ?? [null, null]));
+    };
+    this.child.once("error", report);
+    this.child.once("exit", (code, signal) => {
+      exit = [code, signal];
+      if (ended) report();
+      // What it started may hold its pipes open.
+      else setTimeout(report, 1000).unref();
+    });
+    this.pipes.out.once("end", () => {
+      ended = true;
+      if (exit !== undefined) report();
+    });
+  }
+}
+
+const scratch = Buffer.allocUnsafe(65536);
+
+/** The user's own allocator settings win. */
+function environmentOf(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return Object.fromEntries(
+    Object.keys(allocatorSettings).flatMap((key) => (env[key] ? [[key, env[key]]] : [])),
+  );
+}

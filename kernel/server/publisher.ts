@@ -1,0 +1,89 @@
+/**
+ * Everything that goes out on iopub. Text is gathered for a moment, so that ten thousand lines are a few messages;
+ * whatever else is published sends it first.
+ */
+import type { Header } from "../protocol/messages.js";
+import type { Outbox } from "../protocol/sockets.js";
+import type { Wire } from "../protocol/wire.js";
+
+/** How long text may wait for more. */
+const gather = 30;
+const maxText = 2 ** 19;
+/** Above this, who makes output is slowed down; below the half, let go again. */
+const highWater = 2 ** 25;
+
+export class Publisher {
+  private text:
+    | { parent: Header | undefined; name: "stdout" | "stderr"; pieces: string[]; length: number }
+    | undefined;
+  private timer: NodeJS.Timeout | undefined;
+  private lastFlush = 0;
+  private congested = false;
+
+  constructor(
+    private readonly wire: Wire,
+    private readonly outbox: Outbox,
+    private readonly onCongestion: (congested: boolean) => void,
+  ) {
+    outbox.onDrained = () => this.checkCongestion();
+  }
+
+  publish(
+    type: string,
+    parent: Header | undefined,
+    content: object | Uint8Array,
+    options: { metadata?: Record<string, unknown>; buffers?: readonly Uint8Array[] } = {},
+  ): void {
+    this.flush();
+    this.send(type, parent, content, options);
+  }
+
+  status(state: "busy" | "idle" | "starting", parent: Header | undefined): void {
+    this.publish("status", parent, { execution_state: state });
+  }
+
+  stream(name: "stdout" | "stderr", parent: Header | undefined, text: string): void {
+    if (text === "") return;
+    if (this.text !== undefined && (this.text.name !== name || this.text.parent !== parent)) this.flush();
+    this.text ??= { parent, name, pieces: [], length: 0 };
+    this.text.pieces.push(text);
+    this.text.length += text.length;
+    if (this.text.length >= maxText) this.flush();
+    else if (this.timer === undefined) {
+      const wait = Math.max(0, this.lastFlush + gather - Date.now());
+      this.timer = setTimeout(() => this.flush(), wait);
+    }
+  }
+
+  flush(): void {
+    if (this.timer !== undefined) clearTimeout(this.timer);
+    this.timer = undefined;
+    const { text } = this;
+    if (text === undefined) return;
+    this.text = undefined;
+    this.lastFlush = Date.now();
+    this.send("stream", text.parent, { name: text.name, text: text.pieces.join("") });
+  }
+
+  private send(
+    type: string,
+    parent: Header | undefined,
+    content: object | Uint8Array,
+    options: { metadata?: Record<string, unknown>; buffers?: readonly Uint8Array[] } = {},
+  ): void {
+    const topic = `kernel.${this.wire.session}.${type}`;
+    this.outbox.send(this.wire.encode([topic], { type, parent: parent ?? {}, content, ...options }));
+    this.checkCongestion();
+  }
+
+  private checkCongestion(): void {
+    const { pending } = this.outbox;
+    if (!this.congested && pending > highWater) {
+      this.congested = true;
+      this.onCongestion(true);
+    } else if (this.congested && pending < highWater / 2) {
+      this.congested = false;
+      this.onCongestion(false);
+    }
+  }
+}

@@ -1,0 +1,261 @@
+/**
+ * Runs cells in an executor and replaces it when it dies.
+ */
+import type { Inspector } from "../debugger/inspector.js";
+import type {
+  ErrorContent,
+  Frame,
+  FromControl,
+  FromExecutor,
+  MappedSource,
+  RunCommand,
+  ToExecutor,
+} from "../executor/frames.js";
+import { whenIdle } from "../executor/names.js";
+import { ExecutorProcess } from "./executor-process.js";
+
+/** How long an interrupted cell may keep its process from answering before the process is replaced. */
+const patience = 4000;
+/** How long completion waits for what is there at run time. */
+const queryTimeout = 250;
+
+export interface CellResult {
+  readonly error?: ErrorContent;
+  readonly userExpressions: Readonly<Record<string, unknown>>;
+  readonly payload: readonly object[];
+}
+
+export interface RunnerEvents {
+  text(stream: "stdout" | "stderr", text: string, context: number | undefined): void;
+  publish(type: string, frame: Frame): void;
+  /** The answer to an input request; a reason where it can't be put. */
+  input(
+    context: number,
+    prompt: string,
+    password: boolean,
+  ): Promise<{ value: string | null } | { refused: string }>;
+  /** The source map of a script that the executor evaluated. */
+  map(url: string): MappedSource | null;
+  /** The executor has dealt with a message of a comm. */
+  handled(context: number): void;
+  /** A new process has taken the place of one that died. */
+  replaced(reason: string): void;
+}
+
+interface Running {
+  readonly id: number;
+  resolve(result: CellResult): void;
+  killTimer?: NodeJS.Timeout;
+}
+
+export class Runner {
+  private process: ExecutorProcess | undefined;
+  private running: Running | undefined;
+  private readonly queries = new Map<
+    number,
+    (members: readonly { readonly name: string; readonly type: string }[]) => void
+  >();
+  private lastQuery = 0;
+  private readonly inspections = new Map<number, (answer: FromControl & { op: "inspected" }) => void>();
+  private readonly inspectorListeners = new Set<(method: string, params: unknown) => void>();
+  private lastInspection = 0;
+  private stopping = false;
+  private killed: string | undefined;
+
+  constructor(
+    private readonly cwd: string,
+    private readonly events: RunnerEvents,
+  ) {}
+
+  /** Starts the executor, if it does not run yet. */
+  start(): void {
+    this.process ??= this.spawn();
+  }
+
+  private get executor(): ExecutorProcess {
+    this.process ??= this.spawn();
+    return this.process;
+  }
+
+  /** Never rejects; an executor that dies is an error of the cell. */
+  run(command: RunCommand): Promise<CellResult> {
+    return new Promise((resolve) => {
+      this.running = { id: command.id, resolve };
+      this.executor.command(command);
+    });
+  }
+
+  /** Tells the executor something that has no answer. */
+  tell(message: ToExecutor, buffers: readonly Uint8Array[] = []): void {
+    this.executor.command(message, buffers);
+  }
+
+  /** Tells the executor a script's source map before it asks. */
+  knowMap(url: string, value: MappedSource): void {
+    this.process?.control({ op: "map", url, value });
+  }
+
+  interrupt(): void {
+    const { running, process: executor } = this;
+    if (executor === undefined) return; // not started yet
+    executor.interrupt(running?.id ?? whenIdle);
+    executor.signal("SIGINT");
+    if (running === undefined || running.killTimer !== undefined) return;
+    running.killTimer = setTimeout(() => {
+      this.killed = "it did not react to an interrupt";
+      executor.signal("SIGKILL");
+    }, patience);
+  }
+
+  /** Members of what an expression is at run time; none if a cell keeps the executor from saying so in time. */
+  members(expression: string): Promise<readonly { readonly name: string; readonly type: string }[]> {
+    this.lastQuery += 1;
+    const id = this.lastQuery;
+    return new Promise((resolve) => {
+      const done = (members: readonly { readonly name: string; readonly type: string }[]) => {
+        clearTimeout(timer);
+        this.queries.delete(id);
+        resolve(members);
+      };
+      const timer = setTimeout(() => done([]), queryTimeout);
+      this.queries.set(id, done);
+      this.executor.command({ op: "members", id, expression });
+    });
+  }
+
+  /** V8's inspector in the executor. */
+  readonly inspector: Inspector = {
+    post: <T>(method: string, params?: object) => {
+      this.lastInspection += 1;
+      const id = this.lastInspection;
+      return new Promise<T>((resolve, reject) => {
+        this.inspections.set(id, ({ result, error }) => {
+          if (error === undefined) resolve(result as T);
+          else reject(new Error(error));
+        });
+        this.executor.control({ op: "inspector", id, method, ...(params && { params }) });
+      });
+    },
+    onEvent: (listener) => this.inspectorListeners.add(listener),
+    detach: () => this.process?.control({ op: "inspectorDetach" }),
+  };
+
+  private hear(message: FromControl): void {
+    if (message.op === "inspectorEvent") {
+      for (const listener of this.inspectorListeners) listener(message.method, message.params);
+      return;
+    }
+    const answer = this.inspections.get(message.id);
+    this.inspections.delete(message.id);
+    answer?.(message);
+  }
+
+  pause(paused: boolean): void {
+    this.process?.pause(paused);
+  }
+
+  async stop(): Promise<void> {
+    this.stopping = true;
+    await this.process?.end(this.running === undefined ? 1000 : 0);
+  }
+
+  private spawn(): ExecutorProcess {
+    const executor: ExecutorProcess = new ExecutorProcess(this.cwd, {
+      text: (stream, text, context) => this.events.text(stream, text, context),
+      publish: (type, frame) => this.events.publish(type, frame),
+      message: (message) => this.receive(executor, message),
+      control: (message) => this.hear(message),
+      died: (code, signal) => this.died(code, signal),
+    });
+    return executor;
+  }
+
+  private receive(executor: ExecutorProcess, message: FromExecutor): void {
+    switch (message.op) {
+      case "done": {
+        const { running } = this;
+        if (running?.id !== message.id) break;
+        this.finish(running, message);
+        break;
+      }
+      case "interrupted":
+        // Its event loop turns: it is cleaning up, not stuck.
+        if (this.running?.id === message.id) clearTimeout(this.running.killTimer);
+        break;
+      case "ready":
+        // Interrupts nothing; but the next time, the way there has been gone once, which makes it faster.
+        executor.interrupt(whenIdle);
+        break;
+      case "handled":
+        this.events.handled(message.id);
+        break;
+      case "input":
+        void this.events.input(message.context, message.prompt, message.password).then((value) => {
+          executor.control({ op: "answer", id: message.id, value });
+        });
+        break;
+      case "map":
+        executor.control({ op: "answer", id: message.id, value: this.events.map(message.url) });
+        break;
+      case "members":
+        this.queries.get(message.id)?.(message.members);
+        break;
+      default:
+        break;
+    }
+  }
+
+  private finish(running: Running, result: CellResult): void {
+    clearTimeout(running.killTimer);
+    this.running = undefined;
+    running.resolve(result);
+  }
+
+  private died(code: number | null, signal: NodeJS.Signals | null): void {
+    if (this.stopping) return;
+    const { running } = this;
+    // What it started must not outlive it and hold ports and memory.
+    this.executor.signal("SIGKILL");
+    const reason = `${describeExit(code, signal, this.killed)}; it has been replaced, and variables are lost`;
+    this.killed = undefined;
+    for (const [id, answer] of this.inspections) answer({ op: "inspected", id, error: reason });
+    this.inspections.clear();
+    this.process = this.spawn();
+    this.events.replaced(reason);
+    if (running === undefined) return;
+    this.finish(running, {
+      error: {
+        ename: "ExecutorDied",
+        evalue: reason,
+        traceback: [`\x1b[31mExecutorDied\x1b[39m: ${reason}`],
+      },
+      userExpressions: {},
+      payload: [],
+    });
+  }
+}
+
+function describeExit(
+  code: number | null,
+  signal: NodeJS.Signals | null,
+  killed: string | undefined,
+): string {
+  const subject = "the process that runs cells";
+  if (killed !== undefined) return `${subject} was ended: ${killed}`;
+  if (signal !== null) return `${subject} was ended by ${signal}${hint(signal)}`;
+  return code === null
+    ? `${subject} could not be started`
+    : `${subject} ended with exit code ${code}${codeHint(code)}`;
+}
+
+function hint(signal: NodeJS.Signals): string {
+  if (signal === "SIGABRT") return " (out of memory, or a fatal error in native code)";
+  if (signal === "SIGKILL") return " (the system kills so when memory runs out)";
+  return signal === "SIGSEGV" || signal === "SIGBUS" || signal === "SIGILL"
+    ? " (a crash in native code)"
+    : "";
+}
+
+function codeHint(code: number): string {
+  return code === 134 ? " (out of memory, or a fatal error in native code)" : "";
+}
