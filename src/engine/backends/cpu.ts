@@ -1,0 +1,17 @@
+import { cpus } from "node:os";
+import { version_cpu as version } from "@tensorflow/tfjs-backend-cpu";
+import * as tf from "../tf.js";
+import type { Running } from "./running.js";
+
+/** TensorFlow.js's JavaScript backend: slow, and the reference in tests. */
+export async function startCpu(): Promise<Running> {
+  await tf.setBackend("cpu");
+  // its first use would print an advertisement for tfjs-node
+  (tf.backend() as unknown as { firstUse: boolean }).firstUse = false;
+  return {
+    backend: "cpu",
+    device: cpus()[0]?.model ?? "CPU",
+    version: `tfjs-backend-cpu ${version}`,
+    threads: 1,
+  };
+}

@@ -1,0 +1,86 @@
+import { createRequire } from "node:module";
+import { cpus } from "node:os";
+import util from "node:util";
+import { type Binding, loadBinding, loadOperations } from "../binding.js";
+import { threadCount } from "../environment.js";
+import { EngineError } from "../errors.js";
+import { nvidiaDevices } from "../hardware.js";
+import { findTensorflow } from "../install.js";
+import { registerFusedKernels } from "../native/kernels.js";
+import * as tf from "../tf.js";
+import type { Running } from "./running.js";
+
+type Name = "tensorflow" | "tensorflow-gpu";
+
+let started: { name: Name; running: Running } | undefined;
+
+/**
+ * TensorFlow's C library under TensorFlow.js's own Node backend. The backend's classes are loaded one by one, not
+ * through the package's index, which would look for a binding inside node_modules.
+ *
+ * @throws EngineError when libtensorflow isn't installed, its binding does not load, or the device that runs is not
+ *   the one asked for.
+ */
+export async function startTensorflow(name: Name): Promise<Running> {
+  if (started !== undefined && started.name !== name) {
+    throw new EngineError(`${name}: this process already runs ${started.name}; start a new one to change`);
+  }
+  if (started === undefined) {
+    const library = await findTensorflow(name);
+    const silent = process.env.TF_CPP_MIN_LOG_LEVEL === undefined;
+    prepareEnvironment(name);
+    const binding = loadBinding(library, silent);
+    const running = register(name, binding, library.version);
+    if (name === "tensorflow" && loadOperations(library)) {
+      registerFusedKernels();
+      running.version += " with fused operations";
+    }
+    started = { name, running };
+  }
+  await tf.setBackend("tensorflow");
+  return started.running;
+}
+
+/** All of this is read once, when the library loads. What the user set already wins. */
+function prepareEnvironment(name: Name): void {
+  const threads = String(threadCount());
+  process.env.TF_CPP_MIN_LOG_LEVEL ??= "3";
+  process.env.TF_NUM_INTRAOP_THREADS ??= threads;
+  // operations run one after another, so a second pool would only compete with the first
+  process.env.TF_NUM_INTEROP_THREADS ??= "1";
+  if (name === "tensorflow") process.env.CUDA_VISIBLE_DEVICES = "-1";
+  else process.env.TF_FORCE_GPU_ALLOW_GROWTH ??= "true";
+}
+
+function register(name: Name, binding: Binding, installed: string | undefined): Running {
+  // tfjs-node 4.22 calls two functions that Node 23 removed
+  const legacy = util as unknown as Record<string, unknown>;
+  legacy.isNullOrUndefined ??= (value: unknown) => value === null || value === undefined;
+  legacy.isArray ??= Array.isArray;
+
+  const gpu = binding.isUsingGpuDevice();
+  if (gpu !== (name === "tensorflow-gpu")) {
+    throw new EngineError(
+      gpu
+        ? "tensorflow: libtensorflow took a GPU although the CPU was asked for; choose tensorflow-gpu, or set CUDA_VISIBLE_DEVICES=-1"
+        : "tensorflow-gpu: libtensorflow finds no CUDA device it can use; `firstframe doctor` says what is missing",
+    );
+  }
+  if (installed !== undefined && binding.TF_Version !== installed) {
+    throw new EngineError(
+      `${name}: expected libtensorflow ${installed}, but ${binding.TF_Version} was loaded; run \`firstframe engine install\` again`,
+    );
+  }
+  const require = createRequire(import.meta.url);
+  const { NodeJSKernelBackend } = require("@tensorflow/tfjs-node-gpu/dist/nodejs_kernel_backend.js") as {
+    NodeJSKernelBackend: new (binding: Binding, packageName: string) => tf.KernelBackend;
+  };
+  require("@tensorflow/tfjs-node-gpu/dist/register_all_kernels.js");
+  tf.registerBackend("tensorflow", () => new NodeJSKernelBackend(binding, "@tensorflow/tfjs-node-gpu"), 3);
+  return {
+    backend: "tensorflow",
+    device: gpu ? (nvidiaDevices()[0] ?? "CUDA GPU") : (cpus()[0]?.model ?? "CPU"),
+    version: `libtensorflow ${binding.TF_Version}`,
+    threads: Number(process.env.TF_NUM_INTRAOP_THREADS),
+  };
+}

@@ -1,0 +1,184 @@
+import { createRequire } from "node:module";
+import { EngineError, firstLine } from "../errors.js";
+import * as tf from "../tf.js";
+import { waitForDawn, watchDawn } from "./dawnTicks.js";
+import type { Running } from "./running.js";
+
+/** WebGPU's objects, as far as they are used here (the `webgpu` package types them with DOM's globals). */
+interface Gpu {
+  requestAdapter(options?: {
+    powerPreference?: string;
+    forceFallbackAdapter?: boolean;
+  }): Promise<Adapter | null>;
+}
+
+interface Adapter {
+  readonly info: AdapterInfo;
+  readonly features: ReadonlySet<string>;
+  readonly limits: Readonly<Record<string, number>>;
+  requestDevice(descriptor: object): Promise<object>;
+}
+
+export interface AdapterInfo {
+  readonly vendor: string;
+  readonly architecture: string;
+  readonly device: string;
+  readonly description: string;
+  /** True where the processor plays the graphics card, as SwiftShader does. */
+  readonly isFallbackAdapter: boolean;
+}
+
+/** TensorFlow.js's backend, with the parts that reading needs. */
+interface Backend extends tf.KernelBackend {
+  readonly tensorMap: { get(dataId: object): TensorData };
+  readonly bufferManager: {
+    acquireBuffer(size: number, usage: number): Buffer;
+    releaseBuffer(buffer: Buffer): void;
+  };
+  commandEncoder: {
+    copyBufferToBuffer(from: Buffer, fromOffset: number, to: Buffer, toOffset: number, size: number): void;
+  };
+  ensureCommandEncoderReady(): void;
+  endComputePassEncoder(): void;
+  submitQueue(): void;
+  convertAndCacheOnCPU(dataId: object, values: tf.BackendValues): tf.BackendValues;
+  readSync(dataId: object): tf.BackendValues;
+}
+
+interface TensorData {
+  readonly dtype: tf.DataType;
+  /** Where the values are on the processor. */
+  readonly values: tf.BackendValues | null;
+  /** Where they are on the device. */
+  readonly resource: Buffer;
+}
+
+interface Buffer {
+  readonly size: number;
+  readonly mapState: "unmapped" | "pending" | "mapped";
+  mapAsync(mode: number): Promise<void>;
+  getMappedRange(): ArrayBuffer;
+  unmap(): void;
+}
+
+/** WebGPU's numbers for what a buffer is for, and for mapping it to be read. */
+const COPY_DST = 0x8;
+const MAP_READ = 0x1;
+const MODE_READ = 0x1;
+
+/** The limits that TensorFlow.js's kernels profit from: whatever the adapter offers is asked for. */
+const limits = [
+  "maxComputeWorkgroupStorageSize",
+  "maxComputeWorkgroupsPerDimension",
+  "maxStorageBufferBindingSize",
+  "maxBufferSize",
+  "maxComputeWorkgroupSizeX",
+  "maxComputeInvocationsPerWorkgroup",
+] as const;
+
+let started: Promise<Running> | undefined;
+
+/** TensorFlow.js's WebGPU backend on Dawn: runs on Vulkan, Metal and Direct3D 12. */
+export async function startWebgpu(): Promise<Running> {
+  started ??= register();
+  try {
+    const running = await started;
+    await tf.setBackend("webgpu");
+    return running;
+  } catch (error) {
+    started = undefined;
+    throw error;
+  }
+}
+
+/** The adapter that {@link startWebgpu} would take, or undefined where Dawn finds none. */
+export async function findAdapter(): Promise<Adapter | undefined> {
+  const gpu = await openDawn();
+  return (await gpu.requestAdapter({ powerPreference: "high-performance" })) ?? undefined;
+}
+
+let dawn: Gpu | undefined;
+
+async function openDawn(): Promise<Gpu> {
+  if (dawn !== undefined) return dawn;
+  try {
+    const { create, globals } = await import("webgpu");
+    // TensorFlow.js reads GPUBufferUsage and its like from the global scope
+    for (const [name, value] of Object.entries(globals)) {
+      if (!(name in globalThis))
+        Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
+    }
+    watchDawn();
+    dawn = create([]) as unknown as Gpu;
+    return dawn;
+  } catch (error) {
+    throw new EngineError(`webgpu: Dawn does not load on this system (${firstLine(error)})`);
+  }
+}
+
+async function register(): Promise<Running> {
+  const adapter = await findAdapter();
+  if (adapter === undefined) {
+    throw new EngineError(
+      "webgpu: no graphics adapter is found; on Linux it needs a Vulkan driver and its loader, libvulkan.so.1",
+    );
+  }
+  const device = await adapter.requestDevice({
+    requiredFeatures: adapter.features.has("timestamp-query") ? ["timestamp-query"] : [],
+    requiredLimits: Object.fromEntries(limits.map((name) => [name, adapter.limits[name]])),
+  });
+  const require = createRequire(import.meta.url);
+  const { WebGPUBackend } = require("@tensorflow/tfjs-backend-webgpu") as {
+    WebGPUBackend: new (device: object, info: AdapterInfo) => Backend;
+  };
+  const backend = withNavigator(() => new WebGPUBackend(device, adapter.info));
+  // where there is no browser it would ask for an OffscreenCanvas
+  const readSync = backend.readSync.bind(backend);
+  backend.readSync = (dataId) => {
+    const { values, dtype } = backend.tensorMap.get(dataId);
+    if (values != null || dtype === "string" || dtype === "complex64") return readSync(dataId);
+    return readNow(backend, dataId);
+  };
+  tf.registerBackend("webgpu", () => backend, 2);
+  const { version } = require("webgpu/package.json") as { version: string };
+  const { vendor, architecture, device: model, description } = adapter.info;
+  const name = [...new Set([vendor, architecture, model, description].filter(Boolean))].join(" ");
+  return {
+    backend: "webgpu",
+    device: name,
+    version: `Dawn (webgpu ${version})`,
+    threads: 1,
+  };
+}
+
+/** Copies a tensor from the device and waits for it. */
+function readNow(backend: Backend, dataId: object): tf.BackendValues {
+  const { resource, dtype } = backend.tensorMap.get(dataId);
+  const staging = backend.bufferManager.acquireBuffer(resource.size, COPY_DST | MAP_READ);
+  backend.ensureCommandEncoderReady();
+  backend.endComputePassEncoder();
+  backend.commandEncoder.copyBufferToBuffer(resource, 0, staging, 0, resource.size);
+  backend.submitQueue();
+  const mapped = staging.mapAsync(MODE_READ);
+  if (!waitForDawn(() => staging.mapState !== "pending") || staging.mapState !== "mapped") {
+    mapped.catch(() => {});
+    throw new EngineError("webgpu: the device gives no values back; it may be lost, start a new process");
+  }
+  const bytes = staging.getMappedRange().slice(0);
+  staging.unmap();
+  backend.bufferManager.releaseBuffer(staging);
+  const values = tf.util.convertBackendValuesAndArrayBuffer(bytes, dtype) as tf.BackendValues;
+  return backend.convertAndCacheOnCPU(dataId, values);
+}
+
+/** The backend's constructor looks for `navigator.gpu`; other libraries take a navigator for a sign of a browser. */
+function withNavigator<T>(work: () => T): T {
+  const before = Object.getOwnPropertyDescriptor(globalThis, "navigator");
+  Object.defineProperty(globalThis, "navigator", { value: { gpu: dawn }, configurable: true });
+  try {
+    return work();
+  } finally {
+    if (before === undefined) Reflect.deleteProperty(globalThis, "navigator");
+    else Object.defineProperty(globalThis, "navigator", before);
+  }
+}

@@ -1,0 +1,276 @@
+import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { copyFile, mkdir, readdir, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { constants } from "node:os";
+import { basename, dirname, join, relative } from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+import { temporaryBeside } from "./cache.js";
+import { EngineError, firstLine } from "./errors.js";
+
+const require = createRequire(import.meta.url);
+
+/** What TensorFlow.js's C++ binding exports, as far as it is used here. */
+export interface Binding {
+  TF_Version: string;
+  isUsingGpuDevice(): boolean;
+}
+
+/** A libtensorflow on disk. */
+export interface Library {
+  /** Folder of the shared libraries. */
+  libraries: string;
+  /** Folder with `tensorflow/c/c_api.h`. */
+  include: string;
+  /** Where the binding for it is built, or will be. */
+  binding: string;
+}
+
+/** N-API is stable across Node's releases, so one binding serves Node 20, 22 and 24. */
+const napiVersion = 8;
+
+/** C++ sources of this package, from dist/src/engine. */
+const nativeSources = fileURLToPath(new URL("../../../src/engine/native/", import.meta.url));
+
+/** Names the binding by all that its code depends on, but for the library. */
+export function bindingKey(): string {
+  const { version } = require("@tensorflow/tfjs-node-gpu/package.json") as { version: string };
+  const own = createHash("sha256")
+    .update(readFileSync(join(nativeSources, "stderr.cc")))
+    .digest("hex")
+    .slice(0, 8);
+  return `tfjs${version}-napi${napiVersion}-${own}`;
+}
+
+export function bindingFile(library: Library): string {
+  return join(library.binding, "tfjs_binding.node");
+}
+
+/**
+ * Loads the binding, and the library with it, from the cache: nothing is written to node_modules, so `npm ci` takes
+ * nothing away.
+ *
+ * @param silent throws away what the library prints while it loads.
+ *
+ * @throws EngineError when it was built for another machine or a library that it needs is gone.
+ */
+export function loadBinding(library: Library, silent: boolean): Binding {
+  const file = bindingFile(library);
+  try {
+    const stderr = silent ? loadAddon<Stderr>(join(library.binding, "stderr.node")) : undefined;
+    stderr?.silence();
+    try {
+      return loadAddon<Binding>(file);
+    } finally {
+      stderr?.restore();
+    }
+  } catch (error) {
+    throw new EngineError(
+      `${file} does not load (${firstLine(error)}); run \`firstframe engine install\` again`,
+    );
+  }
+}
+
+/** The addon built from native/stderr.cc. */
+interface Stderr {
+  silence(): void;
+  restore(): void;
+}
+
+function loadAddon<T>(file: string): T {
+  const module = { exports: {} as T };
+  process.dlopen(module, file, constants.dlopen.RTLD_NOW);
+  return module.exports;
+}
+
+/** The library's file names: the wheel's C++ library exports the whole C API and stands in for libtensorflow. */
+export function libraryFiles(folder: string): string[] | undefined {
+  const suffix = process.platform === "darwin" ? ".2.dylib" : ".so.2";
+  const framework = `libtensorflow_framework${suffix}`;
+  if (!existsSync(join(folder, framework))) return undefined;
+  const main = [`libtensorflow_cc${suffix}`, `libtensorflow${suffix}`].find((name) =>
+    existsSync(join(folder, name)),
+  );
+  return main === undefined ? undefined : [main, framework];
+}
+
+/**
+ * Compiles TensorFlow.js's binding against `library` with node-gyp, in a folder beside its place, and moves it there
+ * when it is whole.
+ *
+ * @throws EngineError that names what is missing (compiler, make, Python, Node's headers), or the compiler's first error.
+ */
+export async function buildBinding(library: Library): Promise<void> {
+  const binding = join(dirname(require.resolve("@tensorflow/tfjs-node-gpu/package.json")), "binding");
+  await buildAddons(library, library.binding, [binding, nativeSources], (files) => [
+    addon("tfjs_binding", ["tfjs_backend.cc", "tfjs_binding.cc"], files),
+    addon("stderr", ["stderr.cc"], []),
+  ]);
+}
+
+/** Where the fused operations for a library are built, named by all their sources. */
+export function operationsFile(library: Library): string {
+  const hash = createHash("sha256");
+  for (const name of operationSources(true))
+    hash.update(name).update(readFileSync(join(nativeSources, name)));
+  const key = `${basename(library.binding)}-operations-${hash.digest("hex").slice(0, 8)}`;
+  return join(dirname(library.binding), key, "operations.node");
+}
+
+/** Compiles the fused operations of `native/`. @throws EngineError as {@link buildBinding}. */
+export async function buildOperations(library: Library): Promise<void> {
+  await buildAddons(library, dirname(operationsFile(library)), [nativeSources], (files) => [
+    addon("operations", operationSources(false), files),
+  ]);
+}
+
+/** Registers the fused operations with the library that {@link loadBinding} loaded. @returns false where they aren't built. */
+export function loadOperations(library: Library): boolean {
+  const file = operationsFile(library);
+  if (!existsSync(file)) return false;
+  try {
+    loadAddon(file);
+    return true;
+  } catch {
+    return false; // built for another machine: the composites compute the same
+  }
+}
+
+function operationSources(headers: boolean): string[] {
+  return readdirSync(nativeSources)
+    .filter((name) => (name.endsWith(".cc") && name !== "stderr.cc") || (headers && name.endsWith(".h")))
+    .sort();
+}
+
+/** Compiles addons in a folder beside `target`, and moves them there when all are whole. */
+async function buildAddons(
+  library: Library,
+  target: string,
+  sources: string[],
+  targets: (libraries: string[]) => ReturnType<typeof addon>[],
+): Promise<void> {
+  const files = libraryFiles(library.libraries);
+  if (files === undefined) throw new EngineError(`${library.libraries}: no libtensorflow in it`);
+
+  await mkdir(dirname(target), { recursive: true });
+  const staging = temporaryBeside(target);
+  const output = temporaryBeside(target);
+  try {
+    await mkdir(staging);
+    for (const folder of sources) {
+      for (const name of await readdir(folder)) {
+        if (/\.(cc|h)$/.test(name)) await copyFile(join(folder, name), join(staging, name));
+      }
+    }
+    await symlink(library.libraries, join(staging, "lib"));
+    await symlink(library.include, join(staging, "include"));
+    await writeFile(join(staging, "package.json"), "{}");
+    const list = targets(files);
+    await writeFile(join(staging, "binding.gyp"), JSON.stringify({ targets: list }));
+    await nodeGyp(staging);
+
+    await mkdir(output);
+    await symlink(relative(target, library.libraries), join(output, "lib"));
+    for (const { target_name: name } of list) {
+      await rename(join(staging, "build", "Release", `${name}.node`), join(output, `${name}.node`));
+    }
+    await rm(target, { recursive: true, force: true });
+    await rename(output, target);
+  } finally {
+    await rm(staging, { recursive: true, force: true });
+    await rm(output, { recursive: true, force: true });
+  }
+}
+
+/** A gyp target for an addon that finds `libraries` through the symbolic link `lib` beside it. */
+function addon(name: string, sources: string[], libraries: string[]) {
+  return {
+    target_name: name,
+    sources,
+    include_dirs: [".", "include"],
+    library_dirs: ["lib"],
+    defines: [`NAPI_VERSION=${napiVersion}`],
+    cflags_cc: ["-std=c++17", "-O3", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math"],
+    conditions: [
+      ["target_arch=='x64' and OS=='linux'", { cflags_cc: ["-mprefer-vector-width=512"] }],
+      [
+        "OS=='mac'",
+        {
+          libraries: [
+            ...libraries.map((file) => `<(module_root_dir)/lib/${file}`),
+            "-Wl,-rpath,@loader_path/lib",
+          ],
+          xcode_settings: {
+            CLANG_CXX_LANGUAGE_STANDARD: "c++17",
+            GCC_OPTIMIZATION_LEVEL: "3",
+            OTHER_CPLUSPLUSFLAGS: ["-fopenmp-simd", "-fno-math-errno"],
+          },
+        },
+        { libraries: [...libraries.map((file) => `-l:${file}`), "-Wl,-rpath,\\$$ORIGIN/lib"] },
+      ],
+    ],
+  };
+}
+
+/** Runs `node-gyp rebuild` in `directory`. */
+async function nodeGyp(directory: string): Promise<void> {
+  const tool = join(dirname(require.resolve("node-gyp/package.json")), "bin", "node-gyp.js");
+  const headers = nodeHeaders();
+  const options = [
+    "rebuild",
+    "--release",
+    "-j",
+    "max",
+    ...(headers === undefined ? [] : [`--nodedir=${headers}`]),
+  ];
+  const { code, output } = await new Promise<{ code: number | null; output: string }>((resolve, reject) => {
+    const child = spawn(process.execPath, [tool, ...options], {
+      cwd: directory,
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    let output = "";
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on("data", (chunk) => {
+        output += chunk;
+      });
+    }
+    child.on("error", reject);
+    child.on("close", (code) => resolve({ code, output }));
+  });
+  if (code !== 0) throw new EngineError(`the binding can't be compiled: ${buildFailure(output)}`);
+}
+
+/** The folder above `include/node` of the running Node, if its headers came with it. */
+function nodeHeaders(): string | undefined {
+  const prefix = dirname(dirname(process.execPath));
+  try {
+    const text = readFileSync(join(prefix, "include", "node", "node_version.h"), "utf8");
+    const part = (name: string) => new RegExp(`#define NODE_${name}_VERSION (\\d+)`).exec(text)?.[1];
+    const found = `${part("MAJOR")}.${part("MINOR")}.${part("PATCH")}`;
+    return found === process.versions.node ? prefix : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** One line out of node-gyp's many. */
+function buildFailure(output: string): string {
+  const known: [RegExp, string][] = [
+    [/find Python.*not/i, "node-gyp finds no Python 3; install python3"],
+    [
+      /(g\+\+|c\+\+|clang\+\+|\bCXX\b).*(not found|No such file)/i,
+      "there is no C++ compiler; install g++ and make",
+    ],
+    [/not found: make|make.*ENOENT|`make` failed.*ENOENT/i, "there is no make; install g++ and make"],
+    [/No space left on device/i, "the disk is full"],
+    [
+      /(getaddrinfo|ECONN|ENOTFOUND|EAI_AGAIN|network).*(nodejs\.org|headers)?/i,
+      "Node's headers are not installed and can't be fetched from nodejs.org",
+    ],
+  ];
+  for (const [pattern, line] of known) if (pattern.test(output)) return line;
+  const error = /^.*\berror\b:?.*$/im.exec(output)?.[0] ?? output.trim().split("\n").at(-1) ?? "";
+  return error.trim().slice(0, 300);
+}

@@ -1,0 +1,112 @@
+import { startCpu } from "./backends/cpu.js";
+import type { Running } from "./backends/running.js";
+import { startTensorflow } from "./backends/tensorflow.js";
+import { startWasm } from "./backends/wasm.js";
+import { startWebgpu } from "./backends/webgpu.js";
+import { configFile, readJson, writeFileAtomic } from "./cache.js";
+import { EngineError, firstLine } from "./errors.js";
+import { isInstalled } from "./install.js";
+
+/** The engines, the fastest first. */
+export const engineNames = ["tensorflow-gpu", "tensorflow", "webgpu", "wasm", "cpu"] as const;
+
+export type EngineName = (typeof engineNames)[number];
+
+/** The engine that runs: what it is called, the device that computes, and the library that does it. */
+export interface Engine extends Readonly<Running> {
+  readonly name: EngineName;
+}
+
+export interface UseEngineOptions {
+  /** Where a line goes that says why a better engine does not run; standard error unless given. */
+  log?: (line: string) => void;
+}
+
+let running: Engine | undefined;
+
+/** The engine that {@link useEngine} started last; undefined before. */
+export function currentEngine(): Engine | undefined {
+  return running;
+}
+
+/**
+ * Starts an engine and makes it the one that all tensors are computed on. To be called, and awaited, before the first
+ * tensor is made; again with the same name it costs nothing.
+ *
+ * @param name which engine; by default the one that FIRSTFRAME_ENGINE names, else the one that `firstframe engine use`
+ *   remembers, else the best that is installed.
+ * @returns what runs. An engine that was asked for by name either runs on its device or throws. The default one falls
+ *   back to the next, and a line says why.
+ * @throws EngineError when the engine asked for, by argument or by FIRSTFRAME_ENGINE, can't run.
+ */
+export async function useEngine(name?: EngineName, options: UseEngineOptions = {}): Promise<Engine> {
+  const log = options.log ?? ((line: string) => process.stderr.write(`${line}\n`));
+  const asked = name ?? engineFromEnvironment();
+  if (asked !== undefined) return start(asked);
+  if (running !== undefined) return running;
+
+  for (const candidate of await candidates()) {
+    try {
+      return await start(candidate);
+    } catch (error) {
+      log(`firstframe: ${withName(candidate, firstLine(error))}; trying the next engine`);
+    }
+  }
+  throw new EngineError("no engine runs here; `firstframe doctor` says why");
+}
+
+/** Makes `name` the default of this user's programs, or with undefined goes back to the best that is installed. */
+export async function rememberEngine(name: EngineName | undefined): Promise<void> {
+  await writeFileAtomic(configFile(), `${JSON.stringify({ engine: name ?? null })}\n`);
+}
+
+/** The engine that {@link rememberEngine} stored. */
+export async function rememberedEngine(): Promise<EngineName | undefined> {
+  const stored = (await readJson<{ engine?: unknown }>(configFile()))?.engine;
+  return isEngineName(stored) ? stored : undefined;
+}
+
+export function isEngineName(value: unknown): value is EngineName {
+  return engineNames.includes(value as EngineName);
+}
+
+function engineFromEnvironment(): EngineName | undefined {
+  const value = process.env.FIRSTFRAME_ENGINE;
+  if (value === undefined || value === "") return undefined;
+  if (!isEngineName(value)) {
+    throw new EngineError(
+      `FIRSTFRAME_ENGINE: expected one of ${engineNames.join(", ")}, found ${JSON.stringify(value)}`,
+    );
+  }
+  return value;
+}
+
+/** What to try when nobody named an engine, in order; wasm needs no installation and ends the list. */
+async function candidates(): Promise<EngineName[]> {
+  const list: EngineName[] = [];
+  const remembered = await rememberedEngine();
+  if (remembered !== undefined) list.push(remembered);
+  for (const name of ["tensorflow-gpu", "tensorflow"] as const) {
+    if (!list.includes(name) && (await isInstalled(name))) list.push(name);
+  }
+  for (const name of ["wasm", "cpu"] as const) if (!list.includes(name)) list.push(name);
+  return list;
+}
+
+async function start(name: EngineName): Promise<Engine> {
+  if (running?.name === name) return running;
+  running = { name, ...(await starters[name]()) };
+  return running;
+}
+
+const starters: Record<EngineName, () => Promise<Running>> = {
+  "tensorflow-gpu": () => startTensorflow("tensorflow-gpu"),
+  tensorflow: () => startTensorflow("tensorflow"),
+  webgpu: startWebgpu,
+  wasm: startWasm,
+  cpu: startCpu,
+};
+
+function withName(name: EngineName, reason: string): string {
+  return reason.startsWith(name) ? reason : `${name}: ${reason}`;
+}

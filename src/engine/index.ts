@@ -1,0 +1,38 @@
+/**
+ * The engine: which library computes, on which device.
+ *
+ * ```ts
+ * import { useEngine } from "firstframe";
+ * const engine = await useEngine(); // before the first tensor
+ * console.log(engine.name, engine.device, engine.version, engine.threads);
+ * ```
+ *
+ * `useEngine()` takes the engine that FIRSTFRAME_ENGINE names, else the one `firstframe engine use` stored, else the best
+ * that is installed; `useEngine("wasm")` insists on one. Engines are "tensorflow-gpu", "tensorflow", "webgpu", "wasm"
+ * and "cpu". Files of this package import TensorFlow.js as `import * as tf from "../engine/tf.js"`, and nothing else of it.
+ *
+ * `installTensorflow(name)` is what `firstframe engine install` runs. Whoever starts a process that computes passes it
+ * `{ ...process.env, ...mallocEnvironment() }`.
+ */
+export { cacheDirectory } from "./cache.js";
+export {
+  currentEngine,
+  type Engine,
+  type EngineName,
+  engineNames,
+  isEngineName,
+  rememberEngine,
+  rememberedEngine,
+  type UseEngineOptions,
+  useEngine,
+} from "./engine.js";
+export { mallocEnvironment } from "./environment.js";
+export { EngineError } from "./errors.js";
+export {
+  findTensorflow,
+  type InstallOptions,
+  installTensorflow,
+  isInstalled,
+  type TensorflowName,
+} from "./install.js";
+export { Generator, type GeneratorState } from "./random.js";

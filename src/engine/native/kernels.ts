@@ -1,0 +1,95 @@
+import * as tf from "../tf.js";
+
+/** What the fused operations' kernels need of tfjs-node's backend. */
+interface NodeBackend {
+  readonly binding: {
+    readonly TF_ATTR_INT: number;
+    readonly TF_ATTR_FLOAT: number;
+    readonly TF_ATTR_BOOL: number;
+  };
+  executeMultipleOutputs(
+    name: string,
+    attributes: object[],
+    inputs: tf.TensorInfo[],
+    outputs: number,
+  ): tf.Tensor[];
+}
+
+type AttributeType = "TF_ATTR_INT" | "TF_ATTR_FLOAT" | "TF_ATTR_BOOL";
+
+interface Operation {
+  readonly name: string;
+  readonly inputs: readonly string[];
+  readonly attributes?: Readonly<Record<string, AttributeType>>;
+  /** Default: 1. */
+  readonly outputs?: number;
+}
+
+/** The operations of this folder. Each has the name, the inputs and the attributes of its composite in `ops/`. */
+const OPERATIONS: readonly Operation[] = [
+  { name: "FirstframeGeluTanh", inputs: ["x"] },
+  { name: "FirstframeGeluTanhGrad", inputs: ["x", "dy"] },
+  {
+    name: "FirstframeLayerNorm",
+    inputs: ["x", "scale", "shift"],
+    attributes: { eps: "TF_ATTR_FLOAT", lengths: "TF_ATTR_INT" },
+  },
+  {
+    name: "FirstframeLayerNormGrad",
+    inputs: ["x", "scale", "dy"],
+    attributes: { eps: "TF_ATTR_FLOAT", lengths: "TF_ATTR_INT" },
+  },
+  {
+    name: "FirstframeGatedResidual",
+    inputs: ["x", "branch", "gate"],
+    attributes: { lengths: "TF_ATTR_INT" },
+  },
+  { name: "FirstframeRotary", inputs: ["x", "cos", "sin"] },
+  { name: "FirstframeRotaryGrad", inputs: ["dy", "cos", "sin"] },
+  {
+    name: "FirstframeGroupNorm",
+    inputs: ["x", "scale", "shift"],
+    attributes: {
+      groups: "TF_ATTR_INT",
+      eps: "TF_ATTR_FLOAT",
+      batch: "TF_ATTR_INT",
+      calls: "TF_ATTR_INT",
+      silu: "TF_ATTR_BOOL",
+    },
+    outputs: 3,
+  },
+];
+
+/** Puts the fused operations in the place of their composites on the `tensorflow` backend. */
+export function registerFusedKernels(): void {
+  for (const { name, inputs, attributes = {}, outputs = 1 } of OPERATIONS) {
+    replaceKernel(name, ({ inputs: given, attrs, backend }) => {
+      const node = backend as NodeBackend;
+      const list = Object.entries(attributes).map(([attribute, type]) => ({
+        name: attribute,
+        type: node.binding[type],
+        value: (attrs as Record<string, unknown>)[attribute],
+      }));
+      const results = node.executeMultipleOutputs(
+        name,
+        list,
+        inputs.map((input) => given[input]!),
+        outputs,
+      );
+      return outputs === 1 ? results[0]! : results;
+    });
+  }
+  const softmax = tf.getKernel(tf.Softmax, "tensorflow").kernelFunc;
+  replaceKernel(tf.Softmax, (call) => {
+    const logits = call.inputs.logits!;
+    const { dim } = call.attrs as unknown as { dim: number };
+    if (logits.dtype !== "float32" || dim !== logits.shape.length - 1) return softmax(call);
+    return (call.backend as NodeBackend).executeMultipleOutputs("FirstframeSoftmax", [], [logits], 1)[0]!;
+  });
+}
+
+/** An operation whose composite is not loaded yet has no kernel; the composite then finds this one and keeps it. */
+function replaceKernel(kernelName: string, kernelFunc: tf.KernelFunc): void {
+  if (tf.getKernel(kernelName, "tensorflow") !== undefined) tf.unregisterKernel(kernelName, "tensorflow");
+  tf.registerKernel({ kernelName, backendName: "tensorflow", kernelFunc });
+}

@@ -1,0 +1,15 @@
+// The addon: registers all fused operations with the libtensorflow that is loaded.
+
+#include <node_api.h>
+
+#include "op.h"
+
+NAPI_MODULE_INIT() {
+  firstframe::RegisterGelu();
+  firstframe::RegisterSoftmax();
+  firstframe::RegisterLayerNorm();
+  firstframe::RegisterGatedResidual();
+  firstframe::RegisterRotary();
+  firstframe::RegisterGroupNorm();
+  return exports;
+}

@@ -1,0 +1,222 @@
+#include "op.h"
+
+#include <stdlib.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <string>
+#include <thread>
+
+namespace firstframe {
+namespace {
+
+// Threads that wait for work; the calling thread works too.
+class Pool {
+ public:
+  explicit Pool(int threads) {
+    for (int i = 1; i < threads; i++) std::thread([this] { Serve(); }).detach();
+    threads_ = threads;
+  }
+
+  int threads() const { return threads_; }
+
+  void Run(int parts, const std::function<void(int)>& work) {
+    std::unique_lock<std::mutex> one(callers_);
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      work_ = &work;
+      parts_ = parts;
+      next_ = 0;
+      unfinished_ = parts;
+      generation_++;
+    }
+    wake_.notify_all();
+    Work(work, parts);
+    std::unique_lock<std::mutex> lock(mutex_);
+    done_.wait(lock, [this] { return unfinished_ == 0 && busy_ == 0; });
+    work_ = nullptr;
+  }
+
+ private:
+  void Work(const std::function<void(int)>& work, int parts) {
+    for (int part; (part = next_.fetch_add(1)) < parts;) {
+      work(part);
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (--unfinished_ == 0) done_.notify_all();
+    }
+  }
+
+  void Serve() {
+    uint64_t seen = 0;
+    for (;;) {
+      const std::function<void(int)>* work;
+      int parts;
+      {
+        std::unique_lock<std::mutex> lock(mutex_);
+        wake_.wait(lock, [&] { return generation_ != seen && work_ != nullptr; });
+        seen = generation_;
+        work = work_;
+        parts = parts_;
+        busy_++;
+      }
+      Work(*work, parts);
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (--busy_ == 0) done_.notify_all();
+    }
+  }
+
+  int threads_;
+  std::mutex callers_, mutex_;
+  std::condition_variable wake_, done_;
+  const std::function<void(int)>* work_ = nullptr;
+  int parts_ = 0, unfinished_ = 0, busy_ = 0;
+  uint64_t generation_ = 0;
+  std::atomic<int> next_{0};
+};
+
+int ThreadCount() {
+  const char* asked = getenv("TF_NUM_INTRAOP_THREADS");
+  const int count = asked ? atoi(asked) : 0;
+  return count > 0 ? count : static_cast<int>(std::thread::hardware_concurrency());
+}
+
+// Never destroyed: its threads may outlive static storage.
+Pool& ThePool() {
+  static Pool* pool = new Pool(ThreadCount());
+  return *pool;
+}
+
+struct Kernel {
+  Attributes attributes;
+  Compute compute;
+};
+
+struct Definition {
+  std::string name;
+  std::vector<std::string> attributes;
+  Compute compute;
+};
+
+std::vector<Definition*>& Definitions() {
+  static auto* all = new std::vector<Definition*>;
+  return *all;
+}
+
+std::vector<int64_t> IntList(TF_OpKernelConstruction* construction, const char* name, TF_Status* status) {
+  int32_t length = 0, total = 0;
+  TF_OpKernelConstruction_GetAttrSize(construction, name, &length, &total, status);
+  std::vector<int64_t> values(length > 0 ? length : 0);
+  if (!values.empty()) TF_OpKernelConstruction_GetAttrInt64List(construction, name, values.data(), length, status);
+  return values;
+}
+
+Kernel* Create(TF_OpKernelConstruction* construction, const Definition& definition) {
+  auto* kernel = new Kernel{{}, definition.compute};
+  TF_Status* status = TF_NewStatus();
+  Attributes& attributes = kernel->attributes;
+  for (const std::string& attribute : definition.attributes) {
+    const std::string name = attribute.substr(0, attribute.find(':'));
+    const char* key = name.c_str();
+    TF_Bool flag = 0;
+    if (name == "eps") TF_OpKernelConstruction_GetAttrFloat(construction, key, &attributes.eps, status);
+    if (name == "silu") TF_OpKernelConstruction_GetAttrBool(construction, key, &flag, status), attributes.silu = flag;
+    if (name == "groups") TF_OpKernelConstruction_GetAttrInt64(construction, key, &attributes.groups, status);
+    if (name == "batch") TF_OpKernelConstruction_GetAttrInt64(construction, key, &attributes.batch, status);
+    if (name == "lengths") attributes.lengths = IntList(construction, key, status);
+    if (name == "calls") attributes.calls = IntList(construction, key, status);
+    if (TF_GetCode(status) != TF_OK) TF_OpKernelConstruction_Failure(construction, status);
+  }
+  TF_DeleteStatus(status);
+  return kernel;
+}
+
+// TensorFlow's constructors get no argument of ours, so each operation has a function of its own.
+template <int I>
+void* CreateAt(TF_OpKernelConstruction* construction) {
+  return Create(construction, *Definitions()[I]);
+}
+
+template <int... I>
+std::vector<void* (*)(TF_OpKernelConstruction*)> Constructors(std::integer_sequence<int, I...>) {
+  return {CreateAt<I>...};
+}
+
+void Run(void* kernel, TF_OpKernelContext* context) {
+  const auto* self = static_cast<Kernel*>(kernel);
+  Call call(context);
+  self->compute(call, self->attributes);
+}
+
+}  // namespace
+
+void ParallelFor(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& work) {
+  if (count <= 0) return;
+  const int64_t most = (count + grain - 1) / (grain > 0 ? grain : 1);
+  Pool& pool = ThePool();
+  const int parts = static_cast<int>(most < 4 * pool.threads() ? most : 4 * pool.threads());
+  if (parts <= 1 || pool.threads() == 1) return work(0, count);
+  pool.Run(parts, [&](int part) { work(count * part / parts, count * (part + 1) / parts); });
+}
+
+int64_t View::size() const {
+  int64_t product = 1;
+  for (int64_t n : shape) product *= n;
+  return product;
+}
+
+Call::Call(TF_OpKernelContext* context) : context_(context), status_(TF_NewStatus()) {}
+
+Call::~Call() {
+  if (!ok()) TF_OpKernelContext_Failure(context_, status_);
+  for (TF_Tensor* tensor : tensors_) TF_DeleteTensor(tensor);
+  TF_DeleteStatus(status_);
+}
+
+View Call::Input(int i) {
+  TF_Tensor* tensor = nullptr;
+  TF_GetInput(context_, i, &tensor, status_);
+  if (!ok()) return {nullptr, {0}};
+  tensors_.push_back(tensor);
+  View view{static_cast<float*>(TF_TensorData(tensor)), {}};
+  for (int axis = 0; axis < TF_NumDims(tensor); axis++) view.shape.push_back(TF_Dim(tensor, axis));
+  if (view.shape.empty()) view.shape.push_back(1);
+  return view;
+}
+
+View Call::Output(int i, const std::vector<int64_t>& shape) {
+  View view{nullptr, shape};
+  TF_Tensor* tensor = TF_AllocateOutput(context_, i, TF_FLOAT, shape.data(), static_cast<int>(shape.size()),
+                                        sizeof(float) * static_cast<size_t>(view.size()), status_);
+  if (!ok()) return {nullptr, {0}};
+  tensors_.push_back(tensor);
+  view.data = static_cast<float*>(TF_TensorData(tensor));
+  return view;
+}
+
+void Register(const char* name, const std::vector<const char*>& inputs, const std::vector<const char*>& outputs,
+              const std::vector<const char*>& attributes, Compute compute) {
+  static const auto constructors = Constructors(std::make_integer_sequence<int, 16>());
+  const size_t index = Definitions().size();
+  if (index >= constructors.size()) abort();
+  Definitions().push_back(new Definition{name, {attributes.begin(), attributes.end()}, compute});
+
+  TF_Status* status = TF_NewStatus();
+  TF_OpDefinitionBuilder* definition = TF_NewOpDefinitionBuilder(name);
+  for (const char* input : inputs) TF_OpDefinitionBuilderAddInput(definition, input);
+  for (const char* output : outputs) TF_OpDefinitionBuilderAddOutput(definition, output);
+  for (const char* attribute : attributes) TF_OpDefinitionBuilderAddAttr(definition, attribute);
+  TF_OpDefinitionBuilderSetShapeInferenceFunction(
+      definition, [](TF_ShapeInferenceContext* context, TF_Status* status) {
+        TF_ShapeInferenceContextSetUnknownShape(context, status);
+      });
+  TF_RegisterOpDefinition(definition, status);
+  if (TF_GetCode(status) == TF_OK) {
+    TF_RegisterKernelBuilder(
+        name, TF_NewKernelBuilder(name, "CPU", constructors[index], Run, [](void* kernel) { delete static_cast<Kernel*>(kernel); }),
+        status);
+  }
+  TF_DeleteStatus(status);
+}
+
+}  // namespace firstframe

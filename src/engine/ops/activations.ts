@@ -1,0 +1,13 @@
+import * as tf from "../tf.js";
+import { gelu, silu } from "./gelu.js";
+
+/** Activations by the names configurations give them (diffusers' `get_activation`). */
+export const ACTIVATIONS = {
+  silu,
+  swish: silu,
+  mish: <T extends tf.Tensor>(x: T): T => tf.tidy(() => tf.mul(x, tf.tanh(tf.softplus(x))) as T),
+  gelu,
+  relu: <T extends tf.Tensor>(x: T): T => tf.relu(x),
+} as const;
+
+export type ActivationName = keyof typeof ACTIVATIONS;

@@ -1,0 +1,53 @@
+import * as tf from "../tf.js";
+
+/** The part of the engine's state that a gradient inside a gradient must not touch. */
+interface TapeState {
+  activeTape: unknown;
+}
+
+export interface CheckpointOptions {
+  /** Tensors that `f` uses and nobody differentiates for. */
+  readonly constants?: readonly tf.Tensor[];
+  /** Variables in `f` to differentiate for. */
+  readonly variables?: readonly tf.Variable[];
+}
+
+/**
+ * Gradient checkpointing (Chen et al. 2016, arXiv 1604.06174): runs `f` without recording what it computes, and runs
+ * it again when its gradient is asked for.
+ *
+ * @param f gets the inputs, then the constants, and must use no other tensor that is not a variable; it must give the
+ *   same each time.
+ * @param inputs tensors to differentiate for.
+ */
+export function checkpoint<T extends tf.Tensor>(
+  f: (...tensors: tf.Tensor[]) => T,
+  inputs: readonly tf.Tensor[],
+  { constants = [], variables = [] }: CheckpointOptions = {},
+): T {
+  const operation = tf.customGrad((...given) => {
+    (given.at(-1) as tf.GradSaveFunc)([...inputs, ...constants]);
+    return {
+      value: f(...inputs, ...constants) as tf.Tensor,
+      gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) =>
+        tf.tidy(() => {
+          const xs = [...saved.slice(0, inputs.length), ...variables];
+          const { grads } = withOwnTape(() => tf.engine().gradients(() => f(...saved), xs, dy, true));
+          // A variable that has no part in the result, such as an adapter that is switched off, has no gradient.
+          return grads.map((gradient, i) => gradient ?? tf.zerosLike(xs[i]!));
+        }),
+    };
+  });
+  return operation(...inputs, ...variables) as T;
+}
+
+/** The engine keeps one tape; while another gradient is computed, the current one's is set aside. */
+function withOwnTape<T>(f: () => T): T {
+  const state = tf.engine().state as unknown as TapeState;
+  const outer = state.activeTape;
+  try {
+    return f();
+  } finally {
+    state.activeTape = outer;
+  }
+}

@@ -1,0 +1,74 @@
+import * as tf from "../tf.js";
+import { defineOperation } from "./operation.js";
+
+export interface LinearOptions {
+  /** The weight is [in, out] instead of PyTorch's [out, in]. */
+  inOut?: boolean;
+  /** Weight and bias need no gradient: then the tape does not hold on to `x`. */
+  frozen?: boolean;
+}
+
+type Trained = { x: tf.Tensor; weight: tf.Tensor; bias?: tf.Tensor };
+type Frozen = { x: tf.Tensor };
+
+/** A weight of more than two axes counts as [out, all the rest]. */
+const matrix = (weight: tf.Tensor): tf.Tensor2D =>
+  weight.rank === 2 ? (weight as tf.Tensor2D) : tf.reshape(weight, [weight.shape[0]!, -1]);
+
+const multiply = (x: tf.Tensor, weight: tf.Tensor, transposed: boolean) =>
+  tf.matMul(x as tf.Tensor2D, matrix(weight), false, transposed);
+
+const affine = (x: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor | undefined, inOut: boolean) => {
+  const y = multiply(x, weight, !inOut);
+  return bias ? tf.add(y, bias) : y;
+};
+
+const trained = defineOperation<Trained, { inOut: boolean }>({
+  name: "FirstframeLinear",
+  forward: ({ x, weight, bias }, { inOut }) => affine(x, weight, bias, inOut),
+  save: { inputs: ["x", "weight"] },
+  gradient: ([dy], [x, weight], { inOut }) => ({
+    x: () => multiply(dy!, weight!, inOut),
+    weight: () => {
+      const [left, right] = inOut ? [x!, dy!] : [dy!, x!];
+      return tf.reshape(tf.matMul(left, right, true, false), weight!.shape);
+    },
+    bias: () => tf.sum(dy!, 0),
+  }),
+});
+
+// The weight goes by the attributes, so it must outlive the tape: a variable, not an intermediate tensor.
+const frozen = defineOperation<Frozen, { weight: tf.Tensor; bias?: tf.Tensor; inOut: boolean }>({
+  name: "FirstframeFrozenLinear",
+  forward: ({ x }, { weight, bias, inOut }) => affine(x, weight, bias, inOut),
+  gradient: ([dy], _saved, { weight, inOut }) => ({ x: () => multiply(dy!, weight, inOut) }),
+});
+
+/**
+ * x times a weight matrix, plus a bias, over the last axis.
+ *
+ * @param x [..., in]
+ * @param weight [out, in], or [out, ...] with as many values in the other axes; a variable if it is frozen.
+ * @returns [..., out]
+ * @throws RangeError if x has another number of features than the weight.
+ */
+export function linear<T extends tf.Tensor>(
+  x: T,
+  weight: tf.Tensor,
+  bias: tf.Tensor | null,
+  { inOut = false, frozen: isFrozen = false }: LinearOptions = {},
+): T {
+  const rest = weight.size / weight.shape[0]!;
+  const [features, outputs] = inOut ? [weight.shape[0]!, rest] : [rest, weight.shape[0]!];
+  if (x.shape.at(-1) !== features) {
+    throw new RangeError(`linear: expected ${features} features, found a tensor of shape [${x.shape}]`);
+  }
+  return tf.tidy(() => {
+    const rows = tf.reshape(x, [-1, features]);
+    const optional = bias ? { bias } : {};
+    const [y] = isFrozen
+      ? frozen({ x: rows }, { weight, ...optional, inOut })
+      : trained({ x: rows, weight, ...optional }, { inOut });
+    return tf.reshape(y!, [...x.shape.slice(0, -1), outputs]) as T;
+  });
+}

@@ -1,0 +1,39 @@
+import * as tf from "../tf.js";
+
+/**
+ * Applies an operation to each stretch of sequences with that stretch's own values.
+ *
+ * @param lengths tokens in each stretch.
+ * @param sequences [batch, sequence, features] each.
+ * @param values [batch or 1, stretches, features] each; the operation gets [batch or 1, 1, features].
+ */
+export function mapStretches(
+  lengths: readonly number[],
+  sequences: readonly tf.Tensor[],
+  values: readonly tf.Tensor[],
+  operation: (sequences: tf.Tensor[], values: tf.Tensor[]) => tf.Tensor,
+): tf.Tensor {
+  if (lengths.length === 1) return operation([...sequences], [...values]);
+  let start = 0;
+  const parts = lengths.map((length, i) => {
+    const part = operation(
+      sequences.map((x) => tf.slice(x, [0, start, 0], [-1, length, -1])),
+      values.map((v) => tf.slice(v, [0, i, 0], [-1, 1, -1])),
+    );
+    start += length;
+    return part;
+  });
+  return tf.concat(parts, 1);
+}
+
+/** The sums of each stretch, as [batch or 1, stretches, features]: what the values' gradients are. */
+export function sumStretches(x: tf.Tensor, lengths: readonly number[], shape: readonly number[]): tf.Tensor {
+  const axes = shape[0] === 1 ? [0, 1] : [1];
+  let start = 0;
+  const sums = lengths.map((length) => {
+    const part = lengths.length === 1 ? x : tf.slice(x, [0, start, 0], [-1, length, -1]);
+    start += length;
+    return tf.reshape(tf.sum(part, axes), [shape[0]!, 1, shape[2]!]);
+  });
+  return tf.concat(sums, 1);
+}

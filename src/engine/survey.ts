@@ -1,0 +1,186 @@
+import { execFile } from "node:child_process";
+import { existsSync, readdirSync } from "node:fs";
+import { arch, cpus, release, totalmem } from "node:os";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { wasmFeatures } from "./backends/wasm.js";
+import type { AdapterInfo } from "./backends/webgpu.js";
+import { cacheDirectory, configFile } from "./cache.js";
+import { type EngineName, isEngineName, rememberedEngine } from "./engine.js";
+import { glibcVersion, threadCount } from "./environment.js";
+import { firstLine } from "./errors.js";
+import { nvidiaDevices, nvidiaDriver } from "./hardware.js";
+import { findTensorflow, isInstalled, type TensorflowName } from "./install.js";
+
+const run = promisify(execFile);
+
+export interface EngineState {
+  readonly name: EngineName;
+  /** Whether {@link useEngine} can start it, as far as can be seen without starting it. */
+  readonly ready: boolean;
+  /** What it would run on, or what it lacks. */
+  readonly detail: string;
+}
+
+/** What this machine offers and what follows from it. */
+export interface Survey {
+  readonly machine: Readonly<Record<string, string>>;
+  readonly engines: readonly EngineState[];
+  readonly chosen: { readonly name: EngineName; readonly reason: string };
+  /** What to type to make it faster; empty when nothing would. */
+  readonly advice: readonly string[];
+}
+
+/** The engine to install here: the CUDA build where an NVIDIA driver serves a GPU. */
+export function recommendedEngine(): TensorflowName {
+  return process.platform === "linux" && process.arch === "x64" && nvidiaDevices().length > 0
+    ? "tensorflow-gpu"
+    : "tensorflow";
+}
+
+export async function survey(): Promise<Survey> {
+  const gpus = nvidiaDevices();
+  const adapter = await adapterInAnotherProcess();
+  const wasm = wasmFeatures();
+  const engines: EngineState[] = [
+    await tensorflowGpu(gpus),
+    await tensorflowState("tensorflow", processor()),
+    webgpuState(adapter),
+    {
+      name: "wasm",
+      ready: true,
+      detail: `${wasm.simd ? "SIMD" : "no SIMD"}, ${wasm.threads ? `${threadCount()} threads` : "one thread"}`,
+    },
+    { name: "cpu", ready: true, detail: "plain JavaScript, for reference" },
+  ];
+  const chosen = await choose(engines);
+  return {
+    machine: {
+      Node: `${process.version} (${process.platform} ${arch()})`,
+      System: `${release()}${glibcVersion() === undefined ? "" : `, glibc ${glibcVersion()}`}`,
+      Processor: `${processor()}, ${threadCount()} threads`,
+      Memory: `${(totalmem() / 2 ** 30).toFixed(0)} GiB`,
+      "NVIDIA GPUs": gpus.length > 0 ? gpus.join(", ") : "none",
+      "NVIDIA driver": nvidiaDriver() ?? "none",
+      "CUDA libraries": await cudaLibraries(),
+      "WebGPU adapter": typeof adapter === "string" ? adapter : adapterName(adapter),
+      WebAssembly: `SIMD ${wasm.simd ? "yes" : "no"}, threads ${wasm.threads ? "yes" : "no"}`,
+      Cache: cacheDirectory(),
+    },
+    engines,
+    chosen,
+    advice: advise(engines, chosen.name, gpus, adapter),
+  };
+}
+
+function processor(): string {
+  return cpus()[0]?.model ?? "unknown processor";
+}
+
+async function tensorflowGpu(gpus: string[]): Promise<EngineState> {
+  const name = "tensorflow-gpu";
+  if (process.platform !== "linux")
+    return { name, ready: false, detail: "TensorFlow has CUDA builds for Linux only" };
+  if (gpus.length === 0) return { name, ready: false, detail: "no NVIDIA GPU, or no driver for it" };
+  return tensorflowState(name, gpus[0]!);
+}
+
+async function tensorflowState(name: TensorflowName, device: string): Promise<EngineState> {
+  try {
+    const { version, libraries } = await findTensorflow(name);
+    return {
+      name,
+      ready: true,
+      detail: `${device}; libtensorflow ${version ?? "of your own"} in ${libraries}`,
+    };
+  } catch (error) {
+    return { name, ready: false, detail: firstLine(error).replace(`${name}: `, "") };
+  }
+}
+
+function webgpuState(adapter: AdapterInfo | string): EngineState {
+  if (typeof adapter === "string") return { name: "webgpu", ready: false, detail: adapter };
+  return { name: "webgpu", ready: true, detail: adapterName(adapter) };
+}
+
+export function adapterName({
+  vendor,
+  architecture,
+  device,
+  description,
+  isFallbackAdapter,
+}: AdapterInfo): string {
+  const name = [vendor, architecture, description || device].filter(Boolean).join(" ");
+  return isFallbackAdapter ? `${name} (the processor plays the graphics card)` : name;
+}
+
+/** Dawn loads the graphics driver, which may print, hang or crash; so another process asks it. */
+async function adapterInAnotherProcess(): Promise<AdapterInfo | string> {
+  const script = `import { findAdapter } from ${JSON.stringify(new URL("./backends/webgpu.js", import.meta.url).href)};
+    const adapter = await findAdapter();
+    const { vendor, architecture, device, description, isFallbackAdapter } = adapter?.info ?? {};
+    console.log(JSON.stringify(adapter ? { vendor, architecture, device, description, isFallbackAdapter } : null));
+    process.exit(0);`;
+  try {
+    const { stdout } = await run(process.execPath, ["--input-type=module", "--eval", script], {
+      timeout: 30_000,
+      cwd: fileURLToPath(new URL(".", import.meta.url)),
+    });
+    return (JSON.parse(stdout.trim().split("\n").at(-1)!) as AdapterInfo | null) ?? noAdapter();
+  } catch (error) {
+    const stderr = (error as { stderr?: string }).stderr ?? "";
+    return `Dawn fails: ${/EngineError: (.*)/.exec(stderr)?.[1] ?? firstLine(stderr || error)}`;
+  }
+}
+
+function noAdapter(): string {
+  return process.platform === "linux" ? "none (no Vulkan driver with its loader, libvulkan.so.1)" : "none";
+}
+
+/** CUDA as TensorFlow finds it: beside it in the cache, or installed on the system. */
+async function cudaLibraries(): Promise<string> {
+  if (await isInstalled("tensorflow-gpu")) {
+    const { libraries } = await findTensorflow("tensorflow-gpu");
+    const nvidia = `${libraries}/../nvidia`;
+    if (existsSync(nvidia)) return `${readdirSync(nvidia).length} packages beside libtensorflow`;
+  }
+  const { stdout } = await run("ldconfig", ["-p"]).catch(() => ({ stdout: "" }));
+  const found = ["libcudart", "libcublas", "libcudnn"].flatMap((name) => {
+    const file = new RegExp(`${name}\\.so\\.\\d+`).exec(stdout)?.[0];
+    return file === undefined ? [] : [file];
+  });
+  return found.length > 0 ? `of the system: ${found.join(", ")}` : "none";
+}
+
+/** What `useEngine()` takes here, and why. */
+async function choose(engines: readonly EngineState[]): Promise<Survey["chosen"]> {
+  const fromEnvironment = process.env.FIRSTFRAME_ENGINE;
+  if (isEngineName(fromEnvironment)) return { name: fromEnvironment, reason: "FIRSTFRAME_ENGINE names it" };
+  const ready = (name: EngineName) => engines.some((engine) => engine.name === name && engine.ready);
+  const remembered = await rememberedEngine();
+  if (remembered !== undefined && ready(remembered)) {
+    return { name: remembered, reason: `\`firstframe engine use\` chose it (${configFile()})` };
+  }
+  const best = (["tensorflow-gpu", "tensorflow"] as const).find(ready);
+  return best === undefined
+    ? { name: "wasm", reason: "nothing faster is installed" }
+    : { name: best, reason: "the fastest that is installed" };
+}
+
+function advise(
+  engines: readonly EngineState[],
+  chosen: EngineName,
+  gpus: string[],
+  adapter: AdapterInfo | string,
+): string[] {
+  const ready = (name: EngineName) => engines.some((engine) => engine.name === name && engine.ready);
+  const advice: string[] = [];
+  const recommended = recommendedEngine();
+  if (!ready(recommended)) advice.push(`firstframe engine install ${recommended}`);
+  else if (chosen !== recommended && gpus.length > 0) advice.push(`firstframe engine use ${recommended}`);
+  const hardware = typeof adapter !== "string" && !adapter.isFallbackAdapter;
+  if (hardware && gpus.length === 0 && chosen !== "webgpu") {
+    advice.push("firstframe engine use webgpu    # computes on the graphics card");
+  }
+  return advice;
+}

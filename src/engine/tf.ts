@@ -1,0 +1,9 @@
+/**
+ * The one place that imports TensorFlow.js, so that every file of the package works on the same engine instance.
+ *
+ * Under Node all `@tensorflow` packages resolve to CommonJS builds that share one tfjs-core. Its build carries neither
+ * the gradients nor the chained methods (`x.add(y)`); the union package registers both on it.
+ */
+import "@tensorflow/tfjs";
+
+export * from "@tensorflow/tfjs-core";

@@ -1,0 +1,45 @@
+import { createWriteStream } from "node:fs";
+import { chmod, mkdir } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { pipeline } from "node:stream/promises";
+import * as yauzl from "yauzl";
+import { EngineError, firstLine } from "./errors.js";
+
+/**
+ * Unpacks the files of a wheel (a ZIP archive) that `wanted` accepts to `directory`.
+ *
+ * @returns the path and size of every file written.
+ * @throws EngineError when the archive is broken.
+ */
+export async function unpackWheel(
+  wheel: string,
+  directory: string,
+  wanted: (path: string) => boolean,
+  onProgress: (done: number) => void,
+): Promise<{ path: string; size: number }[]> {
+  const written: { path: string; size: number }[] = [];
+  let done = 0;
+  const archive = await yauzl.openPromise(wheel).catch((error) => {
+    throw new EngineError(
+      `${basename(wheel)}: expected a wheel, found a broken archive (${firstLine(error)})`,
+    );
+  });
+  try {
+    for await (const entry of archive.eachEntry()) {
+      if (entry.fileName.endsWith("/") || !wanted(entry.fileName)) continue;
+      const target = join(directory, entry.fileName);
+      await mkdir(dirname(target), { recursive: true });
+      const source = await archive.openReadStreamPromise(entry);
+      source.on("data", (chunk: Buffer) => {
+        done += chunk.length;
+        onProgress(done);
+      });
+      await pipeline(source, createWriteStream(target));
+      if (((entry.externalFileAttributes >>> 16) & 0o111) !== 0) await chmod(target, 0o755);
+      written.push({ path: entry.fileName, size: entry.uncompressedSize });
+    }
+  } finally {
+    archive.close();
+  }
+  return written;
+}

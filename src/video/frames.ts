@@ -1,0 +1,20 @@
+/**
+ * Which frames the training data set takes from a clip: with fewer frames than wanted all of them, the last one
+ * repeated; otherwise every `floor(numFrames / wanted)`-th, the first `wanted` of them.
+ */
+export function selectFrames(numFrames: number, wanted: number): number[] {
+  for (const [name, value] of Object.entries({ numFrames, wanted })) {
+    if (!Number.isInteger(value) || value < 1) {
+      throw new RangeError(`selectFrames: expected ${name} to be a positive integer, found ${value}`);
+    }
+  }
+  const stride = numFrames < wanted ? 1 : Math.floor(numFrames / wanted);
+  return Array.from({ length: wanted }, (_, i) => Math.min(i * stride, numFrames - 1));
+}
+
+/** Throws unless `numFrames` is 8 N + 1, which is what the VAE's frame groups and the recipe ask for. */
+export function assertFrameRule(numFrames: number): void {
+  if (Number.isInteger(numFrames) && numFrames >= 1 && (numFrames - 1) % 8 === 0) return;
+  const below = Math.max(1, Math.floor((numFrames - 1) / 8) * 8 + 1);
+  throw new RangeError(`frames: expected 8 N + 1 (such as ${below} or ${below + 8}), found ${numFrames}`);
+}

@@ -1,0 +1,137 @@
+import { randomBytes } from "node:crypto";
+import { mkdir, rename, rm, writeFile } from "node:fs/promises";
+import { basename, dirname, extname, join } from "node:path";
+import sharp, { type Sharp } from "sharp";
+import type { Clip } from "./clip.js";
+import { withMediabunny } from "./webcodecs.js";
+
+export interface WriteClipOptions {
+  /** MP4: mean bits per second. Default: about 0.6 bits per pixel. */
+  readonly bitrate?: number;
+  /** WebP: 1 to 100. Default 80. */
+  readonly quality?: number;
+  /** WebP: keep every pixel as it is. Default false. */
+  readonly lossless?: boolean;
+}
+
+/**
+ * Writes a clip by the extension of `path`: `.mp4` (H.264; VP9 where a side is odd, which H.264 can't hold), `.webp`
+ * and `.gif` (animated, endless), `.png` (one frame), or a folder of PNGs where there is no extension. The file
+ * appears whole or not at all.
+ *
+ * @throws RangeError for another extension, or several frames into one `.png`.
+ */
+export async function writeClip(path: string, clip: Clip, options: WriteClipOptions = {}): Promise<void> {
+  const extension = extname(path).toLowerCase();
+  if (extension === "") return writeFolder(path, clip);
+  let bytes: Uint8Array;
+  if (extension === ".mp4")
+    bytes = await withMediabunny((mediabunny) => encodeMp4(clip, options, mediabunny));
+  else if (extension === ".webp") bytes = await encodeWebp(clip, options);
+  else if (extension === ".gif") bytes = await encodeGif(clip);
+  else if (extension === ".png" && clip.numFrames === 1) bytes = await encodePng(clip);
+  else if (extension === ".png") {
+    throw new RangeError(`${path}: expected one frame for a .png, found ${clip.numFrames}`);
+  } else {
+    throw new RangeError(`${path}: expected .mp4, .webp, .gif, .png or a folder, found "${extension}"`);
+  }
+  await atomically(path, (temporary) => writeFile(temporary, bytes));
+}
+
+/** Animated WebP: what notebooks show. */
+export async function encodeWebp(clip: Clip, options: WriteClipOptions = {}): Promise<Uint8Array> {
+  const { quality = 80, lossless = false } = options;
+  return pages(clip)
+    .webp({ quality, lossless, delay: delay(clip), loop: 0 })
+    .toBuffer();
+}
+
+/** Animated GIF: 256 colours a frame, for readers that know nothing better. */
+export async function encodeGif(clip: Clip): Promise<Uint8Array> {
+  return pages(clip)
+    .gif({ delay: delay(clip, 10), loop: 0, effort: 3 })
+    .toBuffer();
+}
+
+/** One frame as PNG. */
+export async function encodePng(clip: Clip, frame = 0): Promise<Uint8Array> {
+  const { width, height } = clip;
+  return sharp(clip.frame(frame), { raw: { width, height, channels: 3 } })
+    .png()
+    .toBuffer();
+}
+
+async function encodeMp4(
+  clip: Clip,
+  options: WriteClipOptions,
+  { BufferTarget, Mp4OutputFormat, Output, VideoSample, VideoSampleSource }: typeof import("mediabunny"),
+): Promise<Uint8Array> {
+  const { width, height, fps } = clip;
+  const bitrate = options.bitrate ?? Math.max(500_000, Math.round(0.6 * width * height * fps));
+  const codec = width % 2 === 0 && height % 2 === 0 ? "avc" : "vp9";
+  const target = new BufferTarget();
+  const output = new Output({ format: new Mp4OutputFormat({ fastStart: "in-memory" }), target });
+  const source = new VideoSampleSource({ codec, bitrate, keyFrameInterval: 2 });
+  output.addVideoTrack(source, { frameRate: fps });
+  await output.start();
+  // The encoder converts with the BT.601 matrix, so that is the tag; readers without one assume the same.
+  const matrix = "smpte170m";
+  const colorSpace = { primaries: matrix, transfer: matrix, matrix, fullRange: false } as const;
+  const rgba = new Uint8Array(width * height * 4).fill(255);
+  for (let i = 0; i < clip.numFrames; i++) {
+    const rgb = clip.frame(i);
+    for (let p = 0, q = 0; p < rgb.length; p += 3, q += 4) {
+      rgba[q] = rgb[p]!;
+      rgba[q + 1] = rgb[p + 1]!;
+      rgba[q + 2] = rgb[p + 2]!;
+    }
+    using sample = new VideoSample(rgba, {
+      format: "RGBA",
+      codedWidth: width,
+      codedHeight: height,
+      timestamp: i / fps,
+      duration: 1 / fps,
+      colorSpace,
+    });
+    await source.add(sample);
+  }
+  await output.finalize();
+  return new Uint8Array(target.buffer!);
+}
+
+async function writeFolder(path: string, clip: Clip): Promise<void> {
+  await atomically(path, async (temporary) => {
+    await mkdir(temporary);
+    const digits = Math.max(4, String(clip.numFrames - 1).length);
+    for (let i = 0; i < clip.numFrames; i++) {
+      await writeFile(join(temporary, `${String(i).padStart(digits, "0")}.png`), await encodePng(clip, i));
+    }
+  });
+}
+
+async function atomically(path: string, write: (temporary: string) => Promise<void>): Promise<void> {
+  await mkdir(dirname(path), { recursive: true });
+  const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString("hex")}.tmp`);
+  try {
+    await write(temporary);
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+/** The frames one under the other, which is how sharp takes an animation. */
+function pages(clip: Clip): Sharp {
+  const { width, height, numFrames, data } = clip;
+  return sharp(data, {
+    raw: { width, height: height * numFrames, channels: 3, pageHeight: height },
+    limitInputPixels: false,
+  });
+}
+
+/** Milliseconds per frame, in whole units of the format, spread so that the whole lasts as long as the clip. */
+function delay(clip: Clip, unit = 1): number[] {
+  const at = (i: number) => Math.round((i * 1000) / clip.fps / unit) * unit;
+  return Array.from({ length: clip.numFrames }, (_, i) => at(i + 1) - at(i));
+}

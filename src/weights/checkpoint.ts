@@ -1,0 +1,202 @@
+/**
+ * A model's weights in a folder, as diffusers and transformers keep them: one safetensors file, or several ("shards")
+ * with an index that says which tensor is in which.
+ */
+import { existsSync } from "node:fs";
+import { readdir, rename, rm } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { readJsonObject, writeJson } from "./config.js";
+import { DTYPE_BYTES } from "./dtype.js";
+import {
+  type DeferredTensor,
+  type SafetensorsFile,
+  type StoredTensor,
+  safeOpen,
+  saveFile,
+  type TensorInfo,
+} from "./safetensors.js";
+
+/** Weights to read by name: a safetensors file, or the shards of a checkpoint as one. */
+export interface WeightSource {
+  /** What messages name: the file, or the shards' index. */
+  readonly path: string;
+  keys(): string[];
+  info(key: string): TensorInfo;
+  /** @param buffer gives memory of at least so many bytes to read to. */
+  getData(key: string, buffer?: (byteLength: number) => ArrayBuffer): Promise<StoredTensor>;
+  close(): Promise<void>;
+}
+
+/** diffusers' name for weight files without their ending; transformers uses "model". */
+export const DIFFUSERS_WEIGHTS = "diffusion_pytorch_model";
+
+/** A checkpoint that is incomplete or contradicts itself; the message starts with the file's path. */
+export class CheckpointError extends Error {
+  override readonly name = "CheckpointError";
+}
+
+export interface WeightsLocation {
+  /** File name without variant and ending. Default: diffusers' own. */
+  readonly weightsName?: string;
+  /** E.g. "fp16" for `diffusion_pytorch_model.fp16.safetensors`. */
+  readonly variant?: string;
+}
+
+/**
+ * Opens the weights in a folder, or one named safetensors file.
+ * @throws CheckpointError when there are none, or a shard is missing or lacks a tensor that the index promises.
+ */
+export async function openWeights(path: string, location: WeightsLocation = {}): Promise<WeightSource> {
+  if (path.endsWith(".safetensors")) return safeOpen(path);
+  const { weightsName = DIFFUSERS_WEIGHTS, variant } = location;
+  const single = join(path, `${fileStem(weightsName, variant)}.safetensors`);
+  const index = join(path, indexName(weightsName, variant));
+  if (existsSync(index)) return openShards(path, index);
+  if (existsSync(single)) return safeOpen(single);
+  throw new CheckpointError(`${path}: found neither ${basename(single)} nor ${basename(index)}`);
+}
+
+async function openShards(folder: string, indexPath: string): Promise<WeightSource> {
+  const { weight_map: map } = await readJsonObject(indexPath);
+  if (typeof map !== "object" || map === null || Array.isArray(map))
+    throw new CheckpointError(`${indexPath}: expected a weight_map of tensor names to files`);
+  const fileOf = new Map<string, string>();
+  for (const [key, file] of Object.entries(map)) {
+    // Only plain names: an index must not reach outside its folder.
+    if (typeof file !== "string" || file !== basename(file) || !file.endsWith(".safetensors"))
+      throw new CheckpointError(
+        `${indexPath}: "${key}" must be in a safetensors file of this folder, found ${JSON.stringify(file)}`,
+      );
+    fileOf.set(key, file);
+  }
+  const names = [...new Set(fileOf.values())].sort();
+  const missing = names.filter((name) => !existsSync(join(folder, name)));
+  if (missing.length > 0)
+    throw new CheckpointError(
+      `${indexPath}: ${missing.length} of ${names.length} files are missing: ${missing.join(", ")}`,
+    );
+
+  const shards = new Map<string, SafetensorsFile>();
+  const close = async () => {
+    await Promise.all([...shards.values()].map((shard) => shard.close()));
+  };
+  try {
+    for (const name of names) shards.set(name, await safeOpen(join(folder, name)));
+    for (const [key, name] of fileOf)
+      if (!shards.get(name)!.has(key))
+        throw new CheckpointError(`${indexPath}: "${key}" should be in ${name}, but is not`);
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  const shardOf = (key: string): SafetensorsFile => {
+    const name = fileOf.get(key);
+    if (name === undefined) throw new CheckpointError(`${indexPath}: no tensor "${key}"`);
+    return shards.get(name)!;
+  };
+  return {
+    path: indexPath,
+    keys: () => [...fileOf.keys()],
+    info: (key) => shardOf(key).info(key),
+    getData: (key, buffer) => shardOf(key).getData(key, buffer),
+    close,
+  };
+}
+
+export interface SaveWeightsOptions extends WeightsLocation {
+  /** Largest file, in bytes or as "10GB", "500MB" (powers of 1000). A tensor larger than that gets a file of its own. */
+  readonly maxShardSize?: number | string;
+}
+
+/**
+ * Writes tensors into a folder as diffusers does: into one file when they fit `maxShardSize` (default "10GB"), else into
+ * shards with an index. Files of an earlier save that would be taken for part of this one are removed at the end.
+ */
+export async function saveWeights(
+  folder: string,
+  tensors: readonly (readonly [string, DeferredTensor])[],
+  { weightsName = DIFFUSERS_WEIGHTS, variant, maxShardSize = "10GB" }: SaveWeightsOptions = {},
+): Promise<void> {
+  const shards = splitIntoShards(tensors, parseSize(maxShardSize));
+  const stem = fileStem(weightsName, variant);
+  const index = indexName(weightsName, variant);
+  const written = new Set<string>();
+  if (shards.length === 1) {
+    await saveFile(tensors, join(folder, `${stem}.safetensors`));
+    written.add(`${stem}.safetensors`);
+  } else {
+    const weightMap: Record<string, string> = {};
+    const finished: [temporary: string, name: string][] = [];
+    try {
+      for (const [i, shard] of shards.entries()) {
+        const name = `${stem}-${count(i + 1)}-of-${count(shards.length)}.safetensors`;
+        const temporary = join(folder, `${name}.tmp`);
+        finished.push([temporary, name]);
+        await saveFile(shard, temporary);
+        for (const [key] of shard) weightMap[key] = name;
+      }
+    } catch (error) {
+      for (const [temporary] of finished) await rm(temporary, { force: true });
+      throw error;
+    }
+    for (const [temporary, name] of finished) {
+      await rename(temporary, join(folder, name));
+      written.add(name);
+    }
+    const totalSize = tensors.reduce((sum, [, tensor]) => sum + byteLength(tensor), 0);
+    const sortedMap = Object.fromEntries(Object.entries(weightMap).sort(([a], [b]) => (a < b ? -1 : 1)));
+    await writeJson(join(folder, index), { metadata: { total_size: totalSize }, weight_map: sortedMap });
+    written.add(index);
+  }
+  const own = new RegExp(`^(${literal(stem)}(-\\d{5}-of-\\d{5})?\\.safetensors|${literal(index)})$`);
+  for (const name of await readdir(folder))
+    if (own.test(name) && !written.has(name)) await rm(join(folder, name));
+}
+
+/** Fills files in order; the next one starts when a tensor would not fit. */
+function splitIntoShards<T extends readonly [string, DeferredTensor]>(
+  tensors: readonly T[],
+  limit: number,
+): T[][] {
+  const shards: T[][] = [[]];
+  let size = 0;
+  for (const entry of tensors) {
+    const bytes = byteLength(entry[1]);
+    if (shards.at(-1)!.length > 0 && size + bytes > limit) {
+      shards.push([]);
+      size = 0;
+    }
+    shards.at(-1)!.push(entry);
+    size += bytes;
+  }
+  return shards;
+}
+
+function byteLength({ dtype, shape }: DeferredTensor): number {
+  return shape.reduce((product, size) => product * size, DTYPE_BYTES[dtype]);
+}
+
+/** "10GB" and the like in bytes, by powers of 1000 as in huggingface_hub. */
+export function parseSize(size: number | string): number {
+  if (typeof size === "number") {
+    if (size > 0) return size;
+    throw new RangeError(`maxShardSize: expected a positive number of bytes, found ${size}`);
+  }
+  const match = /^(\d+(?:\.\d+)?)\s*([KMGT])B$/i.exec(size);
+  if (!match)
+    throw new RangeError(`maxShardSize: expected a size such as "10GB" or "500MB", found "${size}"`);
+  return Math.floor(Number(match[1]) * 1000 ** ("KMGT".indexOf(match[2]!.toUpperCase()) + 1));
+}
+
+function fileStem(weightsName: string, variant?: string): string {
+  return variant ? `${weightsName}.${variant}` : weightsName;
+}
+
+function indexName(weightsName: string, variant?: string): string {
+  return variant
+    ? `${weightsName}.safetensors.index.${variant}.json`
+    : `${weightsName}.safetensors.index.json`;
+}
+
+const count = (n: number): string => String(n).padStart(5, "0");
+const literal = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");

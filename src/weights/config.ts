@@ -1,0 +1,203 @@
+/**
+ * Configurations in diffusers' files: `config.json` of a model, `scheduler_config.json`, `model_index.json` of a pipeline.
+ * A model lists its keys once, as a record of fields; defaults, types and checks all follow from it.
+ */
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { writeAtomically } from "./atomic-file.js";
+
+/** The diffusers release whose file formats are written. */
+export const DIFFUSERS_VERSION = "0.40.0";
+
+/** One key of a configuration: its default, and which values it takes. */
+export interface Field<T> {
+  readonly default: T;
+  /** For messages, e.g. "a positive integer". */
+  readonly expected: string;
+  accepts(value: unknown): boolean;
+}
+
+type Fields = Readonly<Record<string, Field<unknown>>>;
+
+/** The configuration type that a record of fields describes. */
+export type ConfigOf<F extends Fields> = { readonly [K in keyof F]: F[K] extends Field<infer T> ? T : never };
+
+export const positiveInteger = (value: number): Field<number> => ({
+  default: value,
+  expected: "a positive integer",
+  accepts: (found) => Number.isSafeInteger(found) && (found as number) > 0,
+});
+
+export const integer = (value: number): Field<number> => ({
+  default: value,
+  expected: "an integer",
+  accepts: (found) => Number.isSafeInteger(found),
+});
+
+export const number = (value: number): Field<number> => ({
+  default: value,
+  expected: "a number",
+  accepts: (found) => typeof found === "number" && Number.isFinite(found),
+});
+
+export const boolean = (value: boolean): Field<boolean> => ({
+  default: value,
+  expected: "true or false",
+  accepts: (found) => typeof found === "boolean",
+});
+
+export const oneOf = <const T extends string>(value: NoInfer<T>, choices: readonly T[]): Field<T> => ({
+  default: value,
+  expected: `one of ${choices.map((choice) => `"${choice}"`).join(", ")}`,
+  accepts: (found) => (choices as readonly unknown[]).includes(found),
+});
+
+/** A list whose entries `entry` accepts. */
+export const list = <T>(value: readonly T[], entry: Field<T>): Field<readonly T[]> => ({
+  default: value,
+  expected: `a list, each entry ${entry.expected}`,
+  accepts: (found) => Array.isArray(found) && found.every((item) => entry.accepts(item)),
+});
+
+/** A field that may also be null, which is its default. */
+export const nullable = <T>(field: Field<T>): Field<T | null> => ({
+  default: null,
+  expected: `${field.expected}, or null`,
+  accepts: (found) => found === null || field.accepts(found),
+});
+
+/** Like {@link nullable}, with a default that is not null. */
+export const orNull = <T>(field: Field<T>): Field<T | null> => ({
+  ...nullable(field),
+  default: field.default,
+});
+
+/** A configuration that cannot be used; the message names the file (or class) and the key. */
+export class ConfigError extends Error {
+  override readonly name = "ConfigError";
+}
+
+/**
+ * Fills a configuration in with the fields' defaults and checks every value.
+ * @param where what messages start with: a file's path or a class's name.
+ * @param unknownKeys what to do with keys that no field has. diffusers warns when they come from a file.
+ * @throws ConfigError naming the key, what was expected and what was found.
+ */
+export function completeConfig<F extends Fields>(
+  fields: F,
+  given: Readonly<Record<string, unknown>>,
+  where: string,
+  unknownKeys: "refuse" | "warn",
+): ConfigOf<F> {
+  const config: Record<string, unknown> = {};
+  for (const [key, field] of Object.entries(fields)) {
+    const value = given[key] === undefined ? field.default : given[key];
+    if (!field.accepts(value))
+      throw new ConfigError(`${where}: ${key} must be ${field.expected}, found ${JSON.stringify(value)}`);
+    config[key] = value;
+  }
+  const unknown = Object.keys(given).filter((key) => !Object.hasOwn(fields, key) && !key.startsWith("_"));
+  if (unknown.length > 0) {
+    const problem = `${where}: unknown configuration ${unknown.length === 1 ? "key" : "keys"} ${unknown.join(", ")}`;
+    if (unknownKeys === "refuse")
+      throw new ConfigError(`${problem}; known are ${Object.keys(fields).join(", ")}`);
+    process.emitWarning(`${problem} will be ignored`);
+  }
+  return config as ConfigOf<F>;
+}
+
+/**
+ * Reads a configuration file of a given class from a folder, as diffusers writes them.
+ * @param filename `config.json` for models, `scheduler_config.json` for schedulers.
+ * @throws ConfigError when it is missing, no JSON object, or of another class.
+ */
+export async function readConfig(
+  folder: string,
+  className: string,
+  filename = "config.json",
+): Promise<Record<string, unknown>> {
+  const path = join(folder, filename);
+  const json = await readJsonObject(path);
+  if (json._class_name !== className)
+    throw new ConfigError(
+      `${path}: expected the configuration of ${className}, found _class_name ${JSON.stringify(json._class_name)}`,
+    );
+  return json;
+}
+
+/** Writes a configuration as diffusers does: with its class and version, keys in alphabetical order. */
+export async function writeConfig(
+  folder: string,
+  className: string,
+  config: object,
+  filename = "config.json",
+): Promise<void> {
+  await writeJson(join(folder, filename), {
+    ...config,
+    _class_name: className,
+    _diffusers_version: DIFFUSERS_VERSION,
+  });
+}
+
+/** A pipeline folder's table of contents: which library and class each subfolder holds. */
+export interface ModelIndex {
+  readonly className: string;
+  /** E.g. `vae: ["diffusers", "AutoencoderKLCogVideoX"]`; null for a component the pipeline is without. */
+  readonly components: Readonly<Record<string, readonly [library: string, className: string] | null>>;
+}
+
+/** @throws ConfigError when `model_index.json` is missing or not of the form that diffusers writes. */
+export async function readModelIndex(folder: string): Promise<ModelIndex> {
+  const path = join(folder, "model_index.json");
+  const { _class_name: className, ...entries } = await readJsonObject(path);
+  if (typeof className !== "string")
+    throw new ConfigError(`${path}: expected a _class_name, found ${JSON.stringify(className)}`);
+  const components: Record<string, readonly [string, string] | null> = {};
+  for (const [name, entry] of Object.entries(entries)) {
+    if (name.startsWith("_") || !Array.isArray(entry)) continue; // a pipeline's plain settings stand beside its components
+    if (entry.length !== 2 || !entry.every((item) => typeof item === "string" || item === null))
+      throw new ConfigError(`${path}: ${name} must be [library, class], found ${JSON.stringify(entry)}`);
+    components[name] = entry[0] === null ? null : (entry as [string, string]);
+  }
+  return { className, components };
+}
+
+export async function writeModelIndex(folder: string, { className, components }: ModelIndex): Promise<void> {
+  const entries = Object.entries(components).map(([name, entry]) => [name, entry ?? [null, null]]);
+  await writeConfig(folder, className, Object.fromEntries(entries), "model_index.json");
+}
+
+/** A JSON file that holds an object. @throws ConfigError naming the file. */
+export async function readJsonObject(path: string): Promise<Record<string, unknown>> {
+  let text: string;
+  try {
+    text = await readFile(path, "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") throw new ConfigError(`${path}: no such file`);
+    throw error;
+  }
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (error) {
+    throw new ConfigError(`${path}: not valid JSON (${(error as Error).message})`);
+  }
+  if (typeof json !== "object" || json === null || Array.isArray(json))
+    throw new ConfigError(`${path}: expected a JSON object, found ${JSON.stringify(json).slice(0, 60)}`);
+  return json as Record<string, unknown>;
+}
+
+/**
+ * Writes an object with its keys sorted, two spaces deep, in one step.
+ * @param floatKeys numbers to write with a point even when they are whole: transformers tells 1.0 from 1.
+ */
+export async function writeJson(
+  path: string,
+  json: Readonly<Record<string, unknown>>,
+  floatKeys: readonly string[] = [],
+): Promise<void> {
+  const sorted = Object.fromEntries(Object.entries(json).sort(([a], [b]) => (a < b ? -1 : 1)));
+  let text = JSON.stringify(sorted, null, 2);
+  for (const key of floatKeys) text = text.replace(new RegExp(`^(  "${key}": -?\\d+)(,?)$`, "m"), "$1.0$2");
+  await writeAtomically(path, (handle) => handle.writeFile(`${text}\n`));
+}

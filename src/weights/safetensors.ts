@@ -1,0 +1,364 @@
+/**
+ * safetensors files: 8 bytes header length (little-endian), a JSON header, then the tensors' bytes.
+ * Format: https://huggingface.co/docs/safetensors. The function names are those of the Python package.
+ */
+import { type FileHandle, open } from "node:fs/promises";
+import * as tf from "../engine/tf.js";
+import { writeAtomically } from "./atomic-file.js";
+import { DTYPE_BYTES, type Dtype, fromFloat32, type TensorData, toFloat32, viewData } from "./dtype.js";
+
+/** Longest header that is read, as in the reference implementation. */
+export const MAX_HEADER_BYTES = 100_000_000;
+
+/** What a file's header says of one tensor. */
+export interface TensorInfo {
+  readonly dtype: Dtype;
+  readonly shape: readonly number[];
+  /** Position of its first byte in the file. */
+  readonly byteOffset: number;
+  readonly byteLength: number;
+}
+
+/** A tensor's elements in their stored format (F16 and BF16 as bits). */
+export interface StoredTensor {
+  readonly dtype: Dtype;
+  readonly shape: readonly number[];
+  readonly data: TensorData;
+}
+
+/** A file that is no valid safetensors file; the message starts with the file's path. */
+export class SafetensorsError extends Error {
+  override readonly name = "SafetensorsError";
+
+  constructor(path: string, problem: string) {
+    super(`${path}: ${problem}`);
+  }
+}
+
+/** An open safetensors file. Only the header is in memory; each tensor is read from the disk when asked for. */
+export class SafetensorsFile {
+  readonly path: string;
+  readonly #handle: FileHandle;
+  readonly #tensors: ReadonlyMap<string, TensorInfo>;
+  readonly #metadata: ReadonlyMap<string, string>;
+
+  /** Use {@link safeOpen}. */
+  constructor(path: string, handle: FileHandle, header: Header) {
+    this.path = path;
+    this.#handle = handle;
+    this.#tensors = header.tensors;
+    this.#metadata = header.metadata;
+  }
+
+  /** The tensors' names, in the order of their bytes in the file. */
+  keys(): string[] {
+    return [...this.#tensors.keys()];
+  }
+
+  has(key: string): boolean {
+    return this.#tensors.has(key);
+  }
+
+  /** The strings of the header's `__metadata__`. */
+  metadata(): ReadonlyMap<string, string> {
+    return this.#metadata;
+  }
+
+  /** @throws SafetensorsError when the file has no tensor of this name. */
+  info(key: string): TensorInfo {
+    const info = this.#tensors.get(key);
+    if (!info)
+      throw new SafetensorsError(this.path, `no tensor "${key}" among its ${this.#tensors.size} tensors`);
+    return info;
+  }
+
+  /**
+   * The elements as they are stored.
+   * @param buffer gives memory of at least so many bytes to read them to; by default it is new.
+   */
+  async getData(
+    key: string,
+    buffer: (byteLength: number) => ArrayBuffer = (byteLength) => new ArrayBuffer(byteLength),
+  ): Promise<StoredTensor> {
+    const { dtype, shape, byteOffset, byteLength } = this.info(key);
+    let data: TensorData;
+    const bytes = buffer(byteLength);
+    await readFully(this.path, this.#handle, new Uint8Array(bytes, 0, byteLength), byteOffset);
+    try {
+      data = viewData(dtype, bytes, byteLength);
+    } catch (error) {
+      throw new SafetensorsError(this.path, `tensor "${key}": ${(error as Error).message}`);
+    }
+    return { dtype, shape, data };
+  }
+
+  /** The elements as float32 (float64 is rounded). */
+  async getFloat32(key: string): Promise<Float32Array> {
+    const { dtype, data } = await this.getData(key);
+    return toFloat32(dtype, data);
+  }
+
+  /**
+   * The tensor on the current engine: floats as float32 (float64 is rounded), integers as int32, BOOL as bool.
+   * @throws SafetensorsError when an integer does not fit int32.
+   */
+  async getTensor(key: string): Promise<tf.Tensor> {
+    const { dtype, shape, data } = await this.getData(key);
+    if (dtype === "F32" || dtype === "F16" || dtype === "BF16" || dtype === "F64")
+      return tf.tensor(toFloat32(dtype, data), [...shape], "float32");
+    if (dtype === "BOOL") return tf.tensor(data as Uint8Array, [...shape], "bool");
+    const values = Int32Array.from(data as Iterable<number | bigint>, Number);
+    if (DTYPE_BYTES[dtype] === 8 || dtype === "U32")
+      for (let i = 0; i < values.length; i++)
+        if (Number(data[i]) !== values[i])
+          throw new SafetensorsError(
+            this.path,
+            `tensor "${key}": ${data[i]} at index ${i} does not fit int32`,
+          );
+    return tf.tensor(values, [...shape], "int32");
+  }
+
+  async close(): Promise<void> {
+    await this.#handle.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+/**
+ * Opens a safetensors file and checks its whole header. Close it when done.
+ * @throws SafetensorsError when the file breaks the format in any way.
+ */
+export async function safeOpen(path: string): Promise<SafetensorsFile> {
+  const handle = await open(path, "r");
+  try {
+    return new SafetensorsFile(path, handle, await readHeader(path, handle));
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+}
+
+/** All tensors of a file on the current engine; the caller disposes them. Types as in {@link SafetensorsFile.getTensor}. */
+export async function loadFile(path: string): Promise<Record<string, tf.Tensor>> {
+  const file = await safeOpen(path);
+  const tensors: Record<string, tf.Tensor> = {};
+  try {
+    for (const key of file.keys()) tensors[key] = await file.getTensor(key);
+    return tensors;
+  } catch (error) {
+    tf.dispose(tensors);
+    throw error;
+  } finally {
+    await file.close();
+  }
+}
+
+/** What can be written: a tensor of the engine, stored elements, or a function that brings them when their turn comes. */
+export type Writable = tf.Tensor | StoredTensor | DeferredTensor;
+
+/** A tensor whose elements are fetched only while it is written, so that a large file needs no second copy in memory. */
+export interface DeferredTensor {
+  readonly dtype: Dtype;
+  readonly shape: readonly number[];
+  /** The elements; floats may come as Float32Array and are rounded to `dtype`. */
+  load(): Promise<TensorData>;
+}
+
+/**
+ * Writes tensors to a safetensors file, in the given order. The file appears under its name only when it is complete.
+ * Tensors of the engine are written as F32, I32 or BOOL.
+ * @param metadata strings for `__metadata__`. transformers wants `{ format: "pt" }`, which is the default.
+ */
+export async function saveFile(
+  tensors: Readonly<Record<string, Writable>> | Iterable<readonly [string, Writable]>,
+  path: string,
+  metadata: Readonly<Record<string, string>> = { format: "pt" },
+): Promise<void> {
+  const entries = new Map<string, DeferredTensor>();
+  for (const [key, value] of Symbol.iterator in tensors ? tensors : Object.entries(tensors)) {
+    if (key === "__metadata__") throw new SafetensorsError(path, `a tensor cannot be named "__metadata__"`);
+    if (entries.has(key)) throw new SafetensorsError(path, `tensor "${key}" is given twice`);
+    entries.set(key, defer(value));
+  }
+
+  const header: Record<string, unknown> = Object.create(null);
+  if (Object.keys(metadata).length > 0) header.__metadata__ = metadata;
+  let end = 0;
+  for (const [key, { dtype, shape }] of entries) {
+    const begin = end;
+    end += DTYPE_BYTES[dtype] * tf.util.sizeFromShape([...shape]);
+    // Not `header[key] =`: that would lose a tensor named "__proto__".
+    Object.defineProperty(header, key, {
+      value: { dtype, shape, data_offsets: [begin, end] },
+      enumerable: true,
+    });
+  }
+  const json = Buffer.from(JSON.stringify(header));
+  const padded = Buffer.alloc(8 + Math.ceil(json.length / 8) * 8, " ");
+  padded.writeBigUInt64LE(BigInt(padded.length - 8));
+  json.copy(padded, 8);
+
+  await writeAtomically(path, async (handle) => {
+    await handle.appendFile(padded);
+    for (const [key, { dtype, shape, load }] of entries) {
+      let data = await load();
+      if (data instanceof Float32Array && (dtype === "F16" || dtype === "BF16"))
+        data = fromFloat32(dtype, data);
+      const expected = DTYPE_BYTES[dtype] * tf.util.sizeFromShape([...shape]);
+      if (data.byteLength !== expected)
+        throw new SafetensorsError(
+          path,
+          `tensor "${key}": ${dtype} [${shape}] takes ${expected} bytes, found ${data.byteLength}`,
+        );
+      await writeFully(handle, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+    }
+  });
+}
+
+function defer(value: Writable): DeferredTensor {
+  if (value instanceof tf.Tensor) {
+    const dtype = ({ float32: "F32", int32: "I32", bool: "BOOL" } as const)[value.dtype as "float32"];
+    if (!dtype) throw new TypeError(`a ${value.dtype} tensor cannot be written to a safetensors file`);
+    return { dtype, shape: value.shape, load: async () => (await value.data()) as Float32Array };
+  }
+  if ("load" in value) return { dtype: value.dtype, shape: value.shape, load: () => value.load() };
+  return { dtype: value.dtype, shape: value.shape, load: async () => value.data };
+}
+
+// One read or write system call moves at most 2 GiB.
+const CHUNK = 2 ** 30;
+
+async function readFully(
+  path: string,
+  handle: FileHandle,
+  into: Uint8Array,
+  position: number,
+): Promise<void> {
+  let done = 0;
+  while (done < into.length) {
+    const length = Math.min(CHUNK, into.length - done);
+    const { bytesRead } = await handle.read(into, done, length, position + done);
+    if (bytesRead === 0)
+      throw new SafetensorsError(
+        path,
+        `the file ended at byte ${position + done}, ${into.length - done} bytes early`,
+      );
+    done += bytesRead;
+  }
+}
+
+async function writeFully(handle: FileHandle, bytes: Uint8Array): Promise<void> {
+  let done = 0;
+  while (done < bytes.length) {
+    const { bytesWritten } = await handle.write(bytes, done, Math.min(CHUNK, bytes.length - done));
+    done += bytesWritten;
+  }
+}
+
+interface Header {
+  readonly tensors: ReadonlyMap<string, TensorInfo>;
+  readonly metadata: ReadonlyMap<string, string>;
+}
+
+async function readHeader(path: string, handle: FileHandle): Promise<Header> {
+  const { size } = await handle.stat();
+  if (size < 8)
+    throw new SafetensorsError(path, `expected a safetensors file of at least 8 bytes, found ${size} bytes`);
+  const prefix = Buffer.alloc(8);
+  await readFully(path, handle, prefix, 0);
+  const declared = prefix.readBigUInt64LE();
+  if (declared > BigInt(MAX_HEADER_BYTES))
+    throw new SafetensorsError(
+      path,
+      `the header claims ${declared} bytes, more than the ${MAX_HEADER_BYTES} allowed (is it a safetensors file?)`,
+    );
+  const length = Number(declared);
+  if (8 + length > size)
+    throw new SafetensorsError(
+      path,
+      `the header claims ${length} bytes, the file has ${size - 8} after its length`,
+    );
+  const bytes = Buffer.alloc(length);
+  await readFully(path, handle, bytes, 8);
+  return parseHeader(path, bytes, size);
+}
+
+function parseHeader(path: string, bytes: Uint8Array, fileSize: number): Header {
+  const fail = (problem: string): never => {
+    throw new SafetensorsError(path, problem);
+  };
+  let text = "";
+  try {
+    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    fail("the header is not valid UTF-8");
+  }
+  if (!text.startsWith("{"))
+    fail(`the header must start with "{", found ${JSON.stringify(text.slice(0, 10))}`);
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (error) {
+    fail(`the header is not valid JSON (${(error as Error).message})`);
+  }
+
+  const dataStart = 8 + bytes.length;
+  const metadata = new Map<string, string>();
+  const tensors: [string, TensorInfo][] = [];
+  for (const [key, value] of Object.entries(json as Record<string, unknown>)) {
+    if (key === "__metadata__") {
+      if (!isRecord(value)) fail("__metadata__ must be an object of strings");
+      for (const [name, entry] of Object.entries(value as object)) {
+        if (typeof entry !== "string")
+          fail(`__metadata__ "${name}" must be a string, found ${JSON.stringify(entry)}`);
+        metadata.set(name, entry);
+      }
+    } else tensors.push([key, parseEntry(path, key, value, dataStart)]);
+  }
+
+  // The tensors must cover the data without hole or overlap, so that no byte is read twice and none is hidden.
+  tensors.sort(([, a], [, b]) => a.byteOffset - b.byteOffset || a.byteLength - b.byteLength);
+  let end = dataStart;
+  for (const [key, { byteOffset, byteLength }] of tensors) {
+    if (byteOffset < end) fail(`tensor "${key}" overlaps the one before it by ${end - byteOffset} bytes`);
+    if (byteOffset > end) fail(`${byteOffset - end} bytes before tensor "${key}" belong to no tensor`);
+    end += byteLength;
+  }
+  if (end > fileSize)
+    fail(`the tensors end at byte ${end}, the file has ${fileSize} bytes (is the file cut off?)`);
+  if (end < fileSize) fail(`${fileSize - end} bytes after the last tensor belong to no tensor`);
+  return { tensors: new Map(tensors), metadata };
+}
+
+function parseEntry(path: string, key: string, value: unknown, dataStart: number): TensorInfo {
+  const fail = (problem: string): never => {
+    throw new SafetensorsError(path, `tensor "${key}": ${problem}`);
+  };
+  if (!isRecord(value)) return fail(`expected an object, found ${JSON.stringify(value)}`);
+  const { dtype, shape, data_offsets: offsets } = value;
+  if (typeof dtype !== "string" || !Object.hasOwn(DTYPE_BYTES, dtype))
+    return fail(
+      `unknown dtype ${JSON.stringify(dtype)}, expected one of ${Object.keys(DTYPE_BYTES).join(", ")}`,
+    );
+  if (!isSizes(shape)) return fail(`shape must be a list of sizes, found ${JSON.stringify(shape)}`);
+  if (!isSizes(offsets) || offsets.length !== 2 || offsets[0]! > offsets[1]!)
+    return fail(`data_offsets must be [begin, end] with begin <= end, found ${JSON.stringify(offsets)}`);
+  const [begin, end] = offsets as [number, number];
+  const byteLength = shape.reduce((product, size) => product * size, DTYPE_BYTES[dtype as Dtype]);
+  if (byteLength !== end - begin)
+    return fail(
+      `${dtype} [${shape}] takes ${byteLength} bytes, data_offsets [${begin}, ${end}] hold ${end - begin}`,
+    );
+  return { dtype: dtype as Dtype, shape, byteOffset: dataStart + begin, byteLength };
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function isSizes(value: unknown): value is number[] {
+  return Array.isArray(value) && value.every((size) => Number.isSafeInteger(size) && size >= 0);
+}
