@@ -1,0 +1,55 @@
+import * as tf from "../engine/tf.js";
+import type { CogVideoXSchedulerConfig } from "./noise-schedule.js";
+import { CogVideoXScheduler, readSchedulerConfig, type SchedulerStepOutput } from "./scheduler.js";
+
+/** CogVideoX's deterministic DDIM scheduler (Song et al. 2020, arXiv 2010.02502, with eta = 0). */
+export class CogVideoXDDIMScheduler extends CogVideoXScheduler {
+  /**
+   * @param config keys of diffusers' configuration; what is left out has diffusers' default.
+   * @throws ConfigError naming the key that cannot be.
+   */
+  constructor(
+    config: Partial<CogVideoXSchedulerConfig> = {},
+    ...source: [where?: string, unknownKeys?: "refuse" | "warn"]
+  ) {
+    super("CogVideoXDDIMScheduler", config, ...source);
+  }
+
+  /** A scheduler with another one's configuration, or parts of it, and changes to that. */
+  static fromConfig(
+    config: Partial<CogVideoXSchedulerConfig>,
+    changes: Partial<CogVideoXSchedulerConfig> = {},
+  ): CogVideoXDDIMScheduler {
+    return new CogVideoXDDIMScheduler({ ...config, ...changes });
+  }
+
+  /**
+   * Reads the `scheduler_config.json` of a folder, of this class or its sibling.
+   * @throws ConfigError naming the file and what is wrong with it.
+   */
+  static async fromPretrained(
+    folder: string,
+    changes: Partial<CogVideoXSchedulerConfig> = {},
+  ): Promise<CogVideoXDDIMScheduler> {
+    const { path, config } = await readSchedulerConfig(folder);
+    return new CogVideoXDDIMScheduler({ ...config, ...changes }, path, "warn");
+  }
+
+  /**
+   * One step back in time: from the sample at `timestep` to the one num_train_timesteps // numInferenceSteps
+   * earlier. It draws nothing: diffusers' `eta`, `generator` and `variance_noise` have no effect in this scheduler.
+   *
+   * @param modelOutput what the model said (noise, sample or velocity, by config.prediction_type), sample's shape.
+   * @throws RangeError for a timestep outside the schedule; Error before setTimesteps.
+   */
+  step<T extends tf.Tensor>(modelOutput: T, timestep: number, sample: T): SchedulerStepOutput<T> {
+    return tf.tidy(() => {
+      const { alpha, alphaPrev } = this.stepAlphas(timestep);
+      const predOriginalSample = this.predictOriginal(modelOutput, sample, alpha);
+      const a = Math.sqrt((1 - alphaPrev) / (1 - alpha));
+      const b = Math.sqrt(alphaPrev) - Math.sqrt(alpha) * a;
+      const prevSample = tf.add(tf.mul(sample, a), tf.mul(predOriginalSample, b)) as T;
+      return { prevSample, predOriginalSample };
+    });
+  }
+}

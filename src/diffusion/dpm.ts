@@ -1,0 +1,107 @@
+import type { Generator } from "../engine/random.js";
+import * as tf from "../engine/tf.js";
+import type { CogVideoXSchedulerConfig } from "./noise-schedule.js";
+import { randnTensor } from "./randn.js";
+import { CogVideoXScheduler, readSchedulerConfig, type SchedulerStepOutput } from "./scheduler.js";
+
+/** Where a step's noise comes from: given, or drawn. */
+export type StepNoise<T extends tf.Tensor> = { noise: T } | { generator: Generator | readonly Generator[] };
+
+/** CogVideoX's stochastic second-order scheduler, SDE-DPM-Solver++ (2M) (Lu et al. 2022, arXiv 2211.01095). */
+export class CogVideoXDPMScheduler extends CogVideoXScheduler {
+  /**
+   * @param config keys of diffusers' configuration; what is left out has diffusers' default.
+   * @throws ConfigError naming the key that cannot be.
+   */
+  constructor(
+    config: Partial<CogVideoXSchedulerConfig> = {},
+    ...source: [where?: string, unknownKeys?: "refuse" | "warn"]
+  ) {
+    super("CogVideoXDPMScheduler", config, ...source);
+  }
+
+  /** A scheduler with another one's configuration, or parts of it, and changes to that. */
+  static fromConfig(
+    config: Partial<CogVideoXSchedulerConfig>,
+    changes: Partial<CogVideoXSchedulerConfig> = {},
+  ): CogVideoXDPMScheduler {
+    return new CogVideoXDPMScheduler({ ...config, ...changes });
+  }
+
+  /**
+   * Reads the `scheduler_config.json` of a folder, of this class or its sibling.
+   * @throws ConfigError naming the file and what is wrong with it.
+   */
+  static async fromPretrained(
+    folder: string,
+    changes: Partial<CogVideoXSchedulerConfig> = {},
+  ): Promise<CogVideoXDPMScheduler> {
+    const { path, config } = await readSchedulerConfig(folder);
+    return new CogVideoXDPMScheduler({ ...config, ...changes }, path, "warn");
+  }
+
+  /**
+   * One step back in time, as in {@link CogVideoXDDIMScheduler.step}; from the second step on it also uses the
+   * previous step's predicted clean sample.
+   *
+   * Each step takes one draw of the sample's shape. (diffusers draws twice in its middle steps and throws the
+   * first draw away; given noise stands for the one it keeps.)
+   *
+   * @param oldPredOriginalSample the previous step's `predOriginalSample`; null in the first step.
+   * @param timestepBack the previous step's timestep; null in the first step.
+   * @throws RangeError for a timestep outside the schedule or noise of another shape; Error before setTimesteps.
+   */
+  step<T extends tf.Tensor>(
+    modelOutput: T,
+    oldPredOriginalSample: T | null,
+    timestep: number,
+    timestepBack: number | null,
+    sample: T,
+    draws: StepNoise<T>,
+  ): SchedulerStepOutput<T> {
+    return tf.tidy(() => {
+      const { prevTimestep, alpha, alphaPrev } = this.stepAlphas(timestep);
+      const predOriginalSample = this.predictOriginal(modelOutput, sample, alpha);
+
+      const h = logSnr(alphaPrev) - logSnr(alpha);
+      const keepSample = Math.sqrt((1 - alphaPrev) / (1 - alpha)) * Math.exp(-h);
+      const addOriginal = -Math.expm1(-2 * h) * Math.sqrt(alphaPrev);
+      const addNoise = Math.sqrt(1 - alphaPrev) * Math.sqrt(1 - Math.exp(-2 * h));
+
+      let denoised: T = predOriginalSample;
+      if (oldPredOriginalSample !== null && timestepBack !== null && prevTimestep >= 0) {
+        // At zero terminal SNR the earlier lambda is -infinity: r is infinite and the correction vanishes.
+        const r = (logSnr(alpha) - logSnr(this.alphaCumprod(timestepBack))) / h;
+        const correction = 1 / (2 * r);
+        denoised = tf.sub(
+          tf.mul(predOriginalSample, 1 + correction),
+          tf.mul(oldPredOriginalSample, correction),
+        ) as T;
+      }
+      const noise = stepNoise(draws, sample);
+      const prevSample = tf.addN([
+        tf.mul(sample, keepSample),
+        tf.mul(denoised, addOriginal),
+        tf.mul(noise, addNoise),
+      ]) as T;
+      return { prevSample, predOriginalSample };
+    });
+  }
+}
+
+/** lambda of the papers: half the logarithm of a / (1 - a); -infinity at zero SNR, infinity without noise. */
+function logSnr(alpha: number): number {
+  return Math.log(Math.sqrt(alpha / (1 - alpha)));
+}
+
+function stepNoise<T extends tf.Tensor>(draws: StepNoise<T>, sample: T): T {
+  if ("noise" in draws) {
+    if (!tf.util.arraysEqual(draws.noise.shape, sample.shape)) {
+      throw new RangeError(
+        `noise: expected the sample's shape [${sample.shape}], found [${draws.noise.shape}]`,
+      );
+    }
+    return draws.noise;
+  }
+  return randnTensor(sample.shape, draws.generator) as T;
+}

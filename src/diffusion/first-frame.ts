@@ -1,0 +1,78 @@
+import * as tf from "../engine/tf.js";
+
+/** Where the frames are: axis 2 in the VAE's order [B, C, F, H, W], axis 1 in the transformer's [B, F, C, H, W]. */
+export type FrameAxis = 1 | 2;
+
+export interface DuplicateFirstFrameOptions {
+  /** How many frames one patch of the transformer spans; null (CogVideoX 1.0) means frames are not patched. */
+  patchSizeT: number | null;
+  /** Default 2, the VAE's order. */
+  frameAxis?: FrameAxis;
+}
+
+export interface DuplicatedFrames {
+  /** The latents with the copies in front. */
+  latents: tf.Tensor5D;
+  /** How many copies were put in front; what {@link dropDuplicatedFrames} takes away again. */
+  copies: number;
+}
+
+/**
+ * How many copies of the first frame make `frames` divisible by `patchSizeT`: the smallest n >= 0 with
+ * (frames + n) mod patchSizeT = 0. (`frames % patchSizeT`, which the CogVideoX trainer computes, agrees for
+ * patchSizeT 1 and 2 only.)
+ *
+ * @throws RangeError if `frames` is not a positive integer or `patchSizeT` neither that nor null.
+ */
+export function firstFrameCopies(frames: number, patchSizeT: number | null): number {
+  if (!Number.isInteger(frames) || frames < 1) {
+    throw new RangeError(`frames: expected a positive integer, found ${frames}`);
+  }
+  if (patchSizeT === null) return 0;
+  if (!Number.isInteger(patchSizeT) || patchSizeT < 1) {
+    throw new RangeError(`patchSizeT: expected a positive integer or null, found ${patchSizeT}`);
+  }
+  return (patchSizeT - (frames % patchSizeT)) % patchSizeT;
+}
+
+/**
+ * First-frame duplication: puts copies of the first latent frame in front until the transformer's temporal patches
+ * come out even. The causal VAE turns 81 frames into 21 latent frames; with patchSizeT = 2 one copy makes them 22,
+ * and latent 0 equals latent 1. The copy takes part in everything that follows (noise, attention, loss) and is
+ * dropped after sampling with {@link dropDuplicatedFrames}.
+ *
+ * @param latents [B, C, F, H, W], or [B, F, C, H, W] with `frameAxis: 1`.
+ */
+export function duplicateFirstFrame(
+  latents: tf.Tensor5D,
+  { patchSizeT, frameAxis = 2 }: DuplicateFirstFrameOptions,
+): DuplicatedFrames {
+  const copies = firstFrameCopies(latents.shape[frameAxis], patchSizeT);
+  return tf.tidy(() => {
+    if (copies === 0) return { latents: latents.clone(), copies };
+    const size = [...latents.shape] as [number, number, number, number, number];
+    size[frameAxis] = 1;
+    const first = tf.slice(latents, [0, 0, 0, 0, 0], size);
+    return { latents: tf.concat([...Array<tf.Tensor5D>(copies).fill(first), latents], frameAxis), copies };
+  });
+}
+
+/**
+ * The inverse of {@link duplicateFirstFrame}: drops `copies` frames from the front.
+ *
+ * @throws RangeError if that would leave no frame.
+ */
+export function dropDuplicatedFrames(
+  latents: tf.Tensor5D,
+  { copies, frameAxis = 2 }: { copies: number; frameAxis?: FrameAxis },
+): tf.Tensor5D {
+  const frames = latents.shape[frameAxis];
+  if (!Number.isInteger(copies) || copies < 0 || copies >= frames) {
+    throw new RangeError(
+      `copies: expected an integer from 0 to ${frames - 1} for ${frames} frames, found ${copies}`,
+    );
+  }
+  const begin = [0, 0, 0, 0, 0] as [number, number, number, number, number];
+  begin[frameAxis] = copies;
+  return tf.slice(latents, begin);
+}

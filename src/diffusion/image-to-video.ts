@@ -1,0 +1,130 @@
+import * as tf from "../engine/tf.js";
+import { duplicateFirstFrame, firstFrameCopies } from "./first-frame.js";
+import { type ImageInput, preprocessImage } from "./image-processor.js";
+import {
+  CogVideoXPipelineBase,
+  type GenerateOptions,
+  type GeneratorInput,
+  type LatentSize,
+  type LoadPipelineOptions,
+  loadComponents,
+  needed,
+  type OutputType,
+  type PipelineComponents,
+  type PipelineFrames,
+} from "./pipeline.js";
+
+export interface ImageToVideoOptions<O extends OutputType = "clip">
+  extends GenerateOptions<CogVideoXImageToVideoPipeline, O> {
+  /** The first frame; one for all prompts, or one a prompt. */
+  readonly image: ImageInput;
+}
+
+/**
+ * Video from an image and text (CogVideoX, arXiv 2408.06072), after diffusers' class of the same name.
+ *
+ * ```ts
+ * const pipe = await CogVideoXImageToVideoPipeline.fromPretrained("CogVideoX1.5-5B-I2V");
+ * const image = await readClip("kitten.png");
+ * const generator = new Generator(42);
+ * const { frames } = await pipe.generate({ image, prompt: "a kitten yawns", numFrames: 81, generator });
+ * await writeClip("kitten.mp4", frames[0]);
+ * ```
+ */
+export class CogVideoXImageToVideoPipeline extends CogVideoXPipelineBase {
+  constructor(components: PipelineComponents) {
+    super("CogVideoXImageToVideoPipeline", components);
+  }
+
+  /**
+   * Reads a folder that diffusers' or this class's `savePretrained` wrote.
+   * @throws ConfigError, CheckpointError or SafetensorsError naming the file and what is wrong with it.
+   */
+  static async fromPretrained(
+    folder: string,
+    options: LoadPipelineOptions = {},
+  ): Promise<CogVideoXImageToVideoPipeline> {
+    const components = await loadComponents(folder, ["CogVideoXImageToVideoPipeline"], options);
+    return new CogVideoXImageToVideoPipeline(components);
+  }
+
+  /**
+   * Samples videos that start from images.
+   * @throws RangeError naming the option that can't be.
+   */
+  generate<O extends OutputType = "clip">(
+    options: ImageToVideoOptions<O>,
+  ): Promise<{ frames: PipelineFrames[O] }> {
+    const latentChannels = Math.floor(this.transformer.config.in_channels / 2);
+    return this.sample(options, { numFrames: 49, latentChannels }, (size) => {
+      const factor = this.vaeScaleFactorSpatial;
+      const image = preprocessImage(options.image, {
+        height: size.height * factor,
+        width: size.width * factor,
+      });
+      try {
+        return this.#imageLatents(image, size, options.generator);
+      } finally {
+        image.dispose();
+      }
+    });
+  }
+
+  /**
+   * Starting noise and image latents for a number of pixel frames, as diffusers' method of this name: where the latent
+   * frames don't fill the temporal patches, the image latent is duplicated in front. (`generate` raises the number of
+   * frames before, so that nothing is.)
+   *
+   * @param options.image [B, 3, H, W] in [-1, 1], encoded clean.
+   * @returns [B, F, C, h, w] both. The caller disposes them.
+   */
+  prepareLatents(options: {
+    readonly image: tf.Tensor4D;
+    readonly numFrames: number;
+    readonly generator?: GeneratorInput;
+    readonly latents?: tf.Tensor5D;
+    readonly batchSize?: number;
+  }): { latents: tf.Tensor5D; imageLatents: tf.Tensor5D } {
+    const { image, numFrames, generator, batchSize = image.shape[0] } = options;
+    const { patch_size_t: patchSizeT, in_channels: channels } = this.transformer.config;
+    const frames = Math.floor((numFrames - 1) / this.vaeScaleFactorTemporal) + 1;
+    const size: LatentSize = {
+      batch: batchSize,
+      channels: Math.floor(channels / 2),
+      frames,
+      height: Math.floor(image.shape[2] / this.vaeScaleFactorSpatial),
+      width: Math.floor(image.shape[3] / this.vaeScaleFactorSpatial),
+    };
+    return tf.tidy(() => {
+      const { latents: imageLatents } = duplicateFirstFrame(this.#imageLatents(image, size, generator), {
+        patchSizeT,
+        frameAxis: 1,
+      });
+      const padded = { ...size, frames: frames + firstFrameCopies(frames, patchSizeT) };
+      return { latents: this.startingNoise(options.latents, padded, generator), imageLatents };
+    });
+  }
+
+  /** The images' latents in the first frame, zeros in the others: [B, F, C, h, w]. */
+  #imageLatents(image: tf.Tensor4D, size: LatentSize, generator: GeneratorInput): tf.Tensor5D {
+    const { batch, channels, frames, height, width } = size;
+    const images = image.shape[0];
+    if (images !== batch && images !== 1) {
+      throw new RangeError(`image: expected 1 or ${batch} (one a prompt), found ${images}`);
+    }
+    const draw = needed(generator);
+    const { scaling_factor: factor, invert_scale_latents: inverted } = this.vae.config;
+    return tf.tidy(() => {
+      const encoded = (tf.split(tf.expandDims(image, 2), images, 0) as tf.Tensor5D[]).map(
+        (one) => this.vae.encode(one).latentDist,
+      );
+      const latents = Array.from({ length: batch }, (_, i) =>
+        encoded[i % images]!.sample({ generator: "randn" in draw ? draw : draw[i % draw.length]! }),
+      );
+      // Set for 1.5, whose authors trained it on image latents that were divided by the factor.
+      const scaled = tf.mul(tf.concat(latents, 0), inverted ? 1 / factor : factor);
+      const first = tf.transpose(scaled, [0, 2, 1, 3, 4]) as tf.Tensor5D;
+      return tf.concat([first, tf.zeros([batch, frames - 1, channels, height, width])], 1) as tf.Tensor5D;
+    });
+  }
+}

@@ -1,0 +1,634 @@
+/** What CogVideoX's pipelines share (diffusers' CogVideoXPipeline and CogVideoXImageToVideoPipeline). */
+import { join } from "node:path";
+import type { Generator } from "../engine/random.js";
+import * as tf from "../engine/tf.js";
+import { T5EncoderModel } from "../text/t5-encoder.js";
+import { T5Tokenizer } from "../text/tokenizer.js";
+import type { LoraAdapter } from "../transformer/lora.js";
+import type { LoadLoraOptions, SaveLoraOptions } from "../transformer/lora-files.js";
+import { samplingRotaryTables } from "../transformer/rotary-positions.js";
+import { CogVideoXTransformer3DModel } from "../transformer/transformer.js";
+import { AutoencoderKLCogVideoX } from "../vae/autoencoder.js";
+import { Clip } from "../video/clip.js";
+import type { WeightsLocation } from "../weights/checkpoint.js";
+import { ConfigError, type ModelIndex, readModelIndex, writeModelIndex } from "../weights/config.js";
+import type { SaveOptions } from "../weights/module.js";
+import { CogVideoXDDIMScheduler } from "./ddim.js";
+import { CogVideoXDPMScheduler } from "./dpm.js";
+import { dropDuplicatedFrames, firstFrameCopies } from "./first-frame.js";
+import { dynamicGuidanceScale } from "./guidance.js";
+import { postprocessVideo } from "./image-processor.js";
+import { randnTensor } from "./randn.js";
+
+/** What CogVideoX-1.5's image-to-video model is conditioned on beside time. */
+const OFS = 2;
+
+/** The parts of a pipeline. Without text encoder and tokenizer it takes prompt embeddings only. */
+export interface PipelineComponents {
+  readonly tokenizer: T5Tokenizer | null;
+  readonly textEncoder: T5EncoderModel | null;
+  readonly vae: AutoencoderKLCogVideoX;
+  readonly transformer: CogVideoXTransformer3DModel;
+  readonly scheduler: CogVideoXDDIMScheduler | CogVideoXDPMScheduler;
+}
+
+/** Components to take instead of those in a folder; null leaves one out. */
+export interface LoadPipelineOptions extends Partial<PipelineComponents> {
+  /** E.g. "fp16", for weights named so. */
+  readonly variant?: string;
+}
+
+/** What becomes of the frames. */
+export interface PipelineFrames {
+  /** One clip a sample: what `writeClip` writes and notebooks show. */
+  clip: Clip[];
+  /** [B, F, 3, H, W] in [0, 1] */
+  pt: tf.Tensor5D;
+  /** [B, F, H, W, 3] in [0, 1] */
+  np: tf.Tensor5D;
+  /** The latents as they are after the last step, padding frames included: [B, F, C, h, w]. */
+  latent: tf.Tensor5D;
+}
+
+export type OutputType = keyof PipelineFrames;
+
+/** What a callback sees, and may replace. The tensors belong to the pipeline. */
+export interface StepTensors {
+  readonly latents: tf.Tensor5D;
+  readonly promptEmbeds: tf.Tensor3D;
+  readonly negativePromptEmbeds: tf.Tensor3D | null;
+}
+
+export type StepCallback<P> = (
+  pipeline: P,
+  step: number,
+  timestep: number,
+  tensors: StepTensors,
+  // biome-ignore lint/suspicious/noConfusingVoidType: a callback may return nothing at all
+) => Partial<StepTensors> | void | Promise<Partial<StepTensors> | void>;
+
+export interface GenerateOptions<P, O extends OutputType = "clip"> {
+  readonly prompt?: string | readonly string[];
+  /** What to steer away from; "" unless given. Used with guidance only. */
+  readonly negativePrompt?: string | readonly string[];
+  /** In pixels. Default: the transformer's sample_height times 8. */
+  readonly height?: number;
+  /** In pixels. Default: the transformer's sample_width times 8. */
+  readonly width?: number;
+  /**
+   * Frames of the video: 8N + 1, such as 49, 81 and 161. Other counts work as in diffusers, but the VAE then gives
+   * more or fewer frames.
+   */
+  readonly numFrames?: number;
+  /** Default 50. */
+  readonly numInferenceSteps?: number;
+  /** Above 1: classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598). Default 6. */
+  readonly guidanceScale?: number;
+  /** Varies the guidance over the steps. Default false. */
+  readonly useDynamicCfg?: boolean;
+  /** Where all noise comes from; one a sample, or one for all. */
+  readonly generator?: Generator | readonly Generator[];
+  /** Starting noise [B, F, C, h, w], F padded for the temporal patches. Default: drawn. Not disposed. */
+  readonly latents?: tf.Tensor5D;
+  /** Embeddings instead of a prompt, [B, tokens, text_embed_dim]. Not disposed. */
+  readonly promptEmbeds?: tf.Tensor3D;
+  readonly negativePromptEmbeds?: tf.Tensor3D;
+  /** Default "clip". */
+  readonly outputType?: O;
+  /** Of the clips. Default 16 for 1.5 models, 8 for 1.0. */
+  readonly fps?: number;
+  /** Tokens that prompts are cut off at and padded to. Default: the transformer's max_text_seq_length. */
+  readonly maxSequenceLength?: number;
+  /** `scale` multiplies what LoRA adapters add. */
+  readonly attentionKwargs?: { readonly scale?: number };
+  /** Called after each step; what it returns takes the tensors' place. */
+  readonly callbackOnStepEnd?: StepCallback<P>;
+}
+
+export abstract class CogVideoXPipelineBase implements PipelineComponents {
+  readonly tokenizer: T5Tokenizer | null;
+  readonly textEncoder: T5EncoderModel | null;
+  readonly vae: AutoencoderKLCogVideoX;
+  readonly transformer: CogVideoXTransformer3DModel;
+  scheduler: CogVideoXDDIMScheduler | CogVideoXDPMScheduler;
+  /** Above so many pixels a video is decoded group by group of its frames, so that its features fit in memory. */
+  streamPixels = 2 ** 22;
+  /** Set to true in a callback to skip the steps that are left. */
+  interrupt = false;
+  #guidanceScale = 1;
+  #numTimesteps = 0;
+  #currentTimestep: number | null = null;
+
+  protected constructor(
+    readonly className: string,
+    components: PipelineComponents,
+  ) {
+    this.tokenizer = components.tokenizer;
+    this.textEncoder = components.textEncoder;
+    this.vae = components.vae;
+    this.transformer = components.transformer;
+    this.scheduler = components.scheduler;
+  }
+
+  /** The guidance of the current step. */
+  get guidanceScale(): number {
+    return this.#guidanceScale;
+  }
+
+  /** Steps of the current or last run. */
+  get numTimesteps(): number {
+    return this.#numTimesteps;
+  }
+
+  /** The timestep of the current step; null between runs. */
+  get currentTimestep(): number | null {
+    return this.#currentTimestep;
+  }
+
+  /** Pixels to a latent, in height and width. */
+  get vaeScaleFactorSpatial(): number {
+    return this.vae.spatialCompressionRatio;
+  }
+
+  /** Frames to a latent frame. */
+  get vaeScaleFactorTemporal(): number {
+    return this.vae.config.temporal_compression_ratio;
+  }
+
+  /** Writes all components and `model_index.json` into a folder that diffusers reads. */
+  async savePretrained(folder: string, options: SaveOptions = {}): Promise<void> {
+    const { tokenizer, textEncoder, vae, transformer, scheduler } = this;
+    await tokenizer?.savePretrained(join(folder, "tokenizer"));
+    await textEncoder?.savePretrained(join(folder, "text_encoder"), options);
+    await vae.savePretrained(join(folder, "vae"), options);
+    await transformer.savePretrained(join(folder, "transformer"), options);
+    await scheduler.savePretrained(join(folder, "scheduler"));
+    const components: ModelIndex["components"] = {
+      tokenizer: tokenizer && ["transformers", "T5Tokenizer"],
+      text_encoder: textEncoder && ["transformers", "T5EncoderModel"],
+      vae: ["diffusers", "AutoencoderKLCogVideoX"],
+      transformer: ["diffusers", "CogVideoXTransformer3DModel"],
+      scheduler: ["diffusers", scheduler.className],
+    };
+    await writeModelIndex(folder, { className: this.className, components });
+  }
+
+  /** Reads a LoRA adapter of diffusers' or PEFT's into the transformer; it becomes the active one. */
+  loadLoraWeights(path: string, options: LoadLoraOptions = {}): Promise<LoraAdapter> {
+    return this.transformer.loadLoraAdapter(path, options);
+  }
+
+  /** Writes a LoRA adapter of the transformer into a folder, as diffusers does. */
+  saveLoraWeights(folder: string, options: SaveLoraOptions = {}): Promise<void> {
+    return this.transformer.saveLoraAdapter(folder, options);
+  }
+
+  /** Removes all LoRA adapters. */
+  unloadLoraWeights(): void {
+    this.transformer.deleteAdapters();
+  }
+
+  /** Makes these adapters the active ones, each with a factor. */
+  setAdapters(adapterNames: string | readonly string[], adapterWeights?: number | readonly number[]): void {
+    this.transformer.setAdapters(adapterNames, adapterWeights);
+  }
+
+  fuseLora(options: Parameters<CogVideoXTransformer3DModel["fuseLora"]>[0] = {}): void {
+    this.transformer.fuseLora(options);
+  }
+
+  unfuseLora(): void {
+    this.transformer.unfuseLora();
+  }
+
+  /** Gives the memory of all models back. */
+  dispose(): void {
+    this.textEncoder?.dispose();
+    this.vae.dispose();
+    this.transformer.dispose();
+  }
+
+  /**
+   * Embeddings of prompts, from the text encoder. CogVideoX gives T5 no mask: padding takes part.
+   *
+   * @returns negativePromptEmbeds: null without guidance. The caller disposes both.
+   * @throws RangeError if prompts and embeddings contradict each other, or there is no text encoder.
+   */
+  encodePrompt(options: {
+    readonly prompt?: string | readonly string[];
+    readonly negativePrompt?: string | readonly string[];
+    readonly doClassifierFreeGuidance?: boolean;
+    readonly promptEmbeds?: tf.Tensor3D;
+    readonly negativePromptEmbeds?: tf.Tensor3D;
+    readonly maxSequenceLength?: number;
+  }): { promptEmbeds: tf.Tensor3D; negativePromptEmbeds: tf.Tensor3D | null } {
+    const { prompt, negativePrompt = "", promptEmbeds, negativePromptEmbeds } = options;
+    const { doClassifierFreeGuidance = true } = options;
+    const { maxSequenceLength = this.transformer.config.max_text_seq_length } = options;
+    checkPrompts(options);
+    const positive = promptEmbeds?.clone() ?? this.#embedText(asList(prompt!), maxSequenceLength);
+    if (!doClassifierFreeGuidance) return { promptEmbeds: positive, negativePromptEmbeds: null };
+    try {
+      const batch = positive.shape[0];
+      const negatives =
+        typeof negativePrompt === "string" ? Array<string>(batch).fill(negativePrompt) : negativePrompt;
+      if (negatives.length !== batch) {
+        throw new RangeError(`negativePrompt: expected ${batch} (one a prompt), found ${negatives.length}`);
+      }
+      const negative = negativePromptEmbeds?.clone() ?? this.#embedText(negatives, maxSequenceLength);
+      return { promptEmbeds: positive, negativePromptEmbeds: negative };
+    } catch (error) {
+      positive.dispose();
+      throw error;
+    }
+  }
+
+  /** Decodes latents [B, F, C, h, w], as the scheduler left them, to pixels about in [-1, 1]: [B, 3, F, H, W]. */
+  async decodeLatents(latents: tf.Tensor5D): Promise<tf.Tensor5D> {
+    const scaled = tf.tidy(() =>
+      tf.mul(tf.transpose(latents, [0, 2, 1, 3, 4]), 1 / this.vae.config.scaling_factor),
+    ) as tf.Tensor5D;
+    const pieces: tf.Tensor5D[] = [];
+    try {
+      const [batch, , frames, height, width] = scaled.shape;
+      const pixels =
+        batch * frames * this.vaeScaleFactorTemporal * height * width * this.vaeScaleFactorSpatial ** 2;
+      if (pixels <= this.streamPixels) return this.vae.decode(scaled).sample;
+      const groups = this.vae.decodeStream([scaled.clone()], { numFrames: frames });
+      for await (const piece of groups) pieces.push(piece);
+      return pieces.length === 1 ? pieces[0]!.clone() : tf.concat(pieces, 2);
+    } finally {
+      tf.dispose([scaled, pieces]);
+    }
+  }
+
+  /**
+   * The denoising loop.
+   * @param conditioning makes the image latents, [B, F, C, h, w], or null; before the starting noise is drawn.
+   */
+  protected async sample<P, O extends OutputType>(
+    options: GenerateOptions<P, O>,
+    defaults: { readonly numFrames: number; readonly latentChannels: number },
+    conditioning: (size: LatentSize) => tf.Tensor5D | null,
+  ): Promise<{ frames: PipelineFrames[O] }> {
+    const { config } = this.transformer;
+    const { numInferenceSteps = 50, guidanceScale = 6, useDynamicCfg = false, generator } = options;
+    const { outputType = "clip" as O } = options;
+    const height = options.height ?? config.sample_height * this.vaeScaleFactorSpatial;
+    const width = options.width ?? config.sample_width * this.vaeScaleFactorSpatial;
+    const numFrames = options.numFrames ?? defaults.numFrames;
+    this.#checkSize(height, width, numFrames);
+    const doClassifierFreeGuidance = guidanceScale > 1;
+    this.interrupt = false;
+    this.#guidanceScale = guidanceScale;
+
+    const held = new Held();
+    try {
+      const embeds = this.encodePrompt({ ...options, doClassifierFreeGuidance });
+      let promptEmbeds = held.add(embeds.promptEmbeds);
+      let negativePromptEmbeds = embeds.negativePromptEmbeds && held.add(embeds.negativePromptEmbeds);
+      const batch = promptEmbeds.shape[0];
+
+      this.scheduler.setTimesteps(numInferenceSteps);
+      const { timesteps } = this.scheduler;
+      this.#numTimesteps = timesteps.length;
+
+      // The frames are padded before there are latents, so nothing is duplicated here: see prepareLatents.
+      const latentFrames = Math.floor((numFrames - 1) / this.vaeScaleFactorTemporal) + 1;
+      const additionalFrames = firstFrameCopies(latentFrames, config.patch_size_t);
+      const size: LatentSize = {
+        batch,
+        channels: defaults.latentChannels,
+        frames: latentFrames + additionalFrames,
+        height: height / this.vaeScaleFactorSpatial,
+        width: width / this.vaeScaleFactorSpatial,
+      };
+      const imageLatents = conditioning(size);
+      if (imageLatents) held.add(imageLatents);
+      let latents = held.add(this.startingNoise(options.latents, size, generator));
+      const tables = samplingRotaryTables(config, size);
+      if (tables) held.add(tables.cos, tables.sin);
+
+      let oldPredOriginalSample = null as tf.Tensor5D | null;
+      for (const [step, timestep] of timesteps.entries()) {
+        if (this.interrupt) break;
+        this.#currentTimestep = timestep;
+        if (useDynamicCfg) {
+          this.#guidanceScale = dynamicGuidanceScale(guidanceScale, timestep, numInferenceSteps);
+        }
+        const [prevSample, predOriginalSample] = tf.tidy((): [tf.Tensor5D, tf.Tensor5D] => {
+          const prediction = this.#predict({
+            latents,
+            imageLatents,
+            promptEmbeds,
+            negativePromptEmbeds,
+            timestep,
+            imageRotaryEmb: tables,
+            attentionKwargs: options.attentionKwargs,
+          });
+          const { scheduler } = this;
+          const back = step > 0 ? timesteps[step - 1]! : null;
+          const output =
+            scheduler instanceof CogVideoXDDIMScheduler
+              ? scheduler.step(prediction, timestep, latents)
+              : scheduler.step(prediction, oldPredOriginalSample, timestep, back, latents, {
+                  generator: needed(generator),
+                });
+          return [output.prevSample, output.predOriginalSample];
+        });
+        latents = held.replace(latents, prevSample);
+        if (oldPredOriginalSample) held.replace(oldPredOriginalSample, predOriginalSample);
+        else held.add(predOriginalSample);
+        oldPredOriginalSample = predOriginalSample;
+
+        // Lets timers, interrupts and messages through between the steps.
+        await new Promise((resolve) => setImmediate(resolve));
+        const changed = await options.callbackOnStepEnd?.(this as unknown as P, step, timestep, {
+          latents,
+          promptEmbeds,
+          negativePromptEmbeds,
+        });
+        if (changed?.latents) latents = held.replace(latents, changed.latents);
+        if (changed?.promptEmbeds) promptEmbeds = held.replace(promptEmbeds, changed.promptEmbeds);
+        if (changed?.negativePromptEmbeds && negativePromptEmbeds) {
+          negativePromptEmbeds = held.replace(negativePromptEmbeds, changed.negativePromptEmbeds);
+        }
+      }
+
+      if (outputType === "latent") return { frames: latents.clone() as PipelineFrames[O] };
+      const kept = held.add(dropDuplicatedFrames(latents, { copies: additionalFrames, frameAxis: 1 }));
+      const video = held.add(await this.decodeLatents(kept));
+      return { frames: toFrames(video, outputType, options.fps ?? this.#defaultFps) as PipelineFrames[O] };
+    } finally {
+      this.#currentTimestep = null;
+      held.dispose();
+    }
+  }
+
+  /** 1.5 models were trained on 16 frames a second, 1.0 models on 8. */
+  get #defaultFps(): number {
+    return this.transformer.config.patch_size_t === null ? 8 : 16;
+  }
+
+  /** The transformer's velocity, with guidance if there are negative embeddings. */
+  #predict(inputs: {
+    latents: tf.Tensor5D;
+    imageLatents: tf.Tensor5D | null;
+    promptEmbeds: tf.Tensor3D;
+    negativePromptEmbeds: tf.Tensor3D | null;
+    timestep: number;
+    imageRotaryEmb: { cos: tf.Tensor2D; sin: tf.Tensor2D } | null;
+    attentionKwargs?: { readonly scale?: number };
+  }): tf.Tensor5D {
+    const { latents, imageLatents, promptEmbeds, negativePromptEmbeds, ...rest } = inputs;
+    const ofs = this.transformer.config.ofs_embed_dim === null ? null : OFS;
+    const scaled = this.scheduler.scaleModelInput(latents, inputs.timestep);
+    const input = imageLatents ? tf.concat([scaled, imageLatents], 2) : scaled;
+    if (!negativePromptEmbeds) {
+      return this.transformer.forward({
+        hiddenStates: input,
+        encoderHiddenStates: promptEmbeds,
+        ofs,
+        ...rest,
+      }).sample;
+    }
+    const { sample } = this.transformer.forward({
+      hiddenStates: tf.concat([input, input], 0),
+      encoderHiddenStates: tf.concat([negativePromptEmbeds, promptEmbeds], 0),
+      ofs,
+      ...rest,
+    });
+    const [without, withPrompt] = tf.split(sample, 2, 0) as [tf.Tensor5D, tf.Tensor5D];
+    return tf.add(without, tf.mul(tf.sub(withPrompt, without), this.#guidanceScale));
+  }
+
+  /** The given noise, or drawn one, as the scheduler wants it: [B, F, C, h, w]. */
+  protected startingNoise(
+    given: tf.Tensor5D | undefined,
+    size: LatentSize,
+    generator: GeneratorInput,
+  ): tf.Tensor5D {
+    const shape: [number, number, number, number, number] = [
+      size.batch,
+      size.frames,
+      size.channels,
+      size.height,
+      size.width,
+    ];
+    if (given && !tf.util.arraysEqual(given.shape, shape)) {
+      throw new RangeError(`latents: expected [${shape}] (B, F, C, h, w), found [${given.shape}]`);
+    }
+    return tf.tidy(() =>
+      tf.mul(given ?? randnTensor<tf.Rank.R5>(shape, needed(generator)), this.scheduler.initNoiseSigma),
+    );
+  }
+
+  #embedText(texts: readonly string[], maxLength: number): tf.Tensor3D {
+    if (!this.tokenizer || !this.textEncoder) {
+      throw new RangeError(
+        "prompt: this pipeline was loaded without tokenizer or text encoder; pass promptEmbeds and negativePromptEmbeds",
+      );
+    }
+    const { inputIds, truncated } = this.tokenizer.encode(texts, { maxLength });
+    for (const text of truncated.filter((text) => text !== "")) {
+      process.emitWarning(`the prompt was cut off at ${maxLength} tokens; left out: ${JSON.stringify(text)}`);
+    }
+    return this.textEncoder.forward({ inputIds }).lastHiddenState;
+  }
+
+  #checkSize(height: number, width: number, numFrames: number): void {
+    const multiple = this.vaeScaleFactorSpatial * this.transformer.config.patch_size;
+    for (const [name, value] of Object.entries({ height, width })) {
+      if (!Number.isInteger(value) || value < 1 || value % multiple !== 0) {
+        throw new RangeError(
+          `${name}: expected a multiple of ${multiple} (VAE times patch_size), found ${value}`,
+        );
+      }
+    }
+    if (!Number.isInteger(numFrames) || numFrames < 1) {
+      throw new RangeError(`numFrames: expected a positive integer, found ${numFrames}`);
+    }
+    const period = 2 * this.vaeScaleFactorTemporal;
+    if (numFrames % period !== 1) {
+      process.emitWarning(
+        `numFrames ${numFrames} is not ${period}N + 1 (49, 81, 161): the video may have another number of frames`,
+      );
+    }
+  }
+}
+
+/** Sizes of the latents of a run; the frames are padded for the temporal patches. */
+export interface LatentSize {
+  readonly batch: number;
+  readonly channels: number;
+  readonly frames: number;
+  readonly height: number;
+  readonly width: number;
+}
+
+export type GeneratorInput = Generator | readonly Generator[] | undefined;
+
+/** @throws RangeError where noise has to be drawn and there is nothing to draw it from. */
+export function needed(generator: GeneratorInput): Generator | readonly Generator[] {
+  if (generator === undefined) {
+    throw new RangeError("generator: expected a Generator, such as new Generator(42), found none");
+  }
+  return generator;
+}
+
+/**
+ * Reads a pipeline's components from a folder with `model_index.json`.
+ * @throws ConfigError when a component is missing or of another class.
+ */
+export async function loadComponents(
+  folder: string,
+  classNames: readonly string[],
+  options: LoadPipelineOptions,
+): Promise<PipelineComponents> {
+  const index = await readModelIndex(folder);
+  const where = join(folder, "model_index.json");
+  if (!classNames.includes(index.className)) {
+    throw new ConfigError(`${where}: expected ${classNames.join(" or ")}, found ${index.className}`);
+  }
+  const location: WeightsLocation = options.variant === undefined ? {} : { variant: options.variant };
+  const load = async <T>(
+    name: string,
+    given: T | undefined,
+    classes: Readonly<Record<string, (folder: string) => Promise<T>>>,
+  ): Promise<T | null> => {
+    if (given !== undefined) return given;
+    const entry = index.components[name];
+    if (entry === undefined) throw new ConfigError(`${where}: it has no ${name}`);
+    if (entry === null) return null;
+    const reader = classes[entry[1]];
+    if (!reader) {
+      throw new ConfigError(
+        `${where}: ${name} must be ${Object.keys(classes).join(" or ")}, found ${entry[1]}`,
+      );
+    }
+    return reader(join(folder, name));
+  };
+  const required = <T>(name: string, component: T | null): T => {
+    if (component === null) throw new ConfigError(`${where}: the pipeline can't do without ${name}`);
+    return component;
+  };
+
+  const models: { dispose(): void }[] = [];
+  const track = <T extends { dispose(): void }>(model: T): T => {
+    models.push(model);
+    return model;
+  };
+  try {
+    const scheduler = await load<PipelineComponents["scheduler"]>("scheduler", options.scheduler, {
+      CogVideoXDDIMScheduler: (path) => CogVideoXDDIMScheduler.fromPretrained(path),
+      CogVideoXDPMScheduler: (path) => CogVideoXDPMScheduler.fromPretrained(path),
+    });
+    const readTokenizer = (path: string) => T5Tokenizer.fromPretrained(path);
+    const tokenizer = await load<T5Tokenizer | null>("tokenizer", options.tokenizer, {
+      T5Tokenizer: readTokenizer,
+      T5TokenizerFast: readTokenizer,
+    });
+    const textEncoder = await load<T5EncoderModel | null>("text_encoder", options.textEncoder, {
+      T5EncoderModel: async (path) => track(await T5EncoderModel.fromPretrained(path, location)),
+    });
+    const vae = await load("vae", options.vae, {
+      AutoencoderKLCogVideoX: async (path) =>
+        track(await AutoencoderKLCogVideoX.fromPretrained(path, location)),
+    });
+    const transformer = await load("transformer", options.transformer, {
+      CogVideoXTransformer3DModel: async (path) =>
+        track(await CogVideoXTransformer3DModel.fromPretrained(path, location)),
+    });
+    return {
+      tokenizer,
+      textEncoder,
+      vae: required("vae", vae),
+      transformer: required("transformer", transformer),
+      scheduler: required("scheduler", scheduler),
+    };
+  } catch (error) {
+    for (const model of models) model.dispose();
+    throw error;
+  }
+}
+
+/** Tensors of a run that is spread over several turns of the event loop, where `tf.tidy` can't reach. */
+class Held {
+  readonly #tensors = new Set<tf.Tensor>();
+
+  add<T extends tf.Tensor>(tensor: T, ...more: tf.Tensor[]): T {
+    for (const each of [tensor, ...more]) this.#tensors.add(each);
+    return tensor;
+  }
+
+  replace<T extends tf.Tensor>(old: tf.Tensor, tensor: T): T {
+    if (tensor === old) return tensor;
+    this.#tensors.delete(old);
+    old.dispose();
+    return this.add(tensor);
+  }
+
+  dispose(): void {
+    tf.dispose([...this.#tensors]);
+  }
+}
+
+function toFrames(
+  video: tf.Tensor5D,
+  outputType: Exclude<OutputType, "latent">,
+  fps: number,
+): Clip[] | tf.Tensor5D {
+  switch (outputType) {
+    case "clip": {
+      const samples = tf.unstack(video, 0);
+      try {
+        return samples.map((sample) => Clip.fromTensor(sample, { fps }));
+      } finally {
+        tf.dispose(samples);
+      }
+    }
+    case "pt":
+      return postprocessVideo(video);
+    case "np":
+      return tf.tidy(() => tf.transpose(postprocessVideo(video), [0, 1, 3, 4, 2]));
+    default:
+      throw new RangeError(`outputType: expected clip, pt, np or latent, found ${outputType}`);
+  }
+}
+
+function asList(prompt: string | readonly string[]): readonly string[] {
+  return typeof prompt === "string" ? [prompt] : prompt;
+}
+
+function checkPrompts({
+  prompt,
+  negativePrompt,
+  promptEmbeds,
+  negativePromptEmbeds,
+}: {
+  readonly prompt?: string | readonly string[];
+  readonly negativePrompt?: string | readonly string[];
+  readonly promptEmbeds?: tf.Tensor3D;
+  readonly negativePromptEmbeds?: tf.Tensor3D;
+}): void {
+  if ((prompt === undefined) === (promptEmbeds === undefined)) {
+    const found = prompt === undefined ? "neither" : "both";
+    throw new RangeError(`prompt, promptEmbeds: expected one of the two, found ${found}`);
+  }
+  if (Array.isArray(prompt) && prompt.length === 0) {
+    throw new RangeError("prompt: expected at least one, found an empty list");
+  }
+  if (negativePromptEmbeds !== undefined && (prompt !== undefined || negativePrompt !== undefined)) {
+    const other = prompt !== undefined ? "prompt" : "negativePrompt";
+    throw new RangeError(`${other}, negativePromptEmbeds: expected one of the two, found both`);
+  }
+  if (
+    promptEmbeds &&
+    negativePromptEmbeds &&
+    !tf.util.arraysEqual(promptEmbeds.shape, negativePromptEmbeds.shape)
+  ) {
+    throw new RangeError(
+      `negativePromptEmbeds: expected promptEmbeds' shape [${promptEmbeds.shape}], found [${negativePromptEmbeds.shape}]`,
+    );
+  }
+}

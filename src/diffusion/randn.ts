@@ -1,0 +1,32 @@
+import type { Generator } from "../engine/random.js";
+import * as tf from "../engine/tf.js";
+
+/**
+ * Standard normal draws, as diffusers' `randn_tensor`: from one generator, or sample by sample from a list of
+ * them, so that each sample of a batch is the one its own seed gives alone.
+ *
+ * @throws RangeError if a list of several generators is not as long as the batch (`shape[0]`).
+ */
+export function randnTensor<R extends tf.Rank>(
+  shape: tf.ShapeMap[R],
+  generator: Generator | readonly Generator[],
+): tf.Tensor<R> {
+  if (!isList(generator)) return generator.randn<R>(shape);
+  if (generator.length === 1) return generator[0]!.randn<R>(shape);
+  const [batch, ...rest] = shape as number[];
+  if (generator.length !== batch) {
+    throw new RangeError(
+      `generator: expected ${batch} (one a sample of the batch), found ${generator.length}`,
+    );
+  }
+  return tf.tidy(() =>
+    tf.concat(
+      generator.map((one) => one.randn([1, ...rest] as tf.ShapeMap[R])),
+      0,
+    ),
+  );
+}
+
+function isList(generator: Generator | readonly Generator[]): generator is readonly Generator[] {
+  return Array.isArray(generator);
+}

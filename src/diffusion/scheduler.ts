@@ -1,0 +1,210 @@
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import * as tf from "../engine/tf.js";
+import { ConfigError, completeConfig, readJsonObject, writeConfig } from "../weights/config.js";
+import {
+  type CogVideoXSchedulerConfig,
+  inferenceTimesteps,
+  type NoiseSchedule,
+  noiseSchedule,
+  SCHEDULER_FIELDS,
+} from "./noise-schedule.js";
+
+/** The file of a scheduler's folder, as diffusers names it. */
+const CONFIG_FILE = "scheduler_config.json";
+
+/** Classes that read each other's files. */
+const COMPATIBLES = ["CogVideoXDDIMScheduler", "CogVideoXDPMScheduler"];
+
+/** Timesteps of a batch: one number for all samples, or one a sample. */
+export type Timesteps = number | ArrayLike<number> | tf.Tensor1D;
+
+export interface SchedulerStepOutput<T extends tf.Tensor> {
+  /** The sample of the previous timestep: the next model input. */
+  prevSample: T;
+  /** The predicted clean sample, x0. */
+  predOriginalSample: T;
+}
+
+/** What CogVideoX's DDIM and DPM schedulers share: the tables, the timesteps, noise and velocity. */
+export abstract class CogVideoXScheduler {
+  readonly config: CogVideoXSchedulerConfig;
+  /** Noise levels before the SNR shift, one a training timestep. */
+  readonly betas: Float64Array;
+  /** Cumulative products of (1 - beta), after SNR shift and zero-SNR rescale. */
+  readonly alphasCumprod: Float64Array;
+  /** The cumulative alpha of the step below timestep 0. */
+  readonly finalAlphaCumprod: number;
+  /** The standard deviation of the starting noise. */
+  readonly initNoiseSigma = 1.0;
+  /** Model evaluations a step takes; pipelines count progress by it. */
+  readonly order = 1;
+  readonly #dtype: NoiseSchedule["dtype"];
+  #numInferenceSteps: number | null = null;
+  #timesteps: Int32Array;
+
+  protected constructor(
+    readonly className: string,
+    config: Partial<CogVideoXSchedulerConfig>,
+    where = className,
+    unknownKeys: "refuse" | "warn" = "refuse",
+  ) {
+    this.config = completeConfig(SCHEDULER_FIELDS, config, where, unknownKeys);
+    const { num_train_timesteps: count, trained_betas: given } = this.config;
+    if (given !== null && given.length !== count) {
+      throw new ConfigError(
+        `${where}: trained_betas must be ${count} numbers (num_train_timesteps), found ${given.length}`,
+      );
+    }
+    const { betas, alphasCumprod, dtype } = noiseSchedule(this.config);
+    this.betas = betas;
+    this.alphasCumprod = alphasCumprod;
+    this.#dtype = dtype;
+    this.finalAlphaCumprod = this.config.set_alpha_to_one ? 1 : alphasCumprod[0]!;
+    const total = this.config.num_train_timesteps;
+    this.#timesteps = Int32Array.from({ length: total }, (_, i) => total - 1 - i);
+  }
+
+  /** Writes `scheduler_config.json` into a folder that diffusers reads. */
+  async savePretrained(folder: string): Promise<void> {
+    await mkdir(folder, { recursive: true });
+    await writeConfig(folder, this.className, this.config, CONFIG_FILE);
+  }
+
+  /** Timesteps of the run, largest first; all training timesteps until {@link setTimesteps} is called. */
+  get timesteps(): Int32Array {
+    return this.#timesteps;
+  }
+
+  /** The number given to {@link setTimesteps}, or null. */
+  get numInferenceSteps(): number | null {
+    return this.#numInferenceSteps;
+  }
+
+  /** The type diffusers holds `alphas_cumprod` in for this configuration. */
+  get dtype(): NoiseSchedule["dtype"] {
+    return this.#dtype;
+  }
+
+  /** How many training timesteps there are. */
+  get length(): number {
+    return this.config.num_train_timesteps;
+  }
+
+  /**
+   * Chooses the timesteps of a run. Some counts (61 and 103 of 1000, trailing) give one entry more than asked for.
+   *
+   * @throws RangeError if the count is not an integer from 1 to num_train_timesteps.
+   */
+  setTimesteps(numInferenceSteps: number): void {
+    this.#timesteps = inferenceTimesteps(this.config, numInferenceSteps);
+    this.#numInferenceSteps = numInferenceSteps;
+  }
+
+  /** Nothing to scale for these schedulers; there so that they can stand in for others. */
+  scaleModelInput<T extends tf.Tensor>(sample: T, _timestep?: number): T {
+    return sample;
+  }
+
+  /**
+   * The forward process: sqrt(a) * original + sqrt(1 - a) * noise, with a = alphas_cumprod[timestep].
+   *
+   * @param originalSamples any shape, the batch first.
+   * @throws RangeError if a timestep is outside the schedule or their number is not the batch's.
+   */
+  addNoise<T extends tf.Tensor>(originalSamples: T, noise: T, timesteps: Timesteps): T {
+    return tf.tidy(() => {
+      const { signal, noise: level } = this.#levels(originalSamples, timesteps);
+      return tf.add(tf.mul(signal, originalSamples), tf.mul(level, noise)) as T;
+    });
+  }
+
+  /**
+   * Velocity (Salimans and Ho 2022, arXiv 2202.00512): sqrt(a) * noise - sqrt(1 - a) * sample. With a
+   * v-prediction as `sample` and the noisy latent as `noise`, it is the predicted clean latent.
+   *
+   * @throws RangeError as in {@link addNoise}.
+   */
+  getVelocity<T extends tf.Tensor>(sample: T, noise: T, timesteps: Timesteps): T {
+    return tf.tidy(() => {
+      const { signal, noise: level } = this.#levels(sample, timesteps);
+      return tf.sub(tf.mul(signal, noise), tf.mul(level, sample)) as T;
+    });
+  }
+
+  /** sqrt(a) and sqrt(1 - a), float32 as diffusers computes them, shaped to go with `like`. */
+  #levels(like: tf.Tensor, timesteps: Timesteps): { signal: tf.Tensor; noise: tf.Tensor } {
+    const batch = like.shape[0] ?? 1;
+    const values =
+      typeof timesteps === "number"
+        ? [timesteps]
+        : Array.from(timesteps instanceof tf.Tensor ? timesteps.dataSync() : timesteps);
+    if (values.length !== 1 && values.length !== batch) {
+      throw new RangeError(`timesteps: expected 1 or ${batch} (the batch), found ${values.length}`);
+    }
+    const alphas = values.map((t) => Math.fround(this.alphaCumprod(t)));
+    const shape = [values.length, ...Array<number>(like.rank - 1).fill(1)];
+    return {
+      signal: tf.tensor(alphas.map(Math.sqrt), shape, "float32"),
+      noise: tf.tensor(
+        alphas.map((a) => Math.sqrt(Math.fround(1 - a))),
+        shape,
+        "float32",
+      ),
+    };
+  }
+
+  /** alphas_cumprod of a timestep; -1 is the last one, as an index of Python. */
+  protected alphaCumprod(timestep: number): number {
+    const alpha = this.alphasCumprod.at(timestep);
+    if (alpha === undefined || !Number.isInteger(timestep) || timestep < -1) {
+      throw new RangeError(`timestep: expected an integer from 0 to ${this.length - 1}, found ${timestep}`);
+    }
+    return alpha;
+  }
+
+  /**
+   * The timestep a step from `timestep` goes to, num_train_timesteps // n below it (not the next entry of
+   * `timesteps`, when n does not divide num_train_timesteps), and the cumulative alphas of both.
+   */
+  protected stepAlphas(timestep: number): { prevTimestep: number; alpha: number; alphaPrev: number } {
+    if (this.#numInferenceSteps === null) {
+      throw new Error("step: call setTimesteps(numInferenceSteps) before the first step");
+    }
+    const prevTimestep = timestep - Math.floor(this.length / this.#numInferenceSteps);
+    return {
+      prevTimestep,
+      alpha: this.alphaCumprod(timestep),
+      alphaPrev: prevTimestep >= 0 ? this.alphaCumprod(prevTimestep) : this.finalAlphaCumprod,
+    };
+  }
+
+  /** The clean sample that belongs to a model output (v: Salimans and Ho 2022; epsilon: Ho et al. 2020). */
+  protected predictOriginal<T extends tf.Tensor>(modelOutput: T, sample: T, alpha: number): T {
+    switch (this.config.prediction_type) {
+      case "epsilon":
+        return tf.div(tf.sub(sample, tf.mul(modelOutput, Math.sqrt(1 - alpha))), Math.sqrt(alpha)) as T;
+      case "sample":
+        return tf.clone(modelOutput);
+      case "v_prediction":
+        return tf.sub(tf.mul(sample, Math.sqrt(alpha)), tf.mul(modelOutput, Math.sqrt(1 - alpha))) as T;
+    }
+  }
+}
+
+/**
+ * Reads a scheduler's configuration from a folder: of either class, as the two take the same keys.
+ * @throws ConfigError when it is missing, no JSON object, or of a class that is neither.
+ */
+export async function readSchedulerConfig(
+  folder: string,
+): Promise<{ path: string; config: Partial<CogVideoXSchedulerConfig> }> {
+  const path = join(folder, CONFIG_FILE);
+  const config = await readJsonObject(path);
+  if (!COMPATIBLES.includes(config._class_name as string)) {
+    throw new ConfigError(
+      `${path}: expected the configuration of ${COMPATIBLES.join(" or ")}, found _class_name ${JSON.stringify(config._class_name)}`,
+    );
+  }
+  return { path, config };
+}

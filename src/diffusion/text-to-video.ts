@@ -1,0 +1,44 @@
+import {
+  CogVideoXPipelineBase,
+  type GenerateOptions,
+  type LoadPipelineOptions,
+  loadComponents,
+  type OutputType,
+  type PipelineComponents,
+  type PipelineFrames,
+} from "./pipeline.js";
+
+/**
+ * Video from text (CogVideoX, arXiv 2408.06072), after diffusers' class of the same name.
+ *
+ * ```ts
+ * const pipe = await CogVideoXPipeline.fromPretrained("CogVideoX-2b");
+ * const { frames } = await pipe.generate({ prompt: "a kitten yawns", generator: new Generator(42) });
+ * await writeClip("kitten.mp4", frames[0]);
+ * ```
+ */
+export class CogVideoXPipeline extends CogVideoXPipelineBase {
+  constructor(components: PipelineComponents) {
+    super("CogVideoXPipeline", components);
+  }
+
+  /**
+   * Reads a folder that diffusers' or this class's `savePretrained` wrote, image-to-video's too.
+   * @throws ConfigError, CheckpointError or SafetensorsError naming the file and what is wrong with it.
+   */
+  static async fromPretrained(folder: string, options: LoadPipelineOptions = {}): Promise<CogVideoXPipeline> {
+    const classNames = ["CogVideoXPipeline", "CogVideoXImageToVideoPipeline"];
+    return new CogVideoXPipeline(await loadComponents(folder, classNames, options));
+  }
+
+  /**
+   * Samples videos for prompts.
+   * @throws RangeError naming the option that can't be.
+   */
+  generate<O extends OutputType = "clip">(
+    options: GenerateOptions<CogVideoXPipeline, O>,
+  ): Promise<{ frames: PipelineFrames[O] }> {
+    const { sample_frames: numFrames, in_channels: latentChannels } = this.transformer.config;
+    return this.sample(options, { numFrames, latentChannels }, () => null);
+  }
+}
