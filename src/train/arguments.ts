@@ -1,0 +1,314 @@
+/**
+ * The arguments of `firstframe train` and `firstframe encode`: those of zai-org/CogVideo's fine-tuning under the same
+ * names, and some of our own. They come from a YAML file, from flags, or both; a flag wins.
+ */
+import { readFile } from "node:fs/promises";
+import { parse as parseYaml, YAMLParseError } from "yaml";
+
+/** An argument that can't be used; the message names the file or the flag. */
+export class ArgumentError extends Error {
+  override name = "ArgumentError";
+}
+
+type Kind = "string" | "integer" | "number" | "boolean" | "list";
+
+interface Argument {
+  readonly kind: Kind;
+  readonly help: string;
+  /** What stands for the value in the help text. */
+  readonly value?: string;
+  readonly default?: string | number | boolean | readonly string[];
+  readonly choices?: readonly string[];
+  readonly min?: number;
+}
+
+type Extra = Omit<Argument, "kind" | "help">;
+
+const text = <const E extends Extra>(help: string, value: string, extra?: E) =>
+  ({ kind: "string", help, value, ...(extra as E) }) as const;
+const path = <const E extends Extra>(help: string, extra?: E) => text(help, "PATH", extra);
+const integer = <const E extends Extra>(help: string, min: number, extra?: E) =>
+  ({ kind: "integer", help, value: "N", min, ...(extra as E) }) as const;
+const number = <const E extends Extra>(help: string, extra?: E) =>
+  ({ kind: "number", help, value: "X", min: 0, ...(extra as E) }) as const;
+const choice = <const C extends readonly string[]>(help: string, choices: C, value: C[number]) =>
+  ({ kind: "string", help, choices, default: value }) as const;
+const flag = (help: string, value: boolean) =>
+  ({ kind: "boolean", help, value: "true|false", default: value }) as const;
+
+/** By name; the order is the help text's. */
+export const ARGUMENTS = {
+  // Model
+  model_path: path("a pipeline's folder: vae, transformer, scheduler, text_encoder, tokenizer"),
+  model_name: text(
+    "names the model in the latent cache (default: cogvideox1.5-i2v, or cogvideox-i2v for 1.0)",
+    "NAME",
+  ),
+  model_type: choice("what is trained", ["i2v"], "i2v"),
+  training_type: choice("an adapter, or all weights", ["lora", "sft"], "lora"),
+  transformer_config: path(
+    "train a new transformer of this configuration (JSON or YAML), from random weights",
+  ),
+  // Output
+  output_dir: path("where checkpoints, logs and validation go", { default: "train_results" }),
+  report_to: choice("trackers", ["tensorboard", "jsonl", "all", "none"], "all"),
+  tracker_name: text("names the run in TensorBoard", "NAME", { default: "finetrainer-cogvideo" }),
+  // Data
+  data_root: path("the data set's folder"),
+  caption_column: text("file of prompts below data_root, one a line; or the key in metadata.jsonl", "NAME"),
+  video_column: text("file of clips' paths, one a line; or the key", "NAME"),
+  image_column: text(
+    "file of images' paths, one a line; or the key. Without it a clip's first frame is its image",
+    "NAME",
+  ),
+  train_resolution: text("what clips are brought to: 8N+1 frames, height, width", "FxHxW"),
+  video_resolution_buckets: {
+    kind: "list",
+    help: "several such sizes, of which each clip takes the nearest",
+    value: "FxHxW...",
+  },
+  fit: choice(
+    "how clips are brought to that shape: all of it squeezed, or the middle cut out",
+    ["resize", "crop"],
+    "resize",
+  ),
+  short_clips: choice("clips with too few frames", ["repeat", "refuse"], "repeat"),
+  broken_clips: choice("clips that can't be read", ["error", "skip"], "error"),
+  cache_dir: path("the latent cache (default: cache below data_root)"),
+  // Training
+  resume_from_checkpoint: text('"latest", or a checkpoint\'s folder', "PATH"),
+  seed: integer("seed of everything that is drawn", 0, { default: 42 }),
+  train_epochs: integer("times each clip is seen", 1, { default: 10 }),
+  train_steps: integer("optimizer steps; overrides train_epochs", 1),
+  checkpointing_steps: integer("optimizer steps between checkpoints", 1, { default: 200 }),
+  checkpointing_limit: integer("how many checkpoints are kept", 1, { default: 10 }),
+  batch_size: integer("clips a batch", 1, { default: 1 }),
+  gradient_accumulation_steps: integer("batches an optimizer step", 1, { default: 1 }),
+  mixed_precision: choice(
+    "accepted for the recipe's scripts; engines compute in float32",
+    ["no", "fp16", "bf16"],
+    "no",
+  ),
+  learning_rate: number("learning rate after warm-up", { default: 2e-5 }),
+  optimizer: choice("optimizer", ["adamw", "adam"], "adamw"),
+  beta1: number("decay of the gradient's mean", { default: 0.9 }),
+  beta2: number("decay of the gradient's square", { default: 0.95 }),
+  beta3: number("accepted for the recipe's scripts; neither optimizer has it", { default: 0.98 }),
+  epsilon: number("optimizer's epsilon", { default: 1e-8 }),
+  weight_decay: number("weight decay", { default: 1e-4 }),
+  max_grad_norm: number("largest norm of the gradient; 0 leaves it", { default: 1 }),
+  lr_scheduler: choice(
+    "learning-rate schedule",
+    ["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"],
+    "constant_with_warmup",
+  ),
+  lr_warmup_steps: integer("optimizer steps of warm-up", 0, { default: 100 }),
+  lr_num_cycles: integer("restarts of cosine_with_restarts", 1, { default: 1 }),
+  lr_power: number("exponent of polynomial", { default: 1 }),
+  num_workers: integer("accepted for the recipe's scripts", 0, {
+    default: 8,
+  }),
+  pin_memory: flag("accepted for the recipe's scripts", true),
+  nccl_timeout: integer("accepted for the recipe's scripts", 0, { default: 1800 }),
+  gradient_checkpointing: flag("compute activations again for the gradient, to hold fewer", true),
+  enable_slicing: flag("VAE: one clip at a time", true),
+  enable_tiling: flag("VAE: large frames in tiles, which changes latents a little", true),
+  noised_image_dropout: number("probability with which a clip's image latent is replaced by zeros", {
+    default: 0,
+  }),
+  image_noise: flag("noise on the image before it is encoded", true),
+  padding_in_loss: flag("count the first frame's copies in the loss", true),
+  use_ema: flag("keep a moving average of the weights, and validate with it", false),
+  ema_decay: number("its largest decay", { default: 0.9999 }),
+  divergence_factor: number("stop when the mean loss is so many times its best", { default: 10 }),
+  // LoRA
+  rank: integer("LoRA: rank", 1, { default: 128 }),
+  lora_alpha: number("LoRA: updates are scaled by lora_alpha / rank", { default: 64 }),
+  target_modules: {
+    kind: "list",
+    help: "LoRA: names of the adapted layers",
+    value: "NAME...",
+    default: ["to_q", "to_k", "to_v", "to_out.0"],
+  },
+  // Validation
+  do_validation: flag("generate samples at intervals and measure them", false),
+  validation_steps: integer("optimizer steps between validations; a multiple of checkpointing_steps", 1),
+  validation_dir: path("folder of the validation set"),
+  validation_prompts: text("file of prompts in it, one a line", "NAME"),
+  validation_images: text("file of images' paths, one a line", "NAME"),
+  validation_videos: text(
+    "file of clips' paths: what samples are compared with; their first frames are the images where there are none",
+    "NAME",
+  ),
+  gen_fps: number("frames per second of saved samples", { default: 15 }),
+  num_inference_steps: integer("validation: sampling steps", 1, { default: 50 }),
+  guidance_scale: number("validation: classifier-free guidance; 1 is without", { default: 6 }),
+} as const satisfies Record<string, Argument>;
+
+export type ArgumentName = keyof typeof ARGUMENTS;
+
+/** The arguments as flags of the command line: text, so that a flag that is given can be told from a default. */
+export const trainOptions = Object.fromEntries(
+  Object.entries(ARGUMENTS).map(([name, argument]: [string, Argument]) => {
+    const { kind, help, value, choices, default: preset } = argument;
+    const notes = [
+      choices && kind !== "boolean" ? `one of ${choices.join(", ")}` : "",
+      preset === undefined ? "" : `default ${Array.isArray(preset) ? preset.join(" ") : preset}`,
+    ].filter(Boolean);
+    const option = {
+      type: "string",
+      value: value ?? "NAME",
+      help: notes.length > 0 ? `${help} (${notes.join("; ")})` : help,
+      ...(kind === "list" ? { multiple: true } : {}),
+    };
+    return [name, option];
+  }),
+) as { readonly [K in ArgumentName]: { type: "string"; value: string; help: string; multiple?: boolean } };
+
+type ValueOf<A> = A extends { kind: "boolean" }
+  ? boolean
+  : A extends { kind: "integer" | "number" }
+    ? number
+    : A extends { kind: "list" }
+      ? readonly string[]
+      : A extends { choices: readonly (infer C)[] }
+        ? C
+        : string;
+
+/** All arguments, filled in; those without a default may be undefined. */
+export type TrainArguments = {
+  readonly [K in ArgumentName]:
+    | ValueOf<(typeof ARGUMENTS)[K]>
+    | ((typeof ARGUMENTS)[K] extends { readonly default: unknown } ? never : undefined);
+};
+
+/** Values as they were given, by argument; each knows where it is from. */
+type Given = Map<ArgumentName, { readonly value: unknown; readonly where: string }>;
+
+/**
+ * Puts a YAML file and flags together.
+ *
+ * @param flags by argument's name, as text from the command line.
+ * @throws ArgumentError naming file and key, or the flag, and what was expected.
+ */
+export async function readArguments({
+  config,
+  flags = {},
+}: {
+  readonly config?: string;
+  readonly flags?: Readonly<Record<string, unknown>>;
+}): Promise<TrainArguments> {
+  const given: Given = new Map();
+  const add = (key: string, value: unknown, where: string) => {
+    if (!Object.hasOwn(ARGUMENTS, key))
+      throw new ArgumentError(`${where}: unknown argument${suggestion(key)}`);
+    given.set(key as ArgumentName, { value, where });
+  };
+  if (config !== undefined) {
+    for (const [key, value] of Object.entries(await readYaml(config))) add(key, value, `${config}: ${key}`);
+  }
+  for (const [key, value] of Object.entries(flags)) if (value !== undefined) add(key, value, `--${key}`);
+  const values = Object.entries(ARGUMENTS).map(([name, argument]: [string, Argument]) => {
+    const entry = given.get(name as ArgumentName);
+    // In YAML a key without a value is one that is not set.
+    if (entry === undefined || entry.value === null) return [name, argument.default];
+    return [name, check(argument, entry.value, entry.where)];
+  });
+  return Object.fromEntries(values) as TrainArguments;
+}
+
+async function readYaml(file: string): Promise<Record<string, unknown>> {
+  const source = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
+    throw new ArgumentError(`${file}: ${error.code === "ENOENT" ? "no such file" : error.message}`);
+  });
+  let parsed: unknown;
+  try {
+    parsed = parseYaml(source);
+  } catch (error) {
+    const at = error instanceof YAMLParseError && error.linePos ? `line ${error.linePos[0].line}: ` : "";
+    throw new ArgumentError(`${file}: ${at}not valid YAML (${(error as Error).message.split("\n")[0]})`);
+  }
+  if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed)) {
+    throw new ArgumentError(`${file}: expected argument: value lines`);
+  }
+  return parsed as Record<string, unknown>;
+}
+
+function check(
+  argument: Argument,
+  value: unknown,
+  where: string,
+): string | number | boolean | readonly string[] {
+  const fail = (expected: string): never => {
+    throw new ArgumentError(
+      `${where}: expected ${expected}, found ${typeof value === "string" ? value : JSON.stringify(value)}`,
+    );
+  };
+  switch (argument.kind) {
+    case "boolean": {
+      const said = String(value).toLowerCase();
+      return said === "true" || said === "false" ? said === "true" : fail("true or false");
+    }
+    case "integer":
+    case "number": {
+      const least = argument.min === undefined ? "" : ` of at least ${argument.min}`;
+      const kind = argument.kind === "integer" ? "a whole number" : "a number";
+      const parsed = typeof value === "string" && value.trim() !== "" ? Number(value) : value;
+      const fits =
+        typeof parsed === "number" &&
+        (argument.kind === "integer" ? Number.isSafeInteger(parsed) : Number.isFinite(parsed)) &&
+        parsed >= (argument.min ?? Number.NEGATIVE_INFINITY);
+      return fits ? parsed : fail(kind + least);
+    }
+    case "list": {
+      const items = Array.isArray(value)
+        ? value
+        : typeof value === "string"
+          ? value.split(/[\s,]+/).filter(Boolean)
+          : [];
+      return items.length > 0 && items.every((item) => typeof item === "string")
+        ? items
+        : fail("a list of names");
+    }
+    case "string": {
+      // YAML reads `no` as text, but 42 as a number; a name may look like one.
+      const said =
+        typeof value === "string" ? value : typeof value === "number" ? String(value) : fail("text");
+      if (argument.choices && !argument.choices.includes(said)) {
+        const wandb = where.endsWith("report_to") && said === "wandb" ? " (wandb needs its own service)" : "";
+        fail(`one of ${argument.choices.join(", ")}${wandb}`);
+      }
+      return said;
+    }
+  }
+}
+
+function suggestion(key: string): string {
+  const plain = key.replaceAll("-", "_");
+  return Object.hasOwn(ARGUMENTS, plain) ? ` (did you mean ${plain}?)` : "";
+}
+
+/** Tells of arguments that contradict each other, before anything is loaded. */
+export function assertConsistent(args: TrainArguments): void {
+  const need = (name: ArgumentName, why = "") => {
+    if (args[name] === undefined) throw new ArgumentError(`${name} is missing${why}`);
+  };
+  need("model_path");
+  need("data_root");
+  if (args.video_resolution_buckets === undefined) need("train_resolution");
+  if (args.do_validation) {
+    for (const name of ["validation_steps", "validation_dir", "validation_prompts"] as const)
+      need(name, ": do_validation needs it");
+    if (args.validation_images === undefined && args.validation_videos === undefined) {
+      throw new ArgumentError("validation_images is missing: do_validation needs it, or validation_videos");
+    }
+    if (args.validation_steps! % args.checkpointing_steps !== 0) {
+      throw new ArgumentError(
+        `validation_steps: expected a multiple of checkpointing_steps (${args.checkpointing_steps}), found ${args.validation_steps}`,
+      );
+    }
+  }
+  if (args.training_type === "lora" && args.transformer_config !== undefined) {
+    throw new ArgumentError("transformer_config: a new transformer needs training_type sft, found lora");
+  }
+}

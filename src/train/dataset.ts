@@ -1,0 +1,296 @@
+/** Training data on disk, in the recipe's own layout or as clips with a metadata file, and what is done to each clip. */
+import { access, readFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { Clip, type Size } from "../video/clip.js";
+import { assertFrameRule, selectFrames } from "../video/frames.js";
+import { type ClipInfo, probeClip, readClip } from "../video/read.js";
+
+/** A data set that contradicts itself; the message names the file. */
+export class DatasetError extends Error {
+  override name = "DatasetError";
+}
+
+/** One clip with its caption. Paths are ready to open. */
+export interface DatasetEntry {
+  readonly prompt: string;
+  readonly video: string;
+  /** The conditioning image, where it is not the clip's first frame. */
+  readonly image?: string;
+}
+
+export interface DatasetLocation {
+  readonly dataRoot: string;
+  /** A file of prompts, one a line; or the metadata's key for them. Default: prompts.txt, or "text" or "prompt". */
+  readonly captionColumn?: string;
+  /** A file of clips' paths from its own folder, one a line; or the key. Default: videos.txt, or "file_name" or "video". */
+  readonly videoColumn?: string;
+  /** As `videoColumn`. Without it a clip's first frame is its image. */
+  readonly imageColumn?: string;
+}
+
+/**
+ * Reads a data set's table of contents.
+ *
+ * The recipe's layout is files of lines (`prompts.txt`, `videos.txt`, optionally `images.txt`). Otherwise
+ * `metadata.jsonl` in `dataRoot` has one object a line, as the Hugging Face hub's video folders have.
+ *
+ * @throws DatasetError naming the file, and the line or the counts that do not fit.
+ */
+export async function readDataset(location: DatasetLocation): Promise<DatasetEntry[]> {
+  const { dataRoot, captionColumn, videoColumn, imageColumn } = location;
+  const metadata = join(dataRoot, "metadata.jsonl");
+  const captions = join(dataRoot, captionColumn ?? "prompts.txt");
+  let entries: DatasetEntry[];
+  if (await exists(captions)) entries = await readLists(location, captions);
+  else if (await exists(metadata)) {
+    entries = await readMetadata(metadata, { prompt: captionColumn, video: videoColumn, image: imageColumn });
+  } else {
+    throw new DatasetError(`${dataRoot}: found neither ${captionColumn ?? "prompts.txt"} nor metadata.jsonl`);
+  }
+  if (entries.length === 0) throw new DatasetError(`${dataRoot}: the data set is empty`);
+  const missing: string[] = [];
+  for (const { video, image } of entries) {
+    for (const path of image === undefined ? [video] : [video, image]) {
+      if (!(await exists(path))) missing.push(path);
+    }
+  }
+  if (missing.length > 0) {
+    const more = missing.length > 5 ? ` and ${missing.length - 5} more` : "";
+    throw new DatasetError(`${dataRoot}: files are missing: ${missing.slice(0, 5).join(", ")}${more}`);
+  }
+  return entries;
+}
+
+async function readLists(
+  { dataRoot, videoColumn = "videos.txt", imageColumn }: DatasetLocation,
+  captions: string,
+): Promise<DatasetEntry[]> {
+  const prompts = await lines(captions);
+  const paths = async (column: string) => {
+    const file = join(dataRoot, column);
+    return (await lines(file)).map((line) => join(dirname(file), line));
+  };
+  const videos = await paths(videoColumn);
+  const images = imageColumn === undefined ? undefined : await paths(imageColumn);
+  if (prompts.length !== videos.length || (images && images.length !== videos.length)) {
+    const found = [`${prompts.length} prompts`, `${videos.length} videos`];
+    if (images) found.push(`${images.length} images`);
+    throw new DatasetError(
+      `${dataRoot}: expected as many prompts as videos and images, found ${found.join(", ")}`,
+    );
+  }
+  return prompts.map((prompt, i) => ({ prompt, video: videos[i]!, image: images?.[i] }));
+}
+
+/** The lines that are not blank, as the recipe reads them. */
+async function lines(path: string): Promise<string[]> {
+  const text = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
+    throw new DatasetError(`${path}: ${error.code === "ENOENT" ? "no such file" : error.message}`);
+  });
+  return text
+    .split("\n")
+    .map((line) => line.trim())
+    .filter((line) => line !== "");
+}
+
+const KEYS = {
+  prompt: ["text", "prompt", "caption"],
+  video: ["file_name", "video"],
+  image: ["image"],
+} as const;
+
+async function readMetadata(
+  path: string,
+  columns: Readonly<Record<keyof typeof KEYS, string | undefined>>,
+): Promise<DatasetEntry[]> {
+  const folder = dirname(path);
+  return (await lines(path)).map((line, i) => {
+    let row: Record<string, unknown>;
+    try {
+      row = JSON.parse(line) as Record<string, unknown>;
+    } catch (error) {
+      throw new DatasetError(`${path}: line ${i + 1} is not JSON (${(error as Error).message})`);
+    }
+    const value = (kind: keyof typeof KEYS): string | undefined => {
+      const keys = columns[kind] === undefined ? KEYS[kind] : [columns[kind]];
+      const key = keys.find((name) => row[name] !== undefined);
+      if (key === undefined) {
+        if (kind === "image" && columns.image === undefined) return undefined;
+        throw new DatasetError(
+          `${path}: line ${i + 1}: expected ${keys.join(" or ")}, found ${Object.keys(row).join(", ") || "nothing"}`,
+        );
+      }
+      if (typeof row[key] !== "string") {
+        throw new DatasetError(
+          `${path}: line ${i + 1}: expected ${key} to be text, found ${JSON.stringify(row[key])}`,
+        );
+      }
+      return row[key];
+    };
+    const image = value("image");
+    return {
+      prompt: value("prompt")!.trim(),
+      video: join(folder, value("video")!),
+      ...(image === undefined ? {} : { image: join(folder, image) }),
+    };
+  });
+}
+
+const exists = (path: string): Promise<boolean> =>
+  access(path).then(
+    () => true,
+    () => false,
+  );
+
+/** Frames, height and width that clips are brought to. */
+export interface Bucket extends Size {
+  readonly numFrames: number;
+}
+
+export const bucketName = ({ numFrames, height, width }: Bucket): string => `${numFrames}x${height}x${width}`;
+
+/**
+ * Reads "81x768x1360": frames x height x width.
+ *
+ * @throws RangeError unless frames are 8 N + 1 and the sides divisible by `multiple`.
+ */
+export function parseBucket(text: string, multiple = 16): Bucket {
+  const parts = /^(\d+)x(\d+)x(\d+)$/.exec(text.trim());
+  if (!parts)
+    throw new RangeError(
+      `train_resolution: expected FRAMESxHEIGHTxWIDTH, such as 81x768x1360, found ${text}`,
+    );
+  const bucket = { numFrames: Number(parts[1]), height: Number(parts[2]), width: Number(parts[3]) };
+  assertFrameRule(bucket.numFrames);
+  for (const side of ["height", "width"] as const) {
+    if (bucket[side] < multiple || bucket[side] % multiple !== 0) {
+      throw new RangeError(
+        `train_resolution: expected ${side} to be a multiple of ${multiple}, found ${bucket[side]}`,
+      );
+    }
+  }
+  return bucket;
+}
+
+/**
+ * The bucket for a clip: of those with no more frames than it has, the ones with the most; among these the one whose
+ * shape is nearest to the clip's, then whose size is. A clip shorter than all takes the shortest.
+ */
+export function chooseBucket(clip: ClipInfo, buckets: readonly Bucket[]): Bucket {
+  const fitting = buckets.filter(({ numFrames }) => numFrames <= clip.numFrames);
+  const frames =
+    fitting.length > 0
+      ? Math.max(...fitting.map(({ numFrames }) => numFrames))
+      : Math.min(...buckets.map(({ numFrames }) => numFrames));
+  const distance = ({ height, width }: Size) => [
+    Math.abs(Math.log(height / width) - Math.log(clip.height / clip.width)),
+    Math.abs(height - clip.height) + Math.abs(width - clip.width),
+  ];
+  const [first, ...rest] = buckets.filter(({ numFrames }) => numFrames === frames);
+  return rest.reduce((best, bucket) => {
+    const [a, b] = [distance(bucket), distance(best)];
+    return a[0]! < b[0]! || (a[0] === b[0] && a[1]! < b[1]!) ? bucket : best;
+  }, first!);
+}
+
+export interface PreprocessOptions {
+  /** "resize" changes the shape, as the recipe does; "crop" keeps it and cuts the middle out. Default "resize". */
+  readonly fit?: "resize" | "crop";
+  /** What happens to clips with too few frames: their last one is repeated, or they are refused. Default "repeat". */
+  readonly shortClips?: "repeat" | "refuse";
+}
+
+/** A clip ready for the VAE. */
+export interface PreparedClip {
+  readonly video: Clip;
+  /** The conditioning image: one frame. */
+  readonly image: Clip;
+  /** What was done, for a person to read. */
+  readonly report: string;
+}
+
+/**
+ * Brings a clip to its bucket: frames chosen as {@link selectFrames} does, resized as `cv2.resize` does. An image of its
+ * own goes in front of the frames, which are then one fewer, so that the first latent frame is the image's.
+ *
+ * @throws ClipError naming the file that can't be read; DatasetError for a short clip that is refused.
+ */
+export async function prepareClip(
+  entry: DatasetEntry,
+  bucket: Bucket,
+  { fit = "resize", shortClips = "repeat" }: PreprocessOptions = {},
+): Promise<PreparedClip> {
+  const frames = entry.image === undefined ? bucket.numFrames : bucket.numFrames - 1;
+  const notes: string[] = [];
+  let found = 0;
+  const clip = await readClip(entry.video, {
+    select: (numFrames) => {
+      found = numFrames;
+      if (numFrames < frames && shortClips === "refuse") {
+        throw new DatasetError(`${entry.video}: expected at least ${frames} frames, found ${numFrames}`);
+      }
+      return selectFrames(numFrames, frames);
+    },
+  }).catch((error: Error) => {
+    throw error.cause instanceof DatasetError ? error.cause : error;
+  });
+  if (found < frames) notes.push(`last frame repeated ${frames - found} times`);
+  else if (found > frames) {
+    const stride = Math.floor(found / frames);
+    notes.push(
+      stride === 1
+        ? `the first ${frames} of ${found} frames`
+        : `${frames} of ${found} frames, 1 in ${stride}`,
+    );
+  }
+  let video = fitTo(clip, bucket, fit, notes);
+  let image = video.slice(0, 1);
+  if (entry.image !== undefined) {
+    const given = await readClip(entry.image, { select: () => [0] });
+    image = fitTo(given, bucket, fit, []);
+    video = Clip.fromFrames([image.frame(0), ...video.frames()], video);
+    notes.push("own image in front");
+  }
+  const source = `${found} frames ${clip.width}x${clip.height} at ${Number(clip.fps.toFixed(2))} fps`;
+  const report = `${entry.video}: ${source} -> ${bucketName(bucket)}${notes.length > 0 ? ` (${notes.join("; ")})` : ""}`;
+  return { video, image, report };
+}
+
+function fitTo(clip: Clip, size: Size, fit: "resize" | "crop", notes: string[]): Clip {
+  if (clip.width === size.width && clip.height === size.height) return clip;
+  const same = clip.width * size.height === clip.height * size.width;
+  if (fit === "resize" || same) {
+    notes.push(same ? "resized" : "resized, shape changed");
+    return clip.resize(size);
+  }
+  // The largest area of the bucket's shape, around the middle.
+  const scale = Math.min(clip.width / size.width, clip.height / size.height);
+  const width = Math.min(clip.width, Math.round(size.width * scale));
+  const height = Math.min(clip.height, Math.round(size.height * scale));
+  const left = Math.floor((clip.width - width) / 2);
+  const top = Math.floor((clip.height - height) / 2);
+  notes.push(`cropped to ${width}x${height}, resized`);
+  return clip.crop({ top, left, width, height }).resize(size);
+}
+
+/** Files looked into at a time. */
+const PROBES = 16;
+
+/** Each entry's bucket, or what keeps its clip from being read. */
+export async function assignBuckets(
+  entries: readonly DatasetEntry[],
+  buckets: readonly Bucket[],
+): Promise<({ readonly bucket: Bucket } | { readonly problem: string })[]> {
+  const assigned: ({ bucket: Bucket } | { problem: string })[] = [];
+  for (let i = 0; i < entries.length; i += PROBES) {
+    const part = entries.slice(i, i + PROBES).map(async ({ video }) => {
+      try {
+        return { bucket: chooseBucket(await probeClip(video), buckets) };
+      } catch (error) {
+        return { problem: (error as Error).message };
+      }
+    });
+    assigned.push(...(await Promise.all(part)));
+  }
+  return assigned;
+}

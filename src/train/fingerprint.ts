@@ -1,0 +1,59 @@
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { mkdir, readdir, readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { writeAtomically } from "../weights/atomic-file.js";
+import type { Model } from "../weights/module.js";
+
+/** The SHA-256 of a JSON value, its keys in the order given. */
+export function fingerprint(value: unknown): string {
+  return createHash("sha256").update(JSON.stringify(value)).digest("hex");
+}
+
+/** The SHA-256 of a model's configuration and weights, whatever files they came from. */
+export async function fingerprintModel(model: Model & { readonly config: object }): Promise<string> {
+  const hash = createHash("sha256").update(JSON.stringify(model.config));
+  for (const [name, parameter] of model.parameters) {
+    const values = await parameter.values();
+    hash.update(name).update(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+  }
+  return hash.digest("hex");
+}
+
+interface ContentRecord {
+  readonly path: string;
+  readonly size: number;
+  readonly mtimeMs: number;
+  readonly sha256: string;
+}
+
+/**
+ * The SHA-256 of a file's bytes, or of all files of a folder. What was computed is kept in `memoDir` and taken again
+ * while size and time of change are the same.
+ */
+export async function fingerprintContent(path: string, memoDir: string): Promise<string> {
+  const info = await stat(path);
+  if (info.isDirectory()) {
+    const names = (await readdir(path)).sort();
+    const parts: [string, string][] = [];
+    for (const name of names) parts.push([name, await fingerprintContent(join(path, name), memoDir)]);
+    return fingerprint(parts);
+  }
+  const memo = join(memoDir, `${fingerprint(path).slice(0, 32)}.json`);
+  const known = await readRecord(memo);
+  if (known?.path === path && known.size === info.size && known.mtimeMs === info.mtimeMs) return known.sha256;
+  const hash = createHash("sha256");
+  for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer);
+  const record: ContentRecord = { path, size: info.size, mtimeMs: info.mtimeMs, sha256: hash.digest("hex") };
+  await mkdir(memoDir, { recursive: true });
+  await writeAtomically(memo, (handle) => handle.writeFile(JSON.stringify(record)));
+  return record.sha256;
+}
+
+async function readRecord(path: string): Promise<ContentRecord | undefined> {
+  try {
+    return JSON.parse(await readFile(path, "utf8")) as ContentRecord;
+  } catch {
+    return undefined; // not there, or damaged: computed again
+  }
+}

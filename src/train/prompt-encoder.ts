@@ -1,0 +1,56 @@
+import { join } from "node:path";
+import * as tf from "../engine/tf.js";
+import { T5EncoderModel } from "../text/t5-encoder.js";
+import { T5Tokenizer } from "../text/tokenizer.js";
+import { fingerprint, fingerprintContent } from "./fingerprint.js";
+import type { PromptEncoder } from "./latent-cache.js";
+
+/**
+ * Prompts through a pipeline folder's T5 as the recipe does: padded to one length, without a mask. The models are known
+ * by their files and loaded with the first prompt that needs them, since a full cache needs none.
+ */
+export class T5PromptEncoder implements PromptEncoder {
+  readonly id: string;
+  readonly #modelPath: string;
+  readonly #maxLength: number;
+  #loaded: Promise<{ tokenizer: T5Tokenizer; textEncoder: T5EncoderModel }> | undefined;
+
+  private constructor(id: string, modelPath: string, maxLength: number) {
+    this.id = id;
+    this.#modelPath = modelPath;
+    this.#maxLength = maxLength;
+  }
+
+  /**
+   * @param maxLength the transformer's max_text_seq_length.
+   * @param memoDir where the files' hashes are kept.
+   */
+  static async open(modelPath: string, maxLength: number, memoDir: string): Promise<T5PromptEncoder> {
+    const files = ["tokenizer", "text_encoder"].map((name) =>
+      fingerprintContent(join(modelPath, name), memoDir),
+    );
+    return new T5PromptEncoder(fingerprint([await Promise.all(files), maxLength]), modelPath, maxLength);
+  }
+
+  async encode(prompt: string): Promise<tf.Tensor2D> {
+    this.#loaded ??= this.#load();
+    const { tokenizer, textEncoder } = await this.#loaded;
+    const { inputIds } = tokenizer.encode(prompt, { maxLength: this.#maxLength });
+    return tf.tidy(() => tf.squeeze(textEncoder.forward({ inputIds }).lastHiddenState, [0]));
+  }
+
+  async #load(): Promise<{ tokenizer: T5Tokenizer; textEncoder: T5EncoderModel }> {
+    const tokenizer = await T5Tokenizer.fromPretrained(join(this.#modelPath, "tokenizer"));
+    return {
+      tokenizer,
+      textEncoder: await T5EncoderModel.fromPretrained(join(this.#modelPath, "text_encoder")),
+    };
+  }
+
+  /** Gives the text encoder's memory back; the next prompt loads it again. */
+  async dispose(): Promise<void> {
+    const loaded = await this.#loaded?.catch(() => undefined);
+    this.#loaded = undefined;
+    loaded?.textEncoder.dispose();
+  }
+}

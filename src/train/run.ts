@@ -1,0 +1,501 @@
+/** A whole training as the recipe's arguments describe it: models, data, cache, trainer, trackers, validation. */
+import { readFile } from "node:fs/promises";
+import { extname, join } from "node:path";
+import { parse as parseYaml } from "yaml";
+import { CogVideoXDDIMScheduler } from "../diffusion/ddim.js";
+import { CogVideoXDPMScheduler } from "../diffusion/dpm.js";
+import { Generator } from "../engine/random.js";
+import * as tf from "../engine/tf.js";
+import {
+  CogVideoXTransformer3DModel,
+  type CogVideoXTransformer3DModelConfig,
+} from "../transformer/transformer.js";
+import { AutoencoderKLCogVideoX } from "../vae/autoencoder.js";
+import { ConfigError, readJsonObject } from "../weights/config.js";
+import { ArgumentError, assertConsistent, type TrainArguments } from "./arguments.js";
+import { findCheckpoint } from "./checkpoint.js";
+import { MemoryData } from "./data.js";
+import { assignBuckets, type Bucket, bucketName, DatasetError, parseBucket, readDataset } from "./dataset.js";
+import { CachedData, type CachedEntry, LatentCache } from "./latent-cache.js";
+import type { LossModels } from "./loss.js";
+import {
+  countTokens,
+  estimateMemory,
+  formatBytes,
+  formatCount,
+  formatDuration,
+  memoryInUse,
+} from "./plan.js";
+import { T5PromptEncoder } from "./prompt-encoder.js";
+import { makeTrackers, type Tracker } from "./trackers.js";
+import { Trainer, type TrainerOptions } from "./trainer.js";
+import { readValidationSet, type ValidationOptions, type ValidationSample, validate } from "./validation.js";
+
+export interface RunOptions {
+  /** Takes lines for a person. Default: standard output. */
+  readonly log?: (line: string) => void;
+  /** Ends the run after the clip or step at hand. */
+  readonly signal?: AbortSignal;
+  /** Beside those that `report_to` names. */
+  readonly trackers?: readonly Tracker[];
+}
+
+export interface RunResult {
+  readonly step: number;
+  readonly totalSteps: number;
+  /** False if it was aborted. */
+  readonly finished: boolean;
+  /** The last validation's. */
+  readonly metrics?: Readonly<Record<string, number>>;
+}
+
+type Models = LossModels & { readonly scheduler: CogVideoXDDIMScheduler | CogVideoXDPMScheduler };
+
+/** Trains as `firstframe train` does. The engine has to be running. */
+export async function runTraining(args: TrainArguments, options: RunOptions = {}): Promise<RunResult> {
+  const { log = console.log, signal } = options;
+  if (args.resume_from_checkpoint !== undefined) {
+    await findCheckpoint(args.output_dir, args.resume_from_checkpoint); // refused before hours of encoding
+  }
+  const { models, buckets } = await openModels(args);
+  let trainer: Trainer | undefined;
+  let validation: Validation | undefined;
+  const trackers: Tracker[] = [
+    ...makeTrackers(args.report_to, args.output_dir, args.tracker_name),
+    ...(options.trackers ?? []),
+  ];
+  try {
+    const prepared = await prepareData(args, models, buckets, { log, signal });
+    validation = prepared.validation;
+    if (prepared.entries === undefined) return { step: 0, totalSteps: 0, finished: false };
+    const data = new CachedData(prepared.entries);
+    trainer = await Trainer.create(models, data, trainerOptions(args));
+    if (trainer.step > 0) log(`resumed from ${trainer.lastCheckpoint!.path}`);
+    for (const line of describeTraining(args, models, trainer, data, buckets)) log(line);
+    for (const tracker of trackers) await tracker.start({ ...args }, trainer.step);
+    return await trainLoop(args, models, trainer, trackers, validation, { log, signal });
+  } finally {
+    for (const tracker of trackers) await tracker.finish();
+    if (validation) disposeValidation(validation);
+    trainer?.dispose();
+    models.vae.dispose();
+    models.transformer.dispose();
+  }
+}
+
+interface Validation {
+  readonly samples: readonly ValidationSample[];
+  readonly options: ValidationOptions;
+}
+
+async function trainLoop(
+  args: TrainArguments,
+  models: Models,
+  trainer: Trainer,
+  trackers: readonly Tracker[],
+  validation: Validation | undefined,
+  { log, signal }: Required<Pick<RunOptions, "log">> & RunOptions,
+): Promise<RunResult> {
+  const started = performance.now();
+  const firstStep = trainer.step;
+  const { totalSteps } = trainer;
+  let shown = Number.NEGATIVE_INFINITY;
+  let metrics: Readonly<Record<string, number>> | undefined;
+  const measure = async (step: number) => {
+    if (!validation) return;
+    const { samples, options } = validation;
+    const result = await trainer.withEma(() => validate(models, samples, options, step));
+    metrics = result.metrics;
+    const named = Object.fromEntries(
+      Object.entries(metrics).map(([key, value]) => [`validation/${key}`, value]),
+    );
+    for (const tracker of trackers) {
+      await tracker.log(named, step);
+      for (const [i, clip] of result.clips.entries()) await tracker.sample?.(`validation/${i}`, clip, step);
+    }
+    const figures = Object.entries(metrics).map(([key, value]) => `${key} ${value.toFixed(3)}`);
+    log(`validation at step ${step}: ${figures.join("  ")}`);
+  };
+  for await (const report of trainer.steps({ signal })) {
+    const { step, loss, gradNorm, learningRate, timesteps, sampleLosses } = report;
+    const values = {
+      loss,
+      grad_norm: gradNorm,
+      lr: learningRate,
+      epoch: report.epoch,
+      step_seconds: report.seconds,
+      ...lossByTimestep(timesteps, sampleLosses, models.scheduler.length),
+    };
+    for (const tracker of trackers) await tracker.log(values, step);
+    const now = performance.now();
+    if (now - shown > 5000 || step === totalSteps) {
+      shown = now;
+      const rate = (now - started) / 1000 / (step - firstStep);
+      log(
+        `step ${step}/${totalSteps}  loss ${loss.toFixed(4)}  grad_norm ${gradNorm.toPrecision(3)}  lr ${learningRate.toExponential(2)}  ${rate.toPrecision(3)} s/step  ${formatDuration(rate * (totalSteps - step))} left  ${formatBytes(memoryInUse().process)}`,
+      );
+    }
+    const due = args.validation_steps !== undefined && step % args.validation_steps === 0;
+    if (due && step < totalSteps) await measure(step);
+  }
+  const finished = trainer.step === totalSteps;
+  if (finished && trainer.step > firstStep) await measure(trainer.step);
+  if (trainer.lastCheckpoint) log(`saved ${trainer.lastCheckpoint.path}`);
+  return { step: trainer.step, totalSteps, finished, metrics };
+}
+
+const TIMESTEP_BINS = 4;
+
+/** Mean loss of the samples in each quarter of the diffusion steps, by names such as "loss_t/0-249". */
+function lossByTimestep(
+  timesteps: readonly number[],
+  losses: readonly number[],
+  total: number,
+): Record<string, number> {
+  const bins = new Map<number, number[]>();
+  timesteps.forEach((t, i) => {
+    const bin = Math.floor((t * TIMESTEP_BINS) / total);
+    bins.set(bin, [...(bins.get(bin) ?? []), losses[i]!]);
+  });
+  return Object.fromEntries(
+    [...bins].map(([bin, values]) => {
+      const [from, to] = [(bin * total) / TIMESTEP_BINS, ((bin + 1) * total) / TIMESTEP_BINS - 1];
+      return [`loss_t/${from}-${to}`, values.reduce((sum, value) => sum + value, 0) / values.length];
+    }),
+  );
+}
+
+// -- models and data ---------------------------------------------------------------------------------------------
+
+async function openModels(args: TrainArguments): Promise<{ models: Models; buckets: Bucket[] }> {
+  assertConsistent(args);
+  const model = args.model_path!;
+  const schedulerConfig = await readJsonObject(join(model, "scheduler", "scheduler_config.json"));
+  const Scheduler =
+    schedulerConfig._class_name === "CogVideoXDDIMScheduler" ? CogVideoXDDIMScheduler : CogVideoXDPMScheduler;
+  const scheduler = await Scheduler.fromPretrained(join(model, "scheduler"));
+  const vae = await AutoencoderKLCogVideoX.fromPretrained(join(model, "vae"));
+  if (args.enable_slicing) vae.enableSlicing();
+  if (args.enable_tiling) vae.enableTiling();
+  try {
+    const transformer = await openTransformer(args);
+    try {
+      const { patch_size: patch, in_channels: channels } = transformer.config;
+      if (channels !== 2 * vae.config.latent_channels) {
+        throw new ConfigError(
+          `${model}: expected a transformer for images and video, with ${2 * vae.config.latent_channels} input channels, found ${channels}`,
+        );
+      }
+      const multiple = vae.spatialCompressionRatio * patch;
+      const sizes = args.video_resolution_buckets ?? [args.train_resolution!];
+      const buckets = sizes.map((size) => parseBucket(size, multiple));
+      return { models: { vae, transformer, scheduler }, buckets };
+    } catch (error) {
+      transformer.dispose();
+      throw error;
+    }
+  } catch (error) {
+    vae.dispose();
+    throw error;
+  }
+}
+
+/** The folder's transformer, or a new one. */
+async function openTransformer(args: TrainArguments): Promise<CogVideoXTransformer3DModel> {
+  const file = args.transformer_config;
+  if (file === undefined)
+    return CogVideoXTransformer3DModel.fromPretrained(join(args.model_path!, "transformer"));
+  const text = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
+    throw new ArgumentError(
+      `transformer_config: ${file}: ${error.code === "ENOENT" ? "no such file" : error.message}`,
+    );
+  });
+  let config: unknown;
+  try {
+    config = extname(file) === ".json" ? JSON.parse(text) : parseYaml(text);
+  } catch (error) {
+    throw new ArgumentError(`transformer_config: ${file}: ${(error as Error).message.split("\n")[0]}`);
+  }
+  const keys = Object.entries(config as object).filter(([key]) => !key.startsWith("_"));
+  return CogVideoXTransformer3DModel.fromConfig(
+    Object.fromEntries(keys) as Partial<CogVideoXTransformer3DModelConfig>,
+    new Generator(args.seed),
+  );
+}
+
+interface PreparedData {
+  /** Undefined if encoding was aborted. */
+  readonly entries: CachedEntry[] | undefined;
+  readonly validation: Validation | undefined;
+}
+
+/** Reads the data set, fills the latent cache, reads the validation set; the text encoder is gone afterwards. */
+async function prepareData(
+  args: TrainArguments,
+  { vae, transformer }: Models,
+  buckets: readonly Bucket[],
+  { log, signal }: { log: (line: string) => void; signal?: AbortSignal },
+): Promise<PreparedData> {
+  const assigned = await readEntries(args, buckets, log);
+  const { cache, promptEncoder } = await openCache(args, vae, transformer);
+  try {
+    const entries: CachedEntry[] = [];
+    let encoded = 0;
+    for (const [i, { entry, bucket }] of assigned.entries()) {
+      if (signal?.aborted) {
+        log(`stopped after encoding ${i} of ${assigned.length} clips; the next run goes on from there`);
+        return { entries: undefined, validation: undefined };
+      }
+      try {
+        const result = await cache.ensure(entry, bucket);
+        entries.push(result);
+        if (result.encoded) {
+          encoded++;
+          log(`encoded ${i + 1}/${assigned.length}  ${result.report}`);
+        }
+      } catch (error) {
+        if (args.broken_clips === "error" || !isClipProblem(error)) throw error;
+        log(`skipped ${i + 1}/${assigned.length}  ${(error as Error).message}`);
+      }
+    }
+    if (entries.length === 0) throw new DatasetError(`${args.data_root}: no clip is left to train on`);
+    log(`${entries.length} clips in the cache, ${encoded} of them encoded now`);
+    return {
+      entries,
+      validation: args.do_validation ? await openValidation(args, buckets, cache) : undefined,
+    };
+  } finally {
+    await promptEncoder.dispose();
+  }
+}
+
+const isClipProblem = (error: unknown): boolean =>
+  ["ClipError", "DatasetError"].includes((error as Error).name);
+
+async function readEntries(args: TrainArguments, buckets: readonly Bucket[], log: (line: string) => void) {
+  const entries = await readDataset({
+    dataRoot: args.data_root!,
+    captionColumn: args.caption_column,
+    videoColumn: args.video_column,
+    imageColumn: args.image_column,
+  });
+  const found = await assignBuckets(entries, buckets);
+  return entries.flatMap((entry, i) => {
+    const place = found[i]!;
+    if ("bucket" in place) return [{ entry, bucket: place.bucket }];
+    if (args.broken_clips === "error") throw new DatasetError(place.problem);
+    log(`skipped ${place.problem}`);
+    return [];
+  });
+}
+
+async function openCache(
+  args: TrainArguments,
+  vae: AutoencoderKLCogVideoX,
+  transformer: CogVideoXTransformer3DModel,
+) {
+  const cacheDir = args.cache_dir ?? join(args.data_root!, "cache");
+  const maxLength = transformer.config.max_text_seq_length;
+  const promptEncoder = await T5PromptEncoder.open(args.model_path!, maxLength, join(cacheDir, "content"));
+  const cache = await LatentCache.open({
+    cacheDir,
+    modelName:
+      args.model_name ?? (transformer.config.patch_size_t === null ? "cogvideox-i2v" : "cogvideox1.5-i2v"),
+    vae,
+    promptEncoder,
+    fit: args.fit,
+    shortClips: args.short_clips,
+  });
+  return { cache, promptEncoder };
+}
+
+async function openValidation(
+  args: TrainArguments,
+  buckets: readonly Bucket[],
+  cache: LatentCache,
+): Promise<Validation> {
+  const bucket = buckets[0]!;
+  const samples = await readValidationSet(
+    {
+      validationDir: args.validation_dir!,
+      validationPrompts: args.validation_prompts!,
+      validationImages: args.validation_images,
+      validationVideos: args.validation_videos,
+    },
+    bucket,
+    cache,
+  );
+  let negativePromptEmbeds: tf.Tensor3D | undefined;
+  if (args.guidance_scale > 1) {
+    const embedding = await cache.embedPrompt("");
+    negativePromptEmbeds = tf.tidy(() => tf.expandDims(embedding, 0) as tf.Tensor3D);
+    embedding.dispose();
+  }
+  return {
+    samples,
+    options: {
+      numFrames: bucket.numFrames,
+      numInferenceSteps: args.num_inference_steps,
+      guidanceScale: args.guidance_scale,
+      seed: args.seed,
+      fps: args.gen_fps,
+      outputDir: join(args.output_dir, "validation_res"),
+      negativePromptEmbeds,
+    },
+  };
+}
+
+function disposeValidation({ samples, options }: Validation): void {
+  tf.dispose(samples.map(({ promptEmbeds }) => promptEmbeds));
+  options.negativePromptEmbeds?.dispose();
+}
+
+function trainerOptions(args: TrainArguments): TrainerOptions {
+  return {
+    trainingType: args.training_type,
+    outputDir: args.output_dir,
+    seed: args.seed,
+    trainSteps: args.train_steps,
+    trainEpochs: args.train_epochs,
+    batchSize: args.batch_size,
+    gradientAccumulationSteps: args.gradient_accumulation_steps,
+    learningRate: args.learning_rate,
+    optimizer: args.optimizer,
+    beta1: args.beta1,
+    beta2: args.beta2,
+    epsilon: args.epsilon,
+    weightDecay: args.weight_decay,
+    maxGradNorm: args.max_grad_norm,
+    lrScheduler: args.lr_scheduler,
+    lrWarmupSteps: args.lr_warmup_steps,
+    lrNumCycles: args.lr_num_cycles,
+    lrPower: args.lr_power,
+    checkpointingSteps: args.checkpointing_steps,
+    checkpointingLimit: args.checkpointing_limit,
+    resumeFromCheckpoint: args.resume_from_checkpoint,
+    gradientCheckpointing: args.gradient_checkpointing,
+    rank: args.rank,
+    loraAlpha: args.lora_alpha,
+    targetModules: args.target_modules,
+    imageNoise: args.image_noise,
+    paddingInLoss: args.padding_in_loss,
+    noisedImageDropout: args.noised_image_dropout,
+    emaDecay: args.use_ema ? args.ema_decay : undefined,
+    divergenceFactor: args.divergence_factor,
+  };
+}
+
+// -- what is going to happen -------------------------------------------------------------------------------------
+
+/**
+ * Says what a run would do, without encoding or writing anything: models, data, steps, memory, and how long a step takes,
+ * measured on random latents of the largest size.
+ */
+export async function planTraining(
+  args: TrainArguments,
+  { log = console.log }: RunOptions = {},
+): Promise<void> {
+  const { models, buckets } = await openModels(args);
+  try {
+    const assigned = await readEntries(args, buckets, log);
+    if (assigned.length === 0) throw new DatasetError(`${args.data_root}: no clip is left to train on`);
+    const counts = new Map<string, number>();
+    for (const { bucket } of assigned)
+      counts.set(bucketName(bucket), (counts.get(bucketName(bucket)) ?? 0) + 1);
+    log(
+      `data: ${assigned.length} clips: ${[...counts].map(([name, count]) => `${count} of ${name}`).join(", ")}`,
+    );
+
+    const size = (bucket: Bucket) => bucket.numFrames * bucket.height * bucket.width;
+    const largest = buckets.reduce((best, bucket) => (size(bucket) > size(best) ? bucket : best));
+    const data = randomData(models, largest, assigned.length);
+    const options = { ...trainerOptions(args), outputDir: undefined, resumeFromCheckpoint: undefined };
+    const trainer = await Trainer.create(models, data, options);
+    try {
+      for (const line of describeTraining(args, models, trainer, data, buckets)) log(line);
+      const seconds: number[] = [];
+      for await (const report of trainer.steps()) {
+        seconds.push(report.seconds);
+        if (seconds.length === 3) break;
+      }
+      const perStep = Math.min(...seconds);
+      const hourly = Number((3600 / perStep).toPrecision(3));
+      log(
+        `speed: ${perStep.toPrecision(3)} s a step at ${bucketName(largest)}: ${hourly} steps an hour, ${formatDuration(perStep * trainer.totalSteps)} in all, without encoding and validation`,
+      );
+      log(`memory: the process took ${formatBytes(process.resourceUsage().maxRSS * 1024)} at its peak`);
+    } finally {
+      trainer.dispose();
+      data.dispose();
+    }
+  } finally {
+    models.vae.dispose();
+    models.transformer.dispose();
+  }
+}
+
+function describeTraining(
+  args: TrainArguments,
+  { vae, transformer }: Models,
+  trainer: Trainer,
+  data: { readonly length: number },
+  buckets: readonly Bucket[],
+): string[] {
+  const trained = trainer.numTrainableParameters;
+  const what =
+    args.training_type === "lora"
+      ? `a LoRA of rank ${args.rank}, alpha ${args.lora_alpha} on ${args.target_modules.join(", ")}`
+      : "all weights";
+  const parameters =
+    transformer.numParameters() + vae.numParameters() + (args.training_type === "lora" ? trained : 0);
+  const ratios = {
+    spatialRatio: vae.spatialCompressionRatio,
+    temporalRatio: vae.config.temporal_compression_ratio,
+  };
+  const estimates = buckets.map((bucket) =>
+    estimateMemory({
+      config: transformer.config,
+      parameters,
+      trainable: trained,
+      ema: args.use_ema,
+      bucket,
+      batchSize: args.batch_size,
+      gradientCheckpointing: args.gradient_checkpointing,
+      ...ratios,
+    }),
+  );
+  const memory = estimates.reduce((most, estimate) => (estimate.total > most.total ? estimate : most));
+  const parts = (["weights", "gradients", "optimizer", "ema", "activations"] as const)
+    .filter((name) => memory[name] > 0)
+    .map((name) => `${name} ${formatBytes(memory[name])}`);
+  const tokens = buckets.map(
+    (bucket) => `${countTokens(transformer.config, bucket, ratios)} at ${bucketName(bucket)}`,
+  );
+  const lines = [
+    `model: transformer of ${formatCount(transformer.numParameters())} parameters; trained are ${what}: ${formatCount(trained)}; tokens ${tokens.join(", ")}`,
+    `steps: ${trainer.totalSteps} of ${args.gradient_accumulation_steps} x ${args.batch_size} clips, ${data.length} clips an epoch`,
+    `memory: about ${formatBytes(memory.total)}: ${parts.join(", ")}`,
+  ];
+  if (args.mixed_precision !== "no")
+    lines.push(`mixed_precision ${args.mixed_precision}: the engine computes in float32`);
+  return lines;
+}
+
+/** One sample of noise, as often as there are clips. */
+function randomData({ vae, transformer }: Models, bucket: Bucket, length: number): MemoryData {
+  const generator = new Generator(0);
+  const { temporal_compression_ratio: temporal, latent_channels: channels } = vae.config;
+  const spatial = vae.spatialCompressionRatio;
+  const { max_text_seq_length: tokens, text_embed_dim: features } = transformer.config;
+  const sample = {
+    encodedVideo: generator.randn<tf.Rank.R4>([
+      channels,
+      (bucket.numFrames - 1) / temporal + 1,
+      bucket.height / spatial,
+      bucket.width / spatial,
+    ]) as tf.Tensor4D,
+    promptEmbedding: generator.randn<tf.Rank.R2>([tokens, features]) as tf.Tensor2D,
+    image: generator.randn<tf.Rank.R3>([3, bucket.height, bucket.width]) as tf.Tensor3D,
+  };
+  return new MemoryData(Array(length).fill(sample));
+}

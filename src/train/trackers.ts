@@ -1,0 +1,101 @@
+import { mkdir, open, readFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import type { Clip } from "../video/clip.js";
+import { encodeGif, encodePng } from "../video/write.js";
+import { writeAtomically } from "../weights/atomic-file.js";
+import { SummaryWriter } from "./tensorboard.js";
+
+/** Where a run's numbers and samples go. */
+export interface Tracker {
+  /** Before the first step. @param step steps taken before, when the run is resumed. */
+  start(config: Readonly<Record<string, unknown>>, step: number): Promise<void>;
+  /** Numbers of one step, by names such as "loss", "grad_norm" and "validation/psnr". */
+  log(values: Readonly<Record<string, number>>, step: number): Promise<void>;
+  /** A generated clip. */
+  sample?(name: string, clip: Clip, step: number): Promise<void>;
+  finish(): Promise<void>;
+}
+
+/** One JSON object a line: `{"step": 1, "time": 1700000000.0, "loss": 0.5, ...}`. */
+export class JsonlTracker implements Tracker {
+  readonly path: string;
+
+  constructor(path: string) {
+    this.path = path;
+  }
+
+  /** Steps that a killed run logged after the checkpoint it is resumed from are taken out. */
+  async start(_config: Readonly<Record<string, unknown>>, step: number): Promise<void> {
+    await mkdir(dirname(this.path), { recursive: true });
+    const text = await readFile(this.path, "utf8").catch(() => "");
+    const kept = text.split("\n").filter((line) => {
+      try {
+        return (JSON.parse(line) as { step: number }).step <= step;
+      } catch {
+        return false; // blank, or cut off when the process died
+      }
+    });
+    await writeAtomically(this.path, (handle) => handle.writeFile(kept.map((line) => `${line}\n`).join("")));
+  }
+
+  async log(values: Readonly<Record<string, number>>, step: number): Promise<void> {
+    const line = JSON.stringify({ step, time: Date.now() / 1000, ...values });
+    const handle = await open(this.path, "a");
+    try {
+      await handle.appendFile(`${line}\n`);
+    } finally {
+      await handle.close();
+    }
+  }
+
+  async finish(): Promise<void> {}
+}
+
+/** TensorBoard's event files; samples as moving pictures. */
+export class TensorBoardTracker implements Tracker {
+  readonly #logDir: string;
+  #writer: SummaryWriter | undefined;
+
+  constructor(logDir: string) {
+    this.#logDir = logDir;
+  }
+
+  async start(config: Readonly<Record<string, unknown>>, step: number): Promise<void> {
+    this.#writer = await SummaryWriter.create(this.#logDir, step > 0 ? { purgeStep: step + 1 } : {});
+    const rows = Object.entries(config).map(([key, value]) => `| ${key} | ${JSON.stringify(value)} |`);
+    await this.#writer.addText("config", ["| option | value |", "| --- | --- |", ...rows].join("\n"), step);
+  }
+
+  async log(values: Readonly<Record<string, number>>, step: number): Promise<void> {
+    await this.#writer?.addScalars(values, step);
+  }
+
+  async sample(name: string, clip: Clip, step: number): Promise<void> {
+    const encoded = clip.numFrames > 1 ? await encodeGif(clip) : await encodePng(clip);
+    await this.#writer?.addImage(name, encoded, clip, step);
+  }
+
+  async finish(): Promise<void> {
+    await this.#writer?.close();
+    this.#writer = undefined;
+  }
+}
+
+/** The recipe's `report_to`, and JSONL. */
+export const REPORT_TO = ["tensorboard", "jsonl", "all", "none"] as const;
+
+/** Trackers that write into a run's folder: `logs/NAME` for TensorBoard, `logs/metrics.jsonl`. */
+export function makeTrackers(
+  reportTo: (typeof REPORT_TO)[number],
+  outputDir: string,
+  name: string,
+): Tracker[] {
+  const trackers: Tracker[] = [];
+  if (reportTo === "tensorboard" || reportTo === "all") {
+    trackers.push(new TensorBoardTracker(join(outputDir, "logs", name)));
+  }
+  if (reportTo === "jsonl" || reportTo === "all") {
+    trackers.push(new JsonlTracker(join(outputDir, "logs", "metrics.jsonl")));
+  }
+  return trackers;
+}

@@ -1,0 +1,179 @@
+/** Samples from held-out images in the course of a training, and how near they are to what really happened. */
+import { mkdir, readFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { CogVideoXImageToVideoPipeline } from "../diffusion/image-to-video.js";
+import type { PipelineComponents } from "../diffusion/pipeline.js";
+import { Generator } from "../engine/random.js";
+import * as tf from "../engine/tf.js";
+import { Clip } from "../video/clip.js";
+import { writeClip } from "../video/write.js";
+import { type Bucket, DatasetError, prepareClip } from "./dataset.js";
+import type { LatentCache } from "./latent-cache.js";
+import { firstFrameFidelity, frameDifference, psnr, ssim } from "./metrics.js";
+
+/** A held-out image with its prompt, and the clip it is from where that is known. */
+export interface ValidationSample {
+  readonly prompt: string;
+  /** One frame. */
+  readonly image: Clip;
+  /** What really followed. */
+  readonly reference?: Clip;
+  /** [1, tokens, text_embed_dim] */
+  readonly promptEmbeds: tf.Tensor3D;
+}
+
+export interface ValidationOptions {
+  readonly numFrames: number;
+  readonly numInferenceSteps: number;
+  readonly guidanceScale: number;
+  /** Every validation draws the same noise. */
+  readonly seed: number;
+  /** Of saved samples. */
+  readonly fps: number;
+  /** Where samples go as MP4 and PNG; default: nowhere. */
+  readonly outputDir?: string;
+  /** The embedding of the empty prompt, for guidance: [1, tokens, text_embed_dim]. */
+  readonly negativePromptEmbeds?: tf.Tensor3D;
+}
+
+export interface ValidationResult {
+  /** One a validation sample. */
+  readonly clips: readonly Clip[];
+  /** Means over the samples: psnr, ssim (where references are), first_frame_psnr, frame_difference. */
+  readonly metrics: Readonly<Record<string, number>>;
+}
+
+/**
+ * Reads a validation set in the recipe's layout, each clip and image brought to `bucket`.
+ *
+ * @throws DatasetError or ClipError naming the file.
+ */
+export async function readValidationSet(
+  location: {
+    readonly validationDir: string;
+    readonly validationPrompts: string;
+    readonly validationImages?: string;
+    readonly validationVideos?: string;
+  },
+  bucket: Bucket,
+  cache: Pick<LatentCache, "embedPrompt">,
+): Promise<ValidationSample[]> {
+  const list = async (name: string) => {
+    const file = join(location.validationDir, name);
+    const text = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
+      throw new DatasetError(`${file}: ${error.code === "ENOENT" ? "no such file" : error.message}`);
+    });
+    const lines = text.split("\n").map((line) => line.trim());
+    return { folder: dirname(file), lines: lines.filter((line) => line !== "") };
+  };
+  const prompts = await list(location.validationPrompts);
+  const images = location.validationImages === undefined ? undefined : await list(location.validationImages);
+  const videos = location.validationVideos === undefined ? undefined : await list(location.validationVideos);
+  for (const [name, paths] of Object.entries({ images, videos })) {
+    if (paths && paths.lines.length !== prompts.lines.length) {
+      throw new DatasetError(
+        `${location.validationDir}: expected ${prompts.lines.length} ${name} (one a prompt), found ${paths.lines.length}`,
+      );
+    }
+  }
+  const samples: ValidationSample[] = [];
+  for (const [i, prompt] of prompts.lines.entries()) {
+    const still: Bucket = { ...bucket, numFrames: 1 };
+    const imagePath = images && join(images.folder, images.lines[i]!);
+    const image = imagePath ? (await prepareClip({ prompt, video: imagePath }, still)).video : undefined;
+    const videoPath = videos && join(videos.folder, videos.lines[i]!);
+    const reference = videoPath ? (await prepareClip({ prompt, video: videoPath }, bucket)).video : undefined;
+    if (image === undefined && reference === undefined) {
+      throw new DatasetError(`${location.validationDir}: expected images or videos`);
+    }
+    const embedding = await cache.embedPrompt(prompt);
+    const promptEmbeds = tf.tidy(() => tf.expandDims(embedding, 0) as tf.Tensor3D);
+    embedding.dispose();
+    samples.push({ prompt, image: image ?? reference!.slice(0, 1), reference, promptEmbeds });
+  }
+  return samples;
+}
+
+/**
+ * Generates a clip from each image with the weights as they are, measures and saves them.
+ *
+ * @param step names the files: `validation-STEP-INDEX.mp4`.
+ */
+export async function validate(
+  components: Pick<PipelineComponents, "vae" | "transformer" | "scheduler">,
+  samples: readonly ValidationSample[],
+  options: ValidationOptions,
+  step: number,
+): Promise<ValidationResult> {
+  const pipeline = new CogVideoXImageToVideoPipeline({ ...components, tokenizer: null, textEncoder: null });
+  const clips: Clip[] = [];
+  const sums: Record<string, number[]> = {};
+  const record = (name: string, value: number) => {
+    sums[name] = [...(sums[name] ?? []), value];
+  };
+  if (options.outputDir !== undefined) await mkdir(options.outputDir, { recursive: true });
+  for (const [i, { image, reference, promptEmbeds }] of samples.entries()) {
+    const { frames } = await pipeline.generate({
+      image,
+      promptEmbeds,
+      negativePromptEmbeds: options.guidanceScale > 1 ? options.negativePromptEmbeds : undefined,
+      height: image.height,
+      width: image.width,
+      numFrames: options.numFrames,
+      numInferenceSteps: options.numInferenceSteps,
+      guidanceScale: options.guidanceScale,
+      generator: new Generator(options.seed + i),
+      fps: options.fps,
+    });
+    const clip = frames[0]!;
+    clips.push(clip);
+    record("first_frame_psnr", firstFrameFidelity(clip, image));
+    record("frame_difference", frameDifference(clip));
+    if (reference && reference.numFrames === clip.numFrames) {
+      record("psnr", continuation(psnr, clip, reference));
+      record("ssim", continuation(ssim, clip, reference));
+      record("frame_difference_reference", frameDifference(reference));
+    }
+    if (options.outputDir === undefined) continue;
+    const stem = join(options.outputDir, `validation-${step}-${i}`);
+    await writeClip(`${stem}.mp4`, clip);
+    await writeClip(`${stem}.png`, strip(clip, reference));
+  }
+  const metrics = Object.entries(sums).map(([name, values]) => [
+    name,
+    values.reduce((a, b) => a + b, 0) / values.length,
+  ]);
+  return { clips, metrics: Object.fromEntries(metrics) };
+}
+
+/** Compares what was generated: the frames after the first, which was given. */
+function continuation(metric: (a: Clip, b: Clip) => number, clip: Clip, reference: Clip): number {
+  return clip.numFrames > 1 ? metric(clip.slice(1), reference.slice(1)) : metric(clip, reference);
+}
+
+/** What "the first frame, repeated" scores: the least that a model has to beat. */
+export function repeatFirstFrame(reference: Clip): { psnr: number; ssim: number } {
+  const still = reference.select(Array<number>(reference.numFrames).fill(0));
+  return { psnr: continuation(psnr, still, reference), ssim: continuation(ssim, still, reference) };
+}
+
+/** Up to eight frames side by side, the reference's below. */
+function strip(clip: Clip, reference?: Clip): Clip {
+  const rows = reference && reference.numFrames === clip.numFrames ? [clip, reference] : [clip];
+  const count = Math.min(8, clip.numFrames);
+  const shown = Array.from({ length: count }, (_, i) =>
+    count === 1 ? 0 : Math.round((i * (clip.numFrames - 1)) / (count - 1)),
+  );
+  const { width, height } = clip;
+  const data = new Uint8Array(rows.length * height * count * width * 3);
+  for (const [r, row] of rows.entries()) {
+    for (const [c, index] of shown.entries()) {
+      const frame = row.frame(index);
+      for (let y = 0; y < height; y++) {
+        const to = ((r * height + y) * count + c) * width * 3;
+        data.set(frame.subarray(y * width * 3, (y + 1) * width * 3), to);
+      }
+    }
+  }
+  return new Clip({ data, width: width * count, height: height * rows.length, fps: clip.fps });
+}
