@@ -1,0 +1,257 @@
+import { parseArgs, stripVTControlCharacters } from "node:util";
+import { UsageError } from "./errors.js";
+
+/** One flag. Without a `default` its value may be undefined; a `multiple` one is always an array. */
+export interface Option {
+  readonly type: "boolean" | "string" | "number" | "integer";
+  readonly help: string;
+  /** What stands for the value in the help text: `--out DIR`. */
+  readonly value?: string;
+  readonly short?: string;
+  readonly multiple?: boolean;
+  readonly default?: string | number | boolean;
+  readonly choices?: readonly string[];
+  /** The smallest number taken. */
+  readonly min?: number;
+}
+
+export interface Command {
+  readonly summary: string;
+  /** What follows the command's name in the usage line: `NOTEBOOK... [options]`. */
+  readonly usage: string;
+  /** Paragraphs below the usage line. */
+  readonly description?: string;
+  /** How many positional arguments are taken: [least, most]. */
+  readonly positionals: readonly [number, number];
+  /** What a positional argument is, for the error that asks for one. */
+  readonly positional?: string;
+  readonly options: Readonly<Record<string, Option>>;
+  readonly examples?: readonly string[];
+  /** Arguments after `--` go to another program. */
+  readonly passThrough?: string;
+  /** Starts again with glibc's memory settings in force (see `mallocEnvironment`). */
+  readonly numerics?: boolean;
+}
+
+type Single<O extends Option> = O["type"] extends "boolean"
+  ? boolean
+  : O["type"] extends "string"
+    ? string
+    : number;
+
+type Value<O extends Option> = O extends { multiple: true }
+  ? Single<O>[]
+  : O extends { default: string | number | boolean } | { type: "boolean" }
+    ? Single<O>
+    : Single<O> | undefined;
+
+export interface Arguments<C extends Command> {
+  readonly values: { readonly [K in keyof C["options"]]: Value<C["options"][K]> };
+  readonly positionals: string[];
+  /** What stood after `--`, for commands that pass arguments on. */
+  readonly rest: string[];
+}
+
+/**
+ * Reads a command's arguments by its entry in the table.
+ * @throws UsageError naming the flag, what was expected and what was found.
+ */
+export function parseCommand<C extends Command>(
+  name: string,
+  command: C,
+  argv: readonly string[],
+): Arguments<C> {
+  const split = command.passThrough === undefined ? -1 : argv.indexOf("--");
+  const own = split < 0 ? argv : argv.slice(0, split);
+  const options = Object.fromEntries(
+    Object.entries(command.options).map(([key, option]) => [
+      key,
+      {
+        type: option.type === "boolean" ? ("boolean" as const) : ("string" as const),
+        ...(option.short === undefined ? {} : { short: option.short }),
+      },
+    ]),
+  );
+  const { tokens } = parseArgs({
+    args: [...own],
+    options,
+    strict: false,
+    tokens: true,
+    allowPositionals: true,
+  });
+  const values: Record<string, unknown> = {};
+  const positionals: string[] = [];
+  for (const token of tokens) {
+    if (token.kind === "positional") positionals.push(token.value);
+    if (token.kind !== "option") continue;
+    const option = Object.hasOwn(command.options, token.name) ? command.options[token.name] : undefined;
+    if (option === undefined) {
+      throw new UsageError(
+        `unknown option ${token.rawName} of \`firstframe ${name}\`${suggestion(
+          token.rawName,
+          Object.keys(command.options).map((key) => `--${key}`),
+        )}; see \`firstframe ${name} --help\``,
+      );
+    }
+    const value = optionValue(token.rawName, option, token.value);
+    if (option.multiple) values[token.name] = [...((values[token.name] as unknown[]) ?? []), value];
+    else if (token.name in values) throw new UsageError(`${token.rawName} was given twice`);
+    else values[token.name] = value;
+  }
+  for (const [key, option] of Object.entries(command.options)) {
+    if (!(key in values))
+      values[key] = option.multiple
+        ? []
+        : (option.default ?? (option.type === "boolean" ? false : undefined));
+  }
+  const [least, most] = command.positionals;
+  if (positionals.length < least) {
+    throw new UsageError(
+      `${command.positional ?? "an argument"} is missing: firstframe ${name} ${command.usage}`,
+    );
+  }
+  if (positionals.length > most) {
+    throw new UsageError(
+      `unexpected argument ${JSON.stringify(positionals[most])}: firstframe ${name} ${command.usage}`,
+    );
+  }
+  return {
+    values: values as Arguments<C>["values"],
+    positionals,
+    rest: split < 0 ? [] : argv.slice(split + 1),
+  };
+}
+
+function optionValue(flag: string, option: Option, text: string | undefined): string | number | boolean {
+  if (option.type === "boolean") {
+    if (text !== undefined) throw new UsageError(`${flag} takes no value, found ${JSON.stringify(text)}`);
+    return true;
+  }
+  const wanted = option.value ?? option.type;
+  if (text === undefined || text === "" || (text.startsWith("-") && !(text === "-" || isNumber(text)))) {
+    throw new UsageError(`${flag} needs a value: ${flag} ${wanted}`);
+  }
+  if (option.type === "string") {
+    if (option.choices && !option.choices.includes(text)) {
+      throw new UsageError(`${flag}: expected ${option.choices.join(", ")}, found ${JSON.stringify(text)}`);
+    }
+    return text;
+  }
+  const number = Number(text);
+  const least = option.min === undefined ? "" : ` of at least ${option.min}`;
+  const kind = option.type === "integer" ? "a whole number" : "a number";
+  const fits = isNumber(text) && (option.type === "number" || Number.isSafeInteger(number));
+  if (!fits || (option.min !== undefined && number < option.min)) {
+    throw new UsageError(`${flag}: expected ${kind}${least}, found ${JSON.stringify(text)}`);
+  }
+  return number;
+}
+
+function isNumber(text: string): boolean {
+  return text.trim() === text && text !== "" && Number.isFinite(Number(text));
+}
+
+/** `; did you mean X?` where one of the names is near enough, else nothing. */
+export function suggestion(found: string, names: readonly string[]): string {
+  const near = names
+    .map((name) => ({ name, distance: editDistance(found, name) }))
+    .sort((a, b) => a.distance - b.distance)[0];
+  return near && near.distance <= Math.max(1, Math.floor(near.name.length / 3))
+    ? ` (did you mean ${near.name}?)`
+    : "";
+}
+
+/** Insertions, deletions, replacements and swaps of neighbours that turn one word into the other. */
+function editDistance(a: string, b: string): number {
+  const rows = Array.from({ length: a.length + 1 }, (_, i) =>
+    Array.from({ length: b.length + 1 }, (_, j) => (i === 0 ? j : j === 0 ? i : 0)),
+  );
+  for (let i = 1; i <= a.length; i++) {
+    for (let j = 1; j <= b.length; j++) {
+      const same = a[i - 1] === b[j - 1];
+      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
+      rows[i]![j] = Math.min(
+        rows[i - 1]![j - 1]! + (same ? 0 : 1),
+        rows[i - 1]![j]! + 1,
+        rows[i]![j - 1]! + 1,
+        swapped ? rows[i - 2]![j - 2]! + 1 : Number.POSITIVE_INFINITY,
+      );
+    }
+  }
+  return rows[a.length]![b.length]!;
+}
+
+/** The help page of one command. */
+export function commandHelp(name: string, command: Command): string {
+  const rows = Object.entries(command.options).map(([key, option]): [string, string] => {
+    const short = option.short === undefined ? "    " : `-${option.short}, `;
+    const value = option.type === "boolean" ? "" : ` ${option.value ?? option.type.toUpperCase()}`;
+    const notes = [
+      option.choices ? `one of ${option.choices.join(", ")}` : "",
+      option.multiple ? "may be repeated" : "",
+      option.default === undefined ? "" : `default ${option.default}`,
+    ].filter(Boolean);
+    return [`${short}--${key}${value}`, option.help + (notes.length > 0 ? ` (${notes.join("; ")})` : "")];
+  });
+  rows.push(["-h, --help", "this text"]);
+  return [
+    `Usage: firstframe ${name} ${command.usage}`.trimEnd(),
+    "",
+    wrap(command.summary, 0),
+    ...(command.description === undefined
+      ? []
+      : ["", ...command.description.split("\n").map((line) => wrap(line, 0))]),
+    "",
+    "Options:",
+    table(rows),
+    ...(command.examples ? ["", "Examples:", ...command.examples.map((line) => `  ${line}`)] : []),
+    "",
+  ].join("\n");
+}
+
+/** The help page of the program. */
+export function programHelp(commands: Readonly<Record<string, Command>>): string {
+  return [
+    "Usage: firstframe COMMAND [options]",
+    "",
+    "A TypeScript notebook kernel for Jupyter with a package for image-to-video diffusion.",
+    "",
+    "Commands:",
+    table(Object.entries(commands).map(([name, command]) => [name, command.summary])),
+    "",
+    "Options:",
+    table([
+      ["-h, --help", "this text; `firstframe COMMAND --help` says more"],
+      ["-V, --version", "the version"],
+    ]),
+    "",
+  ].join("\n");
+}
+
+function table(rows: [string, string][]): string {
+  const widest = Math.max(...rows.map(([left]) => left.length));
+  const column = Math.min(widest, 32) + 4;
+  return rows
+    .map(([left, right]) => {
+      const text = wrap(right, column);
+      return left.length + 2 >= column
+        ? `  ${left}\n${" ".repeat(column)}${text}`
+        : `  ${left}`.padEnd(column) + text;
+    })
+    .join("\n");
+}
+
+/** Breaks a paragraph at 100 columns; lines after the first are indented. Indented source lines stay as they are. */
+function wrap(text: string, indent: number): string {
+  if (text.startsWith("  ")) return text;
+  const lines: string[] = [];
+  let line = "";
+  for (const word of text.split(" ")) {
+    if (line !== "" && indent + stripVTControlCharacters(line).length + 1 + word.length > 100) {
+      lines.push(line);
+      line = word;
+    } else line = line === "" ? word : `${line} ${word}`;
+  }
+  lines.push(line);
+  return lines.join(`\n${" ".repeat(indent)}`);
+}

@@ -1,0 +1,80 @@
+/**
+ * One benchmark in a process of its own, so that its peak memory belongs to it alone:
+ * `node measure.js NAME FOLDER REPEAT CHECKPOINTING`, which prints one JSON object.
+ */
+import { readFileSync } from "node:fs";
+import { useEngine } from "../../engine/index.js";
+import { benchmarkOf, differenceFromPeer, prepare, readManifest } from "./work.js";
+
+export interface Measured {
+  readonly engine: string;
+  readonly device: string;
+  readonly seconds: number;
+  readonly min: number;
+  readonly max: number;
+  /** The first run, which is not among the others. */
+  readonly warmup: number;
+  readonly cpu_seconds: number;
+  readonly repeat: number;
+  readonly peak_rss_mb: number;
+  readonly rss_before_mb: number;
+  /** From PyTorch's output, relative to its largest value. */
+  readonly difference?: number;
+}
+
+async function measure(name: string, folder: string, repeat: number, checkpoint: boolean): Promise<Measured> {
+  const { name: engine, device } = await useEngine();
+  const manifest = await readManifest(folder);
+  const benchmark = benchmarkOf(manifest, name)!;
+  const work = await prepare(folder, manifest, benchmark, checkpoint);
+  const before = memory("VmRSS");
+  const start = performance.now();
+  const first = await work();
+  const warmup = performance.now() - start;
+  const times: number[] = [];
+  const cpu: number[] = [];
+  for (let i = 0; i < repeat; i++) {
+    const used = process.cpuUsage();
+    const begun = performance.now();
+    await work();
+    times.push((performance.now() - begun) / 1000);
+    const { user, system } = process.cpuUsage(used);
+    cpu.push((user + system) / 1e6);
+  }
+  const peak = memory("VmHWM");
+  const difference = await differenceFromPeer(folder, benchmark, first);
+  return {
+    engine,
+    device,
+    seconds: round(median(times)),
+    min: round(Math.min(...times)),
+    max: round(Math.max(...times)),
+    warmup: round(warmup / 1000),
+    cpu_seconds: round(median(cpu)),
+    repeat: times.length,
+    peak_rss_mb: peak,
+    rss_before_mb: before,
+    ...(difference === undefined ? {} : { difference: Number(difference.toPrecision(2)) }),
+  };
+}
+
+function median(values: number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+const round = (seconds: number) => Number(seconds.toFixed(4));
+
+/** Linux keeps the peak since the program started; elsewhere the largest so far stands for both. */
+function memory(field: "VmRSS" | "VmHWM"): number {
+  try {
+    const line = readFileSync("/proc/self/status", "utf8").match(new RegExp(`^${field}:\\s+(\\d+)`, "m"));
+    return Math.round(Number(line![1]) / 102.4) / 10;
+  } catch {
+    return Math.round(process.resourceUsage().maxRSS / 102.4) / 10;
+  }
+}
+
+const [name, folder, repeats, checkpointing] = process.argv.slice(2);
+console.log(JSON.stringify(await measure(name!, folder!, Number(repeats), checkpointing === "true")));

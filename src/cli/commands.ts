@@ -1,0 +1,329 @@
+import { trainOptions } from "../train/arguments.js";
+import type { Command } from "./arguments.js";
+
+const command = <const C extends Command>(entry: C): C => entry;
+
+const kernelOption = {
+  type: "string",
+  value: "NAME",
+  help: "the kernel to run with, instead of the one that the notebook names",
+} as const;
+
+/**
+ * Every command of the program, in the order of the help page. Parsing, `--help` and errors about flags come from
+ * here; the command itself is loaded only when it runs (`main.ts`).
+ */
+export const commands = {
+  doctor: command({
+    summary: "shows what this machine offers, which engine will run and why, and what would make it faster",
+    usage: "[options]",
+    positionals: [0, 0],
+    options: { json: { type: "boolean", help: "print the findings as JSON" } },
+  }),
+  engine: command({
+    summary: "installs, lists and chooses the engine that does the numerics",
+    usage: "install [tensorflow | tensorflow-gpu] | list | use NAME",
+    positionals: [1, 2],
+    positional: "install, list or use",
+    options: {
+      force: { type: "boolean", help: "install: fetch and build again what is there already" },
+      json: { type: "boolean", help: "list: print as JSON" },
+    },
+  }),
+  kernel: command({
+    summary: "installs, lists and removes the Jupyter kernel",
+    usage: "install | list | uninstall [options]",
+    description:
+      "Installs the kernelspec and the JupyterLab extension that draws its figures. Without an option they go into the project's own folder, .firstframe, which `firstframe run` and `firstframe lab` look into.",
+    positionals: [1, 1],
+    positional: "install, list or uninstall",
+    options: {
+      user: { type: "boolean", help: "for this user: the data folder that `jupyter --paths` lists first" },
+      prefix: { type: "string", value: "DIR", help: "below DIR/share/jupyter" },
+      "sys-prefix": { type: "boolean", help: "below the prefix of the active Python environment" },
+      json: { type: "boolean", help: "list: print as JSON" },
+    },
+    examples: ["firstframe kernel install --user", "firstframe kernel install --prefix /opt/jupyter"],
+  }),
+  lab: command({
+    summary: "opens JupyterLab on the notebooks with the kernel",
+    usage: "[DIR] [options] [-- JUPYTER-OPTION...]",
+    description:
+      "Uses the `jupyter` on PATH where it has JupyterLab 4, else a .venv of the project's own with pinned versions, which is made at the first time. DIR is the folder to open (default notebooks).",
+    positionals: [0, 1],
+    options: {
+      own: { type: "boolean", help: "use the project's own .venv even where there is a jupyter on PATH" },
+      setup: { type: "boolean", help: "only set up what JupyterLab needs" },
+    },
+    passThrough: "jupyter lab",
+    examples: ["firstframe lab -- --no-browser --port 8890"],
+  }),
+  run: command({
+    summary: "executes notebooks headless and writes them, with a web page of each",
+    usage: "NOTEBOOK... [options]",
+    description: [
+      "Runs every cell through the notebook's kernel, without Python, and writes the executed notebook and a self-contained HTML page of it. The first failing cell ends it: exit code 1, and what was executed so far is written. Bad input is found before anything runs: exit code 2, and nothing is written.",
+      "",
+      "Parameters work as in papermill: the cell tagged `parameters` declares them with their defaults, and a cell that sets them is put behind it. A value is read as the declared type; without one, numbers, booleans, null and JSON are what they look like, and all else is a string. A parameter called `clip`, or ending in `Clip`, names a video, an animated picture or a folder of pictures: it is looked for from here, not from the notebook's folder, and has to be readable; the declared value itself may be a word of another meaning. Any string that starts with ./ or ../ is a path from here, too.",
+      "",
+      'With --check the outputs are compared with the notebook\'s own: text exactly or by a tolerance, pictures by kind and size, figures by their traces. A cell\'s metadata can state the tolerance, as in {"firstframe": {"check": {"rtol": 1e-3}}}, or "ignore" in its place.',
+    ].join("\n"),
+    positionals: [1, Number.POSITIVE_INFINITY],
+    positional: "a notebook",
+    options: {
+      out: { type: "string", value: "DIR", help: "where to write", default: "out" },
+      param: { type: "string", value: "NAME=VALUE", short: "p", multiple: true, help: "sets a parameter" },
+      timeout: {
+        type: "number",
+        value: "S",
+        min: 0.001,
+        help: "interrupts a cell after S seconds; the notebook has failed",
+      },
+      "notebook-timeout": { type: "number", value: "S", min: 0.001, help: "the same for a whole notebook" },
+      "allow-errors": {
+        type: "boolean",
+        help: "goes on after a failing cell, as cells tagged `raises-exception` do",
+      },
+      jobs: {
+        type: "integer",
+        value: "N",
+        short: "j",
+        min: 1,
+        default: 1,
+        help: "how many notebooks run at a time",
+      },
+      kernel: kernelOption,
+      inplace: { type: "boolean", help: "writes the outputs into the notebooks themselves, and no pages" },
+      html: { type: "boolean", help: "writes only the pages" },
+      check: { type: "boolean", help: "compares outputs with those in the notebooks and writes a report" },
+      rtol: {
+        type: "number",
+        value: "X",
+        min: 0,
+        default: 0,
+        help: "with --check: relative tolerance for numbers in text",
+      },
+      atol: {
+        type: "number",
+        value: "X",
+        min: 0,
+        default: 0,
+        help: "with --check: absolute tolerance for numbers in text",
+      },
+      junit: { type: "string", value: "FILE", help: "writes the results as JUnit XML" },
+    },
+    examples: [
+      "firstframe run notebooks/*.ipynb",
+      "firstframe run notebooks/01-vae-compression.ipynb --param clip=kitten.mp4",
+      "firstframe run --check --jobs 2 notebooks/*.ipynb --junit out/junit.xml",
+    ],
+  }),
+  site: command({
+    summary: "builds web pages, with an index, from notebooks as they are",
+    usage: "[NOTEBOOK...] [options]",
+    description:
+      "Nothing is executed: the pages show the outputs that the notebooks carry (default notebooks/*.ipynb).",
+    positionals: [0, Number.POSITIVE_INFINITY],
+    options: {
+      out: { type: "string", value: "DIR", default: "out/site", help: "where to write" },
+      title: { type: "string", value: "TEXT", default: "firstframe", help: "the index page's heading" },
+    },
+  }),
+  encode: command({
+    summary: "encodes clips into latents, or a data set into a latent cache",
+    usage: "--model DIR (CLIP... | --data-root DIR) [options]",
+    description:
+      "With clips: each one's latents go to a safetensors file. With a data set: clips and prompts go to the cache that training reads; what is there already is not computed again, so it can be stopped, and several machines can share one.",
+    positionals: [0, Number.POSITIVE_INFINITY],
+    options: {
+      model: { type: "string", value: "DIR", help: "the model, in diffusers' folders" },
+      out: { type: "string", value: "DIR", default: "latents", help: "where clips' latents go" },
+      "data-root": {
+        type: "string",
+        value: "DIR",
+        help: "the data set: prompts.txt and videos.txt, or metadata.jsonl",
+      },
+      "caption-column": {
+        type: "string",
+        value: "NAME",
+        help: "the file of prompts, or their key in metadata.jsonl",
+      },
+      "video-column": { type: "string", value: "NAME", help: "the file of clips, or their key" },
+      "image-column": { type: "string", value: "NAME", help: "the file of images, or their key" },
+      "train-resolution": {
+        type: "string",
+        value: "FxHxW",
+        multiple: true,
+        help: "frames, height and width that clips are brought to; several make buckets",
+      },
+      "cache-dir": { type: "string", value: "DIR", help: "the cache (default: cache in the data set)" },
+      "model-name": { type: "string", value: "NAME", help: "the model's part of the cache's paths" },
+      fit: {
+        type: "string",
+        value: "HOW",
+        choices: ["resize", "crop"],
+        default: "resize",
+        help: "resize changes a clip's shape, crop keeps it",
+      },
+      "short-clips": {
+        type: "string",
+        value: "HOW",
+        choices: ["repeat", "refuse"],
+        default: "repeat",
+        help: "what becomes of clips with too few frames",
+      },
+      "skip-broken": {
+        type: "boolean",
+        help: "goes on after a clip that can't be read; exit code 1 at the end",
+      },
+      shard: {
+        type: "string",
+        value: "I/N",
+        default: "1/1",
+        help: "encodes the I-th of N parts of the data set",
+      },
+      seed: { type: "integer", value: "N", default: 0, help: "of the latents' noise" },
+      "no-slicing": { type: "boolean", help: "encodes a batch's clips together" },
+      "no-tiling": { type: "boolean", help: "encodes large frames in one piece" },
+    },
+    examples: [
+      "firstframe encode --model CogVideoX1.5-5B-I2V kitten.mp4 --out latents",
+      "firstframe encode --model DIR --data-root clips --train-resolution 81x768x1360 --shard 1/4",
+    ],
+    numerics: true,
+  }),
+  train: command({
+    summary: "trains a CogVideoX image-to-video model: SFT or LoRA",
+    usage: "--config FILE.yaml [options]",
+    description:
+      "What zai-org/CogVideo's fine-tuning does, with options of the same names, from a YAML file, from flags or from both; a flag wins. Latents are encoded once and kept. SIGINT and SIGTERM save a checkpoint and leave; --resume latest goes on from the newest one and ends with the same weights.",
+    positionals: [0, 0],
+    options: {
+      config: { type: "string", value: "FILE", help: "YAML: one line an option, `learning_rate: 1e-4`" },
+      "dry-run": { type: "boolean", help: "says what would happen, how much memory and time it takes" },
+      resume: { type: "string", value: "latest|DIR", help: "the same as --resume_from_checkpoint" },
+      ...trainOptions,
+    },
+    examples: [
+      "firstframe train --config lora.yaml --dry-run",
+      "firstframe train --config lora.yaml --resume latest",
+    ],
+    numerics: true,
+  }),
+  sample: command({
+    summary: "makes a video from an image and a prompt",
+    usage: "--model DIR --image FILE --prompt TEXT [options]",
+    positionals: [0, 0],
+    options: {
+      model: { type: "string", value: "DIR", help: "the model, in diffusers' folders" },
+      image: { type: "string", value: "FILE", help: "the first frame; text-to-video models go without" },
+      prompt: { type: "string", value: "TEXT", help: "what happens in the video" },
+      "negative-prompt": { type: "string", value: "TEXT", help: "what to steer away from" },
+      "prompt-embeds": {
+        type: "string",
+        value: "FILE",
+        help: "instead of a prompt: safetensors with prompt_embeds and negative_prompt_embeds",
+      },
+      out: {
+        type: "string",
+        value: "FILE",
+        default: "sample.mp4",
+        help: ".mp4, .webp, .gif, or a folder for PNGs",
+      },
+      height: {
+        type: "integer",
+        value: "N",
+        min: 1,
+        help: "in pixels (default: the image's, to the next multiple)",
+      },
+      width: {
+        type: "integer",
+        value: "N",
+        min: 1,
+        help: "in pixels (default: the image's, to the next multiple)",
+      },
+      "num-frames": {
+        type: "integer",
+        value: "N",
+        min: 1,
+        help: "8N + 1 (default: the model's sample_frames)",
+      },
+      "num-inference-steps": { type: "integer", value: "N", min: 1, default: 50, help: "denoising steps" },
+      "guidance-scale": {
+        type: "number",
+        value: "X",
+        default: 6,
+        help: "how closely to follow the prompt; 1 is off",
+      },
+      "use-dynamic-cfg": { type: "boolean", help: "varies the guidance over the steps" },
+      scheduler: {
+        type: "string",
+        value: "NAME",
+        choices: ["ddim", "dpm"],
+        help: "another scheduler than the model's, with trailing timesteps",
+      },
+      seed: { type: "integer", value: "N", default: 42, help: "of all noise" },
+      fps: { type: "number", value: "X", min: 1, help: "of the video (default 16; 8 for 1.0 models)" },
+      lora: { type: "string", value: "PATH", help: "a LoRA of diffusers' or PEFT's" },
+      "lora-alpha": {
+        type: "number",
+        value: "X",
+        help: "what it was trained with, where its file does not say",
+      },
+      "lora-scale": { type: "number", value: "X", default: 1, help: "a factor on it" },
+      tiling: { type: "boolean", help: "the VAE works tile by tile, for less memory" },
+      variant: { type: "string", value: "NAME", help: "weights of this name, such as fp16" },
+      "max-sequence-length": {
+        type: "integer",
+        value: "N",
+        min: 1,
+        help: "tokens that prompts are cut off at",
+      },
+    },
+    examples: [
+      'firstframe sample --model CogVideoX1.5-5B-I2V --image kitten.png --prompt "the kitten yawns"',
+    ],
+    numerics: true,
+  }),
+  bench: command({
+    summary:
+      "times the models on this machine's engine, on the weights and inputs that PyTorch is timed with",
+    usage: "--weights DIR [options]",
+    description:
+      "DIR is what test/bench/peer_torch.py wrote. Each row runs in a process of its own: median seconds, peak memory, and how far the numbers are from PyTorch's. `npm run bench` times both in turn.",
+    positionals: [0, 0],
+    options: {
+      weights: { type: "string", value: "DIR", help: "the folder with models, inputs and expected outputs" },
+      only: {
+        type: "string",
+        value: "NAMES",
+        default: "*",
+        help: "names or patterns, with commas between them",
+      },
+      repeat: { type: "integer", value: "N", min: 1, default: 5, help: "timed runs of each" },
+      threads: { type: "integer", value: "N", min: 1, default: 2, help: "threads that may compute" },
+      checkpointing: { type: "boolean", help: "gradient checkpointing in the training steps" },
+      json: { type: "boolean", help: "print as JSON, as peer_torch.py does" },
+    },
+  }),
+  start: command({
+    summary: "sets everything up and executes every notebook: what `npm start` does",
+    usage: "[options]",
+    description:
+      "Installs an engine (or says in one line why it stays with wasm) and, into the project's own folder, the kernel; then runs notebooks/*.ipynb and writes them, with a web page of each.",
+    positionals: [0, 0],
+    options: {
+      out: { type: "string", value: "DIR", help: "where to write", default: "out" },
+      jobs: {
+        type: "integer",
+        value: "N",
+        short: "j",
+        min: 1,
+        default: 1,
+        help: "how many notebooks run at a time",
+      },
+    },
+  }),
+} as const;
+
+export type CommandName = keyof typeof commands;

@@ -1,0 +1,62 @@
+import { firstLine } from "../engine/errors.js";
+import { type Engine, useEngine } from "../engine/index.js";
+import { survey } from "../engine/survey.js";
+import * as tf from "../engine/tf.js";
+import { parseCommand } from "./arguments.js";
+import { commands } from "./commands.js";
+import { printEngines } from "./engine.js";
+
+/** `firstframe doctor`: what is there, what runs and why, and what to type to get better. */
+export async function doctorCommand(argv: string[]): Promise<number> {
+  const { values } = parseCommand("doctor", commands.doctor, argv);
+  const found = await survey();
+  const trial = await tryEngine();
+  if (values.json) {
+    console.log(JSON.stringify({ ...found, trial }, null, 2));
+    return "error" in trial ? 1 : 0;
+  }
+  const width = Math.max(...Object.keys(found.machine).map((name) => name.length));
+  for (const [name, value] of Object.entries(found.machine)) console.log(`${name.padEnd(width)}  ${value}`);
+  console.log();
+  printEngines(found);
+  console.log();
+  if ("error" in trial) console.log(`no engine runs: ${trial.error}`);
+  else {
+    const { name, device, version, threads } = trial.engine;
+    console.log(`runs: ${name} on ${device}, ${version}, ${threads} thread${threads === 1 ? "" : "s"}`);
+    console.log(`      ${trial.gflops.toFixed(0)} GFLOP/s in a product of two ${side} x ${side} matrices`);
+  }
+  for (const reason of trial.notes) console.log(`      ${reason}`);
+  if (found.advice.length > 0) {
+    console.log("\nto get faster, type:");
+    for (const line of found.advice) console.log(`  ${line}`);
+  }
+  return "error" in trial ? 1 : 0;
+}
+
+const side = 1024;
+
+type Trial = { notes: string[] } & ({ engine: Engine; gflops: number } | { error: string });
+
+/** Starts the engine that would run, and makes sure that it computes. */
+async function tryEngine(): Promise<Trial> {
+  const notes: string[] = [];
+  try {
+    const engine = await useEngine(undefined, { log: (line) => notes.push(line) });
+    const ones = tf.ones([side, side]);
+    let best = Number.POSITIVE_INFINITY;
+    for (let i = 0; i < 4; i++) {
+      const start = performance.now();
+      const product = tf.matMul(ones, ones);
+      const corner = tf.slice(product, [0, 0], [1, 1]);
+      const [value] = await corner.data();
+      best = Math.min(best, performance.now() - start);
+      tf.dispose([product, corner]);
+      if (value !== side) throw new Error(`${engine.name} computes wrong: expected ${side}, found ${value}`);
+    }
+    ones.dispose();
+    return { engine, gflops: (2 * side ** 3) / best / 1e6, notes };
+  } catch (error) {
+    return { error: firstLine(error), notes };
+  }
+}

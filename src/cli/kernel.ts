@@ -1,0 +1,152 @@
+import { execFile } from "node:child_process";
+import { accessSync, constants, existsSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { delimiter, isAbsolute, join, resolve } from "node:path";
+import { promisify } from "node:util";
+import {
+  dataFolders,
+  type FoundKernelspec,
+  findKernelspec,
+  kernelspecNames,
+} from "../../kernel/client/kernelspecs.js";
+import { dataFolder, installKernelspec, kernelName } from "../../kernel/install/kernelspec.js";
+import { installLabextension, uninstallLabextension } from "../../kernel/install/labextension.js";
+import { type Arguments, parseCommand } from "./arguments.js";
+import { commands } from "./commands.js";
+import { CommandFailure, UsageError } from "./errors.js";
+import { ownPrefix } from "./home.js";
+
+/** `firstframe kernel install | list | uninstall`. */
+export async function kernelCommand(argv: string[]): Promise<void> {
+  const { values, positionals } = parseCommand("kernel", commands.kernel, argv);
+  switch (positionals[0]) {
+    case "install":
+      console.log(await installKernel(await chosenPrefix(values)));
+      return;
+    case "uninstall":
+      return await uninstallKernel(await chosenPrefix(values));
+    case "list":
+      return listKernels(values.json);
+    default:
+      throw new UsageError(`expected install, list or uninstall, found ${JSON.stringify(positionals[0])}`);
+  }
+}
+
+/**
+ * Installs the kernelspec and the JupyterLab extension below a prefix, or for the user without one.
+ * @returns the kernelspec's folder
+ */
+export async function installKernel(prefix: string | undefined): Promise<string> {
+  try {
+    const folder = await installKernelspec(prefix === undefined ? {} : { prefix });
+    await installLabextension({ prefix });
+    return folder;
+  } catch (error) {
+    const { code, path } = error as NodeJS.ErrnoException;
+    if (code === undefined) throw error;
+    throw new CommandFailure(`the kernel can't be installed: ${path ?? prefix}: ${code}`);
+  }
+}
+
+async function uninstallKernel(prefix: string | undefined): Promise<void> {
+  const folder = join(dataFolder(prefix), "kernels", kernelName);
+  if (!existsSync(folder)) throw new CommandFailure(`${folder}: no such kernelspec`);
+  await rm(folder, { recursive: true });
+  await uninstallLabextension({ prefix });
+  console.log(`removed ${folder}`);
+}
+
+async function chosenPrefix(
+  values: Arguments<typeof commands.kernel>["values"],
+): Promise<string | undefined> {
+  const given = [values.user, values.prefix !== undefined, values["sys-prefix"]].filter(Boolean);
+  if (given.length > 1) throw new UsageError("--user, --prefix and --sys-prefix exclude each other");
+  if (values.user) return undefined;
+  if (values["sys-prefix"]) return await sysPrefix();
+  return values.prefix === undefined ? ownPrefix : resolve(values.prefix);
+}
+
+async function sysPrefix(): Promise<string> {
+  const active = process.env.VIRTUAL_ENV ?? process.env.CONDA_PREFIX;
+  if (active) return active;
+  try {
+    const { stdout } = await promisify(execFile)("python3", ["-c", "import sys; print(sys.prefix)"]);
+    return stdout.trim();
+  } catch {
+    throw new UsageError("--sys-prefix: no Python environment is active and there is no python3 on PATH");
+  }
+}
+
+/** Where Jupyter looks, with the project's own folder after what JUPYTER_PATH names. */
+function searchEnvironment(): NodeJS.ProcessEnv {
+  const places = [process.env.JUPYTER_PATH, dataFolder(ownPrefix)].filter(Boolean);
+  return { ...process.env, JUPYTER_PATH: places.join(delimiter) };
+}
+
+/**
+ * Finds a kernel and makes sure that what it starts is there.
+ * @throws UsageError with one line that says what is missing and what to type
+ */
+export function usableKernel(name: string, notebook: string): FoundKernelspec {
+  const env = searchEnvironment();
+  let spec: FoundKernelspec;
+  try {
+    spec = findKernelspec(name, env);
+  } catch (error) {
+    const { message } = error as Error;
+    // A damaged kernel.json says by itself what is wrong.
+    if (!message.startsWith("no kernelspec")) throw new UsageError(`${notebook}: ${message}`);
+    const names = kernelspecNames(env);
+    const found = names.length > 0 ? `found ${names.join(", ")}` : "found none";
+    const advice = name === kernelName ? "; install it with `firstframe kernel install`" : "";
+    throw new UsageError(`${notebook}: no kernel named ${name} is installed (${found})${advice}`);
+  }
+  const missing = missingProgram(spec);
+  if (missing !== undefined) {
+    const advice = name === kernelName ? "; install it again with `firstframe kernel install`" : "";
+    throw new UsageError(
+      `${notebook}: the kernelspec ${spec.folder} starts ${missing}, which is not there${advice}`,
+    );
+  }
+  return spec;
+}
+
+/** The first of a kernelspec's files that does not exist. */
+function missingProgram({ argv, folder }: FoundKernelspec): string | undefined {
+  const paths = argv.map((part) => part.replaceAll("{resource_dir}", folder));
+  const gone = paths.find((path) => isAbsolute(path) && !existsSync(path));
+  if (gone !== undefined || isAbsolute(paths[0]!)) return gone;
+  const places = (process.env.PATH ?? "").split(delimiter);
+  return places.some((place) => isExecutable(join(place, paths[0]!))) ? undefined : paths[0];
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function listKernels(json: boolean): void {
+  const env = searchEnvironment();
+  const kernels = kernelspecNames(env).map((name) => {
+    try {
+      const spec = findKernelspec(name, env);
+      const missing = missingProgram(spec);
+      const { displayName, language, folder } = spec;
+      return { name, displayName, language, folder, ...(missing === undefined ? {} : { missing }) };
+    } catch (error) {
+      return { name, displayName: "", language: "", folder: "", missing: (error as Error).message };
+    }
+  });
+  if (json) console.log(JSON.stringify(kernels, null, 2));
+  else if (kernels.length === 0) console.log(`no kernels in ${dataFolders(env).join(delimiter)}`);
+  const width = Math.max(...kernels.map(({ name }) => name.length));
+  for (const { name, folder, missing } of json ? [] : kernels) {
+    console.log(
+      `${name.padEnd(width)}  ${folder}${missing === undefined ? "" : `  (broken: ${missing} is not there)`}`,
+    );
+  }
+}

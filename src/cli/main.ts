@@ -1,0 +1,75 @@
+#!/usr/bin/env node
+import type { Command } from "./arguments.js";
+import { commandHelp, parseCommand, programHelp, suggestion } from "./arguments.js";
+import { type CommandName, commands } from "./commands.js";
+import { CommandFailure, UsageError } from "./errors.js";
+import { packageVersion } from "./home.js";
+
+/** A command takes what follows its name and resolves with its exit code; each is loaded only when it runs. */
+type Run = (argv: string[]) => Promise<number | undefined> | Promise<void>;
+
+const load: Record<CommandName, () => Promise<Run>> = {
+  doctor: async () => (await import("./doctor.js")).doctorCommand,
+  engine: async () => (await import("./engine.js")).engineCommand,
+  kernel: async () => (await import("./kernel.js")).kernelCommand,
+  lab: async () => (await import("./lab.js")).labCommand,
+  run: async () => (await import("./run.js")).runCommand,
+  site: async () => (await import("./site.js")).siteCommand,
+  encode: async () => (await import("./encode.js")).encodeCommand,
+  train: async () => (await import("./train.js")).trainCommand,
+  sample: async () => (await import("./sample.js")).sampleCommand,
+  bench: async () => (await import("./bench.js")).benchCommand,
+  start: async () => (await import("./start.js")).startCommand,
+};
+
+async function main(argv: string[]): Promise<number> {
+  const [name, ...rest] = argv;
+  if (name === undefined || name === "--help" || name === "-h" || name === "help") {
+    const topic = name === "help" ? rest[0] : undefined;
+    process.stdout.write(topic === undefined ? programHelp(commands) : commandHelp(topic, find(topic)));
+    return name === undefined ? 2 : 0;
+  }
+  if (name === "--version" || name === "-V") {
+    process.stdout.write(`${packageVersion()}\n`);
+    return 0;
+  }
+  const command = find(name);
+  const own = rest.includes("--") ? rest.slice(0, rest.indexOf("--")) : rest;
+  if (own.includes("--help") || own.includes("-h")) {
+    process.stdout.write(commandHelp(name, command));
+    return 0;
+  }
+  if (command.numerics) {
+    const { restartWithMemorySettings } = await import("./memory-settings.js");
+    const code = await restartWithMemorySettings();
+    if (code !== undefined) return code;
+  } else {
+    // Wrong flags are told before anything is loaded.
+    parseCommand(name, command, rest);
+  }
+  const run = await load[name as CommandName]();
+  return (await run(rest)) ?? 0;
+}
+
+function find(name: string): Command {
+  if (!Object.hasOwn(commands, name)) {
+    const what = name.startsWith("-") ? "option" : "command";
+    throw new UsageError(
+      `unknown ${what} ${name}${suggestion(name, Object.keys(commands))}; see \`firstframe --help\``,
+    );
+  }
+  return commands[name as CommandName];
+}
+
+// `firstframe run ... | head` ends when nobody reads on.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") throw error;
+  process.exit(141);
+});
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  if (!(error instanceof UsageError || error instanceof CommandFailure)) throw error;
+  console.error(`firstframe: ${error.message}`);
+  process.exitCode = error instanceof UsageError ? 2 : 1;
+}

@@ -1,0 +1,25 @@
+import { readdir } from "node:fs/promises";
+import { basename, join, relative, resolve } from "node:path";
+import { UsageError } from "../errors.js";
+import { projectRoot } from "../home.js";
+
+/** The notebooks of the project, in order of their names, relative to here. @throws UsageError when there is none */
+export async function projectNotebooks(): Promise<string[]> {
+  const folder = resolve(projectRoot, "notebooks");
+  const names = await readdir(folder).catch(() => []);
+  const notebooks = names.filter((name) => name.endsWith(".ipynb")).sort();
+  if (notebooks.length === 0) throw new UsageError(`${folder}: no notebooks there`);
+  return notebooks.map((name) => relative(process.cwd(), join(folder, name)));
+}
+
+/** The names of the notebooks' pages, without an extension. @throws UsageError when two would be written to one file */
+export function pageNames(paths: readonly string[]): string[] {
+  const taken = new Map<string, string>();
+  return paths.map((path) => {
+    const name = basename(path).replace(/\.ipynb$/, "");
+    const other = taken.get(name);
+    if (other !== undefined) throw new UsageError(`${other} and ${path} would both be written as ${name}`);
+    taken.set(name, path);
+    return name;
+  });
+}

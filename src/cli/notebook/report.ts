@@ -1,0 +1,142 @@
+import { stripVTControlCharacters } from "node:util";
+import { diffLines } from "diff";
+import { escapeXml } from "../../display/mime.js";
+import { htmlPage } from "../page/html.js";
+import type { Difference } from "./compare.js";
+
+/** What became of one code cell. */
+export interface CellResult {
+  readonly id: string;
+  readonly count: number | null;
+  /** The cell's first line, to know it by. */
+  readonly title: string;
+  readonly seconds: number;
+  /** Why it failed: one line. */
+  readonly error?: string;
+  readonly traceback?: string;
+  /** The line of the cell where it failed, as far as the traceback says. */
+  readonly line?: number | undefined;
+  readonly differences: readonly Difference[];
+}
+
+export interface NotebookResult {
+  readonly path: string;
+  readonly seconds: number;
+  readonly cells: readonly CellResult[];
+  /** Why the notebook failed, where no cell did: its kernel died, its time was up. */
+  readonly error?: string;
+}
+
+export const failed = (result: NotebookResult) => result.error !== undefined || result.cells.some(cellFailed);
+const cellFailed = (cell: CellResult) => cell.error !== undefined || cell.differences.length > 0;
+
+/** JUnit XML: a suite per notebook, a case per code cell. */
+export function junit(results: readonly NotebookResult[]): string {
+  const suites = results.map((result) => {
+    const cases = result.cells.map((cell) => {
+      const name = `cell [${cell.count ?? " "}] ${cell.title}`;
+      const open = `  <testcase classname="${xml(result.path)}" name="${xml(name)}" time="${cell.seconds.toFixed(3)}"`;
+      if (cell.error !== undefined) {
+        const body = xml(cell.traceback ?? cell.error);
+        return `${open}>\n   <error message="${xml(cell.error)}">${body}</error>\n  </testcase>`;
+      }
+      if (cell.differences.length === 0) return `${open}/>`;
+      const message = cell.differences.map(({ where, message }) => `${where}: ${message}`).join("; ");
+      const body = xml(cell.differences.map((difference) => textReport(difference, false)).join("\n"));
+      return `${open}>\n   <failure message="${xml(message)}">${body}</failure>\n  </testcase>`;
+    });
+    const own = result.error === undefined ? [] : [notebookCase(result)];
+    const all = [...cases, ...own];
+    const errors = result.cells.filter(({ error }) => error !== undefined).length + own.length;
+    const failures = result.cells.filter((cell) => cell.error === undefined && cellFailed(cell)).length;
+    const counts = `tests="${all.length}" failures="${failures}" errors="${errors}" time="${result.seconds.toFixed(3)}"`;
+    return ` <testsuite name="${xml(result.path)}" ${counts}>\n${all.join("\n")}\n </testsuite>`;
+  });
+  return `<?xml version="1.0" encoding="UTF-8"?>\n<testsuites>\n${suites.join("\n")}\n</testsuites>\n`;
+}
+
+function notebookCase({ path, error }: NotebookResult): string {
+  const message = xml(error ?? "");
+  return `  <testcase classname="${xml(path)}" name="the notebook"><error message="${message}"/></testcase>`;
+}
+
+/** Escaped, and without what XML 1.0 can't hold at all. */
+function xml(text: string): string {
+  const allowed = /[^\t\n\r\u0020-\uD7FF\uE000-\uFFFD\u{10000}-\u{10FFFF}]/gu;
+  return escapeXml(stripVTControlCharacters(text).replaceAll(allowed, "\uFFFD"));
+}
+
+/** A difference for a terminal or a log: what is gone with `-`, what is new with `+`. */
+export function textReport(difference: Difference, colors: boolean): string {
+  const paint = (code: number, line: string) => (colors ? `\x1b[${code}m${line}\x1b[0m` : line);
+  const head = `${difference.where}: ${difference.message}`;
+  if (difference.text === undefined) return head;
+  const lines = changedLines(difference.text).map(({ sign, line }) => {
+    if (sign === " ") return `  ${line}`;
+    return paint(sign === "-" ? 31 : 32, `${sign} ${line}`);
+  });
+  return [head, ...lines].join("\n");
+}
+
+interface Line {
+  readonly sign: "-" | "+" | " ";
+  readonly line: string;
+}
+
+/** The changed lines with one line of what surrounds them, and long ones shortened. */
+function changedLines({ expected, found }: { expected: string; found: string }): Line[] {
+  const clean = (text: string) => `${stripVTControlCharacters(text)}\n`;
+  const all = diffLines(clean(expected), clean(found)).flatMap(({ value, added, removed }): Line[] =>
+    value
+      .replace(/\n$/, "")
+      .split("\n")
+      .map((line) => ({ sign: added ? "+" : removed ? "-" : " ", line: shortened(line) })),
+  );
+  return all.filter((line, i) => [all[i - 1], line, all[i + 1]].some((near) => near && near.sign !== " "));
+}
+
+const shortened = (line: string) => (line.length > 300 ? `${line.slice(0, 297)}...` : line);
+
+/** The report of a check as a page: per notebook what differs, text as lines, pictures side by side. */
+export function reportPage(results: readonly NotebookResult[]): string {
+  const total = results.filter(failed).length;
+  const verdict =
+    total === 0
+      ? `<p class="passed">All ${results.length} notebooks give the outputs that they carry.</p>`
+      : `<p class="failed">${total} of ${results.length} notebooks differ.</p>`;
+  const sections = results.map((result) => {
+    const cells = result.cells.filter(cellFailed).map(cellReport);
+    const state = failed(result) ? '<span class="failed">✗</span>' : '<span class="passed">✓</span>';
+    const error = result.error === undefined ? "" : `<pre class="error">${escapeXml(result.error)}</pre>`;
+    return `<section><h2>${state} ${escapeXml(result.path)}</h2>${error}${cells.join("")}</section>`;
+  });
+  return htmlPage(
+    "Check of the notebooks",
+    `<main><h1>Check of the notebooks</h1>${verdict}${sections.join("")}</main>`,
+  );
+}
+
+function cellReport(cell: CellResult): string {
+  const head = `<h3>cell [${cell.count ?? " "}] <code>${escapeXml(cell.title)}</code></h3>`;
+  const error =
+    cell.error === undefined
+      ? ""
+      : `<pre class="error">${escapeXml(stripVTControlCharacters(cell.traceback ?? cell.error))}</pre>`;
+  return head + error + cell.differences.map(differenceReport).join("");
+}
+
+function differenceReport({ where, message, text, pictures }: Difference): string {
+  const lines = text
+    ? changedLines(text).map(({ sign, line }) => {
+        const tag = { "-": "del", "+": "ins", " ": "span" }[sign];
+        return `<${tag}>${sign} ${escapeXml(line)}</${tag}>`;
+      })
+    : [];
+  const side = (name: string, address: string | undefined) =>
+    `<figure>${address ? `<img src="${address}" alt="${name}">` : "nothing"}<figcaption>${name}</figcaption></figure>`;
+  const pair = pictures
+    ? `<div class="pair">${side("expected", pictures.expected)}${side("found", pictures.found)}</div>`
+    : "";
+  const body = lines.length > 0 ? `<pre class="code">${lines.join("\n")}</pre>` : "";
+  return `<p>${escapeXml(where)}: ${escapeXml(message)}</p>${body}${pair}`;
+}

@@ -1,0 +1,75 @@
+import { stripVTControlCharacters } from "node:util";
+import type { CellResult } from "./notebook/report.js";
+
+/**
+ * What `firstframe run` says while it works: a line per notebook and per cell. On a terminal the line of the running cell is
+ * there already, with its time going on; where notebooks run side by side, each line names its notebook.
+ */
+export class RunProgress {
+  readonly #named: boolean;
+  readonly #live: boolean;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(
+    private readonly out: NodeJS.WriteStream,
+    jobs: number,
+  ) {
+    this.#named = jobs > 1;
+    this.#live = out.isTTY === true && jobs === 1;
+  }
+
+  notebook(path: string): void {
+    this.#write(path);
+  }
+
+  cellStarts(path: string, source: string, number: number, total: number): void {
+    if (!this.#live) return;
+    const started = performance.now();
+    const show = () => {
+      const line = this.#line(path, " ", number, total, (performance.now() - started) / 1000, source);
+      this.out.write(`\r\u001b[2K${line}`);
+    };
+    show();
+    this.#timer = setInterval(show, 1000);
+    this.#timer.unref();
+  }
+
+  cellEnded(path: string, result: CellResult, number: number, total: number): void {
+    this.clear();
+    const mark = result.error === undefined ? "✓" : "✗";
+    this.#write(this.#line(path, mark, number, total, result.seconds, result.title));
+  }
+
+  notebookEnded(path: string, seconds: number, written: readonly string[]): void {
+    const files = written.length > 0 ? ` → ${written.join(", ")}` : "";
+    this.#write(`${this.#named ? `${path}: ` : "  "}${duration(seconds)}${files}`);
+  }
+
+  /** Takes the line of a running cell away. */
+  clear(): void {
+    if (this.#timer === undefined) return;
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+    this.out.write("\r\u001b[2K");
+  }
+
+  #line(path: string, mark: string, number: number, total: number, seconds: number, title: string): string {
+    const name = this.#named ? `${path} ` : "  ";
+    const count = `${String(number).padStart(String(total).length)}/${total}`;
+    const head = `${name}${mark} ${count} ${duration(seconds).padStart(7)}  `;
+    const room = Math.max(20, Math.min(this.out.columns ?? 110, 110) - head.length);
+    const text = stripVTControlCharacters(title);
+    return head + (text.length > room ? `${text.slice(0, room - 1)}…` : text);
+  }
+
+  #write(line: string): void {
+    this.out.write(`${line}\n`);
+  }
+}
+
+/** `0.3 s`, `45 s`, `2 min 5 s`. */
+export function duration(seconds: number): string {
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  return whole < 60 ? `${whole} s` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
+}

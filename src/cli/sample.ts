@@ -1,0 +1,183 @@
+import { existsSync } from "node:fs";
+import { access, constants } from "node:fs/promises";
+import { dirname, extname, resolve } from "node:path";
+import { SingleBar } from "cli-progress";
+import { CogVideoXDDIMScheduler } from "../diffusion/ddim.js";
+import { CogVideoXDPMScheduler } from "../diffusion/dpm.js";
+import { CogVideoXImageToVideoPipeline } from "../diffusion/image-to-video.js";
+import type { CogVideoXPipelineBase, GenerateOptions } from "../diffusion/pipeline.js";
+import { CogVideoXPipeline } from "../diffusion/text-to-video.js";
+import { Generator } from "../engine/random.js";
+import * as tf from "../engine/tf.js";
+import type { Clip, Size } from "../video/clip.js";
+import { assertFrameRule } from "../video/frames.js";
+import { readClip } from "../video/read.js";
+import { writeClip } from "../video/write.js";
+import { readModelIndex } from "../weights/config.js";
+import { safeOpen } from "../weights/safetensors.js";
+import { type Arguments, parseCommand } from "./arguments.js";
+import { commands } from "./commands.js";
+import { CommandFailure, UsageError } from "./errors.js";
+import { checkingInput, startEngine } from "./models.js";
+import { duration } from "./progress.js";
+
+type Values = Arguments<typeof commands.sample>["values"];
+
+/** What files a video can be written to. */
+const OUTPUTS = [".mp4", ".webp", ".gif", ""];
+
+/** `firstframe sample`: see the table of commands for what it does. */
+export async function sampleCommand(argv: string[]): Promise<number> {
+  const { values } = parseCommand("sample", commands.sample, argv);
+  const { model, image: imagePath } = await checkValues(values);
+  await checkingInput(startEngine);
+
+  const image =
+    imagePath === undefined ? null : await checkingInput(() => readClip(imagePath, { select: () => [0] }));
+  const pipe = await checkingInput(() => loadPipeline(model, values));
+  let embeds: PromptTensors = {};
+  try {
+    embeds = await checkingInput(() => promptTensors(values));
+    const started = performance.now();
+    const options = { ...pipelineOptions(pipe, image, values), ...embeds };
+    const frames = await withProgress(pipe, (callbackOnStepEnd) =>
+      checkingInput(() => generate(pipe, image, { ...options, callbackOnStepEnd })),
+    );
+    await writeClip(values.out, frames[0]!).catch((error: Error) => {
+      throw new CommandFailure(`${values.out}: ${error.message}`);
+    });
+    const { numFrames, width, height } = frames[0]!;
+    const seconds = (performance.now() - started) / 1000;
+    console.log(`${values.out}: ${numFrames} frames ${width}x${height} in ${duration(seconds)}`);
+  } finally {
+    tf.dispose(Object.values(embeds));
+    pipe.dispose();
+  }
+  return 0;
+}
+
+/** What can be wrong without loading a model. */
+async function checkValues(values: Values): Promise<{ model: string; image: string | undefined }> {
+  const { model, image, out, prompt } = values;
+  if (model === undefined) throw new UsageError("--model DIR is missing: a folder with model_index.json");
+  const index = await checkingInput(() => readModelIndex(model));
+  const fromImage = index.className === "CogVideoXImageToVideoPipeline";
+  if (!fromImage && index.className !== "CogVideoXPipeline") {
+    throw new UsageError(
+      `${model}: expected CogVideoXImageToVideoPipeline or CogVideoXPipeline, found ${index.className}`,
+    );
+  }
+  if (fromImage && image === undefined)
+    throw new UsageError("--image FILE is missing: this model starts from an image");
+  if (!fromImage && image !== undefined)
+    throw new UsageError("--image: this model makes videos from text alone");
+  if ((prompt === undefined) === (values["prompt-embeds"] === undefined)) {
+    const found = prompt === undefined ? "neither" : "both";
+    throw new UsageError(`expected one of --prompt TEXT and --prompt-embeds FILE, found ${found}`);
+  }
+  if (!OUTPUTS.includes(extname(out).toLowerCase())) {
+    throw new UsageError(`--out: expected a .mp4, .webp or .gif file or a folder, found ${out}`);
+  }
+  const folder = dirname(resolve(out));
+  if (existsSync(folder)) {
+    await access(folder, constants.W_OK).catch(() => {
+      throw new UsageError(`--out: ${folder} can't be written to`);
+    });
+  }
+  if (values["num-frames"] !== undefined) await checkingInput(() => assertFrameRule(values["num-frames"]!));
+  return { model, image };
+}
+
+async function loadPipeline(model: string, values: Values): Promise<Pipeline> {
+  const location = values.variant === undefined ? {} : { variant: values.variant };
+  const pipe =
+    values.image === undefined
+      ? await CogVideoXPipeline.fromPretrained(model, location)
+      : await CogVideoXImageToVideoPipeline.fromPretrained(model, location);
+  try {
+    if (values.scheduler !== undefined) {
+      const Scheduler = values.scheduler === "dpm" ? CogVideoXDPMScheduler : CogVideoXDDIMScheduler;
+      pipe.scheduler = Scheduler.fromConfig(pipe.scheduler.config, { timestep_spacing: "trailing" });
+    }
+    if (values.tiling) pipe.vae.enableTiling();
+    if (values.lora !== undefined) {
+      await pipe.loadLoraWeights(values.lora, { loraAlpha: values["lora-alpha"] });
+      pipe.setAdapters("default", values["lora-scale"]);
+      pipe.fuseLora();
+    }
+  } catch (error) {
+    pipe.dispose();
+    throw error;
+  }
+  return pipe;
+}
+
+type Pipeline = CogVideoXPipeline | CogVideoXImageToVideoPipeline;
+type Options = Omit<GenerateOptions<CogVideoXPipelineBase>, "outputType">;
+type PromptTensors = { promptEmbeds?: tf.Tensor3D; negativePromptEmbeds?: tf.Tensor3D };
+
+async function generate(pipe: Pipeline, image: Clip | null, options: Options): Promise<Clip[]> {
+  const { frames } =
+    pipe instanceof CogVideoXImageToVideoPipeline
+      ? await pipe.generate({ ...options, image: image! })
+      : await pipe.generate(options);
+  return frames;
+}
+
+function pipelineOptions(pipe: Pipeline, image: Clip | null, values: Values): Options {
+  const { transformer, vaeScaleFactorSpatial: factor } = pipe;
+  const size = image ? nearestSize(image, factor * transformer.config.patch_size) : {};
+  return {
+    ...size,
+    ...(values.height === undefined ? {} : { height: values.height }),
+    ...(values.width === undefined ? {} : { width: values.width }),
+    prompt: values.prompt,
+    negativePrompt: values.prompt === undefined ? undefined : values["negative-prompt"],
+    numFrames: values["num-frames"] ?? transformer.config.sample_frames,
+    numInferenceSteps: values["num-inference-steps"],
+    guidanceScale: values["guidance-scale"],
+    useDynamicCfg: values["use-dynamic-cfg"],
+    maxSequenceLength: values["max-sequence-length"],
+    generator: new Generator(values.seed),
+    ...(values.fps === undefined ? {} : { fps: values.fps }),
+  };
+}
+
+/** The picture's size, as near as the model's patches allow. */
+function nearestSize({ height, width }: Size, multiple: number): Size {
+  const fit = (side: number) => Math.max(1, Math.round(side / multiple)) * multiple;
+  return { height: fit(height), width: fit(width) };
+}
+
+async function promptTensors(values: Values): Promise<PromptTensors> {
+  const path = values["prompt-embeds"];
+  if (path === undefined) return {};
+  const file = await safeOpen(path);
+  try {
+    const read = async (key: string) => (await file.getTensor(key)) as tf.Tensor3D;
+    const promptEmbeds = await read("prompt_embeds");
+    return file.has("negative_prompt_embeds")
+      ? { promptEmbeds, negativePromptEmbeds: await read("negative_prompt_embeds") }
+      : { promptEmbeds };
+  } finally {
+    await file.close();
+  }
+}
+
+/** A bar with the steps on a terminal, nothing elsewhere. */
+async function withProgress<T>(pipe: Pipeline, run: (callback: () => void) => Promise<T>): Promise<T> {
+  const bar = new SingleBar({
+    format: "sampling {bar} step {value}/{total}, {eta_formatted} left",
+    noTTYOutput: false,
+  });
+  let started = false;
+  try {
+    return await run(() => {
+      if (!started) bar.start(pipe.numTimesteps, 0);
+      started = true;
+      bar.increment();
+    });
+  } finally {
+    bar.stop();
+  }
+}

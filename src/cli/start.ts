@@ -1,0 +1,29 @@
+import { parseCommand } from "./arguments.js";
+import { commands } from "./commands.js";
+import { installWithProgress } from "./engine.js";
+import { CommandFailure } from "./errors.js";
+import { ownPrefix } from "./home.js";
+import { installKernel } from "./kernel.js";
+import { projectNotebooks } from "./notebook/paths.js";
+import { runCommand } from "./run.js";
+
+/** `firstframe start`: what a fresh clone's first command does. */
+export async function startCommand(argv: string[]): Promise<number> {
+  const { values } = parseCommand("start", commands.start, argv);
+  const notebooks = await projectNotebooks();
+  await installEngine();
+  await installKernel(ownPrefix);
+  return await runCommand([...notebooks, "--out", values.out, "--jobs", String(values.jobs)]);
+}
+
+/** The fast engine where it can be had. One that the user named is not second-guessed. */
+async function installEngine(): Promise<void> {
+  const named = process.env.FIRSTFRAME_ENGINE;
+  if (named !== undefined && named !== "" && !named.startsWith("tensorflow")) return;
+  try {
+    await installWithProgress();
+  } catch (error) {
+    if (!(error instanceof CommandFailure)) throw error;
+    console.error(error.message);
+  }
+}

@@ -1,0 +1,228 @@
+import { escapeXml, jupyterDisplay, type MimeBundle } from "./mime.js";
+import { renderFigure } from "./plotly/render.js";
+import type { StaticPicture } from "./plotly/worker.js";
+
+/** One plotly trace, e.g. `{ type: "bar", x: [...], y: [...] }`; see plotly.js's reference for what each type takes. */
+export type Trace = Record<string, unknown>;
+
+/** A plotly layout, e.g. `{ title: { text: "Loss" }, xaxis: { title: { text: "step" } } }`. */
+export type Layout = Record<string, unknown>;
+
+/** What plotly's attributes are unless the figure says otherwise: room for labels, and no more. */
+const TEMPLATE = {
+  layout: {
+    xaxis: { automargin: true },
+    yaxis: { automargin: true },
+    margin: { l: 56, r: 24, t: 32, b: 60 },
+  },
+};
+const TITLE_MARGIN = 56;
+const DEFAULT_WIDTH = 700;
+const DEFAULT_HEIGHT = 400;
+
+/** Of the interactive figure: without plotly's own sharing service. */
+const CONFIG = { responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "" };
+
+/** An SVG larger than this (thousands of points) goes into the HTML as PNG. */
+const LARGEST_SVG = 150_000;
+
+interface Spec {
+  readonly data: readonly Trace[];
+  readonly layout: Layout;
+}
+
+/** A value of a tensor's kind, as data of a trace; read when the figure is made. */
+interface TensorLike {
+  array(): Promise<unknown>;
+  readonly dtype: string;
+}
+
+/** A plotly figure: interactive in JupyterLab and VS Code, a picture on GitHub, in HTML pages and in PDFs. */
+export class Figure {
+  readonly #spec: Promise<Spec>;
+  #picture: ReturnType<typeof renderFigure> | undefined;
+
+  /**
+   * @param data the traces; arrays may be typed arrays or tensors (which may be disposed afterwards)
+   * @throws TypeError if `data` is not an array of objects, `layout` not an object, or either holds a function
+   */
+  constructor(data: readonly Trace[], layout: Layout = {}) {
+    if (!Array.isArray(data)) throw new TypeError(`figure: expected an array of traces, found ${kind(data)}`);
+    data.forEach((trace, i) => {
+      if (!isObject(trace)) {
+        throw new TypeError(`figure: expected data[${i}] to be an object, found ${kind(trace)}`);
+      }
+    });
+    if (!isObject(layout))
+      throw new TypeError(`figure: expected layout to be an object, found ${kind(layout)}`);
+    this.#spec = readSpec(data, layout);
+    this.#spec.catch(() => {}); // reported where the figure is shown
+  }
+
+  /** `{ data, layout }` in plain JSON types, as plotly.js takes it. */
+  async toJSON(): Promise<Spec> {
+    return this.#spec;
+  }
+
+  /**
+   * The figure as an SVG document, text as outlines.
+   *
+   * @throws Error if an attribute is wrong, or only a browser can draw a trace (those that need WebGL)
+   */
+  async toSvg(): Promise<string> {
+    return (await this.#drawn()).svg;
+  }
+
+  /** The figure as a PNG file's bytes, at twice its size in pixels. @throws as {@link toSvg} */
+  async toPng(): Promise<Uint8Array> {
+    return (await this.#drawn()).png;
+  }
+
+  async [jupyterDisplay](): Promise<MimeBundle> {
+    const spec = await this.#spec;
+    const summary = summarize(spec);
+    const bundle: MimeBundle = {
+      "application/vnd.plotly.v1+json": { ...spec, config: CONFIG },
+    };
+    const picture = await this.#render();
+    if ("undrawable" in picture) {
+      const note = `${summary}: ${picture.undrawable}; open the notebook in JupyterLab or VS Code to see it`;
+      return { ...bundle, "text/html": `<p>${escapeXml(note)}</p>`, "text/plain": note };
+    }
+    return {
+      ...bundle,
+      "text/html": html(picture, size(spec.layout), summary),
+      "image/png": Buffer.from(picture.png).toString("base64"),
+      "text/plain": summary,
+    };
+  }
+
+  async #drawn(): Promise<StaticPicture> {
+    const picture = await this.#render();
+    if ("undrawable" in picture)
+      throw new Error(`figure: no picture without a browser: ${picture.undrawable}`);
+    return picture;
+  }
+
+  #render() {
+    this.#picture ??= this.#spec.then((spec) =>
+      renderFigure({ spec: JSON.stringify(spec), scale: 2, ...size(spec.layout) }),
+    );
+    return this.#picture;
+  }
+}
+
+/**
+ * A chart for a notebook, drawn by plotly.js.
+ *
+ * @example figure([{ y: losses }], { title: { text: "Loss" }, yaxis: { type: "log" } })
+ * @param data the traces
+ * @param layout titles, axes, size (700 x 400 where a page does not set the width)
+ */
+export function figure(data: readonly Trace[], layout: Layout = {}): Figure {
+  return new Figure(data, layout);
+}
+
+/**
+ * An `<img>`: the sanitizers of GitHub, JupyterLab and mail programs let pictures pass and drop inline SVG, and two figures
+ * on one page can't mix up their ids.
+ */
+function html(
+  picture: StaticPicture,
+  { width, height }: { width: number; height: number },
+  alt: string,
+): string {
+  const small = picture.svg.length <= LARGEST_SVG;
+  const type = small ? "image/svg+xml" : "image/png";
+  const data = Buffer.from(small ? picture.svg : picture.png).toString("base64");
+  return `<img src="data:${type};base64,${data}" width="${width}" height="${height}" alt="${escapeXml(alt)}">`;
+}
+
+function size(layout: Layout): { width: number; height: number } {
+  const pixels = (value: unknown, other: number) =>
+    typeof value === "number" && value >= 10 ? value : other;
+  return { width: pixels(layout.width, DEFAULT_WIDTH), height: pixels(layout.height, DEFAULT_HEIGHT) };
+}
+
+function summarize({ data, layout }: Spec): string {
+  const title = titleText(layout.title);
+  const traces = data.map((trace) => {
+    const name = typeof trace.name === "string" ? ` "${trace.name}"` : "";
+    return `${typeof trace.type === "string" ? trace.type : "scatter"}${name}`;
+  });
+  const shown = traces.length > 6 ? [...traces.slice(0, 6), `${traces.length - 6} more`] : traces;
+  return `Figure${title ? ` "${title}"` : ""}: ${shown.join(", ")}`;
+}
+
+function titleText(title: unknown): string {
+  const text = isObject(title) ? (title as { text?: unknown }).text : title;
+  return typeof text === "string" ? text.replace(/<[^>]*>/g, "") : "";
+}
+
+function readSpec(data: readonly Trace[], layout: Layout): Promise<Spec> {
+  const waiting: Promise<void>[] = [];
+  const plain = toPlain({ data, layout }, "", waiting) as { data: Trace[]; layout: Layout };
+  const { margin, template, ...rest } = plain.layout;
+  const spec: Spec = {
+    data: plain.data,
+    layout: {
+      ...rest,
+      template: template ?? TEMPLATE,
+      margin: { ...(titleText(rest.title) ? { t: TITLE_MARGIN } : {}), ...(margin as object | undefined) },
+      height: rest.height ?? DEFAULT_HEIGHT,
+    },
+  };
+  return Promise.all(waiting).then(() => spec);
+}
+
+/** Plain JSON types: typed arrays become arrays, tensors are read, what JSON lacks is refused. */
+function toPlain(value: unknown, path: string, waiting: Promise<void>[]): unknown {
+  if (typeof value === "function" || typeof value === "symbol" || typeof value === "bigint") {
+    throw new TypeError(`figure: ${path.slice(1)}: expected data, found a ${typeof value}`);
+  }
+  if (value instanceof Date) return value.toISOString();
+  if (ArrayBuffer.isView(value)) return numbers(value as unknown as ArrayLike<number>, isFloat32(value));
+  if (Array.isArray(value)) {
+    return fill(
+      value.map(() => null),
+      value.map((item, i) => [i, item]),
+    );
+  }
+  if (isObject(value)) return fill({}, Object.entries(value));
+  return value;
+
+  function fill<T extends object>(out: T, entries: [string | number, unknown][]): T {
+    for (const [key, item] of entries) {
+      const write = (result: unknown) => Object.assign(out, { [key]: result });
+      const here = typeof key === "number" ? `${path}[${key}]` : `${path}.${key}`;
+      if (isTensor(item)) {
+        waiting.push(item.array().then((read) => void write(numbers(read, item.dtype === "float32"))));
+        write(null); // keeps the keys in their order
+      } else if (item !== undefined) write(toPlain(item, here, waiting));
+    }
+    return out;
+  }
+}
+
+/** Float32 values come out of tfjs with 17 digits, of which 7 to 9 mean something. */
+function numbers(value: unknown, single: boolean): unknown {
+  if (typeof value === "number") return single ? Number(value.toPrecision(7)) : value;
+  return Array.from(value as ArrayLike<unknown>, (item) => numbers(item, single));
+}
+
+function isFloat32(view: ArrayBufferView): boolean {
+  return view instanceof Float32Array;
+}
+
+function isTensor(value: unknown): value is TensorLike {
+  return isObject(value) && typeof (value as Partial<TensorLike>).array === "function" && "dtype" in value;
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function kind(value: unknown): string {
+  if (value === null) return "null";
+  return Array.isArray(value) ? "an array" : `a value of type ${typeof value}`;
+}

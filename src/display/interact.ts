@@ -1,0 +1,199 @@
+import { randomUUID } from "node:crypto";
+import { type Displayable, jupyterDisplay, type MimeBundle } from "./mime.js";
+
+/** A slider over numbers. */
+export interface SliderOptions {
+  readonly min: number;
+  readonly max: number;
+  /** 1 between whole numbers, else a hundredth of the way, unless given. */
+  readonly step?: number;
+  /** Where it starts; `min` unless given. */
+  readonly value?: number;
+  /** What stands in front of it; the control's name unless given. */
+  readonly label?: string;
+}
+
+/**
+ * What a control is made from, as in ipywidgets: `[min, max]` or `[min, max, step]` is a slider, a list of strings a choice,
+ * a boolean a check box.
+ */
+export type ControlSpec =
+  | readonly [min: number, max: number]
+  | readonly [min: number, max: number, step: number]
+  | readonly string[]
+  | boolean
+  | SliderOptions;
+
+/** What a control gives: a number, one of the strings, or a boolean. */
+export type ControlValue<S> = S extends boolean
+  ? boolean
+  : S extends readonly (infer T)[]
+    ? T extends number
+      ? number
+      : T
+    : number;
+
+export type ControlValues<C extends Record<string, ControlSpec>> = {
+  -readonly [K in keyof C]: ControlValue<C[K]>;
+};
+
+/** A control as the front end is told of it. */
+type Control = { readonly name: string; readonly label: string } & (
+  | {
+      readonly kind: "slider";
+      readonly min: number;
+      readonly max: number;
+      readonly step: number;
+      value: number;
+    }
+  | { readonly kind: "choice"; readonly options: readonly string[]; value: string }
+  | { readonly kind: "switch"; value: boolean }
+);
+
+/** The part of the kernel's global `comms` that is used here. */
+interface Comms {
+  registerTarget(name: string, onOpen: (comm: Comm, message: { data: unknown }) => void): void;
+}
+
+interface Comm {
+  readonly isOpen: boolean;
+  send(data: unknown): void;
+  close(): void;
+  onMessage(handler: (message: { data: unknown }) => void): unknown;
+}
+
+const MIME_TYPE = "application/vnd.firstframe.controls.v1+json";
+const TARGET = "firstframe.controls";
+
+/** Views keep what they draw alive; a session that shows hundreds forgets its oldest. */
+const MOST_VIEWS = 100;
+const views = new Map<string, View>();
+let listening: Comms | undefined;
+
+interface View {
+  draw(values: Record<string, unknown>): Promise<MimeBundle>;
+}
+
+/** Controls and what they change. */
+export class Interactive implements Displayable {
+  readonly #id = randomUUID();
+  readonly #controls: readonly Control[];
+  readonly #render: (values: never) => unknown;
+
+  constructor(controls: Readonly<Record<string, ControlSpec>>, render: (values: never) => unknown) {
+    if (typeof render !== "function") {
+      throw new TypeError(`interact: expected a function of the controls' values, found ${typeof render}`);
+    }
+    this.#controls = Object.entries(controls).map(([name, spec]) => control(name, spec));
+    if (this.#controls.length === 0)
+      throw new RangeError("interact: expected at least one control, found none");
+    this.#render = render;
+  }
+
+  async [jupyterDisplay](): Promise<MimeBundle> {
+    const values = Object.fromEntries(this.#controls.map(({ name, value }) => [name, value]));
+    const bundle = await this.#draw(values);
+    if (!listen()) return bundle;
+    views.set(this.#id, { draw: (changed) => this.#draw(changed) });
+    for (const oldest of views.keys()) {
+      if (views.size <= MOST_VIEWS) break;
+      views.delete(oldest);
+    }
+    return { [MIME_TYPE]: { id: this.#id, controls: this.#controls }, ...bundle };
+  }
+
+  async #draw(values: Record<string, unknown>): Promise<MimeBundle> {
+    return bundleOf(await this.#render(values as never));
+  }
+}
+
+/**
+ * Shows what a function gives, and controls for its arguments: moving one draws again. Where no kernel answers (GitHub,
+ * web pages, PDFs) it is what the function gave at first.
+ *
+ * @example interact({ frame: [0, 80] }, ({ frame }) => frames(clip, { indices: [frame], width: 480 }))
+ * @param controls name and kind of each control
+ * @param render takes the controls' values; gives something that a notebook shows, or a promise of it
+ * @throws TypeError or RangeError for a control that is none
+ */
+export function interact<const C extends Record<string, ControlSpec>>(
+  controls: C,
+  render: (values: ControlValues<C>) => unknown,
+): Interactive {
+  return new Interactive(controls, render);
+}
+
+function control(name: string, spec: ControlSpec): Control {
+  if (typeof spec === "boolean") return { name, label: name, kind: "switch", value: spec };
+  if (isStrings(spec)) return { name, label: name, kind: "choice", options: spec, value: spec[0]! };
+  const options = (
+    Array.isArray(spec) ? { min: spec[0], max: spec[1], step: spec[2] } : spec
+  ) as SliderOptions;
+  const { min, max, label = name } = options ?? {};
+  const numbers = [min, max, options?.step ?? 1, options?.value ?? min];
+  if (!numbers.every((value) => Number.isFinite(value)) || !(min < max)) {
+    throw new TypeError(
+      `interact: ${name}: expected [min, max], [min, max, step], strings, a boolean or { min, max }, found ${JSON.stringify(spec)}`,
+    );
+  }
+  const value = options.value ?? min;
+  const step = options.step ?? ([min, max, value].every(Number.isInteger) ? 1 : (max - min) / 100);
+  if (!(step > 0)) throw new RangeError(`interact: ${name}: expected step > 0, found ${step}`);
+  if (value < min || value > max) {
+    throw new RangeError(`interact: ${name}: expected a value from ${min} to ${max}, found ${value}`);
+  }
+  return { name, label, kind: "slider", min, max, step, value };
+}
+
+function isStrings(spec: ControlSpec): spec is readonly string[] {
+  return Array.isArray(spec) && spec.length > 0 && spec.every((item) => typeof item === "string");
+}
+
+async function bundleOf(value: unknown): Promise<MimeBundle> {
+  const method = (value as Partial<Displayable> | null | undefined)?.[jupyterDisplay];
+  return typeof method === "function" ? method.call(value) : { "text/plain": String(value) };
+}
+
+/** Answers the front end. False where the kernel has no comms. */
+function listen(): boolean {
+  const { comms } = globalThis as { comms?: Comms };
+  if (!comms) return false;
+  if (listening !== comms) comms.registerTarget(TARGET, converse);
+  listening = comms;
+  return true;
+}
+
+/**
+ * A front end opens a comm for a view, then sends values; what they give is sent back. Values that arrive while something is
+ * drawn wait, and only the last of them counts.
+ */
+function converse(comm: Comm, { data }: { data: unknown }): void {
+  const view = views.get((data as { id?: string })?.id ?? "");
+  if (!view) {
+    comm.close(); // of an earlier session
+    return;
+  }
+  comm.send({ ready: true });
+  let waiting: Record<string, unknown> | undefined;
+  let busy = false;
+  const work = async () => {
+    busy = true;
+    while (waiting && comm.isOpen) {
+      const values = waiting;
+      waiting = undefined;
+      const reply = await view.draw(values).then(
+        (bundle) => ({ values, bundle }),
+        (error: unknown) => ({
+          values,
+          error: error instanceof Error ? `${error.name}: ${error.message}` : String(error),
+        }),
+      );
+      if (comm.isOpen) comm.send(reply);
+    }
+    busy = false;
+  };
+  comm.onMessage((message) => {
+    waiting = (message.data as { values?: Record<string, unknown> }).values ?? {};
+    if (!busy) void work();
+  });
+}

@@ -1,0 +1,224 @@
+import { randomUUID } from "node:crypto";
+import { escapeXml, jupyterDisplay, type MimeBundle } from "./mime.js";
+
+export interface ProgressOptions {
+  /** What is being done, in front of the bar. */
+  readonly desc?: string;
+  /** How many steps there are; taken from an array's length or a set's size where it can be. */
+  readonly total?: number;
+  /** What a step is called. */
+  readonly unit?: string;
+}
+
+/** The kernel's global `display`; absent outside of notebooks. */
+type Display = (value: unknown, options: { displayId: string; update: boolean }) => unknown;
+
+/** Front ends redraw at every update: 10 a second are enough to see it move. */
+const INTERVAL_MS = 100;
+
+/**
+ * A progress bar in one line of the cell's output, named as in tqdm. Outside of a notebook it prints one line when it is
+ * closed. The line that stays in the notebook says nothing of time, so that running it again changes nothing.
+ */
+export class Progress {
+  readonly #options: ProgressOptions;
+  readonly #display = (globalThis as { display?: Display }).display;
+  readonly #displayId = randomUUID();
+  readonly #start = performance.now();
+  #shown = Number.NEGATIVE_INFINITY;
+  #first = true;
+  #later: NodeJS.Timeout | undefined;
+  #postfix = "";
+  #desc: string;
+  #n = 0;
+  #closed = false;
+
+  constructor(options: ProgressOptions = {}) {
+    const { total } = options;
+    if (total !== undefined && !(total >= 0))
+      throw new RangeError(`progress: expected total >= 0, found ${total}`);
+    this.#options = options;
+    this.#desc = options.desc ?? "";
+    this.#draw();
+  }
+
+  /** Steps done. */
+  get n(): number {
+    return this.#n;
+  }
+
+  /** Counts `steps` more as done. */
+  update(steps = 1): void {
+    this.#n += steps;
+    this.#draw();
+  }
+
+  setDescription(desc: string): void {
+    this.#desc = desc;
+    this.#draw();
+  }
+
+  /** Values to show behind the bar, e.g. `{ loss: 0.52 }`. */
+  setPostfix(values: Readonly<Record<string, string | number>>): void {
+    this.#postfix = Object.entries(values)
+      .map(([name, value]) => `${name}=${typeof value === "number" ? Number(value.toPrecision(4)) : value}`)
+      .join(", ");
+    this.#draw();
+  }
+
+  /** Shows where it ended. Closing twice does nothing. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearTimeout(this.#later);
+    if (this.#display) this.#show();
+    else process.stdout.write(`${this.#line(true)}\n`);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  [jupyterDisplay](): MimeBundle {
+    const { total } = this.#options;
+    const text = this.#line(!this.#closed);
+    const words = escapeXml(this.#line(!this.#closed, false));
+    const html =
+      total === undefined || total === 0
+        ? words
+        : `<progress value="${Math.min(this.#n, total)}" max="${total}"></progress> ${words}`;
+    return { "text/html": html, "text/plain": text };
+  }
+
+  #draw(): void {
+    if (!this.#display || this.#closed) return;
+    const wait = INTERVAL_MS - (performance.now() - this.#shown);
+    if (wait <= 0) {
+      this.#show();
+      return;
+    }
+    // The last of a burst is shown as well, if the event loop gets a turn.
+    this.#later ??= setTimeout(() => this.#show(), wait).unref();
+  }
+
+  #show(): void {
+    clearTimeout(this.#later);
+    this.#later = undefined;
+    this.#shown = performance.now();
+    this.#display?.(this, { displayId: this.#displayId, update: !this.#first });
+    this.#first = false;
+  }
+
+  #line(timed: boolean, bar = true): string {
+    const { total, unit = "it" } = this.#options;
+    const seconds = (performance.now() - this.#start) / 1000;
+    const parts = [
+      this.#desc && `${this.#desc}:`,
+      total !== undefined && total > 0 && `${Math.floor((100 * Math.min(this.#n, total)) / total)}%`,
+      bar && total !== undefined && total > 0 && `|${blocks(this.#n / total)}|`,
+      total === undefined ? `${this.#n} ${unit}` : `${this.#n}/${total}`,
+    ];
+    const details = [
+      timed &&
+        (this.#closed || total === undefined ? clock(seconds) : `${clock(seconds)}<${this.#left(seconds)}`),
+      timed && this.#n > 0 && rate(this.#n / seconds, unit),
+      this.#postfix,
+    ].filter(Boolean);
+    if (details.length > 0) parts.push(`[${details.join(", ")}]`);
+    return parts.filter(Boolean).join(" ");
+  }
+
+  #left(seconds: number): string {
+    const { total = 0 } = this.#options;
+    return this.#n === 0 ? "?" : clock((seconds / this.#n) * Math.max(0, total - this.#n));
+  }
+}
+
+/** An iterable that shows how far its reader has come. */
+export interface TrackedIterable<T> extends Iterable<T> {
+  readonly bar: Progress;
+}
+
+/** As {@link TrackedIterable}, for `for await`. */
+export interface TrackedAsyncIterable<T> extends AsyncIterable<T> {
+  readonly bar: Progress;
+}
+
+/**
+ * Shows progress: of a number of steps, or of a loop over anything iterable (as `tqdm(iterable)`).
+ *
+ * @example for (const batch of progress(batches, { desc: "encode" })) { ... }
+ * @example for await (const step of progress(trainer.steps(), { total: 100 })) { ... }
+ * @example const bar = progress(100, { desc: "train" }); bar.update(); bar.setPostfix({ loss }); bar.close();
+ * @throws RangeError for a negative total, TypeError for what is neither a number nor iterable
+ */
+export function progress(total: number, options?: Omit<ProgressOptions, "total">): Progress;
+export function progress<T>(items: Iterable<T>, options?: ProgressOptions): TrackedIterable<T>;
+export function progress<T>(items: AsyncIterable<T>, options?: ProgressOptions): TrackedAsyncIterable<T>;
+export function progress<T>(
+  what: number | Iterable<T> | AsyncIterable<T>,
+  options: ProgressOptions = {},
+): Progress | TrackedIterable<T> | TrackedAsyncIterable<T> {
+  if (typeof what === "number") return new Progress({ ...options, total: what });
+  if (what === null || what === undefined || !(Symbol.iterator in what || Symbol.asyncIterator in what)) {
+    throw new TypeError(`progress: expected a number or an iterable, found ${typeof what}`);
+  }
+  const sized = what as { length?: unknown; size?: unknown };
+  const known = [options.total, sized.length, sized.size].find((size) => typeof size === "number");
+  const bar = new Progress({ ...options, total: known as number | undefined });
+  return Symbol.iterator in what ? track(what, bar) : trackAsync(what, bar);
+}
+
+function track<T>(items: Iterable<T>, bar: Progress): TrackedIterable<T> {
+  return {
+    bar,
+    *[Symbol.iterator]() {
+      try {
+        for (const item of items) {
+          yield item;
+          bar.update();
+        }
+      } finally {
+        bar.close();
+      }
+    },
+  };
+}
+
+function trackAsync<T>(items: AsyncIterable<T>, bar: Progress): TrackedAsyncIterable<T> {
+  return {
+    bar,
+    async *[Symbol.asyncIterator]() {
+      try {
+        for await (const item of items) {
+          yield item;
+          bar.update();
+        }
+      } finally {
+        bar.close();
+      }
+    },
+  };
+}
+
+function blocks(done: number): string {
+  const width = 20;
+  const eighths = Math.round(Math.min(Math.max(done, 0), 1) * width * 8);
+  const full = Math.floor(eighths / 8);
+  const part = " ▏▎▍▌▋▊▉"[eighths % 8]!;
+  return `${"█".repeat(full)}${full < width ? part : ""}`.padEnd(width);
+}
+
+function clock(seconds: number): string {
+  const whole = Math.round(seconds);
+  const two = (value: number) => String(value).padStart(2, "0");
+  const hours = Math.floor(whole / 3600);
+  const rest = `${two(Math.floor((whole % 3600) / 60))}:${two(whole % 60)}`;
+  return hours > 0 ? `${hours}:${rest}` : rest;
+}
+
+function rate(perSecond: number, unit: string): string {
+  return perSecond >= 1
+    ? `${perSecond.toPrecision(3)} ${unit}/s`
+    : `${(1 / perSecond).toPrecision(3)} s/${unit}`;
+}
