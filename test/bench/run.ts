@@ -1,0 +1,128 @@
+/**
+ * `npm run bench`: PyTorch and this package in turn (A B A B), on the same weights and inputs, and how this package's
+ * times grow. Needs a Python with torch, diffusers, transformers and peft. Prints Markdown, writes `out/bench.json`.
+ *
+ *     npm run bench -- [--python PATH] [--weights DIR] [--only NAMES] [--rounds N] [--repeat N] [--threads N] [--growth]
+ */
+import { execFile, spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { cpus } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs, promisify } from "node:util";
+import type { Measured } from "../../src/cli/bench/measure.js";
+import { readManifest } from "../../src/cli/bench/work.js";
+import { benchmarkNames, measureApart } from "../../src/cli/bench.js";
+import { writeFileAtomic } from "../../src/engine/cache.js";
+
+const root = fileURLToPath(new URL("../../..", import.meta.url));
+const script = join(root, "test/bench/peer_torch.py");
+
+const { values } = parseArgs({
+  options: {
+    python: { type: "string", default: "python3" },
+    weights: { type: "string", default: join(root, "out/bench-weights") },
+    only: { type: "string", default: "*" },
+    rounds: { type: "string", default: "3" },
+    repeat: { type: "string", default: "3" },
+    threads: { type: "string", default: "2" },
+    checkpointing: { type: "boolean", default: false },
+    growth: { type: "boolean", default: false },
+  },
+});
+const { python, weights, checkpointing } = values;
+const [rounds, repeat, threads] = [values.rounds, values.repeat, values.threads].map(Number) as [
+  number,
+  number,
+  number,
+];
+const options = { repeat, threads, checkpointing };
+
+if (!existsSync(join(weights, "manifest.json"))) {
+  console.error(`writing models, inputs and expected outputs into ${weights}`);
+  const { status } = spawnSync(python, [script, "--weights", weights, "--write-only"], { stdio: "inherit" });
+  if (status !== 0) process.exit(status ?? 1);
+}
+
+type Row = Pick<Measured, "seconds" | "min" | "peak_rss_mb">;
+
+async function peer(name: string): Promise<Row> {
+  const argv = [
+    script,
+    "--child",
+    name,
+    "--weights",
+    weights,
+    "--repeat",
+    String(repeat),
+    "--threads",
+    String(threads),
+  ];
+  if (checkpointing) argv.push("--checkpointing");
+  const env = { ...process.env, OMP_NUM_THREADS: String(threads), MKL_NUM_THREADS: String(threads) };
+  const { stdout } = await promisify(execFile)(python, argv, { env, maxBuffer: 1 << 26 });
+  return JSON.parse(stdout.trim().split("\n").at(-1)!) as Row;
+}
+
+const median = (numbers: number[]) => numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)]!;
+const seconds = (value: number) => value.toFixed(value < 1 ? 3 : 2);
+
+const manifest = await readManifest(weights);
+const names = benchmarkNames(manifest, values.only);
+const rows = new Map(names.map((name) => [name, { peer: [] as Row[], own: [] as Measured[] }]));
+for (let round = 1; round <= rounds; round++) {
+  for (const [name, row] of rows) {
+    row.peer.push(await peer(name));
+    row.own.push(await measureApart(name, weights, options));
+    const [a, b] = [row.peer.at(-1)!.seconds, row.own.at(-1)!.seconds];
+    console.error(`round ${round}  ${name}: PyTorch ${seconds(a)} s, firstframe ${seconds(b)} s`);
+  }
+}
+
+const cpu = `${cpus()[0]?.model}, ${threads} threads`;
+console.log(`${new Date().toISOString().slice(0, 10)}, ${cpu}, ${rounds} rounds of ${repeat}\n`);
+console.log("| | PyTorch s | firstframe s | ratio | PyTorch MB | firstframe MB | engine | differs by |");
+console.log("| --- | --: | --: | --: | --: | --: | --- | --: |");
+for (const [name, { peer: a, own: b }] of rows) {
+  const [ta, tb] = [median(a.map((row) => row.seconds)), median(b.map((row) => row.seconds))];
+  const [ma, mb] = [
+    Math.max(...a.map((row) => row.peak_rss_mb)),
+    Math.max(...b.map((row) => row.peak_rss_mb)),
+  ];
+  const { engine, difference = "" } = b[0]!;
+  const cells = [
+    name,
+    seconds(ta),
+    seconds(tb),
+    (ta / tb).toFixed(2),
+    ma.toFixed(0),
+    mb.toFixed(0),
+    engine,
+    difference,
+  ];
+  console.log(`| ${cells.join(" | ")} |`);
+}
+
+/** Frames, the picture's side, and tokens (frames / 2 x height / 2 x width / 2), each alone. */
+const GROWTH = {
+  frames: [9, 17, 33, 49, 81].map((frames) => `vae_encode_${frames}x64x64`),
+  side: [64, 128, 192, 256].map((side) => `vae_encode_9x${side}x${side}`),
+  tokens: ["6x16x16", "12x32x32", "22x32x32", "22x48x48", "22x64x64", "22x76x76"].map(
+    (s) => `transformer_forward_${s}`,
+  ),
+};
+const growth: Record<string, Measured> = {};
+for (const [what, series] of Object.entries(values.growth ? GROWTH : {})) {
+  console.log(`\n| ${what} | s | MB |\n| --- | --: | --: |`);
+  for (const name of series) {
+    const result = await measureApart(name, weights, { ...options, repeat: 1 });
+    growth[name] = result;
+    console.log(`| ${name} | ${seconds(result.seconds)} | ${result.peak_rss_mb.toFixed(0)} |`);
+  }
+}
+const file = join(root, "out/bench.json");
+await writeFileAtomic(
+  file,
+  `${JSON.stringify({ cpu, rounds: Object.fromEntries(rows), growth }, null, 2)}\n`,
+);
+console.error(`all figures: ${file}`);
