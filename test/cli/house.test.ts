@@ -1,0 +1,154 @@
+import assert from "node:assert/strict";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { dirname, join, relative, resolve } from "node:path";
+import { describe, it } from "node:test";
+import { parseSync } from "oxc-parser";
+import { projectRoot } from "./project.js";
+
+interface Source {
+  readonly path: string;
+  readonly text: string;
+  readonly imports: readonly string[];
+  /** Without those that only bring types. */
+  readonly needed: readonly string[];
+}
+
+const read = (path: string) => readFileSync(join(projectRoot, path), "utf8");
+const manifest = JSON.parse(read("package.json")) as Record<string, Record<string, string>>;
+
+function sources(folder: string): Source[] {
+  return readdirSync(join(projectRoot, folder), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && /\.(ts|mts|cjs|mjs|js)$/.test(entry.name))
+    .map((entry) => {
+      const path = relative(projectRoot, join(entry.parentPath, entry.name));
+      const text = read(path);
+      const { module } = parseSync(path, text);
+      const dynamic = module.dynamicImports
+        .map(({ moduleRequest }) => text.slice(moduleRequest.start, moduleRequest.end))
+        .filter((request) => /^["'`]/.test(request))
+        .map((request) => request.slice(1, -1));
+      const onlyTypes = (entries: { isType: boolean }[]) =>
+        entries.length > 0 && entries.every(({ isType }) => isType);
+      const values = module.staticImports.filter(({ entries }) => !onlyTypes(entries));
+      const imports = [
+        ...module.staticImports.map(({ moduleRequest }) => moduleRequest.value),
+        ...module.staticExports.flatMap(({ entries }) =>
+          entries.flatMap((entry) => entry.moduleRequest?.value ?? []),
+        ),
+        ...dynamic,
+      ];
+      const needed = [...values.map(({ moduleRequest }) => moduleRequest.value), ...dynamic];
+      return { path, text, imports, needed };
+    });
+}
+
+function pick(from: Record<string, unknown>, ...keys: string[]): Record<string, unknown> {
+  return Object.fromEntries(keys.map((key) => [key, from[key]]));
+}
+
+/** The folder of the house that an import leads to, or undefined for packages. */
+function target(source: Source, specifier: string): string | undefined {
+  if (specifier === "firstframe" || specifier.startsWith("firstframe/")) return "src";
+  if (!specifier.startsWith(".")) return undefined;
+  return relative(projectRoot, resolve(projectRoot, dirname(source.path), specifier));
+}
+
+const kernel = sources("kernel");
+const src = sources("src");
+const tests = sources("test");
+
+describe("the house", () => {
+  it("lets imports go one way only", () => {
+    assert.ok(kernel.length > 10 && src.length > 10);
+    const wrong: string[] = [];
+    for (const source of [...kernel, ...src]) {
+      for (const specifier of source.imports) {
+        const to = target(source, specifier);
+        if (to === undefined) continue;
+        const inKernel = source.path.startsWith("kernel/");
+        const inCli = source.path.startsWith("src/cli/");
+        const allowed = inKernel
+          ? to.startsWith("kernel/")
+          : inCli
+            ? /^(src|kernel)\//.test(to)
+            : to.startsWith("src/") && !to.startsWith("src/cli/");
+        if (!allowed) wrong.push(`${source.path} imports ${specifier}`);
+      }
+    }
+    assert.deepEqual(wrong, []);
+  });
+
+  it("has one instance of tfjs and no hidden randomness", () => {
+    const wrong: string[] = [];
+    for (const { path, text, imports } of src) {
+      if (!path.startsWith("src/engine/")) {
+        wrong.push(
+          ...imports
+            .filter((name) => name.startsWith("@tensorflow/"))
+            .map((name) => `${path} imports ${name}`),
+        );
+      }
+      for (const [call] of text.matchAll(
+        /Math\.random\(|tf\.(random(Normal|Uniform|Gamma)|truncatedNormal|dropout)\(/g,
+      )) {
+        wrong.push(`${path} calls ${call})`);
+      }
+    }
+    assert.deepEqual(wrong, []);
+  });
+
+  it("declares, uses and explains every dependency", () => {
+    const declared = [...Object.keys(manifest.dependencies!), ...Object.keys(manifest.devDependencies!)];
+    const text = [...kernel, ...src, ...tests].map((source) => source.text).join("\n") + read("biome.json");
+    const unused = declared.filter((name) => !name.startsWith("@types/") && !text.includes(name));
+    assert.deepEqual(unused, [], "declared but nowhere used");
+    const contributing = read("CONTRIBUTING.md");
+    const family = (name: string) => [`\`${name}\``, `\`${name.replace(/^@tensorflow\/tfjs/, "")}\``];
+    const unexplained = declared.filter(
+      (name) => !name.startsWith("@types/") && !family(name).some((quoted) => contributing.includes(quoted)),
+    );
+    assert.deepEqual(unexplained, [], "without a word in CONTRIBUTING.md");
+    const builtIn = /^(node:|\.|#)/;
+    const missing = [...kernel, ...src].flatMap(({ path, needed }) =>
+      needed
+        .filter((name) => !builtIn.test(name) && /^(@[\w-]+\/)?[\w.-]+/.test(name))
+        .map((name) => /^(@[^/]+\/)?[^/]+/.exec(name)![0])
+        .filter((name) => !(name in manifest.dependencies!))
+        .map((name) => `${path} imports ${name}`),
+    );
+    assert.deepEqual(missing, [], "imported but not among the dependencies");
+  });
+
+  it("pins versions exactly and keeps addresses of registries out of the lock file", () => {
+    for (const [name, version] of [
+      ...Object.entries(manifest.dependencies!),
+      ...Object.entries(manifest.devDependencies!),
+    ]) {
+      assert.match(version, /^(npm:[\w-]+@)?\d+\.\d+\.\d+(-[\w.]+)?$/, name);
+    }
+    assert.ok(!/"resolved": "https?:/.test(read("package-lock.json")));
+  });
+
+  it("has a lock file that `npm ci` takes: packages for other platforms included", () => {
+    const { packages } = JSON.parse(read("package-lock.json")) as {
+      packages: Record<string, { version?: string; optionalDependencies?: Record<string, string> }>;
+    };
+    const locked = new Set(Object.keys(packages).map((path) => path.replace(/^.*node_modules\//, "")));
+    const missing = Object.values(packages)
+      .flatMap(({ optionalDependencies = {} }) => Object.keys(optionalDependencies))
+      .filter((name) => !locked.has(name));
+    assert.deepEqual(missing, [], "`node .ci/complete-lock.mjs` adds them");
+    assert.deepEqual(packages[""]!, {
+      ...packages[""]!,
+      ...pick(manifest, "dependencies", "devDependencies"),
+    });
+  });
+
+  it("has documents whose links lead somewhere", () => {
+    for (const document of ["README.md", "CONTRIBUTING.md"]) {
+      for (const [, link] of read(document).matchAll(/\]\((?!https?:|#)([^)#\s]+)/g)) {
+        assert.ok(existsSync(join(projectRoot, link!)), `${document}: ${link}`);
+      }
+    }
+  });
+});

@@ -1,0 +1,55 @@
+import assert from "node:assert/strict";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { after, before, it } from "node:test";
+import sharp from "sharp";
+import { Cli, notebook } from "./cli.js";
+
+let cli: Cli;
+before(async () => {
+  cli = await Cli.make();
+});
+after(() => cli.dispose());
+
+it("firstframe site makes a page of each notebook as it is, and an index", async () => {
+  const png = await sharp({ create: { width: 900, height: 300, channels: 3, background: "teal" } })
+    .png()
+    .toBuffer();
+  const first = notebook([
+    "# First & foremost\n\nIt says $x^2$. [On](02-second.ipynb)",
+    "throw new Error('never run')",
+  ]) as {
+    cells: { outputs: object[] }[];
+  };
+  const data = { "image/png": png.toString("base64"), "text/plain": "kept output" };
+  first.cells[1]!.outputs = [{ output_type: "display_data", metadata: {}, data }];
+  cli.write("01-first.ipynb", first);
+  cli.write("02-second.ipynb", notebook(["# Second"]));
+  const { code, stdout, stderr } = await cli.run(
+    "site",
+    "01-first.ipynb",
+    "02-second.ipynb",
+    "--out",
+    "site",
+    "--title",
+    "All <of> it",
+  );
+  assert.equal(code, 0, stderr);
+  assert.match(stdout, /^2 pages and site\/index\.html$/m);
+  assert.deepEqual(readdirSync(cli.path("site")).sort(), ["01-first.html", "02-second.html", "index.html"]);
+  const index = readFileSync(cli.path("site/index.html"), "utf8");
+  assert.match(index, /<h1>All &#60;of&#62; it<\/h1>/);
+  assert.match(
+    index,
+    /<a href="01-first\.html"><img src="data:image\/webp;base64,[^"]+".*<strong>First &amp; foremost<\/strong><p>It says x\^2\. On<\/p>/,
+  );
+  assert.ok(index.length < png.length + 40_000, "small pictures");
+  const page = readFileSync(cli.path("site/01-first.html"), "utf8");
+  assert.ok(
+    page.includes('href="02-second.html"') &&
+      page.includes('href="index.html"') &&
+      page.includes(data["image/png"]),
+  );
+  const twice = await cli.run("site", "01-first.ipynb", "other/01-first.ipynb", "--out", "twice");
+  assert.equal(twice.code, 2);
+  assert.ok(!existsSync(cli.path("twice")));
+});

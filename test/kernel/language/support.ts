@@ -1,0 +1,67 @@
+/**
+ * A notebook's folder and the compiler that knows it, for tests.
+ */
+import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after } from "node:test";
+import { type Cell, type Diagnostic, TypeScriptLanguage } from "../../../kernel/language/index.js";
+
+/** A folder of its own, removed after the tests of the file. */
+export class Folder {
+  readonly path = realpathSync(mkdtempSync(path.join(tmpdir(), "firstframe-language-")));
+
+  constructor(files: Record<string, string> = {}) {
+    after(() => rmSync(this.path, { recursive: true, force: true }));
+    for (const [file, text] of Object.entries(files)) this.write(file, text);
+  }
+
+  write(file: string, text: string): void {
+    const full = path.join(this.path, file);
+    mkdirSync(path.dirname(full), { recursive: true });
+    writeFileSync(full, text);
+  }
+}
+
+/** Cells one after the other, as the kernel hands them on. */
+export class Notebook {
+  readonly language: TypeScriptLanguage;
+  private count = 0;
+
+  private constructor(readonly folder: Folder) {
+    this.language = new TypeScriptLanguage({ cwd: folder.path });
+    after(() => this.language.dispose());
+  }
+
+  static async open(folder: Folder = new Folder()): Promise<Notebook> {
+    const notebook = new Notebook(folder);
+    await notebook.language.start();
+    return notebook;
+  }
+
+  cell(code: string): Cell {
+    this.count += 1;
+    return { id: String(this.count), count: this.count, code };
+  }
+
+  /** Checks a cell, and accepts it unless that finds errors. */
+  async run(code: string): Promise<Diagnostic[]> {
+    const cell = this.cell(code);
+    const diagnostics = await this.language.check(cell);
+    if (!diagnostics.some(({ severity }) => severity === "error")) this.language.accept(cell);
+    return diagnostics;
+  }
+
+  /** Checks and accepts cells that have no errors. */
+  async ok(...cells: string[]): Promise<void> {
+    for (const code of cells) {
+      const diagnostics = await this.run(code);
+      if (diagnostics.length > 0) throw new Error(`${code}: ${JSON.stringify(diagnostics)}`);
+    }
+  }
+
+  /** The error numbers of a cell. */
+  async codes(code: string): Promise<number[]> {
+    return (await this.run(code)).map((diagnostic) => diagnostic.code);
+  }
+}

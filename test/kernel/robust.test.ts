@@ -1,0 +1,265 @@
+import assert from "node:assert/strict";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { interrupted, startKernel } from "./support.js";
+
+const kernel = await startKernel();
+
+/** A package with an endless loop of its own, which has no guards. */
+const library = join(kernel.folder, "node_modules", "spinning");
+mkdirSync(library, { recursive: true });
+writeFileSync(
+  join(library, "package.json"),
+  '{ "name": "spinning", "version": "1.0.0", "main": "index.js" }',
+);
+writeFileSync(join(library, "index.js"), "exports.spin = () => { for (;;) {} };");
+writeFileSync(join(library, "index.d.ts"), "export function spin(): never;");
+
+async function isAliveWith(variables: boolean): Promise<void> {
+  const { text, reply } = await kernel.run("keep");
+  if (variables) assert.equal(text, "42");
+  else assert.equal(reply.status, "error");
+  await kernel.run("let keep = 42");
+}
+
+test("variables to lose", async () => {
+  await kernel.run(
+    'import { spin } from "spinning"; let keep = 42; const nap = (ms: number) => new Promise((r) => setTimeout(r, ms))',
+  );
+});
+
+for (const [what, code] of [
+  ["a loop", 'console.log("on"); while (true) {}'],
+  ["a loop after an await", 'console.log("on"); await nap(1); for (;;) {}'],
+  [
+    "a loop in a timer that the cell waits for",
+    'setTimeout(() => { console.log("on"); for (;;) {} }, 1); await nap(1e6)',
+  ],
+  [
+    "a loop in a promise's reaction",
+    'Promise.resolve().then(() => { console.log("on"); for (;;) {} }); await nap(1e6)',
+  ],
+  ["a loop that catches everything", 'console.log("on"); while (true) { try { for (;;) {} } catch {} }'],
+  ["an await that never ends", 'console.log("on"); await new Promise(() => {})'],
+  [
+    "awaits in a loop that catches everything",
+    'console.log("on"); while (true) { try { await nap(5) } catch {} }',
+  ],
+  [
+    "for await over what never comes",
+    'console.log("on"); async function* never() { await new Promise(() => {}); yield 1 } for await (const x of never()) console.log(x)',
+  ],
+  [
+    "a recursion",
+    'console.log("on"); const fib = (n: number): number => n < 2 ? n : fib(n - 1) + fib(n - 2); fib(90)',
+  ],
+  ["a flood of output", 'while (true) console.log("x".repeat(200))'],
+  ["a library's loop", 'console.log("on"); spin()'],
+  ["a library's loop after an await", 'console.log("on"); await nap(1); spin()'],
+  ["a regular expression", 'console.log("on"); /(a+)+b/.test("a".repeat(64))'],
+  ["Atomics.wait", 'console.log("on"); Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)'],
+] as const) {
+  test(`interrupt of ${what}`, async () => {
+    const { reply } = await interrupted(kernel, code);
+    assert.equal(reply.status, "error");
+    assert.equal(reply.ename, "KeyboardInterrupt");
+    await isAliveWith(true);
+  });
+}
+
+test("interrupt of a child process that the cell waits for", async () => {
+  const { reply } = await interrupted(
+    kernel,
+    'console.log("on"); require("node:child_process").execSync("sleep 60")',
+  );
+  assert.equal(reply.status, "error");
+  await isAliveWith(true);
+});
+
+test("interrupt of a shell script", async () => {
+  const { reply } = await interrupted(kernel, "%%bash\necho on\nsleep 60\necho no");
+  assert.equal(reply.status, "error");
+  await isAliveWith(true);
+});
+
+test("finally may clean up after an interrupt", async () => {
+  const { text } = await interrupted(
+    kernel,
+    'console.log("on"); try { while (true) {} } finally { for (let i = 0; i < 3; i++) console.log("tidy " + i) }',
+  );
+  assert.match(text, /tidy 2/);
+});
+
+test("finally may clean up after an interrupted await, in loops too", async () => {
+  const { text, reply } = await interrupted(
+    kernel,
+    'console.log("on"); try { await new Promise(() => {}) } finally { for (let i = 0; i < 3; i++) console.log("tidy " + i) }',
+  );
+  assert.match(text, /tidy 2/);
+  assert.equal(reply.ename, "KeyboardInterrupt");
+  assert.doesNotMatch(text, /node:/, "a frame of ours");
+});
+
+test("a loop in a kernel's very first cell hears of an interrupt by its guards, and may clean up", async () => {
+  const fresh = await startKernel();
+  const { text, reply } = await interrupted(
+    fresh,
+    'console.log("on"); try { while (true) {} } finally { console.log("tidy") }',
+  );
+  assert.match(text, /tidy/);
+  assert.equal(reply.ename, "KeyboardInterrupt");
+});
+
+test("an endless loop between cells", async () => {
+  await kernel.run('setTimeout(() => { for (;;) {} }, 10); "started"');
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  await kernel.client.interrupt();
+  await isAliveWith(true);
+});
+
+test("an interrupt of a cell that waits for the type check", async () => {
+  const cell = kernel.run("await new Promise(() => {})");
+  await kernel.client.interrupt();
+  const { reply } = await cell;
+  assert.equal(reply.ename, "KeyboardInterrupt");
+  await isAliveWith(true);
+});
+
+test("errors nobody catches between cells are shown with the cell they come from", async () => {
+  const shown: string[] = [];
+  const stop = kernel.client.listen(({ header, content }) => {
+    if (header.msg_type === "error") shown.push(String(content.evalue));
+  });
+  await kernel.run(
+    'setTimeout(() => { throw new Error("timer") }, 50); setTimeout(() => { void Promise.reject(new Error("promise")) }, 60); 1',
+  );
+  await new Promise((resolve) => setTimeout(resolve, 400));
+  stop();
+  assert.deepEqual(shown.sort(), ["promise", "timer"]);
+  await isAliveWith(true);
+});
+
+test("deep recursion", async () => {
+  const { reply } = await kernel.run("const deeper = (n: number): number => deeper(n + 1) + 1; deeper(0)");
+  assert.equal(reply.ename, "RangeError");
+  await isAliveWith(true);
+});
+
+test("100,000 lines arrive, in order, before idle", async () => {
+  const { outputs, messages } = await kernel.run(
+    "for (let i = 0; i < 100_000; i++) console.log('line ' + i)",
+  );
+  assert.equal(outputs.length, 1);
+  const [stream] = outputs;
+  assert.ok(stream?.output_type === "stream");
+  assert.equal(stream.text, Array.from({ length: 100_000 }, (_, i) => `line ${i}\n`).join(""));
+  assert.ok(messages.length < 1000, `${messages.length} messages`);
+});
+
+test("a string of 200 MB, printed and as a result", async () => {
+  let length = 0;
+  let pieces = 0;
+  const reply = await kernel.client.execute('const long = "x".repeat(200_000_000); console.log(long); long', {
+    onOutput: ({ header, content }) => {
+      if (header.msg_type !== "stream") return;
+      length += String(content.text).length;
+      pieces += 1;
+    },
+  });
+  assert.equal(reply.status, "ok");
+  assert.equal(length, 200_000_001);
+  assert.ok(pieces > 100);
+  assert.match((await kernel.run("long")).text, /199990000 more characters$/);
+  await isAliveWith(true);
+});
+
+test("a display of 10 MB", async () => {
+  const { outputs } = await kernel.run('display.text("y".repeat(10_000_000))');
+  const [shown] = outputs;
+  assert.ok(shown?.output_type === "display_data");
+  assert.equal(String(shown.data["text/plain"]).length, 10_000_000);
+});
+
+test("results that are hard to print", async () => {
+  for (const [code, pattern] of [
+    ["const cyclic: { self?: unknown } = {}; cyclic.self = cyclic; cyclic", /Circular/],
+    ["let chain: unknown = null; for (let i = 0; i < 1e5; i++) chain = { chain }; chain", /\[Object\]/],
+    ["new Array(1e7).fill(0)", /more items/],
+    ['({ get x() { throw new Error("getter") } })', /Getter/],
+    [
+      '({ [Symbol.for("nodejs.util.inspect.custom")]() { throw new Error("own") } })',
+      /can't be inspected: own/,
+    ],
+    ['new Proxy({}, { get() { throw new Error("get") }, ownKeys() { throw new Error("keys") } })', /\{\}/],
+    ["Promise.resolve(3)", /^Promise \{ 3 \}$/],
+    ["new Map([[1, new Set([2])]])", /Map\(1\) \{ 1 => Set\(1\) \{ 2 \} \}/],
+  ] as const) {
+    assert.match((await kernel.run(code)).text, pattern, code);
+  }
+});
+
+test("a display method that fails is the cell's error", async () => {
+  for (const body of ['throw new Error("no")', "return 5", "return { 'application/json': 1n }"]) {
+    const { reply } = await kernel.run(`({ [Symbol.for("Jupyter.display")]() { ${body} } })`);
+    assert.equal(reply.status, "error", body);
+  }
+  await isAliveWith(true);
+});
+
+test("native output keeps its place among the rest", async () => {
+  const { outputs } = await kernel.run(
+    'const { execSync } = await import("node:child_process"); console.log("a"); execSync("echo b", { stdio: "inherit" }); console.log("c"); display("d"); execSync("echo e >&2", { stdio: "inherit" }); 1',
+  );
+  const parts = outputs.map((output) => (output.output_type === "stream" ? output.text : output.output_type));
+  assert.deepEqual(parts, ["a\nb\nc\n", "display_data", "e\n", "execute_result"]);
+});
+
+test("process.stdout can be ended by a cell, and cells can still print", async () => {
+  await kernel.run('process.stdout.end("last words"); process.stderr.destroy(); 1');
+  assert.equal((await kernel.run('process.stdout.write("still here")')).text.slice(0, 10), "still here");
+});
+
+/** From here on, executors die, and variables with them. */
+for (const [what, code, pattern] of [
+  ["process.exit", "process.exit(3)", /exit code 3/],
+  ["process.abort", "process.abort()", /SIGABRT/],
+  ["a signal", 'process.kill(process.pid, "SIGSEGV"); await new Promise(() => {})', /SIGSEGV/],
+  ["the system's killer", 'process.kill(process.pid, "SIGKILL"); await new Promise(() => {})', /SIGKILL/],
+] as const) {
+  test(`${what} fails the cell, aborts those that wait, and the kernel lives on`, async () => {
+    const dying = kernel.run(`console.log("last"); ${code}`);
+    const waiting = kernel.run("1");
+    const { reply, text } = await dying;
+    assert.equal(reply.status, "error");
+    assert.match(reply.evalue!, pattern);
+    assert.match(reply.evalue!, /variables are lost/);
+    assert.match(text, /^last$/m);
+    assert.equal((await waiting).reply.status, "aborted");
+    await isAliveWith(false);
+  });
+}
+
+test("out of memory", async () => {
+  const { reply } = await kernel.run(
+    "const hog: number[][] = []; require('node:v8').setFlagsFromString('--max-old-space-size=100'); for (;;) hog.push(new Array(1e5).fill(1.5))",
+    {
+      timeout: 120_000,
+    },
+  );
+  assert.equal(reply.status, "error");
+  assert.match(reply.evalue!, /out of memory/);
+  await isAliveWith(false);
+});
+
+test("a process that ends between cells is said and replaced", async () => {
+  const shown: string[] = [];
+  const stop = kernel.client.listen(({ header, content }) => {
+    if (header.msg_type === "error") shown.push(String(content.evalue));
+  });
+  await kernel.run("setTimeout(() => process.exit(5), 20); 1");
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  stop();
+  assert.match(shown.join(), /exit code 5/);
+  await isAliveWith(false);
+});

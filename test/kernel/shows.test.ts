@@ -1,0 +1,202 @@
+import assert from "node:assert/strict";
+import { symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import type { CellOutput } from "../../kernel/client/outputs.js";
+import { projectRoot } from "../cli/project.js";
+import { startKernel } from "./support.js";
+
+const kernel = await startKernel();
+symlinkSync(join(projectRoot, "node_modules"), join(kernel.folder, "node_modules"));
+
+async function result(code: string): Promise<Record<string, unknown>> {
+  const { outputs, text, reply } = await kernel.run(code);
+  assert.equal(reply.status, "ok", text);
+  const last = outputs.at(-1);
+  assert.ok(last?.output_type === "execute_result", text);
+  return last.data;
+}
+
+function data(output: CellOutput | undefined): Record<string, unknown> {
+  assert.ok(output !== undefined && "data" in output);
+  return output.data;
+}
+
+test("a plotly object is shown as a figure", async () => {
+  const shown = await result(
+    '({ data: [{ type: "scatter", x: [1, 2], y: new Float32Array([3, 4]) }], layout: { title: { text: "t" } } })',
+  );
+  assert.deepEqual(shown["application/vnd.plotly.v1+json"], {
+    data: [{ type: "scatter", x: [1, 2], y: [3, 4] }],
+    layout: { title: { text: "t" } },
+  });
+  assert.equal(typeof shown["text/plain"], "string");
+  // Other objects with data are left alone.
+  assert.deepEqual(Object.keys(await result("({ data: [1, 2] })")), ["text/plain"]);
+  assert.deepEqual(Object.keys(await result("({ data: [{ x: 1 }], status: 200 })")), ["text/plain"]);
+});
+
+test("a sharp image is shown as a picture", async () => {
+  const shown = await result(
+    'import sharp from "sharp"; sharp({ create: { width: 5, height: 3, channels: 3, background: "red" } })',
+  );
+  const png = Buffer.from(String(shown["image/png"]), "base64");
+  assert.equal(png.toString("latin1", 1, 4), "PNG");
+  assert.deepEqual([png.readUInt32BE(16), png.readUInt32BE(20)], [5, 3]);
+});
+
+test("an array of objects is shown as a table, with its text escaped", async () => {
+  const shown = await result('[{ name: "<a&b>", n: 1 }, { name: "c", n: 2.5 }]');
+  assert.match(String(shown["text/html"]), /<td[^>]*>&lt;a&amp;b&gt;<\/td>/);
+  assert.match(String(shown["text/html"]), /2\.5/);
+  assert.equal(shown["text/plain"], "[ { name: '<a&b>', n: 1 }, { name: 'c', n: 2.5 } ]");
+  const long = await result("Array.from({ length: 500 }, (_, i) => ({ i }))");
+  assert.match(String(long["text/html"]), /60 of 500 rows/);
+  for (const other of ["[{ a: 1 }]", "[{ a: 1 }, 2]", "[[1], [2]]", "[]"]) {
+    assert.deepEqual(Object.keys(await result(other)), ["text/plain"], other);
+  }
+});
+
+test("a long typed array is shown with its extent, a short one as it is", async () => {
+  const shown = await result("Float64Array.from({ length: 100 }, (_, i) => (i === 50 ? NaN : i))");
+  assert.match(String(shown["text/html"]), /Float64Array.*<td>100<\/td><td>0<\/td><td>99<\/td>/);
+  assert.match(String(shown["text/html"]), /not finite/);
+  assert.deepEqual(await result("new Int8Array([1, 2])"), { "text/plain": "Int8Array(2) [ 1, 2 ]" });
+});
+
+test("what the display global can do", async () => {
+  const { outputs, text } = await kernel.run(`
+    display.html("<b>h</b>"); display.markdown("m"); display.latex("$x$"); display.svg("<svg/>");
+    display.png(new Uint8Array([1])); display.json({ a: [1] }); display.text("t");
+    display({ "text/html": "raw" }, { raw: true, metadata: { "text/html": { isolated: true } } });
+    display({ plain: 1 });`);
+  assert.deepEqual(
+    outputs.map((output) => Object.keys(data(output))[0]),
+    [
+      "text/html",
+      "text/markdown",
+      "text/latex",
+      "image/svg+xml",
+      "image/png",
+      "application/json",
+      "text/plain",
+      "text/html",
+      "text/plain",
+    ],
+    text,
+  );
+  assert.equal(data(outputs[4])["image/png"], "AQ==");
+  assert.deepEqual(data(outputs[5])["application/json"], { a: [1] });
+  const raw = outputs[7];
+  assert.ok(raw?.output_type === "display_data");
+  assert.deepEqual(raw.metadata, { "text/html": { isolated: true } });
+});
+
+test("a display as the last expression is shown once", async () => {
+  const { outputs } = await kernel.run('display("once")');
+  assert.equal(outputs.length, 1);
+});
+
+test("a slider of ipywidgets, made from TypeScript", async () => {
+  const { outputs, text, reply, messages } = await kernel.run(`
+const widget = (state: Record<string, unknown>) =>
+  comms.open("jupyter.widget", { state, buffer_paths: [] }, { metadata: { version: "2.1.0" } });
+const base = { _view_module: "@jupyter-widgets/base", _model_module: "@jupyter-widgets/base", _model_module_version: "2.0.0", _view_module_version: "2.0.0" };
+const controls = { _view_module: "@jupyter-widgets/controls", _model_module: "@jupyter-widgets/controls", _model_module_version: "2.0.0", _view_module_version: "2.0.0" };
+const layout = widget({ ...base, _model_name: "LayoutModel", _view_name: "LayoutView" });
+const style = widget({ ...controls, _model_name: "SliderStyleModel", _view_module: "@jupyter-widgets/base", _view_name: "StyleView" });
+const slider = widget({ ...controls, _model_name: "IntSliderModel", _view_name: "IntSliderView", value: 3, min: 0, max: 10,
+  layout: "IPY_MODEL_" + layout.id, style: "IPY_MODEL_" + style.id });
+let sliderValue = 3;
+slider.onMessage(({ data }) => { if (data.method === "update") sliderValue = data.state.value; });
+display({ "application/vnd.jupyter.widget-view+json": { version_major: 2, version_minor: 0, model_id: slider.id } }, { raw: true });`);
+  assert.equal(reply.status, "ok", text);
+  const opened = messages.filter(({ header }) => header.msg_type === "comm_open");
+  assert.equal(opened.length, 3);
+  assert.deepEqual(opened[0]!.metadata, { version: "2.1.0" });
+  const view = data(outputs[0])["application/vnd.jupyter.widget-view+json"] as { model_id: string };
+  assert.equal(view.model_id, opened[2]!.content.comm_id);
+  // What JupyterLab sends when the slider is moved.
+  kernel.client.post("comm_msg", {
+    comm_id: view.model_id,
+    data: { method: "update", state: { value: 8 }, buffer_paths: [] },
+  });
+  assert.equal((await kernel.run("sliderValue")).text, "8");
+});
+
+test("tslab notebooks: every function of its display API, and a display that is drawn over", async () => {
+  const { outputs, text } = await kernel.run(`
+import * as tslab from "tslab";
+tslab.display.javascript("1"); tslab.display.html("h"); tslab.display.markdown("m"); tslab.display.latex("l");
+tslab.display.svg("<svg/>"); tslab.display.png(new Uint8Array([1])); tslab.display.jpeg(new Uint8Array([2]));
+tslab.display.gif(new Uint8Array([3])); tslab.display.pdf(new Uint8Array([4])); tslab.display.text("t");
+tslab.display.raw("application/x-own", "own");
+const d = tslab.newDisplay();
+for (const step of [1, 2, 3]) { d.html(\`step \${step}\`); await new Promise((r) => setTimeout(r, 5)); }
+console.log(Object.keys(tslab.versions).join());`);
+  assert.deepEqual(
+    outputs.slice(0, 12).map((output) => Object.entries(data(output))[0]),
+    [
+      ["text/javascript", "1"],
+      ["text/html", "h"],
+      ["text/markdown", "m"],
+      ["text/latex", "l"],
+      ["image/svg+xml", "<svg/>"],
+      ["image/png", "AQ=="],
+      ["image/jpeg", "Ag=="],
+      ["image/gif", "Aw=="],
+      ["application/pdf", "BA=="],
+      ["text/plain", "t"],
+      ["application/x-own", "own"],
+      ["text/html", "step 3"],
+    ],
+    text,
+  );
+  assert.match(text, /tslab,typescript,node\n$/);
+});
+
+test("tslab notebooks: modules of the notebook's own, and require, reach the same display", async () => {
+  writeFileSync(
+    join(kernel.folder, "own.ts"),
+    'import { display } from "tslab";\nexport const show = () => display.html("from a module");\n',
+  );
+  const { outputs, text } = await kernel.run(
+    'import { show } from "./own"; show(); require("tslab").display.html("from require")',
+  );
+  assert.deepEqual(
+    outputs.map((output) => data(output)["text/html"]),
+    ["from a module", "from require"],
+    text,
+  );
+});
+
+test("tslab notebooks: named import, types, redeclared variables, Node's modules, await at the top", async () => {
+  for (const [code, expected] of [
+    [
+      'import { display, newDisplay, Display } from "tslab"; let shown: Display = newDisplay(); shown.text("x")',
+      "x",
+    ],
+    ["let total = [1, 2, 3].reduce((a, b) => a + b); total", "6"],
+    ["let total = 'again'; total.toUpperCase()", "'AGAIN'"],
+    [
+      'import * as os from "os"; import * as path from "path"; path.join("a", "b") + (os.cpus().length > 0)',
+      "'a/btrue'",
+    ],
+    [
+      "class Naive { constructor(public value: number) {} double() { return this.value * 2 } } new Naive(4).double()",
+      "8",
+    ],
+    [
+      "let later = (ms: number) => new Promise<string>((r) => setTimeout(() => r('done'), ms)); await later(5)",
+      "'done'",
+    ],
+    [
+      'import { promisify } from "util"; import * as fs from "fs"; typeof (await promisify(fs.readdir)("."))',
+      "'object'",
+    ],
+  ] as const) {
+    const { text, reply } = await kernel.run(code);
+    assert.equal(reply.status, "ok", text);
+    assert.equal(text, expected);
+  }
+});

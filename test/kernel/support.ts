@@ -1,0 +1,95 @@
+/**
+ * A kernel for a test: a real process, in a folder of its own.
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after } from "node:test";
+import {
+  type ExecuteOptions,
+  type ExecuteReply,
+  KernelClient,
+  type Message,
+} from "../../kernel/client/client.js";
+import { type CellOutput, OutputCollector } from "../../kernel/client/outputs.js";
+import { kernelName, kernelspec } from "../../kernel/install/kernelspec.js";
+
+export interface Ran {
+  readonly reply: ExecuteReply;
+  readonly outputs: CellOutput[];
+  readonly messages: Message[];
+  /** All text, colours removed: streams, plain results, tracebacks. */
+  readonly text: string;
+}
+
+export class TestKernel {
+  readonly folder = mkdtempSync(join(tmpdir(), "firstframe-test-"));
+  client!: KernelClient;
+
+  async start(env: Record<string, string> = {}): Promise<void> {
+    const { argv, interrupt_mode, display_name, language, env: specEnv } = kernelspec();
+    const spec = {
+      name: kernelName,
+      folder: "",
+      argv,
+      displayName: display_name,
+      language,
+      interruptMode: interrupt_mode,
+      env: { ...specEnv, ...env },
+    };
+    const log = process.env.FIRSTFRAME_TEST_LOG ? "inherit" : "ignore";
+    this.client = await KernelClient.start(spec, { cwd: this.folder, log });
+  }
+
+  async run(code: string, options: ExecuteOptions = {}): Promise<Ran> {
+    const messages: Message[] = [];
+    const { outputs, add } = new OutputCollector().cell();
+    const onOutput = (message: Message) => {
+      messages.push(message);
+      add(message);
+      options.onOutput?.(message);
+    };
+    const reply = await this.client.execute(code, { timeout: 60_000, ...options, onOutput });
+    return { reply, outputs, messages, text: plainText(outputs) };
+  }
+
+  async stop(): Promise<void> {
+    await this.client?.shutdown();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** A kernel for all tests of a file; call it at the top of the file. */
+export async function startKernel(env: Record<string, string> = {}): Promise<TestKernel> {
+  const kernel = new TestKernel();
+  after(() => kernel.stop());
+  await kernel.start(env);
+  return kernel;
+}
+
+export function plainText(outputs: readonly CellOutput[]): string {
+  const texts = outputs.map((output) => {
+    if (output.output_type === "stream") return output.text;
+    if (output.output_type === "error") return output.traceback.join("\n");
+    return String(output.data["text/plain"] ?? "");
+  });
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: colours
+  return texts.join("").replace(/\x1b\[[0-9;]*m/g, "");
+}
+
+/** Interrupts once the cell has said that it is running. */
+export async function interrupted(
+  kernel: TestKernel,
+  code: string,
+  options: ExecuteOptions = {},
+): Promise<Ran> {
+  let sent = false;
+  return kernel.run(code, {
+    ...options,
+    onOutput: (message) => {
+      if (sent || message.header.msg_type !== "stream") return;
+      sent = true;
+      setTimeout(() => void kernel.client.interrupt(), 50);
+    },
+  });
+}

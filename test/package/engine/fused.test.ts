@@ -1,0 +1,125 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { type Engine, useEngine } from "../../../src/engine/index.js";
+import "../../../src/engine/ops/gated-residual.js";
+import "../../../src/engine/ops/gelu.js";
+import "../../../src/engine/ops/group-norm.js";
+import "../../../src/engine/ops/layer-norm.js";
+import "../../../src/engine/ops/rotary.js";
+import { Generator } from "../../../src/engine/random.js";
+import * as tf from "../../../src/engine/tf.js";
+
+// Each fused operation on libtensorflow against its composite on the cpu engine, with the same inputs.
+
+let engine: Engine;
+const generator = new Generator(21);
+let tensorsBefore = 0;
+
+before(async () => {
+  engine = await useEngine("tensorflow");
+  tensorsBefore = tf.memory().numTensors;
+});
+after(() => assert.equal(tf.memory().numTensors, tensorsBefore));
+
+interface Case {
+  kernel: string;
+  shapes: Record<string, number[]>;
+  attributes?: Record<string, unknown>;
+  title?: string;
+}
+
+const groupNorm = (shape: number[], map: number[], calls: number[], batch: number, silu: boolean): Case => ({
+  kernel: "FirstframeGroupNorm",
+  shapes: { x: shape, scale: map, shift: map },
+  attributes: { groups: 4, eps: 1e-6, batch, calls, silu },
+  title: `[${shape}] by [${map}], calls ${calls.join(" + ")}, batch ${batch}${silu ? ", SiLU" : ""}`,
+});
+
+const modulated = { eps: 1e-5, lengths: [3, 8] };
+const cases: Case[] = [
+  { kernel: "FirstframeGeluTanh", shapes: { x: [7, 333] } },
+  { kernel: "FirstframeGeluTanhGrad", shapes: { x: [7, 333], dy: [7, 333] } },
+  ...[1, 2].flatMap((values): Case[] => [
+    {
+      kernel: "FirstframeLayerNorm",
+      shapes: { x: [2, 11, 52], scale: [values, 2, 52], shift: [values, 2, 52] },
+      attributes: modulated,
+      title: `${values} scales a stretch`,
+    },
+    {
+      kernel: "FirstframeLayerNormGrad",
+      shapes: { x: [2, 11, 52], scale: [values, 2, 52], dy: [2, 11, 52] },
+      attributes: modulated,
+      title: `${values} scales a stretch`,
+    },
+    {
+      kernel: "FirstframeGatedResidual",
+      shapes: { x: [2, 11, 52], branch: [2, 11, 52], gate: [values, 2, 52] },
+      attributes: { lengths: [3, 8] },
+      title: `${values} gates a stretch`,
+    },
+  ]),
+  { kernel: "FirstframeRotary", shapes: { x: [2, 3, 11, 16], cos: [11, 16], sin: [11, 16] } },
+  { kernel: "FirstframeRotaryGrad", shapes: { dy: [2, 3, 11, 16], cos: [11, 16], sin: [11, 16] } },
+  groupNorm([1, 40, 36, 12], [1, 1, 1, 12], [1], 1, true),
+  groupNorm([5, 6, 10, 12], [1, 1, 1, 12], [3, 2], 1, false),
+  groupNorm([6, 8, 12, 12], [6, 2, 3, 12], [2, 1], 2, true),
+  groupNorm([6, 8, 12, 12], [6, 8, 12, 12], [3], 2, true),
+  { kernel: "Softmax", shapes: { logits: [3, 5, 77] }, attributes: { dim: 2 } },
+];
+
+test("the fused operations are built and in use", () => {
+  assert.match(engine.version, /with fused operations$/);
+});
+
+for (const { kernel, shapes, attributes = {}, title = "" } of cases) {
+  test(`${kernel} ${title}`, async () => {
+    const values = Object.entries(shapes).map(([name, shape]) => {
+      const size = tf.util.sizeFromShape(shape);
+      // an offset that cancels badly where a mean is taken carelessly
+      return [name, shape, Float32Array.from({ length: size }, () => 3 + generator.normal())] as const;
+    });
+    const run = (): { shape: number[]; data: Float32Array }[] =>
+      tf.tidy(() => {
+        const inputs = Object.fromEntries(
+          values.map(([name, shape, data]) => [name, tf.tensor(data, [...shape])]),
+        );
+        const outputs = tf.engine().runKernel(kernel, inputs, attributes as tf.NamedAttrMap);
+        return (Array.isArray(outputs) ? outputs : [outputs]).map((output: tf.Tensor) => ({
+          shape: output.shape,
+          data: output.dataSync<"float32">(),
+        }));
+      });
+    await useEngine("tensorflow");
+    const fused = run();
+    await useEngine("cpu");
+    const composite = run();
+    await useEngine("tensorflow");
+    assert.equal(fused.length, composite.length);
+    for (const [i, { shape, data }] of composite.entries()) {
+      assert.deepEqual(fused[i]!.shape, shape);
+      const largest = data.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+      assert.ok(largest > 0, "the reference is all zeros");
+      for (const [j, value] of data.entries()) {
+        const found = fused[i]!.data[j]!;
+        assert.ok(
+          Math.abs(found - value) <= 1e-5 * largest,
+          `output ${i} at ${j}: ${found} instead of ${value}`,
+        );
+      }
+    }
+  });
+}
+
+test("numbers that are none stay visible, and the largest ones are finite", () => {
+  tf.tidy(() => {
+    const x = tf.tensor1d([Number.NaN, 1e4, -1e4, 0]);
+    const y = tf.engine().runKernel("FirstframeGeluTanh", { x }) as tf.Tensor;
+    assert.deepEqual([...y.dataSync()], [Number.NaN, 1e4, -0, 0]);
+    const logits = tf.tensor2d([1e4, 0, -1e4, 1e4], [1, 4]);
+    assert.deepEqual(
+      [...tf.softmax(logits).dataSync()].map((p) => Math.round(p * 1e6) / 1e6),
+      [0.5, 0, 0, 0.5],
+    );
+  });
+});

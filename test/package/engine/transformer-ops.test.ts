@@ -1,0 +1,197 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { useEngine } from "../../../src/engine/index.js";
+import { attentionBlocks, scaledDotProductAttention } from "../../../src/engine/ops/attention.js";
+import { gatedResidual } from "../../../src/engine/ops/gated-residual.js";
+import { geluTanh } from "../../../src/engine/ops/gelu.js";
+import { layerNorm } from "../../../src/engine/ops/layer-norm.js";
+import { linear } from "../../../src/engine/ops/linear.js";
+import { applyRotary, signedRotaryTables } from "../../../src/engine/ops/rotary.js";
+import { Generator } from "../../../src/engine/random.js";
+import * as tf from "../../../src/engine/tf.js";
+import { agree } from "./agree.js";
+
+// Each operation is compared with its definition in plain tensor operations: values, and gradients for every input.
+
+const generator = new Generator(11);
+const randn = <R extends tf.Rank>(...shape: tf.ShapeMap[R]) => generator.randn<R>(shape);
+
+before(async () => {
+  await useEngine("cpu");
+});
+
+let tensorsBefore = 0;
+before(() => {
+  tensorsBefore = tf.memory().numTensors;
+});
+after(() => assert.equal(tf.memory().numTensors, tensorsBefore));
+
+test("gelu (tanh)", () => {
+  agree(
+    generator,
+    { x: tf.tidy(() => tf.mul(randn<tf.Rank.R2>(40, 7), 2)) },
+    (x) => geluTanh(x!),
+    (x) => {
+      const inner = tf.mul(tf.add(x!, tf.mul(tf.pow(x!, 3), 0.044715)), Math.sqrt(2 / Math.PI));
+      return tf.mul(tf.mul(x!, 0.5), tf.add(tf.tanh(inner), 1));
+    },
+  );
+});
+
+const plainNorm = (x: tf.Tensor, eps: number) => {
+  const { mean, variance } = tf.moments(x, -1, true);
+  return tf.div(tf.sub(x, mean), tf.sqrt(tf.add(variance, eps)));
+};
+
+for (const [batch, values] of [
+  [2, 2],
+  [3, 1],
+] as const) {
+  test(`layer norm with modulation: ${batch} samples, ${values} scales a stretch`, () => {
+    agree(
+      generator,
+      {
+        x: randn<tf.Rank.R3>(batch, 5, 6),
+        scale: randn<tf.Rank.R3>(values, 2, 6),
+        shift: randn<tf.Rank.R3>(values, 2, 6),
+      },
+      (x, scale, shift) =>
+        layerNorm(x as tf.Tensor3D, scale as tf.Tensor3D, shift as tf.Tensor3D, {
+          eps: 1e-5,
+          lengths: [2, 3],
+        }),
+      (x, scale, shift) => {
+        const rows = tf.tensor1d([0, 0, 1, 1, 1], "int32");
+        return tf.add(tf.mul(plainNorm(x!, 1e-5), tf.gather(scale!, rows, 1)), tf.gather(shift!, rows, 1));
+      },
+    );
+  });
+}
+
+test("layer norm with one stretch is PyTorch's", () => {
+  agree(
+    generator,
+    { x: randn<tf.Rank.R3>(2, 5, 6), weight: randn<tf.Rank.R3>(1, 1, 6), bias: randn<tf.Rank.R3>(1, 1, 6) },
+    (x, w, b) => layerNorm(x as tf.Tensor3D, w as tf.Tensor3D, b as tf.Tensor3D, { eps: 1e-6, lengths: [5] }),
+    (x, w, b) => tf.add(tf.mul(plainNorm(x!, 1e-6), w!), b!),
+  );
+});
+
+test("gated residual", () => {
+  agree(
+    generator,
+    { x: randn<tf.Rank.R3>(2, 5, 6), branch: randn<tf.Rank.R3>(2, 5, 6), gate: randn<tf.Rank.R3>(2, 2, 6) },
+    (x, branch, gate) =>
+      gatedResidual(x as tf.Tensor3D, branch as tf.Tensor3D, gate as tf.Tensor3D, { lengths: [2, 3] }),
+    (x, branch, gate) =>
+      tf.add(x!, tf.mul(branch!, tf.gather(gate!, tf.tensor1d([0, 0, 1, 1, 1], "int32"), 1))),
+  );
+});
+
+for (const inOut of [false, true]) {
+  test(`linear, weight ${inOut ? "[in, out]" : "[out, in]"}`, () => {
+    const weight = inOut ? randn<tf.Rank.R2>(6, 4) : randn<tf.Rank.R2>(4, 6);
+    agree(
+      generator,
+      { x: randn<tf.Rank.R3>(2, 5, 6), weight, bias: randn<tf.Rank.R1>(4) },
+      (x, w, b) => linear(x!, w as tf.Tensor2D, b as tf.Tensor1D, { inOut }),
+      (x, w, b) =>
+        tf.add(tf.reshape(tf.dot(tf.reshape(x!, [10, 6]), inOut ? w! : tf.transpose(w!)), [2, 5, 4]), b!),
+    );
+  });
+}
+
+test("a frozen linear layer passes the gradient on to its input", () => {
+  const weight = randn<tf.Rank.R2>(4, 6);
+  agree(
+    generator,
+    { x: randn<tf.Rank.R3>(2, 5, 6) },
+    (x) => linear(x!, weight, null, { frozen: true }),
+    (x) => tf.reshape(tf.dot(tf.reshape(x!, [10, 6]), tf.transpose(weight)), [2, 5, 4]),
+  );
+  const before = tf.memory().numTensors;
+  const x = randn<tf.Rank.R2>(3, 5);
+  assert.throws(
+    () => linear(x, weight, null),
+    /linear: expected 6 features, found a tensor of shape \[3,5\]/,
+  );
+  tf.dispose(x);
+  assert.equal(tf.memory().numTensors, before);
+  weight.dispose();
+});
+
+test("rotary positions turn pairs of the video tokens, not the text", () => {
+  const [text, video, features] = [2, 3, 8];
+  const angles = tf.tidy(() =>
+    tf.reshape(
+      tf.tile(tf.reshape(randn<tf.Rank.R2>(video, features / 2), [video, features / 2, 1]), [1, 1, 2]),
+      [video, features],
+    ),
+  );
+  const [cos, sin] = [tf.cos(angles) as tf.Tensor2D, tf.sin(angles) as tf.Tensor2D];
+  const tables = signedRotaryTables({ cos, sin }, { textTokens: text, videoTokens: video, features });
+  agree(
+    generator,
+    { x: randn<tf.Rank.R4>(2, 3, text + video, features) },
+    (x) => applyRotary(x as tf.Tensor4D, tables),
+    (x) => {
+      const [textPart, videoPart] = tf.split(x!, [text, video], 2);
+      const pairs = tf.reshape(videoPart!, [2, 3, video, features / 2, 2]);
+      const [even, odd] = tf.unstack(pairs, -1);
+      const turned = tf.reshape(tf.stack([tf.neg(odd!), even!], -1), videoPart!.shape);
+      return tf.concat([textPart!, tf.add(tf.mul(videoPart!, cos), tf.mul(turned, sin))], 2);
+    },
+  );
+  assert.throws(
+    () => signedRotaryTables({ cos, sin }, { textTokens: 0, videoTokens: 4, features }),
+    /rotary table cos: expected \[4, 8\] \(video tokens, head dimension\), found \[3,8\]/,
+  );
+  tf.dispose([angles, cos, sin, tables.cos, tables.sin]);
+});
+
+const plainAttention = (q: tf.Tensor, k: tf.Tensor, v: tf.Tensor) =>
+  tf.matMul(tf.softmax(tf.mul(tf.matMul(q, k, false, true), 1 / Math.sqrt(q.shape[3]!))), v);
+
+test("attention of one block", () => {
+  agree(
+    generator,
+    { q: randn<tf.Rank.R4>(2, 3, 5, 4), k: randn<tf.Rank.R4>(2, 3, 7, 4), v: randn<tf.Rank.R4>(2, 3, 7, 4) },
+    (q, k, v) => scaledDotProductAttention(q as tf.Tensor4D, k as tf.Tensor4D, v as tf.Tensor4D),
+    (q, k, v) => plainAttention(q!, k!, v!),
+  );
+});
+
+for (const [maxScores, rows, heads] of [
+  [7000, 67, 1],
+  [2 ** 14, 100, 1],
+  [50_000, 200, 2],
+] as const) {
+  test(`attention in blocks of ${heads} of 3 heads and ${rows} of 200 queries`, () => {
+    assert.deepEqual(attentionBlocks(3, 200, 100, maxScores), { rows, heads });
+    agree(
+      generator,
+      {
+        q: randn<tf.Rank.R4>(1, 3, 200, 4),
+        k: randn<tf.Rank.R4>(1, 3, 100, 4),
+        v: randn<tf.Rank.R4>(1, 3, 100, 4),
+      },
+      (q, k, v) =>
+        scaledDotProductAttention(q as tf.Tensor4D, k as tf.Tensor4D, v as tf.Tensor4D, { maxScores }),
+      (q, k, v) => plainAttention(q!, k!, v!),
+    );
+  });
+}
+
+test("no block of scores exceeds its limit, but for 64 queries of one head", () => {
+  for (const [heads, queries, keys] of [
+    [48, 45106, 45106],
+    [8, 1600, 1600],
+    [1, 10, 10],
+    [2, 300, 50000],
+  ] as const) {
+    const limit = 2 ** 21;
+    const block = attentionBlocks(heads, queries, keys, limit);
+    assert.ok(block.heads * block.rows * keys <= Math.max(limit, 64 * keys), JSON.stringify(block));
+    assert.ok(block.heads >= 1 && block.rows >= 1);
+  }
+});

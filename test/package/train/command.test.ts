@@ -1,0 +1,318 @@
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { useEngine } from "../../../src/engine/index.js";
+import { assertConsistent, readArguments } from "../../../src/train/arguments.js";
+import { listCheckpoints } from "../../../src/train/checkpoint.js";
+import { probeClip } from "../../../src/video/read.js";
+import { writeDataset, writeTinyPipeline } from "./tiny.js";
+
+const main = fileURLToPath(new URL("../../../src/cli/main.js", import.meta.url));
+let folder = "";
+before(async () => {
+  await useEngine();
+  folder = await mkdtemp(join(tmpdir(), "firstframe-command-"));
+  await writeTinyPipeline(join(folder, "model"));
+  await writeDataset(join(folder, "data"), 3);
+  await writeFile(
+    join(folder, "lora.yaml"),
+    `# A LoRA on three clips
+model_path: ${folder}/model
+data_root: ${folder}/data
+train_resolution: 9x32x48
+training_type: lora
+rank: 4
+lora_alpha: 4
+train_steps: 6
+batch_size: 2
+learning_rate: 1e-3
+lr_warmup_steps: 2
+checkpointing_steps: 3
+enable_tiling: false
+`,
+  );
+});
+after(() => rm(folder, { recursive: true, force: true }));
+
+interface Ended {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs `firstframe train`; `watch` sees standard output as it comes. */
+function train(
+  args: string[],
+  watch?: (text: string, kill: (signal: NodeJS.Signals) => void) => void,
+): Promise<Ended> {
+  return new Promise((done) => {
+    const child = spawn(process.execPath, [main, "train", ...args], { stdio: ["ignore", "pipe", "pipe"] });
+    let [stdout, stderr] = ["", ""];
+    child.stdout.on("data", (chunk: Buffer) => {
+      stdout += chunk;
+      watch?.(stdout, (signal) => child.kill(signal));
+    });
+    child.stderr.on("data", (chunk: Buffer) => {
+      stderr += chunk;
+    });
+    child.on("close", (code) => done({ code, stdout, stderr }));
+  });
+}
+
+test("a run from a YAML file: cache, training, validation, logs; then longer, by a flag", async () => {
+  const outputDir = join(folder, "run");
+  const args = ["--config", join(folder, "lora.yaml"), "--output_dir", outputDir];
+  const validation = [
+    "--do_validation",
+    "true",
+    "--validation_steps",
+    "3",
+    "--validation_dir",
+    join(folder, "data"),
+  ];
+  validation.push(
+    "--validation_prompts",
+    "prompts.txt",
+    "--validation_videos",
+    "videos.txt",
+    "--num_inference_steps",
+    "2",
+  );
+  const { code, stdout, stderr } = await train([...args, ...validation, "--use_ema", "True"]);
+  assert.equal(code, 0, stderr);
+  assert.match(stdout, /encoded 3\/3 .*videos\/2\.webp: 9 frames 48x32/);
+  assert.match(stdout, /trained are a LoRA of rank 4/);
+  assert.match(stdout, /step 6\/6 {2}loss \d/);
+  assert.match(stdout, /validation at step 6: .*psnr \d/);
+  assert.deepEqual(
+    (await listCheckpoints(outputDir)).map(({ step }) => step),
+    [3, 6],
+  );
+  const sample = await probeClip(join(outputDir, "validation_res", "validation-6-2.mp4"));
+  assert.deepEqual([sample.numFrames, sample.width, sample.height, sample.fps], [9, 48, 32, 15]);
+  const rows = (await readFile(join(outputDir, "logs", "metrics.jsonl"), "utf8"))
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Record<string, number>);
+  assert.deepEqual(
+    rows.filter((row) => row.loss !== undefined).map(({ step }) => step),
+    [1, 2, 3, 4, 5, 6],
+  );
+  assert.deepEqual(
+    rows.filter((row) => row["validation/ssim"] !== undefined).map(({ step }) => step),
+    [3, 6],
+  );
+  assert.equal(rows[0]!.lr, 0);
+  const events = await readdir(join(outputDir, "logs", "finetrainer-cogvideo"));
+  assert.match(events[0]!, /^events\.out\.tfevents\./);
+
+  const longer = await train([...args, "--resume", "latest", "--train_steps", "7", "--use_ema", "true"]);
+  assert.equal(longer.code, 0, longer.stderr);
+  assert.match(longer.stdout, /3 clips in the cache, 0 of them encoded now/);
+  assert.match(longer.stdout, /resumed from .*checkpoint-6/);
+  assert.match(longer.stdout, /step 7\/7/);
+});
+
+test("what firstframe encode put into the cache is there for training", async () => {
+  const cache = ["--cache-dir", join(folder, "filled")];
+  const data = ["--model", join(folder, "model"), "--data-root", join(folder, "data")];
+  const options = ["--train-resolution", "9x32x48", "--no-tiling"];
+  const { status, stderr } = spawnSync(process.execPath, [main, "encode", ...data, ...options, ...cache], {
+    encoding: "utf8",
+  });
+  assert.equal(status, 0, stderr);
+  const args = [
+    "--config",
+    join(folder, "lora.yaml"),
+    "--cache_dir",
+    join(folder, "filled"),
+    "--train_steps",
+    "1",
+  ];
+  const trained = await train([...args, "--output_dir", join(folder, "filled-run"), "--report_to", "none"]);
+  assert.equal(trained.code, 0, trained.stderr);
+  assert.match(trained.stdout, /3 clips in the cache, 0 of them encoded now/);
+});
+
+test("a dry run says what would happen and writes nothing", async () => {
+  const outputDir = join(folder, "dry");
+  const args = [
+    "--config",
+    join(folder, "lora.yaml"),
+    "--output_dir",
+    outputDir,
+    "--cache_dir",
+    join(folder, "no-cache"),
+  ];
+  const { code, stdout } = await train([...args, "--dry-run", "--target_modules", "to_q", "to_v"]);
+  assert.equal(code, 0);
+  assert.match(stdout, /data: 3 clips: 3 of 9x32x48/);
+  assert.match(stdout, /on to_q, to_v: /);
+  assert.match(stdout, /memory: about \d.*weights .*optimizer/);
+  assert.match(stdout, /speed: .* steps an hour/);
+  assert.ok(!existsSync(outputDir) && !existsSync(join(folder, "no-cache")));
+});
+
+test("SIGTERM and SIGINT save and leave; resumed, the run ends with the weights of an uninterrupted one", async () => {
+  const args = (name: string) => {
+    const own = ["--output_dir", join(folder, name), "--train_steps", "20", "--report_to", "none"];
+    return ["--config", join(folder, "lora.yaml"), ...own];
+  };
+  const whole = await train(args("whole"));
+  assert.equal(whole.code, 0, whole.stderr);
+  for (const [signal, expected] of [
+    ["SIGTERM", 143],
+    ["SIGINT", 130],
+  ] as const) {
+    let sent = false;
+    const stopped = await train([...args("stopped"), "--resume", "latest"], (text, kill) => {
+      if (sent || !/step \d+\/20/.test(text)) return;
+      sent = true;
+      kill(signal);
+    });
+    assert.equal(stopped.code, expected, stopped.stderr);
+    assert.match(stopped.stdout, /stopped at step \d+; go on with --resume latest/);
+  }
+  const resumed = await train([...args("stopped"), "--resume", "latest"]);
+  assert.equal(resumed.code, 0, resumed.stderr);
+  const weights = (name: string) =>
+    readFile(join(folder, name, "checkpoint-20", "pytorch_lora_weights.safetensors"));
+  assert.ok((await weights("whole")).equals(await weights("stopped")));
+});
+
+test("killed at any moment, the run goes on from what is whole", async () => {
+  const name = "killed";
+  const common = ["--config", join(folder, "lora.yaml"), "--train_steps", "16", "--report_to", "none"];
+  common.push("--checkpointing_steps", "1", "--checkpointing_limit", "2");
+  const whole = await train([...common, "--output_dir", join(folder, "not-killed")]);
+  const args = [...common, "--output_dir", join(folder, name)];
+  assert.equal(whole.code, 0, whole.stderr);
+  // Saving takes much of a step here, so that a kill hits it now and then.
+  for (let attempt = 0; attempt < 2; attempt++) {
+    let sent = false;
+    await train([...args, "--resume", "latest"], (text, kill) => {
+      if (sent || !/step \d+\/16/.test(text)) return;
+      sent = true;
+      setTimeout(() => kill("SIGKILL"), 60 + 170 * attempt);
+    });
+  }
+  const last = await train([...args, "--resume", "latest"]);
+  assert.equal(last.code, 0, last.stderr);
+  const weights = (run: string) =>
+    readFile(join(folder, run, "checkpoint-16", "pytorch_lora_weights.safetensors"));
+  assert.ok((await weights(name)).equals(await weights("not-killed")));
+  const left = (await readdir(join(folder, name))).sort();
+  assert.deepEqual(left, ["checkpoint-15", "checkpoint-16"]);
+});
+
+/** A folder of 100 kB that only its own process sees, where the system lets anyone mount. */
+const inSmallDisk = (command: string) => [
+  "-Urm",
+  "sh",
+  "-c",
+  `mount -t tmpfs -o size=100k tmpfs "$DISK" && ${command}`,
+];
+const canMount =
+  spawnSync("unshare", inSmallDisk("true"), { env: { ...process.env, DISK: tmpdir() } }).status === 0;
+
+test("on a full disk the checkpoints before are whole", {
+  skip: canMount ? false : "no mounts here",
+}, async () => {
+  const disk = join(folder, "disk");
+  const kept = join(folder, "kept");
+  await mkdir(disk);
+  const options = "--train_steps 30 --checkpointing_steps 1 --checkpointing_limit 30 --report_to none";
+  const command = `"$NODE" "$MAIN" train --config "$CONFIG" --output_dir "$DISK" ${options}; code=$?; cp -r "$DISK" "$KEPT"; exit $code`;
+  const env = {
+    ...process.env,
+    DISK: disk,
+    KEPT: kept,
+    NODE: process.execPath,
+    MAIN: main,
+    CONFIG: join(folder, "lora.yaml"),
+  };
+  const { status, stderr } = spawnSync("unshare", inSmallDisk(command), { env, encoding: "utf8" });
+  assert.equal(status, 1, stderr);
+  assert.match(stderr, /^firstframe: the disk is full \(ENOSPC.*; what was saved before is whole$/m);
+  const places = await listCheckpoints(kept);
+  assert.ok(places.length >= 1 && places.length < 30, `${places.length} checkpoints`);
+  assert.deepEqual(
+    await readdir(kept),
+    places.map(({ step }) => `checkpoint-${step}`).sort(),
+    "nothing half written",
+  );
+  const args = ["--config", join(folder, "lora.yaml"), "--output_dir", kept, "--report_to", "none"];
+  const resumed = await train([
+    ...args,
+    "--resume",
+    "latest",
+    "--train_steps",
+    String(places.at(-1)!.step + 1),
+  ]);
+  assert.equal(resumed.code, 0, resumed.stderr);
+});
+
+test("arguments are refused by file and key, or by flag", async () => {
+  const unknown = join(folder, "unknown.yaml");
+  await writeFile(unknown, "learning-rate: 1\n");
+  const broken = join(folder, "broken.yaml");
+  await writeFile(broken, "rank: 4\n  alpha: [\n");
+  const lora = join(folder, "lora.yaml");
+  const refusals: [Parameters<typeof readArguments>[0], RegExp][] = [
+    [{ config: unknown }, /unknown\.yaml: learning-rate: unknown argument \(did you mean learning_rate\?\)$/],
+    [{ config: broken }, /broken\.yaml: line \d: not valid YAML/],
+    [
+      { config: lora, flags: { learning_rate: "fast" } },
+      /^--learning_rate: expected a number of at least 0, found fast$/,
+    ],
+    [
+      { config: lora, flags: { optimizer: "prodigy" } },
+      /^--optimizer: expected one of adamw, adam, found prodigy$/,
+    ],
+    [{ config: lora, flags: { use_ema: "maybe" } }, /^--use_ema: expected true or false, found maybe$/],
+    [
+      { config: lora, flags: { batch_size: "0" } },
+      /^--batch_size: expected a whole number of at least 1, found 0$/,
+    ],
+  ];
+  for (const [source, message] of refusals) {
+    await assert.rejects(readArguments(source), { name: "ArgumentError", message });
+  }
+  const args = await readArguments({ config: lora, flags: { target_modules: ["to_q"], rank: "2" } });
+  assert.deepEqual([args.target_modules, args.rank, args.lora_alpha, args.beta2], [["to_q"], 2, 4, 0.95]);
+  assert.throws(
+    () => assertConsistent({ ...args, data_root: undefined }),
+    /^ArgumentError: data_root is missing$/,
+  );
+  assert.throws(
+    () => assertConsistent({ ...args, do_validation: true, validation_steps: 4 }),
+    /validation_dir is missing: do_validation needs it/,
+  );
+});
+
+const refusals: [string, string[], RegExp][] = [
+  ["a missing file", ["--config", "nowhere.yaml"], /^firstframe: nowhere\.yaml: no such file$/],
+  ["no model", ["--config", "LORA", "--model_path", "DATA"], /scheduler_config\.json: no such file$/],
+  ["no checkpoint", ["--config", "LORA", "--resume", "checkpoint-4"], /checkpoint-4: no such checkpoint$/],
+];
+for (const [what, args, expected] of refusals) {
+  test(`bad input in one line, exit code 2, nothing written: ${what}`, async () => {
+    const names: Record<string, string> = { LORA: "lora.yaml", DATA: "data" };
+    const given = args.map((arg) => (arg in names ? join(folder, names[arg]!) : arg));
+    const outputDir = join(folder, "refused");
+    const { code, stderr } = await train([...given, "--output_dir", outputDir]);
+    const lines = stderr
+      .trimEnd()
+      .split("\n")
+      .filter((line) => line.startsWith("firstframe: "));
+    assert.equal(lines.length, 1, stderr);
+    assert.match(lines[0]!, expected);
+    assert.equal(code, 2);
+    assert.ok(!existsSync(outputDir));
+  });
+}

@@ -1,0 +1,70 @@
+import assert from "node:assert/strict";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { useEngine } from "../../../src/engine/index.js";
+import { Generator } from "../../../src/engine/random.js";
+import * as tf from "../../../src/engine/tf.js";
+import { evaluateVae, measureScalingFactor, trainVae } from "../../../src/train/vae-training.js";
+import { AutoencoderKLCogVideoX } from "../../../src/vae/autoencoder.js";
+
+const config = {
+  block_out_channels: [8, 8, 8, 8],
+  latent_channels: 4,
+  layers_per_block: 1,
+  norm_num_groups: 4,
+};
+let folder = "";
+before(async () => {
+  await useEngine();
+  folder = await mkdtemp(join(tmpdir(), "firstframe-vae-"));
+});
+after(() => rm(folder, { recursive: true, force: true }));
+
+async function train(outputDir: string, until: number): Promise<number[]> {
+  const losses: number[] = [];
+  const steps = trainVae({
+    config,
+    outputDir,
+    seed: 1,
+    trainSteps: 8,
+    learningRate: 1e-2,
+    warmupSteps: 1,
+    klWeight: 1e-4,
+    checkpointingSteps: 4,
+    cropSize: 16,
+    batchSize: 1,
+  });
+  for await (const { step, loss } of steps) {
+    losses.push(loss);
+    if (step === until) break;
+  }
+  return losses;
+}
+
+test("a VAE learns procedural clips; stopped and resumed, it ends with the same bytes", async () => {
+  const before = tf.memory().numTensors;
+  const losses = await train(join(folder, "whole"), 8);
+  assert.equal(losses.length, 8);
+  const mean = (values: number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
+  assert.ok(mean(losses.slice(-3)) < mean(losses.slice(0, 3)), losses.join(", "));
+  await train(join(folder, "parts"), 5); // the checkpoint is the fourth step's
+  await train(join(folder, "parts"), 8);
+  const weights = (run: string) =>
+    readFile(join(folder, run, "checkpoint-8", "vae", "diffusion_pytorch_model.safetensors"));
+  assert.ok((await weights("whole")).equals(await weights("parts")));
+  assert.equal(tf.memory().numTensors, before, "tensors left behind");
+});
+
+test("quality and scaling factor are measured on clips, without leaving tensors", () => {
+  const vae = AutoencoderKLCogVideoX.fromConfig(config, new Generator(0));
+  const before = tf.memory().numTensors;
+  const size = { clips: 2, numFrames: 9, height: 32, width: 48 };
+  const { psnr, ssim } = evaluateVae(vae, size);
+  assert.ok(psnr > 3 && psnr < 30 && ssim < 1, `${psnr} dB, ${ssim}`);
+  const factor = measureScalingFactor(vae, size);
+  assert.ok(factor > 0 && Number.isFinite(factor));
+  assert.equal(tf.memory().numTensors, before);
+  vae.dispose();
+});
