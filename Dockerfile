@@ -1,0 +1,18 @@
+# JupyterLab with the kernel and the tutorials: docker build -t firstframe . && docker run --rm -p 8888:8888 firstframe
+# Binder and Codespaces use it as well, which is why everything belongs to a user with the id 1000.
+FROM node:22-bookworm-slim
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends ca-certificates fonts-dejavu-core g++ git make python3 python3-venv \
+ && rm -rf /var/lib/apt/lists/*
+USER node
+ENV HOME=/home/node
+WORKDIR /home/node/firstframe
+COPY --chown=node package.json package-lock.json .npmrc ./
+RUN npm ci
+COPY --chown=node . .
+RUN npm run build && npx firstframe engine install tensorflow && npx firstframe lab --own --setup
+# Binder starts JupyterLab itself, and finds the kernel by the second line.
+ENV PATH=/home/node/firstframe/.venv/bin:/home/node/firstframe/node_modules/.bin:$PATH \
+    JUPYTER_PATH=/home/node/firstframe/.firstframe/share/jupyter
+EXPOSE 8888
+CMD ["firstframe", "lab", "--", "--ip=0.0.0.0", "--no-browser"]
