@@ -5,6 +5,7 @@ import { planTraining, runTraining } from "../train/run.js";
 import { parseCommand } from "./arguments.js";
 import { commands } from "./commands.js";
 import { CommandFailure, UsageError } from "./errors.js";
+import { onceASecond } from "./memory-settings.js";
 import { checkingInput, startEngine } from "./models.js";
 
 /** Exit codes of a run that a signal ended, as shells count them. */
@@ -34,12 +35,12 @@ export async function trainCommand(argv: string[]): Promise<number> {
     const stop = new AbortController();
     let code = 0;
     const handlers = Object.entries(SIGNALS).map(([signal, exitCode]) => {
-      const handler = () => {
+      const handler = onceASecond(() => {
         if (stop.signal.aborted) process.exit(exitCode); // asked twice: at once
         code = exitCode;
         console.error(`${signal}: stopping after this step; once more ends it at once`);
         stop.abort();
-      };
+      });
       process.on(signal, handler);
       return [signal, handler] as const;
     });

@@ -3,6 +3,7 @@ import { figure, type Trace } from "../display/figure.js";
 import { jupyterDisplay, type MimeBundle } from "../display/mime.js";
 import type { Clip } from "../video/clip.js";
 import { encodeWebp } from "../video/write.js";
+import { formatBytes, formatDuration, memoryInUse } from "./plan.js";
 import type { Tracker } from "./trackers.js";
 import type { StepReport } from "./trainer.js";
 
@@ -16,10 +17,11 @@ const WINDOW = 16;
 
 /**
  * What a notebook shows of a training while it runs, in one place: loss, loss by diffusion step, gradient norm, learning
- * rate, and the latest sample. While it moves only the interactive figure is sent; the last one comes with its picture.
+ * rate, the latest sample, the time that is left and the memory in use. While it moves only the interactive figure is
+ * sent; the last one comes with its picture and says nothing of time, so that running it again changes nothing.
  *
  * ```ts
- * const panel = new TrainingPanel();
+ * const panel = new TrainingPanel({ totalSteps: trainer.totalSteps });
  * for await (const report of trainer.steps()) panel.add(report);
  * await panel.finish();
  * ```
@@ -29,22 +31,35 @@ export class TrainingPanel implements Pick<Tracker, "sample" | "finish"> {
   readonly #figureId = randomUUID();
   readonly #sampleId = randomUUID();
   readonly #numTrainTimesteps: number;
+  readonly #totalSteps: number | undefined;
   readonly #steps: number[] = [];
   readonly #losses: number[] = [];
   readonly #norms: number[] = [];
   readonly #rates: number[] = [];
   readonly #bins = Array.from({ length: BINS }, () => ({ sum: 0, count: 0 }));
+  #secondsTaken = 0;
   #shown = Number.NEGATIVE_INFINITY;
   #figureIsThere = false;
   #sampleIsThere = false;
 
-  /** @param options.numTrainTimesteps of the schedule; default 1000. */
-  constructor({ numTrainTimesteps = 1000 }: { numTrainTimesteps?: number } = {}) {
+  /**
+   * @param options.numTrainTimesteps of the schedule; default 1000.
+   * @param options.totalSteps of the run, to tell the time that is left.
+   */
+  constructor({
+    numTrainTimesteps = 1000,
+    totalSteps,
+  }: {
+    numTrainTimesteps?: number;
+    totalSteps?: number;
+  } = {}) {
     this.#numTrainTimesteps = numTrainTimesteps;
+    this.#totalSteps = totalSteps;
   }
 
   /** Takes a step in; draws at most once a second. */
-  add({ step, loss, gradNorm, learningRate, timesteps, sampleLosses }: StepReport): void {
+  add({ step, loss, gradNorm, learningRate, timesteps, sampleLosses, seconds }: StepReport): void {
+    this.#secondsTaken += seconds;
     this.#steps.push(step);
     this.#losses.push(loss);
     this.#norms.push(gradNorm);
@@ -57,8 +72,11 @@ export class TrainingPanel implements Pick<Tracker, "sample" | "finish"> {
     if (performance.now() - this.#shown < INTERVAL_MS) return;
     this.#shown = performance.now();
     const bundle: MimeBundle = {
-      "application/vnd.plotly.v1+json": { data: this.traces(), layout: this.layout() },
-      "text/plain": `step ${step}: loss ${loss.toFixed(4)}`,
+      "application/vnd.plotly.v1+json": {
+        data: this.traces(),
+        layout: { ...this.layout(), title: { text: this.#progress(step) } },
+      },
+      "text/plain": `${this.#progress(step)}; loss ${loss.toFixed(4)}`,
     };
     this.#show({ [jupyterDisplay]: () => bundle });
   }
@@ -136,6 +154,16 @@ export class TrainingPanel implements Pick<Tracker, "sample" | "finish"> {
       xaxis4: axis("step", "y4"),
       yaxis4: axis("learning rate", "x4"),
     };
+  }
+
+  /** "step 120 of 400, 0.5 s a step, 2 min left, 812 MB". */
+  #progress(step: number): string {
+    const perStep = this.#secondsTaken / this.#steps.length;
+    const parts = [`${Number(perStep.toPrecision(2))} s a step`];
+    if (this.#totalSteps !== undefined)
+      parts.push(`${formatDuration(perStep * (this.#totalSteps - step))} left`);
+    parts.push(formatBytes(memoryInUse().process));
+    return `step ${step}${this.#totalSteps === undefined ? "" : ` of ${this.#totalSteps}`}, ${parts.join(", ")}`;
   }
 
   #show(value: unknown): void {

@@ -1,68 +1,23 @@
 import assert from "node:assert/strict";
-import { spawn, spawnSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { fileURLToPath } from "node:url";
 import { useEngine } from "../../../src/engine/index.js";
 import { assertConsistent, readArguments } from "../../../src/train/arguments.js";
 import { listCheckpoints } from "../../../src/train/checkpoint.js";
 import { probeClip } from "../../../src/video/read.js";
-import { writeDataset, writeTinyPipeline } from "./tiny.js";
+import { main, train, writeLoraTask } from "./command.js";
 
-const main = fileURLToPath(new URL("../../../src/cli/main.js", import.meta.url));
 let folder = "";
 before(async () => {
   await useEngine();
   folder = await mkdtemp(join(tmpdir(), "firstframe-command-"));
-  await writeTinyPipeline(join(folder, "model"));
-  await writeDataset(join(folder, "data"), 3);
-  await writeFile(
-    join(folder, "lora.yaml"),
-    `# A LoRA on three clips
-model_path: ${folder}/model
-data_root: ${folder}/data
-train_resolution: 9x32x48
-training_type: lora
-rank: 4
-lora_alpha: 4
-train_steps: 6
-batch_size: 2
-learning_rate: 1e-3
-lr_warmup_steps: 2
-checkpointing_steps: 3
-enable_tiling: false
-`,
-  );
+  await writeLoraTask(folder);
 });
 after(() => rm(folder, { recursive: true, force: true }));
-
-interface Ended {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-/** Runs `firstframe train`; `watch` sees standard output as it comes. */
-function train(
-  args: string[],
-  watch?: (text: string, kill: (signal: NodeJS.Signals) => void) => void,
-): Promise<Ended> {
-  return new Promise((done) => {
-    const child = spawn(process.execPath, [main, "train", ...args], { stdio: ["ignore", "pipe", "pipe"] });
-    let [stdout, stderr] = ["", ""];
-    child.stdout.on("data", (chunk: Buffer) => {
-      stdout += chunk;
-      watch?.(stdout, (signal) => child.kill(signal));
-    });
-    child.stderr.on("data", (chunk: Buffer) => {
-      stderr += chunk;
-    });
-    child.on("close", (code) => done({ code, stdout, stderr }));
-  });
-}
 
 test("a run from a YAML file: cache, training, validation, logs; then longer, by a flag", async () => {
   const outputDir = join(folder, "run");
@@ -183,78 +138,6 @@ test("SIGTERM and SIGINT save and leave; resumed, the run ends with the weights 
   const weights = (name: string) =>
     readFile(join(folder, name, "checkpoint-20", "pytorch_lora_weights.safetensors"));
   assert.ok((await weights("whole")).equals(await weights("stopped")));
-});
-
-test("killed at any moment, the run goes on from what is whole", async () => {
-  const name = "killed";
-  const common = ["--config", join(folder, "lora.yaml"), "--train_steps", "16", "--report_to", "none"];
-  common.push("--checkpointing_steps", "1", "--checkpointing_limit", "2");
-  const whole = await train([...common, "--output_dir", join(folder, "not-killed")]);
-  const args = [...common, "--output_dir", join(folder, name)];
-  assert.equal(whole.code, 0, whole.stderr);
-  // Saving takes much of a step here, so that a kill hits it now and then.
-  for (let attempt = 0; attempt < 2; attempt++) {
-    let sent = false;
-    await train([...args, "--resume", "latest"], (text, kill) => {
-      if (sent || !/step \d+\/16/.test(text)) return;
-      sent = true;
-      setTimeout(() => kill("SIGKILL"), 60 + 170 * attempt);
-    });
-  }
-  const last = await train([...args, "--resume", "latest"]);
-  assert.equal(last.code, 0, last.stderr);
-  const weights = (run: string) =>
-    readFile(join(folder, run, "checkpoint-16", "pytorch_lora_weights.safetensors"));
-  assert.ok((await weights(name)).equals(await weights("not-killed")));
-  const left = (await readdir(join(folder, name))).sort();
-  assert.deepEqual(left, ["checkpoint-15", "checkpoint-16"]);
-});
-
-/** A folder of 100 kB that only its own process sees, where the system lets anyone mount. */
-const inSmallDisk = (command: string) => [
-  "-Urm",
-  "sh",
-  "-c",
-  `mount -t tmpfs -o size=100k tmpfs "$DISK" && ${command}`,
-];
-const canMount =
-  spawnSync("unshare", inSmallDisk("true"), { env: { ...process.env, DISK: tmpdir() } }).status === 0;
-
-test("on a full disk the checkpoints before are whole", {
-  skip: canMount ? false : "no mounts here",
-}, async () => {
-  const disk = join(folder, "disk");
-  const kept = join(folder, "kept");
-  await mkdir(disk);
-  const options = "--train_steps 30 --checkpointing_steps 1 --checkpointing_limit 30 --report_to none";
-  const command = `"$NODE" "$MAIN" train --config "$CONFIG" --output_dir "$DISK" ${options}; code=$?; cp -r "$DISK" "$KEPT"; exit $code`;
-  const env = {
-    ...process.env,
-    DISK: disk,
-    KEPT: kept,
-    NODE: process.execPath,
-    MAIN: main,
-    CONFIG: join(folder, "lora.yaml"),
-  };
-  const { status, stderr } = spawnSync("unshare", inSmallDisk(command), { env, encoding: "utf8" });
-  assert.equal(status, 1, stderr);
-  assert.match(stderr, /^firstframe: the disk is full \(ENOSPC.*; what was saved before is whole$/m);
-  const places = await listCheckpoints(kept);
-  assert.ok(places.length >= 1 && places.length < 30, `${places.length} checkpoints`);
-  assert.deepEqual(
-    await readdir(kept),
-    places.map(({ step }) => `checkpoint-${step}`).sort(),
-    "nothing half written",
-  );
-  const args = ["--config", join(folder, "lora.yaml"), "--output_dir", kept, "--report_to", "none"];
-  const resumed = await train([
-    ...args,
-    "--resume",
-    "latest",
-    "--train_steps",
-    String(places.at(-1)!.step + 1),
-  ]);
-  assert.equal(resumed.code, 0, resumed.stderr);
 });
 
 test("arguments are refused by file and key, or by flag", async () => {

@@ -17,7 +17,7 @@ test("the panel is one figure that is updated, with the loss by timestep, and a 
     pending.push(Promise.resolve(value[jupyterDisplay]()).then((bundle) => ({ bundle, ...options })));
   };
   try {
-    const panel = new TrainingPanel();
+    const panel = new TrainingPanel({ totalSteps: 101 });
     const report = { epoch: 0, gradNorm: 0.5, learningRate: 1e-4, seconds: 1 };
     panel.add({ ...report, step: 1, loss: 2, timesteps: [50, 950], sampleLosses: [1, 3] });
     panel.add({ ...report, step: 2, loss: 1, timesteps: [60, 999], sampleLosses: [0.5, 1.5] });
@@ -28,6 +28,8 @@ test("the panel is one figure that is updated, with the loss by timestep, and a 
     assert.deepEqual([live!.update, sample!.update, last!.update], [false, false, true]);
     assert.equal(last!.displayId, live!.displayId);
     assert.notEqual(sample!.displayId, live!.displayId);
+    const text = live!.bundle["text/plain"] as string;
+    assert.match(text, /^step 1 of 101, 1 s a step, 2 min left, \d+ MB; loss 2\.0000$/);
     assert.equal(live!.bundle["image/png"], undefined, "no picture is drawn while it moves");
     assert.ok(last!.bundle["image/png"] && last!.bundle["text/html"]);
     assert.match(sample!.bundle["text/html"] as string, /data:image\/webp;base64,/);
@@ -41,6 +43,7 @@ test("the panel is one figure that is updated, with the loss by timestep, and a 
       ],
     );
     assert.deepEqual(data[0]!.y, [2, 1]);
+    assert.ok(!JSON.stringify(last!.bundle["application/vnd.plotly.v1+json"]).includes("left"));
   } finally {
     delete globals.display;
   }
