@@ -58,6 +58,17 @@ const OPERATIONS: readonly Operation[] = [
     },
     outputs: 3,
   },
+  {
+    name: "FirstframeGroupNormGrad",
+    inputs: ["x", "scale", "shift", "mean", "rstd", "dy"],
+    attributes: {
+      groups: "TF_ATTR_INT",
+      batch: "TF_ATTR_INT",
+      calls: "TF_ATTR_INT",
+      silu: "TF_ATTR_BOOL",
+    },
+    outputs: 3,
+  },
 ];
 
 /** Puts the fused operations in the place of their composites on the `tensorflow` backend. */

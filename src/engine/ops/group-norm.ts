@@ -19,6 +19,7 @@ export interface GroupNormOptions {
   readonly silu?: boolean;
 }
 
+type GradientOptions = Pick<Required<GroupNormOptions>, "groups" | "batch" | "calls" | "silu">;
 type Inputs = { x: tf.Tensor4D; scale: tf.Tensor4D; shift: tf.Tensor4D };
 
 /**
@@ -46,10 +47,9 @@ export function groupNorm(
   });
 }
 
-/**
- * With a = rstd * scale and b = shift - mean * a the norm is x * a + b, where all but x are small. The gradient needs the
- * big tensors only for two sums, of dz and of dz * x; the rest is again small.
- */
+type Statistics = { mean: tf.Tensor4D; rstd: tf.Tensor4D };
+
+/** With a = rstd * scale and b = shift - mean * a the norm is x * a + b, where all but x are small. */
 const operation = defineOperation<Inputs, Required<GroupNormOptions>>({
   name: "FirstframeGroupNorm",
   forward: ({ x, scale, shift }, options) => {
@@ -59,42 +59,40 @@ const operation = defineOperation<Inputs, Required<GroupNormOptions>>({
     return [options.silu ? tf.mul(z, tf.sigmoid(z)) : z, mean, rstd];
   },
   save: { inputs: ["x", "scale", "shift"], outputs: [false, true, true] },
-  gradient: ([dy], saved, options) => {
-    const [x, scale, shift, mean, rstd] = saved as [
-      tf.Tensor4D,
-      tf.Tensor4D,
-      tf.Tensor4D,
-      tf.Tensor4D,
-      tf.Tensor4D,
-    ];
-    const shared = tf.tidy(() => {
-      const dz = (
-        options.silu ? siluGradient(dy!, x, coefficients(x, scale, shift, mean, rstd)) : dy!.clone()
-      ) as tf.Tensor4D;
-      // Sums over what each number of the scale reaches: [frames * batch, h, w, C].
-      const [, h, w] = scale.shape;
-      const sumDz = sumWindows(dz, h, w);
-      const sumDzX = tf.tidy(() => sumWindows(tf.mul<tf.Tensor4D>(dz, x), h, w));
-      const sumDzNormal = tf.mul(rstd, tf.sub(sumDzX, tf.mul(mean, sumDz)));
-      return { dz, sumDz, sumDzNormal };
-    });
-    const { dz, sumDz, sumDzNormal } = shared;
-    return {
-      x: () =>
-        tf.tidy(() => {
-          const [, height, width] = x.shape;
-          const m1 = overGroups(tf.sum(tf.mul(sumDz, scale), [1, 2], true), height * width, options);
-          const m2 = overGroups(tf.sum(tf.mul(sumDzNormal, scale), [1, 2], true), height * width, options);
-          const a = resizeNearest(tf.mul<tf.Tensor4D>(rstd, scale), height, width);
-          const c1 = tf.neg(tf.mul(tf.square(rstd), m2));
-          const c0 = tf.neg(tf.add(tf.mul(rstd, m1), tf.mul(c1, mean)));
-          return tf.add(tf.add(tf.mul(dz, a), tf.mul(x, c1)), c0);
-        }),
-      scale: () => sumTo(sumDzNormal as tf.Tensor4D, scale.shape),
-      shift: () => sumTo(sumDz, shift.shape),
-    };
+  gradient: ([dy], saved, { groups, batch, calls, silu }) => {
+    const [x, scale, shift, mean, rstd] = saved as Tensors<5>;
+    const [dx, dScale, dShift] = gradient(
+      { x, scale, shift, mean, rstd, dy: dy as tf.Tensor4D },
+      { groups, batch, calls, silu },
+    );
+    return { x: () => dx!, scale: () => dScale!, shift: () => dShift! };
   },
 });
+
+/** The gradient needs the big tensors only for two sums, of dz and of dz * x; the rest is small again. */
+const gradient = defineOperation<Inputs & Statistics & { dy: tf.Tensor4D }, GradientOptions>({
+  name: "FirstframeGroupNormGrad",
+  forward: ({ x, scale, shift, mean, rstd, dy }, options) => {
+    const [, height, width] = x.shape;
+    const dz = options.silu ? siluGradient(dy, x, coefficients(x, scale, shift, mean, rstd)) : dy;
+    // Sums over what each number of the scale reaches: [frames * batch, h, w, C].
+    const [, h, w] = scale.shape;
+    const sumDz = sumWindows(dz, h, w);
+    const sumDzX = tf.tidy(() => sumWindows(tf.mul<tf.Tensor4D>(dz, x), h, w));
+    const sumDzNormal: tf.Tensor4D = tf.mul(rstd, tf.sub(sumDzX, tf.mul(mean, sumDz)));
+    const m1 = overGroups(tf.sum(tf.mul(sumDz, scale), [1, 2], true), height * width, options);
+    const m2 = overGroups(tf.sum(tf.mul(sumDzNormal, scale), [1, 2], true), height * width, options);
+    const a = resizeNearest(tf.mul<tf.Tensor4D>(rstd, scale), height, width);
+    const c1 = tf.neg(tf.mul(tf.square(rstd), m2));
+    const c0 = tf.neg(tf.add(tf.mul(rstd, m1), tf.mul(c1, mean)));
+    const dx = tf.add(tf.add(tf.mul(dz, a), tf.mul(x, c1)), c0);
+    return [dx, sumTo(sumDzNormal, scale.shape), sumTo(sumDz, shift.shape)];
+  },
+});
+
+type Tensors<N extends number, T extends tf.Tensor4D[] = []> = T["length"] extends N
+  ? T
+  : Tensors<N, [...T, tf.Tensor4D]>;
 
 /** Factor and offset of each feature: as small as they come, or resized to the features. */
 function coefficients(
@@ -117,10 +115,10 @@ function coefficients(
 
 /** dy times SiLU's slope at z = x * a + b: s (1 + z (1 - s)) with s = sigmoid(z). */
 function siluGradient(
-  dy: tf.Tensor,
+  dy: tf.Tensor4D,
   x: tf.Tensor4D,
   { a, b }: { a: tf.Tensor4D; b: tf.Tensor4D },
-): tf.Tensor {
+): tf.Tensor4D {
   return tf.tidy(() => {
     const z = tf.add(tf.mul(x, a), b);
     const s = tf.sigmoid(z);
@@ -132,7 +130,10 @@ function siluGradient(
  * Mean and 1 / standard deviation of each frame's call, sample and group, for every channel:
  * [frames * batch, 1, 1, channels].
  */
-function statistics(x: tf.Tensor4D, options: GroupNormOptions): { mean: tf.Tensor4D; rstd: tf.Tensor4D } {
+function statistics(
+  x: tf.Tensor4D,
+  options: Required<GroupNormOptions>,
+): { mean: tf.Tensor4D; rstd: tf.Tensor4D } {
   const [mean, rstd] = tf.tidy(() => {
     // Each frame's and channel's moments first; what is left to combine is small.
     const frameMean = meanPixel(x);
@@ -152,7 +153,7 @@ function statistics(x: tf.Tensor4D, options: GroupNormOptions): { mean: tf.Tenso
 function overGroups(
   values: tf.Tensor,
   pixels: number,
-  { groups, batch, calls }: GroupNormOptions,
+  { groups, batch, calls }: GradientOptions,
 ): tf.Tensor4D {
   const [rows, , , channels] = values.shape as Size4D;
   const frames = rows / batch;

@@ -35,6 +35,24 @@ const groupNorm = (shape: number[], map: number[], calls: number[], batch: numbe
   title: `[${shape}] by [${map}], calls ${calls.join(" + ")}, batch ${batch}${silu ? ", SiLU" : ""}`,
 });
 
+const groupNormGrad = (
+  shape: number[],
+  map: number[],
+  calls: number[],
+  batch: number,
+  silu: boolean,
+): Case => {
+  const { shapes, attributes, title } = groupNorm(shape, map, calls, batch, silu);
+  const { eps: _, ...rest } = attributes as Record<string, unknown>;
+  const statistics = [shape[0]!, 1, 1, shape[3]!];
+  return {
+    kernel: "FirstframeGroupNormGrad",
+    shapes: { ...shapes, mean: statistics, rstd: statistics, dy: shape },
+    attributes: rest,
+    title,
+  };
+};
+
 const modulated = { eps: 1e-5, lengths: [3, 8] };
 const cases: Case[] = [
   { kernel: "FirstframeGeluTanh", shapes: { x: [7, 333] } },
@@ -65,6 +83,10 @@ const cases: Case[] = [
   groupNorm([5, 6, 10, 12], [1, 1, 1, 12], [3, 2], 1, false),
   groupNorm([6, 8, 12, 12], [6, 2, 3, 12], [2, 1], 2, true),
   groupNorm([6, 8, 12, 12], [6, 8, 12, 12], [3], 2, true),
+  groupNormGrad([1, 40, 36, 12], [1, 1, 1, 12], [1], 1, true),
+  groupNormGrad([5, 6, 10, 12], [1, 1, 1, 12], [3, 2], 1, false),
+  groupNormGrad([6, 8, 12, 12], [6, 2, 3, 12], [2, 1], 2, true),
+  groupNormGrad([6, 8, 12, 12], [6, 8, 12, 12], [3], 2, true),
   { kernel: "Softmax", shapes: { logits: [3, 5, 77] }, attributes: { dim: 2 } },
 ];
 
