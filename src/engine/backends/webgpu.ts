@@ -16,7 +16,7 @@ interface Adapter {
   readonly info: AdapterInfo;
   readonly features: ReadonlySet<string>;
   readonly limits: Readonly<Record<string, number>>;
-  requestDevice(descriptor: object): Promise<object>;
+  requestDevice(descriptor: object): Promise<{ destroy(): void }>;
 }
 
 export interface AdapterInfo {
@@ -140,6 +140,11 @@ async function register(): Promise<Running> {
     return readNow(backend, dataId);
   };
   tf.registerBackend("webgpu", () => backend, 2);
+  // A driver whose threads still compute while the process tears itself down can crash it.
+  process.once("exit", () => {
+    awaitDevice(backend);
+    device.destroy();
+  });
   const { version } = require("webgpu/package.json") as { version: string };
   const { vendor, architecture, device: model, description } = adapter.info;
   const name = [...new Set([vendor, architecture, model, description].filter(Boolean))].join(" ");
@@ -159,9 +164,7 @@ function readNow(backend: Backend, dataId: object): tf.BackendValues {
   backend.endComputePassEncoder();
   backend.commandEncoder.copyBufferToBuffer(resource, 0, staging, 0, resource.size);
   backend.submitQueue();
-  const mapped = staging.mapAsync(MODE_READ);
-  if (!waitForDawn(() => staging.mapState !== "pending") || staging.mapState !== "mapped") {
-    mapped.catch(() => {});
+  if (!mapNow(staging)) {
     throw new EngineError("webgpu: the device gives no values back; it may be lost, start a new process");
   }
   const bytes = staging.getMappedRange().slice(0);
@@ -169,6 +172,20 @@ function readNow(backend: Backend, dataId: object): tf.BackendValues {
   backend.bufferManager.releaseBuffer(staging);
   const values = tf.util.convertBackendValuesAndArrayBuffer(bytes, dtype) as tf.BackendValues;
   return backend.convertAndCacheOnCPU(dataId, values);
+}
+
+/** Waits for a buffer, and so for all work given to the device before. @returns whether it can be read now. */
+function mapNow(buffer: Buffer): boolean {
+  buffer.mapAsync(MODE_READ).catch(() => {});
+  return waitForDawn(() => buffer.mapState !== "pending") && buffer.mapState === "mapped";
+}
+
+/** Returns once the device has done all that it was given, or is lost. */
+function awaitDevice(backend: Backend): void {
+  backend.ensureCommandEncoderReady();
+  backend.endComputePassEncoder();
+  backend.submitQueue();
+  mapNow(backend.bufferManager.acquireBuffer(4, COPY_DST | MAP_READ));
 }
 
 /** The backend's constructor looks for `navigator.gpu`; other libraries take a navigator for a sign of a browser. */

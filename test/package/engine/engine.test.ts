@@ -6,6 +6,7 @@ import { basename, dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { glibcVersion, mallocEnvironment } from "../../../src/engine/environment.js";
 import { type EngineName, findTensorflow } from "../../../src/engine/index.js";
+import { whyWithout } from "./available.js";
 
 // Each case is a program of its own, since a process can load libtensorflow once.
 
@@ -92,6 +93,15 @@ describe("every engine starts, computes, is quiet and lets the process end", () 
     );
     if (ended.code === 0) assert.deepEqual(JSON.parse(ended.stdout), { name: "webgpu", numbers: expected });
     else assert.match(ended.stderr, /EngineError: webgpu: (no graphics adapter is found|Dawn does not load)/);
+  });
+
+  test("a process may end while WebGPU still computes", { skip: whyWithout("webgpu") }, async () => {
+    const code = `await useEngine("webgpu");
+      let x = tf.ones([64, 64]);
+      await x.data();
+      for (let i = 0; i < 20; i++) x = tf.matMul(x, x);
+      process.exit(0);`;
+    for (let i = 0; i < 5; i++) assert.equal((await run(code)).code, 0);
   });
 
   test("libtensorflow's own messages come when they are asked for", async () => {

@@ -18,8 +18,8 @@ for (const [engine, kind, steps] of [
 ] as const) {
   test(`${steps} steps of ${kind} on ${engine}`, { skip: whyWithout(engine) }, () => {
     const argv = [script, engine, kind, String(steps)];
-    const { status, stdout, stderr } = spawnSync(process.execPath, argv, { encoding: "utf8" });
-    assert.equal(status, 0, stderr);
+    const { status, signal, stdout, stderr } = spawnSync(process.execPath, argv, { encoding: "utf8" });
+    assert.equal(status, 0, signal ?? stderr);
     const found = JSON.parse(stdout.trim().split("\n").at(-1)!) as {
       engine: string;
       counts: { tensors: number; bytes: number }[];
