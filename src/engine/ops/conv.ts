@@ -104,6 +104,13 @@ const repeatFirst = defineOperation<{ x: tf.Tensor4D }, { batch: number; times: 
 });
 
 /**
+ * Up to so many numbers, the frames that each output frame sees are laid side by side as channels, for one convolution
+ * instead of one a time: fewer and larger operations. On TensorFlow's CPU, forward and gradients together then take half
+ * the time on maps of 16x16 and below, and three quarters to nine tenths on larger ones with few channels (measured).
+ */
+const SIDE_BY_SIDE_SIZE = 2 ** 22;
+
+/**
  * The sum of 2D convolutions over shifted frames: output frame t is made of input frames t .. t + time - 1. On
  * TensorFlow's CPU this is as fast as its 3D convolution and several times faster in the gradients; WebAssembly's 3D
  * convolution is many times slower.
@@ -116,6 +123,8 @@ const convolveShifted = defineOperation<
   forward: ({ padded, kernel, bias }, { batch }) => {
     const times = kernel.shape[0];
     const rows = padded.shape[0] - (times - 1) * batch;
+    if (fitsSideBySide(padded, rows, times))
+      return conv2d(sideBySide(padded, rows, times, batch), mergedKernel(kernel), bias);
     const term = (k: number): tf.Tensor4D =>
       tf.tidy(() => {
         const frames = tf.slice(padded, [k * batch], [rows]);
@@ -136,9 +145,11 @@ const convolveShifted = defineOperation<
     const [padded, kernel] = saved as [tf.Tensor4D, tf.Tensor5D];
     const [times] = kernel.shape;
     const rows = dy!.shape[0]!;
+    const merged = fitsSideBySide(padded, rows, times);
     return {
       padded: () =>
         tf.tidy(() => {
+          if (merged) return mergedInputGradient(dy as tf.Tensor4D, kernel, padded.shape, batch);
           let sum: tf.Tensor4D | undefined;
           for (let k = 0; k < times; k++) {
             const before = sum;
@@ -166,6 +177,12 @@ const convolveShifted = defineOperation<
       kernel: () =>
         tf.tidy(() => {
           const filterShape = kernel.shape.slice(1) as Size4D;
+          if (merged) {
+            const [height, width, channels, outputs] = filterShape;
+            const x = sideBySide(padded, rows, times, batch);
+            const wide = kernelGradient(x, dy as tf.Tensor4D, [height, width, times * channels, outputs]);
+            return tf.transpose(tf.reshape(wide, [height, width, times, channels, outputs]), [2, 0, 1, 3, 4]);
+          }
           const shifts = Array.from({ length: times }, (_, k) =>
             tf.tidy(() => {
               const frames = tf.slice(padded, [k * batch], [rows]);
@@ -178,6 +195,43 @@ const convolveShifted = defineOperation<
     };
   },
 });
+
+function fitsSideBySide(padded: tf.Tensor4D, rows: number, times: number): boolean {
+  return (padded.size / padded.shape[0]) * rows * times <= SIDE_BY_SIDE_SIZE;
+}
+
+/** [rows, height, width, times * channels] */
+function sideBySide(padded: tf.Tensor4D, rows: number, times: number, batch: number): tf.Tensor4D {
+  const frames = Array.from({ length: times }, (_, k) => tf.slice(padded, [k * batch], [rows]));
+  return tf.concat(frames, 3);
+}
+
+/** The kernel for frames side by side: [height, width, times * in, out]. */
+function mergedKernel(kernel: tf.Tensor5D): tf.Tensor4D {
+  const [times, height, width, channels, outputs] = kernel.shape;
+  return tf.reshape(tf.transpose(kernel, [1, 2, 0, 3, 4]), [height, width, times * channels, outputs]);
+}
+
+function mergedInputGradient(
+  dy: tf.Tensor4D,
+  kernel: tf.Tensor5D,
+  [, height, width, channels]: Size4D,
+  batch: number,
+): tf.Tensor4D {
+  const times = kernel.shape[0];
+  const rows = dy.shape[0];
+  const shape: Size4D = [rows, height, width, times * channels];
+  const wide = tf.conv2dTranspose(dy, mergedKernel(kernel), shape, 1, "same");
+  const placed = tf.split(wide, times, 3).map((frames, k) =>
+    tf.pad(frames, [
+      [k * batch, (times - 1 - k) * batch],
+      [0, 0],
+      [0, 0],
+      [0, 0],
+    ]),
+  );
+  return placed.reduce((sum, frames) => tf.add(sum, frames)) as tf.Tensor4D;
+}
 
 /** The 2D kernel of one time. */
 function kernelAt(kernel: tf.Tensor5D, time: number): tf.Tensor4D {
