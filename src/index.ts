@@ -61,6 +61,7 @@ export { getScheduler, type LrSchedulerName } from "./train/lr-scheduler.js";
 export { firstFrameFidelity, frameDifference, psnr, psnrPerFrame, ssim } from "./train/metrics.js";
 export { Adam, clipGradNorm } from "./train/optimizer.js";
 export { TrainingPanel } from "./train/panel.js";
+export { countTokens, estimateMemory, formatBytes, formatCount, type MemoryEstimate } from "./train/plan.js";
 export { JsonlTracker, TensorBoardTracker, type Tracker } from "./train/trackers.js";
 export { type StepReport, Trainer, type TrainerOptions, type TrainingResult } from "./train/trainer.js";
 export { repeatFirstFrame, validate } from "./train/validation.js";

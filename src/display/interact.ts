@@ -1,4 +1,4 @@
-import { randomUUID } from "node:crypto";
+import { createHash } from "node:crypto";
 import { type Displayable, jupyterDisplay, type MimeBundle } from "./mime.js";
 
 /** A slider over numbers. */
@@ -76,7 +76,7 @@ interface View {
 
 /** Controls and what they change. */
 export class Interactive implements Displayable {
-  readonly #id = randomUUID();
+  readonly #id: string;
   readonly #controls: readonly Control[];
   readonly #render: (values: never) => unknown;
 
@@ -88,6 +88,7 @@ export class Interactive implements Displayable {
     if (this.#controls.length === 0)
       throw new RangeError("interact: expected at least one control, found none");
     this.#render = render;
+    this.#id = nextId(this.#controls);
   }
 
   async [jupyterDisplay](): Promise<MimeBundle> {
@@ -121,6 +122,16 @@ export function interact<const C extends Record<string, ControlSpec>>(
   render: (values: ControlValues<C>) => unknown,
 ): Interactive {
   return new Interactive(controls, render);
+}
+
+const given = new Map<string, number>();
+
+/** Says which controls they are, and the how-many-eth of their kind: a notebook that is run again is the same notebook. */
+function nextId(controls: readonly Control[]): string {
+  const kind = createHash("sha256").update(JSON.stringify(controls)).digest("hex").slice(0, 12);
+  const count = (given.get(kind) ?? 0) + 1;
+  given.set(kind, count);
+  return `${kind}-${count}`;
 }
 
 function control(name: string, spec: ControlSpec): Control {

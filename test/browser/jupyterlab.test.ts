@@ -45,7 +45,7 @@ interact({ n: [1, 9], kind: ["bar", "scatter"] }, ({ n, kind }) => {
   return figure([{ type: kind, y: Array.from({ length: n }, (_, i) => i + 1) }], { title: { text: \`\${n} as \${kind}\` } });
 })`;
 
-const EDITING = ["const kept: number = 5;", "while (true) {}", "console.log(kept + 1);", "kep"];
+const EDITING = ["const kept: number = 5;", "while (true) {}", "console.log(kept + 1);", "kep", "foro"];
 
 let lab: Lab;
 before(async () => {
@@ -196,6 +196,16 @@ describe("controls", () => {
 });
 
 describe("the kernel from the page", () => {
+  test("shows its logo in the launcher", async () => {
+    const notebook = await lab.open("editing.ipynb");
+    await notebook.menu("File", "New Launcher");
+    const logo = notebook.page.locator('.jp-LauncherCard[title^="TypeScript (firstframe)"] img').first();
+    await logo.waitFor();
+    assert.match((await logo.getAttribute("src"))!, /kernelspecs\/firstframe\/logo-svg\.svg/);
+    assert.ok(await logo.evaluate((node) => (node as HTMLImageElement).naturalWidth > 0));
+    await notebook.close();
+  });
+
   test("colours TypeScript, completes, explains, is interrupted and restarted", async () => {
     const notebook = await lab.open("editing.ipynb");
     const { page } = notebook;
@@ -246,6 +256,12 @@ describe("the kernel from the page", () => {
       .first()
       .waitFor();
     await page.keyboard.press("Escape");
+
+    // The only completion that begins so is a snippet of the extension: it is put in at once.
+    await cell(4).locator(".cm-content").click();
+    await page.keyboard.press("End");
+    await page.keyboard.press("Tab");
+    await cell(4).locator(".cm-content").getByText("for (const item of items) {").waitFor();
 
     await notebook.menu("Kernel", "Restart Kernel…");
     await page.locator(".jp-Dialog button", { hasText: "Restart" }).click();

@@ -1,35 +1,21 @@
-import assert from "node:assert/strict";
-import { readdirSync } from "node:fs";
-import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { Lab, projectRoot } from "./lab.js";
+import { Lab } from "./lab.js";
+import { copyOfNotebooks, otherEngine, runTutorial, tutorials } from "./tutorial.js";
 
-/** The tutorials as their readers meet them: opened in JupyterLab and run from the menu. */
+/**
+ * The larger tutorials on the machine's own engine: one run in JupyterLab that also shows that the committed outputs are
+ * what comes out. `test/cli/tutorials.test.ts` checks the others' outputs.
+ */
 
-const folder = join(projectRoot, "notebooks");
-const names = readdirSync(folder).filter((name) => name.endsWith(".ipynb"));
+const elsewhere = await otherEngine();
 
 let lab: Lab;
 before(async () => {
-  assert.ok(names.length > 0, `no notebook in ${folder}`);
-  lab = await Lab.start(folder);
+  lab = await Lab.start(copyOfNotebooks());
 });
 after(() => lab?.stop());
 
-for (const name of names) {
-  test(`${name} runs in JupyterLab without an error and shows its charts`, async () => {
-    const page = await lab.open(name);
-    await page.runAll();
-    assert.deepEqual(await page.errors(), []);
-    const count = await page.page.locator(".firstframe-plotly").count();
-    assert.ok(count > 0, "no chart");
-    for (const { title, marks } of await page.figures(count)) assert.ok(marks > 0, `"${title}" has no marks`);
-    const stem = name.replace(/\.ipynb$/, "");
-    await page.screenshot(`${stem}-light`);
-    await page.setTheme("dark");
-    await page.screenshot(`${stem}-dark`);
-    assert.deepEqual(page.problems, []);
-    await page.shutDown();
-    await page.close();
-  });
+for (const name of tutorials().others) {
+  test(`${name} runs in JupyterLab${elsewhere ? "" : " and gives the outputs that it carries"}`, () =>
+    runTutorial(lab, name, { compare: elsewhere === false }));
 }

@@ -42,6 +42,15 @@ describe("comparing a notebook's outputs with those of a run", () => {
     ]);
   });
 
+  it("takes JSON by its content, in whatever order its keys are", async () => {
+    const json = (value: object) => [shown({ "application/vnd.controls+json": value })];
+    const [was, is] = [json({ a: [{ b: 1, c: 2 }], d: 3 }), json({ d: 3, a: [{ c: 2, b: 1 }] })];
+    assert.deepEqual(await differences(was, is), []);
+    assert.deepEqual(await differences(was, json({ d: 3, a: [{ c: 2, b: 4 }] })), [
+      "output 1, application/vnd.controls+json: text differs",
+    ]);
+  });
+
   it("lets numbers differ within the tolerance that a cell states, and nothing else", async () => {
     const [was, is] = [[printed("loss 0.5000, step   3\n")], [printed("loss 0.5004, step 3\n")]];
     assert.deepEqual(await differences(was, is, { rtol: 1e-3 }), []);

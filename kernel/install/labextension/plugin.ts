@@ -1,17 +1,19 @@
 import { hostStarted, type NotebookPanel, type RenderMimeRegistry } from "./host.js";
 import { type SharedScope, sharedModule } from "./shared.js";
+import { completerToken, offerSnippets } from "./snippets.js";
 
 interface NotebookTracker {
   find(test: (panel: NotebookPanel) => boolean): NotebookPanel | undefined;
 }
 
-/** The plugin that JupyterLab starts with itself: it hands the application's services to the renderers. */
-export default async function plugin(scope: SharedScope) {
-  const [rendermime, notebook] = await Promise.all([
+/** The plugins that JupyterLab starts with itself. */
+export default async function plugins(scope: SharedScope) {
+  const [rendermime, notebook, completer] = await Promise.all([
     sharedModule<{ IRenderMimeRegistry: unknown }>(scope, "@jupyterlab/rendermime"),
     sharedModule<{ INotebookTracker: unknown }>(scope, "@jupyterlab/notebook"),
+    completerToken(scope),
   ]);
-  return {
+  const host = {
     id: "firstframe:host",
     description: "Gives firstframe's renderers the kernel and the other renderers.",
     autoStart: true,
@@ -23,4 +25,12 @@ export default async function plugin(scope: SharedScope) {
       });
     },
   };
+  const snippets = {
+    id: "firstframe:snippets",
+    description: "Offers snippets of TypeScript among the completions.",
+    autoStart: true,
+    requires: [completer],
+    activate: (_: unknown, manager: Parameters<typeof offerSnippets>[0]) => offerSnippets(manager),
+  };
+  return completer === null ? [host] : [host, snippets];
 }

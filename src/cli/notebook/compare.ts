@@ -143,8 +143,14 @@ function describe(output: Output): string {
 
 /** Text that can be compared: pictures inside HTML and SVG are only named. */
 function plain(content: unknown): string {
-  const text = typeof content === "string" ? content : JSON.stringify(content, null, 1);
+  const text = typeof content === "string" ? content : JSON.stringify(content, sortedKeys, 1);
   return text.replaceAll(/data:([\w/+.-]+);base64,[\w+/=\s]+/g, "data:$1");
+}
+
+/** Files keep the keys of objects in alphabetical order, kernels send them in their own. */
+function sortedKeys(_key: string, value: unknown): unknown {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
+  return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
 const NUMBER = /[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?/gi;
