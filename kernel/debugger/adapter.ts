@@ -74,7 +74,8 @@ export class DebugAdapter {
     return scriptSource;
   });
   private readonly breakpoints = new Map<string, readonly Breakpoint[]>();
-  private readonly installed = new Map<string, string[]>();
+  /** V8's names of the breakpoints that a source has, by where they are. */
+  private readonly installed = new Map<string, Map<string, Promise<string>>>();
   private readonly references = new Map<number, { readonly objectId: string; readonly name: string }>();
   private lastReference = 0;
   private started = false;
@@ -253,10 +254,13 @@ export class DebugAdapter {
   private async setBreakpoints(args: Readonly<Record<string, unknown>>): Promise<object> {
     const path = (args.source as { path?: string } | undefined)?.path ?? "";
     const wanted = (args.breakpoints ?? []) as readonly Breakpoint[];
-    for (const id of this.installed.get(path) ?? []) {
-      await this.post("Debugger.removeBreakpoint", { breakpointId: id }).catch(() => undefined);
-    }
+    const before = this.installed.get(path);
     this.installed.delete(path);
+    for (const id of before?.values() ?? []) {
+      await id
+        .then((breakpointId) => this.post("Debugger.removeBreakpoint", { breakpointId }))
+        .catch(() => undefined);
+    }
     if (wanted.length === 0) this.breakpoints.delete(path);
     else this.breakpoints.set(path, wanted);
     // The answer comes behind word of what has been loaded so far, so that no script is missed.
@@ -282,16 +286,23 @@ export class DebugAdapter {
 
   private async install(script: Script): Promise<void> {
     const path = script.path ?? "";
+    const installed = this.installed.get(path) ?? new Map<string, Promise<string>>();
+    this.installed.set(path, installed);
     for (const { line, condition } of this.breakpoints.get(path) ?? []) {
       const found = breakable(script, line);
       if (!found) continue;
-      const { breakpointId } = await this.post<{ breakpointId: string }>("Debugger.setBreakpointByUrl", {
+      // V8 refuses a second one at a place: word of a script can come while the client's request is at work.
+      const place = `${script.url}:${found.at.line}:${found.at.column}`;
+      if (installed.has(place)) continue;
+      const id = this.post<{ breakpointId: string }>("Debugger.setBreakpointByUrl", {
         url: script.url,
         lineNumber: found.at.line - 1,
         columnNumber: found.at.column,
         ...(condition ? { condition: javaScriptOf(condition) } : {}),
-      });
-      this.installed.set(path, [...(this.installed.get(path) ?? []), breakpointId]);
+      }).then(({ breakpointId }) => breakpointId);
+      installed.set(place, id);
+      id.catch(() => installed.delete(place));
+      await id;
     }
   }
 

@@ -332,6 +332,32 @@ test("sources: of cells, and of the user's own modules, which take breakpoints t
   assert.equal((await running).text, "6");
 });
 
+test("a module that was loaded twice, and a line that is named twice, take breakpoints", async () => {
+  const file = path.join(kernel.folder, "twice.ts");
+  const text = "export function twice(x: number): number {\n  return 2 * x;\n}\n";
+  writeFileSync(file, text);
+  await kernel.run('import { twice } from "./twice";');
+  writeFileSync(file, `${text}export const more = 1;\n`);
+  await kernel.run('import { twice } from "./twice";');
+  const lines = [{ line: 2 }, { line: 2 }];
+  const { breakpoints } = await debug("setBreakpoints", { source: { path: file }, breakpoints: lines });
+  assert.deepEqual(
+    (breakpoints as { verified: boolean; line: number }[]).map(({ verified, line }) => [verified, line]),
+    [
+      [true, 2],
+      [true, 2],
+    ],
+  );
+  const running = kernel.run("twice(4)");
+  await nextEvent("stopped");
+  const [top] = await stack();
+  assert.deepEqual([top!.name, top!.line], ["twice", 2]);
+  await debug("setBreakpoints", { source: { path: file }, breakpoints: [] });
+  await debug("continue", { threadId: 1 });
+  assert.equal((await running).text, "8");
+  assert.equal((await kernel.run("twice(5)")).text, "10");
+});
+
 test("variables of the session can be looked at, and expanded, while nothing runs", async () => {
   await kernel.run(
     'const shown = { deep: { list: [1, "two", null] } }; const text = "a\\nb"; const map = new Map([["k", 1]]);',
