@@ -84,6 +84,9 @@ class Stop extends Error {
 /** Everything that can be wrong with the input is found here, before anything runs or is written. */
 async function plan(paths: readonly string[], values: Values): Promise<Job[]> {
   if (values.inplace && values.check) throw new UsageError("--inplace and --check exclude each other");
+  if (values.html && (values.inplace || values.check)) {
+    throw new UsageError(`--html and --${values.inplace ? "inplace" : "check"} exclude each other`);
+  }
   if (values.inplace && values.param.length > 0) {
     throw new UsageError("--inplace and --param exclude each other: a notebook keeps its own parameters");
   }
@@ -184,7 +187,7 @@ async function judge(
   };
 }
 
-/** Writes the executed notebook and its page. @returns what was written */
+/** Writes the executed notebook and its page, or only one of them. @returns what was written */
 async function write(
   notebook: Notebook,
   path: string,
@@ -193,7 +196,7 @@ async function write(
   values: Values,
 ): Promise<string[]> {
   const file = `${target}.ipynb`;
-  await writeNotebook(file, notebook);
+  if (!values.html) await writeNotebook(file, notebook);
   if (values.inplace) return [file];
   // Loaded only here: it brings a whole DOM along.
   const { renderPage } = await import("./page/page.js");
@@ -203,7 +206,7 @@ async function write(
     page,
     await renderPage(notebook, { folder: dirname(path), pages, name: basename(target) }),
   );
-  return [file, page];
+  return values.html ? [page] : [file, page];
 }
 
 /** What failed, on standard error: the cell's own error first, then one line that says where it was. */

@@ -170,6 +170,14 @@ describe("firstframe run", () => {
     assert.match(ended.stderr, /dies\.ipynb, cell \[1\]: DeadKernel: the kernel ended by SIGKILL/);
   });
 
+  it("writes only the page with --html", async () => {
+    cli.write("paged.ipynb", notebook(["'shown'"]));
+    assertEnded(await cli.run("run", "paged.ipynb", "--out", "paged", "--html"), 0);
+    assert.deepEqual(readdirSync(cli.path("paged")), ["paged.html"]);
+    await refused(["paged.ipynb", "--html", "--check"], /--html and --check exclude each other/);
+    await refused(["paged.ipynb", "--html", "--inplace"], /--html and --inplace exclude each other/);
+  });
+
   it("runs notebooks side by side", async () => {
     const meet = (own: string, other: string) =>
       notebook([
