@@ -27,13 +27,6 @@ export class CellRunner {
     interrupts.onInterrupt = (id, rejected, terminated) => this.onInterrupt(id, rejected, terminated);
   }
 
-  /** Fails once where nobody sees it. */
-  warmUp(): void {
-    void this.evaluator.evaluate('throw new Error("warm-up")').then((outcome) => {
-      if (outcome.status === "error") this.errors.warmUp(outcome.error);
-    });
-  }
-
   /** Adds to what the reply carries for the front end, e.g. a page of help. */
   addPayload(payload: object): void {
     this.payload.push(payload);
@@ -140,9 +133,10 @@ export class CellRunner {
   }
 
   private onInterrupt(id: number, rejected: number, terminated: boolean): void {
-    sendControl({ op: "interrupted", id }, Math.max(0, id));
     const { running } = this;
     if (running === undefined || running.id !== id) return;
+    // Most cells are over by then.
+    setTimeout(() => this.running === running && sendControl({ op: "interrupted", id }, id), grace);
     running.interrupts += 1;
     // A cell whose await was rejected may take its time to clean up; asked twice, it is given up.
     if (running.interrupts > 1 || terminated) running.giveUp();

@@ -32,13 +32,22 @@ function tell(note: ControlNote): void {
 
 function interrupt(message: Interrupt, attempts = 50): void {
   const { id, serial } = message;
-  const running = () => (Atomics.load(state, slot.running) || whenIdle) === id;
-  if (!running()) {
-    // It may be on its way to the main thread still.
-    if (id !== whenIdle && attempts > 0) setTimeout(() => interrupt(message, attempts - 1), 10);
+  if (isRunning(id)) {
+    strike(id, claim(state, serial));
     return;
   }
-  if (claim(state, serial)) {
+  if (id === whenIdle || attempts === 0) return;
+  // It may be on its way to the main thread still. Or something that runs between cells lets none begin.
+  if (attempts === 45 && isRunning(whenIdle)) strike(whenIdle, true);
+  setTimeout(() => interrupt(message, attempts - 1), 10);
+}
+
+function isRunning(id: number): boolean {
+  return (Atomics.load(state, slot.running) || whenIdle) === id;
+}
+
+function strike(id: number, first: boolean): void {
+  if (first) {
     Atomics.store(state, slot.heard, 0);
     Atomics.store(state, slot.interrupt, id);
     tell({ op: "interrupt", id });
@@ -46,13 +55,14 @@ function interrupt(message: Interrupt, attempts = 50): void {
   for (const timer of timers) clearTimeout(timer);
   timers = [
     setTimeout(() => {
-      if (!running() || (id === whenIdle && Atomics.load(state, slot.heard) === id)) return;
+      if (!isRunning(id) || (id === whenIdle && Atomics.load(state, slot.heard) === id)) return;
       Atomics.store(state, slot.insist, 1);
       Atomics.store(state, slot.interrupt, id);
     }, grace),
     setTimeout(() => {
-      if (!running() || Atomics.load(state, slot.heard) === id) return;
+      if (!isRunning(id) || Atomics.load(state, slot.heard) === id) return;
       Atomics.store(state, slot.terminated, id);
+      signalGroup();
       terminate();
     }, patience),
   ];
@@ -70,6 +80,16 @@ function terminate(): void {
     session.post("Runtime.evaluate", { expression: abandonExpression, silent: true });
   }
   session.post("Runtime.terminateExecution", () => session.disconnect());
+}
+
+/** What the cell waits for may have started after the interrupt was sent, and not have heard it. */
+function signalGroup(): void {
+  if (process.platform === "win32") return;
+  try {
+    process.kill(-process.pid, "SIGINT");
+  } catch {
+    // not the leader of a group
+  }
 }
 
 const reader = new FrameReader((frame) => {

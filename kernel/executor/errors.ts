@@ -7,6 +7,7 @@ import { inspect } from "node:util";
 import { originalPositionFor, TraceMap } from "@jridgewell/trace-mapping";
 import { codeFrame, red } from "./code-frame.js";
 import type { ErrorContent, MappedSource } from "./frames.js";
+import { KeyboardInterrupt } from "./interrupt.js";
 import { ownScript } from "./names.js";
 
 interface CellSource {
@@ -27,9 +28,10 @@ export class CellErrors {
 
   constructor(private readonly fetch: (url: string) => MappedSource | null) {
     const own: typeof Error.prepareStackTrace = (error, frames) =>
-      [headline(error), ...frames.map((frame) => `    at ${this.mapped(mappedModule(String(frame)))}`)].join(
-        "\n",
-      );
+      [
+        headline(error),
+        ...usersFrames(frames).map((frame) => `    at ${this.mapped(mappedModule(String(frame)))}`),
+      ].join("\n");
     Error.prepareStackTrace = own;
     // Source map libraries (ts-node's) put their own in place; what they print is mapped once more.
     Object.defineProperty(Error, "prepareStackTrace", {
@@ -68,24 +70,10 @@ export class CellErrors {
     return { ename, evalue, traceback: [this.traceback(error, ename)] };
   }
 
-  /** Goes the whole way from an error to its traceback, for a cell that does not exist. */
-  warmUp(error: unknown): void {
-    const source = "warm-up";
-    const map = new TraceMap({
-      version: 3,
-      names: [],
-      sources: [source],
-      sourcesContent: [source],
-      mappings: "AAAA",
-    });
-    this.cells.set("cell-0.ts", { name: "cell [0]", source, map });
-    if (error instanceof Error) error.stack = "Error: warm-up\n    at cell-0.ts:1:1";
-    this.content(error);
-    this.cells.delete("cell-0.ts");
-  }
-
   private traceback(error: Error, ename: string): string {
-    const inspected = this.mapped(safeInspect(error, true));
+    // An interrupt, for which somebody waits, is nothing but its stack.
+    const plain = error instanceof KeyboardInterrupt && error.cause === undefined;
+    const inspected = plain ? String(error.stack) : this.mapped(safeInspect(error, true));
     // Without a stack, Node puts an error in brackets.
     const text = inspected.replace(/^\[(.*)\]$/s, "$1");
     const lines = withoutOwnFrames(text.split("\n"));
@@ -136,6 +124,23 @@ function mappedModule(frame: string): string {
   });
 }
 
+/** The same as {@link withoutOwnFrames}, before it costs time to print and to map each frame. */
+function usersFrames(frames: readonly NodeJS.CallSite[]): readonly NodeJS.CallSite[] {
+  const places = frames.map((frame) => frame.getScriptNameOrSourceURL() ?? "");
+  const outermost = places.findLastIndex((place) => place.startsWith("cell-"));
+  return frames.filter(
+    (_, i) => !isOwn(places[i]!) && !(i > outermost && outermost >= 0 && places[i]!.startsWith("node:")),
+  );
+}
+
+function isOwn(place: string): boolean {
+  return (
+    place.includes(ownFolder) ||
+    place.includes(ownScript) ||
+    /\(?node:(inspector|async_hooks|internal\/)/.test(place)
+  );
+}
+
 /** Leaves out our own frames, and what stands below the outermost frame of a cell: that is what called the cell. */
 function withoutOwnFrames(lines: string[]): string[] {
   const plain = lines.map(stripColors);
@@ -143,12 +148,8 @@ function withoutOwnFrames(lines: string[]): string[] {
   const kept: string[] = [];
   lines.forEach((line, i) => {
     const text = plain[i]!;
-    const ours =
-      text.includes(ownFolder) ||
-      text.includes(ownScript) ||
-      /\(?node:(inspector|async_hooks|internal\/)/.test(text);
     const below = i > outermost && outermost >= 0 && /\(?node:/.test(text);
-    if (!isFrame.test(text) || !(ours || below)) kept.push(line);
+    if (!isFrame.test(text) || !(isOwn(text) || below)) kept.push(line);
     // What inspect appends to the last frame: the error's own properties follow.
     else if (text.endsWith(" {") && kept.length > 0) kept[kept.length - 1] += " {";
   });

@@ -3,6 +3,7 @@
  * The inspector session is connected in the same thread, so a call to it runs the code at once.
  */
 import { Session } from "node:inspector";
+import { KeyboardInterrupt } from "./interrupt.js";
 
 export type Outcome =
   | { readonly status: "ok"; readonly value: unknown }
@@ -19,6 +20,8 @@ export const box = (value: unknown): unknown => new Box(value);
 
 interface RemoteObject {
   readonly type: string;
+  readonly className?: string;
+  readonly description?: string;
   readonly value?: unknown;
   readonly unserializableValue?: string;
   readonly objectId?: string;
@@ -64,7 +67,10 @@ export class Evaluator {
       (error, response) => {
         // Without a response, V8 ended the evaluation before it had a result.
         resolve(error !== null ? { status: "terminated" } : this.outcome(response as Evaluation));
-        if (session === this.session) session.post("Runtime.releaseObjectGroup", { objectGroup });
+        // Later: somebody waits.
+        setImmediate(() => {
+          if (session === this.session) session.post("Runtime.releaseObjectGroup", { objectGroup });
+        });
       },
     );
     this.onStack(false);
@@ -103,6 +109,14 @@ export class Evaluator {
       return { status: "ok", value: value instanceof Box ? value.value : value };
     }
     const { exception, text } = exceptionDetails;
+    const interrupt = KeyboardInterrupt.last;
+    // One is like the other, if their stacks are, and somebody waits: so it need not be fetched.
+    if (
+      interrupt !== undefined &&
+      exception?.description === interrupt.stack &&
+      exception?.className === interrupt.name
+    )
+      return { status: "error", error: interrupt };
     return { status: "error", error: exception === undefined ? new Error(text) : this.valueOf(exception) };
   }
 

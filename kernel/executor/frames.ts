@@ -80,6 +80,8 @@ export type ToExecutor =
     }
   | { readonly op: "members"; readonly id: number; readonly expression: string }
   | Interrupt
+  /** Is answered with the same by an event loop that turns. */
+  | { readonly op: "hello"; readonly id: number }
   | { readonly op: "exit" };
 
 /** What the control thread gets, which answers however busy cells keep the main thread. */
@@ -126,6 +128,7 @@ export type FromExecutor =
       readonly userExpressions: Readonly<Record<string, unknown>>;
       readonly payload: readonly object[];
     }
+  | { readonly op: "hello"; readonly id: number }
   /** A message of a comm has been dealt with. */
   | { readonly op: "handled"; readonly id: number }
   /** The main thread has heard of an interrupt: it is not stuck. */

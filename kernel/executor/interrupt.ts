@@ -41,9 +41,12 @@ export function claim(state: Int32Array, serial: number): boolean {
 
 /** Thrown where a cell is interrupted. */
 export class KeyboardInterrupt extends Error {
-  override name = "KeyboardInterrupt";
+  /** The newest, for who knows an error by its description only. */
+  static last: KeyboardInterrupt | undefined;
+
   constructor() {
     super("interrupted");
+    KeyboardInterrupt.last = this;
   }
 
   /** For an await, which has no stack: ours would say nothing to its author. */
@@ -55,6 +58,10 @@ export class KeyboardInterrupt extends Error {
     return error;
   }
 }
+Object.defineProperty(KeyboardInterrupt.prototype, "name", {
+  value: "KeyboardInterrupt",
+  configurable: true,
+});
 
 export interface ControlSetup {
   readonly state: Int32Array;

@@ -42,6 +42,9 @@ const reader = new FrameReader((frame) => {
     case "members":
       sendControl({ op: "members", id: command.id, members: cells.members(command.expression) }, 0);
       break;
+    case "hello":
+      sendControl(command, command.id);
+      break;
     case "interrupt":
       interrupts.interrupt(command);
       break;
@@ -55,8 +58,6 @@ const reader = new FrameReader((frame) => {
 const commands = new Socket({ fd: fd.commands, readable: true, writable: false });
 commands.on("data", (chunk: Buffer) => reader.push(chunk));
 sendControl({ op: "ready" }, 0);
-// Code that has not run yet is slow: an error that nobody sees comes first, so that an interrupt need not wait for it.
-setImmediate(() => cells.warmUp());
 
 async function receiveComm(
   { id, type, content, metadata }: Extract<ToExecutor, { op: "comm" }>,

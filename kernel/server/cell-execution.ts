@@ -28,6 +28,11 @@ import type { CellResult, Runner } from "./runner.js";
 const mapAfter = 50;
 /** Of how many cells the JavaScript and its source map are kept. */
 const keptTransformed = 50;
+/** Ends by itself, too. */
+const rehearsed = [
+  "for (const start = Date.now(); Date.now() < start + 100; );",
+  "await new Promise((resolve) => setTimeout(resolve, 100));",
+];
 const nothing = { userExpressions: {}, payload: [] };
 
 export class CellExecution {
@@ -37,7 +42,9 @@ export class CellExecution {
     { readonly cell: Cell; readonly transformed: TransformedCell }
   >();
   private readonly recent: string[] = [];
-  private abort = new AbortController();
+  private interrupted = false;
+  private onInterrupt: () => void = () => undefined;
+  private rehearsal = Promise.resolve();
   private check = checkModeOf(process.env.FIRSTFRAME_CHECK);
 
   /** Sets breakpoints, once there is a debugger. */
@@ -51,12 +58,18 @@ export class CellExecution {
 
   /** Interrupts what happens here; the executor hears of it by itself. */
   interrupt(): void {
-    this.abort.abort();
+    this.interrupted = true;
+    this.onInterrupt();
   }
 
-  /** Compiles the code that makes source maps, which takes a tenth of a second the first time. */
-  warmUp(language: Language): void {
-    void language.transform({ id: "warm-up", count: 0, code: "for (const x of [1]) x" }).map;
+  /** Goes the way of an interrupt, in a loop and in an await. Cells wait until this is over, a few milliseconds. */
+  rehearse(language: Language): void {
+    const scripts = rehearsed.map((code, i) =>
+      this.transform(language, { id: `rehearsal-${i}`, count: 0, code }),
+    );
+    this.rehearsal = (async () => {
+      for (const script of scripts) await this.runner.rehearse(script);
+    })();
   }
 
   /** The executor was replaced. */
@@ -72,7 +85,7 @@ export class CellExecution {
 
   /** Never rejects for what is wrong with the cell: that is its result. */
   async run(id: number, count: number, request: ExecuteRequest): Promise<CellResult> {
-    this.abort = new AbortController();
+    this.interrupted = false;
     let parsed: ParsedCell;
     try {
       parsed = parseConveniences(request.code);
@@ -105,8 +118,8 @@ export class CellExecution {
       script = prepared.script;
       if (parsed.timeit === undefined) language.accept(cell);
     }
-    if (this.abort.signal.aborted)
-      return { error: errorContent("KeyboardInterrupt", "interrupted"), ...nothing };
+    await this.rehearsal;
+    if (this.interrupted) return interruption;
     const expressions = this.transformExpressions(language, request.userExpressions, cell);
     if (script !== undefined && this.debugger !== undefined) {
       const { transformed } = this.scripts.get(script.url)!;
@@ -150,9 +163,9 @@ export class CellExecution {
       if (!(error instanceof CellSyntaxError)) throw error;
       return { error: diagnosticsContent("SyntaxError", written, error.diagnostics) };
     }
-    let found: readonly Diagnostic[] | "aborted";
+    let found: readonly Diagnostic[] | "interrupted";
     try {
-      found = await Promise.race([checked, aborted(this.abort.signal)]);
+      found = await Promise.race([checked, this.interruption()]);
     } catch (error) {
       // A cell runs even where the compiler is in trouble; but it is said.
       this.print(
@@ -162,12 +175,19 @@ export class CellExecution {
       );
       return { script };
     }
-    if (found === "aborted") return { error: errorContent("KeyboardInterrupt", "interrupted") };
+    if (found === "interrupted") return interruption;
     const errors = found.filter(({ severity }) => severity === "error");
     if (errors.length === 0) return { script };
     if (this.check === "before") return { error: diagnosticsContent("TypeScriptError", written, errors) };
     this.print("stderr", `${describeDiagnostics(written, errors).join("\n")}\n`, id);
     return { script };
+  }
+
+  private interruption(): Promise<"interrupted"> {
+    return new Promise((resolve) => {
+      if (this.interrupted) resolve("interrupted");
+      else this.onInterrupt = () => resolve("interrupted");
+    });
   }
 
   private transform(language: Language, cell: Cell): Script {
@@ -247,7 +267,9 @@ export class CellExecution {
   }
 
   /** Runs what is JavaScript already. */
-  private runScript(code: string, id: number, request: ExecuteRequest): Promise<CellResult> {
+  private async runScript(code: string, id: number, request: ExecuteRequest): Promise<CellResult> {
+    await this.rehearsal;
+    if (this.interrupted) return interruption;
     return this.runner.run({
       ...this.command(id, 0, request),
       script: { code, url: "" },
@@ -264,6 +286,8 @@ export class CellExecution {
   }
 }
 
+const interruption = { error: errorContent("KeyboardInterrupt", "interrupted"), ...nothing };
+
 function call(name: string, argument: unknown): string {
   return `await ${runtimeGlobal}.await(${runtimeGlobal}.${name}(${JSON.stringify(argument)})); void 0\n//# sourceURL=${ownScript}`;
 }
@@ -274,9 +298,4 @@ function checkModeOf(text: string | undefined): CheckMode {
 
 function errorContent(ename: string, evalue: string): ErrorContent {
   return { ename, evalue, traceback: [`\x1b[31m${ename}\x1b[39m: ${evalue}`] };
-}
-
-function aborted(signal: AbortSignal): Promise<"aborted"> {
-  if (signal.aborted) return Promise.resolve("aborted");
-  return new Promise((resolve) => signal.addEventListener("abort", () => resolve("aborted"), { once: true }));
 }

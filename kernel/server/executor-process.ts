@@ -2,7 +2,7 @@
  * The executor as the server sees it: a child process that takes commands and may die at any time.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { readSync } from "node:fs";
+import { readSync, writeSync } from "node:fs";
 import type { Socket } from "node:net";
 import { StringDecoder } from "node:string_decoder";
 import { fileURLToPath } from "node:url";
@@ -13,6 +13,7 @@ import {
   FrameReader,
   type FromControl,
   type FromExecutor,
+  type Interrupt,
   type ToControl,
   type ToExecutor,
 } from "../executor/frames.js";
@@ -38,7 +39,6 @@ export class ExecutorProcess {
   private readonly pipes: { out: Socket; commands: Socket; control: Socket };
   private readonly native: { stream: "stdout" | "stderr"; socket: Socket; decoder: StringDecoder }[];
   private gone = false;
-  private interrupts = 0;
 
   constructor(
     cwd: string,
@@ -89,11 +89,28 @@ export class ExecutorProcess {
       this.pipes.control.write(piece);
   }
 
-  interrupt(id: number): void {
-    this.interrupts += 1;
-    const message = { op: "interrupt", id, serial: this.interrupts } as const;
-    this.command(message);
-    this.control(message);
+  /** Tells a thread of the executor; each may hear of the same interrupt, as the first acts. */
+  interrupt(thread: "commands" | "control", interrupt: Interrupt): void {
+    const [frame] = encodeFrame(FrameKind.control, 0, [JSON.stringify(interrupt)]) as [Uint8Array];
+    const socket = this.pipes[thread];
+    // Past the stream, which takes longer, unless something waits there.
+    if (socket.writableLength > 0 || !writtenNow(socket, frame)) socket.write(frame);
+  }
+
+  /**
+   * Reads what the executor writes without going to sleep between, which saves the time to wake up: until `enough`, but
+   * no longer than `limit` ms.
+   */
+  watch(enough: () => boolean, limit: number): void {
+    const { out } = this.pipes;
+    const fd = fdOf(out);
+    if (fd === undefined || out.isPaused() || out.readableLength > 0) return;
+    const end = Date.now() + limit;
+    while (!enough() && Date.now() <= end) {
+      const size = readNow(fd);
+      if (size === 0) return; // it has ended, which the stream tells
+      if (size > 0) out.emit("data", Buffer.from(scratch.subarray(0, size)));
+    }
   }
 
   /** Stops reading, which in the end makes cells wait that print; for when output can't be got rid of. */
@@ -155,14 +172,10 @@ export class ExecutorProcess {
 
   private drainNative(): void {
     for (const { stream, socket, decoder } of this.native) {
-      const fd = (socket as unknown as { _handle?: { fd?: number } | null })._handle?.fd;
-      if (fd === undefined || fd < 0) continue;
-      try {
-        for (let size = readSync(fd, scratch); size > 0; size = readSync(fd, scratch)) {
-          this.events.text(stream, decoder.write(scratch.subarray(0, size)), undefined);
-        }
-      } catch {
-        // the pipe is empty
+      const fd = fdOf(socket);
+      if (fd === undefined) continue;
+      for (let size = readNow(fd); size > 0; size = readNow(fd)) {
+        this.events.text(stream, decoder.write(scratch.subarray(0, size)), undefined);
       }
     }
   }
@@ -188,6 +201,36 @@ export class ExecutorProcess {
       if (exit !== undefined) report();
     });
   }
+}
+
+/** Reads to {@link scratch} what is there: how many bytes; 0 at the end, -1 where nothing is there. */
+function readNow(fd: number): number {
+  // That nothing is there is an error, too, whose stack would take time.
+  const { stackTraceLimit } = Error;
+  Error.stackTraceLimit = 0;
+  try {
+    return readSync(fd, scratch);
+  } catch {
+    return -1;
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit;
+  }
+}
+
+/** Whether the frame went out; it is short enough to do so as a whole, if at all. */
+function writtenNow(socket: Socket, frame: Uint8Array): boolean {
+  const fd = fdOf(socket);
+  if (fd === undefined) return false;
+  try {
+    return writeSync(fd, frame) > 0;
+  } catch {
+    return false;
+  }
+}
+
+function fdOf(socket: Socket): number | undefined {
+  const fd = (socket as unknown as { _handle?: { fd?: number } | null })._handle?.fd;
+  return fd === undefined || fd < 0 ? undefined : fd;
 }
 
 const scratch = Buffer.allocUnsafe(65536);

@@ -45,7 +45,7 @@ interface Context {
 const rememberedContexts = 20_000;
 /** Clients ask for kernel_info first; what takes time starts once that is answered, or after this many ms. */
 const headStart = 150;
-/** How long after the start (ms) what the first error needs is made ready, if no cell runs. */
+/** How long after the start (ms) an interrupt is rehearsed, if no cell runs. */
 const quiet = 300;
 /** How long (ms) a message may take to arrive. */
 const onTheWay = 200;
@@ -119,8 +119,9 @@ export class Kernel {
 
   interrupt(): void {
     this.adapter?.resume();
-    this.cells.interrupt();
+    // The executor first: it has the longest way to go.
     this.runner.interrupt();
+    this.cells.interrupt();
   }
 
   async shutdown(): Promise<void> {
@@ -146,10 +147,17 @@ export class Kernel {
   private async startLanguage(): Promise<Language> {
     const language = await this.options.language();
     await language.start();
-    setTimeout(() => {
-      if (this.running === undefined) this.cells.warmUp(language);
-    }, quiet).unref();
+    this.rehearse(language);
     return language;
+  }
+
+  /** Once no cell runs. Not under the debugger's eyes. */
+  private rehearse(language: Language): void {
+    setTimeout(async () => {
+      await this.runner.turn();
+      if (this.running !== undefined) this.rehearse(language);
+      else if (this.adapter === undefined && !this.stopping) this.cells.rehearse(language);
+    }, quiet).unref();
   }
 
   // Requests
@@ -399,8 +407,6 @@ export class Kernel {
     if (error !== undefined) {
       if (wanted.stopOnError) this.failedAt = Date.now();
       if (!silent) this.publisher.publish("error", message.header, error);
-      // What has arrived in the meantime is aborted with it.
-      await new Promise((resolve) => setImmediate(resolve));
     }
     this.publisher.flush();
     this.reply(request, "execute_reply", {
@@ -433,7 +439,10 @@ export class Kernel {
   private replaced(reason: string): void {
     this.adapter?.replaced();
     this.cells.forget();
-    void this.language.then((language) => language.reset());
+    void this.language.then((language) => {
+      language.reset();
+      this.rehearse(language);
+    });
     const parent = this.contextOf(undefined).message?.header;
     for (const id of this.comms.clear())
       this.publisher.publish("comm_close", parent, { comm_id: id, data: {} });

@@ -2,6 +2,8 @@ import assert from "node:assert/strict";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import type { Message } from "../../kernel/client/client.js";
+import type { Header } from "../../kernel/protocol/messages.js";
 import { interrupted, startKernel } from "./support.js";
 
 const kernel = await startKernel();
@@ -21,6 +23,17 @@ async function isAliveWith(variables: boolean): Promise<void> {
   if (variables) assert.equal(text, "42");
   else assert.equal(reply.status, "error");
   await kernel.run("let keep = 42");
+}
+
+/** The first such message that the kernel publishes from now on. */
+function said(what: (message: Message) => boolean): Promise<Message> {
+  return new Promise((resolve) => {
+    const stop = kernel.client.listen((message, channel) => {
+      if (channel !== "iopub" || !what(message)) return;
+      stop();
+      resolve(message);
+    });
+  });
 }
 
 test("variables to lose", async () => {
@@ -77,6 +90,15 @@ test("interrupt of a child process that the cell waits for", async () => {
   await isAliveWith(true);
 });
 
+test("interrupt of a child process that starts only afterwards", async () => {
+  const { reply } = await interrupted(
+    kernel,
+    'console.log("on"); Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300); require("node:child_process").execSync("sleep 60")',
+  );
+  assert.equal(reply.status, "error");
+  await isAliveWith(true);
+});
+
 test("interrupt of a shell script", async () => {
   const { reply } = await interrupted(kernel, "%%bash\necho on\nsleep 60\necho no");
   assert.equal(reply.status, "error");
@@ -112,11 +134,31 @@ test("a loop in a kernel's very first cell hears of an interrupt by its guards, 
 });
 
 test("an endless loop between cells", async () => {
-  await kernel.run('setTimeout(() => { for (;;) {} }, 10); "started"');
-  await new Promise((resolve) => setTimeout(resolve, 100));
+  const on = said(({ header, content }) => header.msg_type === "stream" && content.text === "on\n");
+  await kernel.run('setTimeout(() => { console.log("on"); for (;;) {} }, 10); "started"');
+  await on;
+  const over = said(({ content }) => content.ename === "KeyboardInterrupt");
   await kernel.client.interrupt();
+  await over;
   await isAliveWith(true);
 });
+
+for (const [what, code] of [
+  ["an endless loop", "for (;;) {}"],
+  ["a library's endless loop", "spin()"],
+] as const) {
+  test(`an interrupt of a cell that can't begin, for ${what} in a timer`, async () => {
+    const on = said(({ content }) => content.text === "on\n");
+    await kernel.run(`setTimeout(() => { console.log("on"); ${code} }, 10); 1`);
+    await on;
+    const next = kernel.run("1 + 1");
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    await kernel.client.interrupt();
+    // Whether it hits the cell as well is a matter of moments.
+    assert.match((await next).text, /^(2|KeyboardInterrupt: interrupted)/);
+    await isAliveWith(true);
+  });
+}
 
 test("an interrupt of a cell that waits for the type check", async () => {
   const cell = kernel.run("await new Promise(() => {})");
@@ -127,16 +169,15 @@ test("an interrupt of a cell that waits for the type check", async () => {
 });
 
 test("errors nobody catches between cells are shown with the cell they come from", async () => {
-  const shown: string[] = [];
-  const stop = kernel.client.listen(({ header, content }) => {
-    if (header.msg_type === "error") shown.push(String(content.evalue));
-  });
-  await kernel.run(
+  const shown = ["timer", "promise"].map((evalue) =>
+    said(({ header, content }) => header.msg_type === "error" && content.evalue === evalue),
+  );
+  const { reply, messages } = await kernel.run(
     'setTimeout(() => { throw new Error("timer") }, 50); setTimeout(() => { void Promise.reject(new Error("promise")) }, 60); 1',
   );
-  await new Promise((resolve) => setTimeout(resolve, 400));
-  stop();
-  assert.deepEqual(shown.sort(), ["promise", "timer"]);
+  assert.equal(reply.status, "ok");
+  const { msg_id: cell } = messages[0]!.parent as Header;
+  for (const { parent } of await Promise.all(shown)) assert.equal((parent as Header).msg_id, cell);
   await isAliveWith(true);
 });
 
@@ -253,13 +294,16 @@ test("out of memory", async () => {
 });
 
 test("a process that ends between cells is said and replaced", async () => {
-  const shown: string[] = [];
-  const stop = kernel.client.listen(({ header, content }) => {
-    if (header.msg_type === "error") shown.push(String(content.evalue));
-  });
+  const shown = said(({ header }) => header.msg_type === "error");
   await kernel.run("setTimeout(() => process.exit(5), 20); 1");
-  await new Promise((resolve) => setTimeout(resolve, 500));
-  stop();
-  assert.match(shown.join(), /exit code 5/);
+  assert.match(String((await shown).content.evalue), /exit code 5/);
   await isAliveWith(false);
+});
+
+test("a kernel at rest is silent", async () => {
+  const fresh = await startKernel();
+  const heard: string[] = [];
+  fresh.client.listen(({ header }) => heard.push(header.msg_type));
+  await new Promise((resolve) => setTimeout(resolve, 1500));
+  assert.deepEqual(heard, []);
 });
