@@ -12,6 +12,8 @@ export interface WriteClipOptions {
   readonly quality?: number;
   /** WebP: keep every pixel as it is. Default false. */
   readonly lossless?: boolean;
+  /** WebP: from 0, quick, to 6, small. Default 4. */
+  readonly effort?: number;
 }
 
 /**
@@ -40,9 +42,9 @@ export async function writeClip(path: string, clip: Clip, options: WriteClipOpti
 
 /** Animated WebP: what notebooks show. */
 export async function encodeWebp(clip: Clip, options: WriteClipOptions = {}): Promise<Uint8Array> {
-  const { quality = 80, lossless = false } = options;
+  const { quality = 80, lossless = false, effort = 4 } = options;
   return pages(clip)
-    .webp({ quality, lossless, delay: delay(clip), loop: 0 })
+    .webp({ quality, lossless, effort, delay: delay(clip), loop: 0 })
     .toBuffer();
 }
 

@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
 import {
   assignBuckets,
   chooseBucket,
@@ -10,8 +12,10 @@ import {
   prepareClip,
   readDataset,
 } from "../../../src/train/dataset.js";
+import { HELD_OUT_SEED } from "../../../src/train/vae-training.js";
 import { Clip } from "../../../src/video/clip.js";
 import { proceduralClip } from "../../../src/video/procedural.js";
+import { readClip } from "../../../src/video/read.js";
 import { writeClip } from "../../../src/video/write.js";
 
 let folder = "";
@@ -158,4 +162,25 @@ test("clips that can't be read are told apart from those that can", async () => 
   const [good, bad] = await assignBuckets(entries, [parseBucket("9x32x64")]);
   assert.ok("bucket" in good!);
   assert.ok("problem" in bad! && bad.problem.includes("broken.mp4"));
+});
+
+test("procedural clips are written as a data set, with clips held out", async () => {
+  const out = join(folder, "procedural");
+  const script = fileURLToPath(new URL("../../../src/train/make-procedural-dataset.js", import.meta.url));
+  const size = ["--frames", "9", "--height", "16", "--width", "24"];
+  const argv = [script, "--out", out, "--clips", "3", "--held-out", "2", "--seed", "5", ...size];
+  const { status, stderr } = spawnSync(process.execPath, argv, { encoding: "utf8" });
+  assert.equal(status, 0, stderr);
+  const entries = await readDataset({ dataRoot: out });
+  const heldOut = await readDataset({ dataRoot: join(out, "held-out") });
+  assert.deepEqual([entries.length, heldOut.length], [3, 2]);
+  const scene = { numFrames: 9, height: 16, width: 24, fps: 8 };
+  for (const [entry, seed] of [
+    [entries[2]!, 7],
+    [heldOut[1]!, HELD_OUT_SEED + 6],
+  ] as const) {
+    const { clip, caption } = proceduralClip({ ...scene, seed });
+    assert.equal(entry.prompt, caption);
+    assert.deepEqual((await readClip(entry.video)).data, clip.data);
+  }
 });

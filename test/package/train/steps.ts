@@ -18,11 +18,14 @@ const trainer = await Trainer.create(models, data, {
   trainSteps: Number(steps),
 });
 const counts: { tensors: number; bytes: number }[] = [];
+/** Megabytes of the process after every hundredth step. */
+const resident: number[] = [];
 await trainer.train({
-  onStep: () => {
+  onStep: ({ step }) => {
     const { numTensors: tensors, numBytes: bytes } = tf.memory();
     counts.push({ tensors, bytes });
+    if (step % 100 === 0) resident.push(Math.round(process.memoryUsage.rss() / 1e6));
   },
 });
-console.log(JSON.stringify({ engine: engine.name, device: engine.device, counts }));
+console.log(JSON.stringify({ engine: engine.name, device: engine.device, resident, counts }));
 process.exit(0);
