@@ -287,19 +287,20 @@ export class TypeScriptLanguage implements Language {
     return report.items ?? [];
   }
 
-  /** Where a variable of an earlier cell was declared: there its documentation stands. */
+  /**
+   * Where a variable of an earlier cell was declared: there its documentation stands. And where a type was, which alone
+   * is no expression.
+   */
   private placeOf(query: Query, code: string, cursor: number) {
     const name = identifierAt(code, cursor);
     if (!name || /\.\s*$/.test(code.slice(0, name.start))) return undefined;
     const cell = this.session.declaredIn(name.text);
     const declaration = cell?.declarations.get(name.text);
-    if (
-      !cell ||
-      declaration?.kind !== "let" ||
-      !query.text.slice(0, query.offset).includes(`declare let ${name.text}:`)
-    ) {
-      return undefined;
-    }
+    if (!cell || !declaration || !this.open.has(cell)) return undefined;
+    const header = query.text.slice(0, query.offset);
+    const variable = declaration.kind === "let" && header.includes(`declare let ${name.text}:`);
+    const type = declaration.kind === "type" && code.trim() === name.text;
+    if (!variable && !type) return undefined;
     const position = positionAt(cell.text, cell.offset + declaration.start);
     return { textDocument: { uri: uriOf(this.fileOf(cell)) }, position };
   }

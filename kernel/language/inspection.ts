@@ -96,6 +96,7 @@ function plainOf(markdown: string): string {
         : part
             .replace(/\[([^\]]*)\]\(([^)]*)\)/g, "$1 ($2)")
             .replace(/(\*\*|__)(.+?)\1/g, "$2")
+            .replace(/^\*(@\w+)\*/gm, "$1")
             .replace(/`([^`\n]*)`/g, "$1")
             .replace(/^#+ /gm, "")
             .replace(/\\([\\`*_{}[\]()#+\-.!<>])/g, "$1"),

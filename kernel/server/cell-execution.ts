@@ -161,7 +161,11 @@ export class CellExecution {
       script = timeit === undefined ? this.transform(language, cell) : this.transformRepeated(language, cell);
     } catch (error) {
       if (!(error instanceof CellSyntaxError)) throw error;
-      return { error: diagnosticsContent("SyntaxError", written, error.diagnostics) };
+      const found = await Promise.race([checked.catch(() => []), this.interruption().then(() => [])]);
+      const known = found.filter(isGrammar);
+      return {
+        error: diagnosticsContent("SyntaxError", written, known.length > 0 ? known : error.diagnostics),
+      };
     }
     let found: readonly Diagnostic[] | "interrupted";
     try {
@@ -290,6 +294,11 @@ const interruption = { error: errorContent("KeyboardInterrupt", "interrupted"), 
 
 function call(name: string, argument: unknown): string {
   return `await ${runtimeGlobal}.await(${runtimeGlobal}.${name}(${JSON.stringify(argument)})); void 0\n//# sourceURL=${ownScript}`;
+}
+
+/** The compiler's numbers from 1000 on are of its grammar; it says more than the parser that found the error. */
+function isGrammar({ code, severity }: Diagnostic): boolean {
+  return severity === "error" && Number(code) >= 1000 && Number(code) < 2000;
 }
 
 function checkModeOf(text: string | undefined): CheckMode {

@@ -42,13 +42,21 @@ export function hasConvenience(code: string): boolean {
   return /^\s*[%?]/.test(code) || /\?\s*$/.test(code);
 }
 
+/** Whether a cell is `name?` or `?name`, with one mark or two. */
+export function isQuestion(code: string): boolean {
+  return questionOf(code) !== undefined;
+}
+
+function questionOf(code: string): ParsedCell["inspect"] {
+  const [, before, name, after] = inspection.exec(code) ?? [];
+  if (name === undefined || (before === undefined) === (after === undefined)) return undefined;
+  return { code: name, detail: (before ?? after)!.length === 2 ? 1 : 0 };
+}
+
 export function parseConveniences(code: string): ParsedCell {
   if (!hasConvenience(code)) return { first: [], code };
-  const asked = inspection.exec(code);
-  if (asked !== null && (asked[1] === undefined) !== (asked[3] === undefined)) {
-    const marks = asked[1] ?? asked[3]!;
-    return { first: [], code: "", inspect: { code: asked[2]!, detail: marks.length === 2 ? 1 : 0 } };
-  }
+  const inspect = questionOf(code);
+  if (inspect !== undefined) return { first: [], code: "", inspect };
   const first: Convenience[] = [];
   const lines = code.split("\n");
   for (let i = 0; i < lines.length; i++) {

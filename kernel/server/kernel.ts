@@ -13,7 +13,7 @@ import { KernelSockets, type Outbox } from "../protocol/sockets.js";
 import { Wire } from "../protocol/wire.js";
 import { CellExecution } from "./cell-execution.js";
 import { CommRegistry } from "./comms.js";
-import { hasConvenience, parseConveniences } from "./conveniences.js";
+import { hasConvenience, isQuestion, parseConveniences } from "./conveniences.js";
 import { History } from "./history.js";
 import { toPoints, toUnits } from "./positions.js";
 import { Publisher } from "./publisher.js";
@@ -345,6 +345,7 @@ export class Kernel {
   private async isComplete(content: Record<string, unknown>): Promise<object> {
     const { code } = requests.isComplete(content);
     if (/^\s*%%/.test(code)) return { status: code.endsWith("\n") ? "complete" : "incomplete", indent: "" };
+    if (isQuestion(code)) return { status: "complete" };
     this.begin();
     return (await this.language).isComplete(typeScriptOf(code));
   }

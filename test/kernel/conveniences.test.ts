@@ -98,6 +98,7 @@ test("%help lists them, and front ends take them for complete cells", async () =
     (await kernel.client.request("is_complete_request", { code })).content.status;
   assert.equal(await status("%time 1 + 1"), "complete");
   assert.equal(await status("%time f("), "incomplete");
+  for (const question of ["Math.max?", "??Math"]) assert.equal(await status(question), "complete");
 });
 
 test("members of a value whose type is any are completed from the value", async () => {

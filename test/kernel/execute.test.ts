@@ -69,6 +69,7 @@ test("a syntax error is an error of its cell", async () => {
   const { reply } = await kernel.run("const = 5");
   assert.equal(reply.status, "error");
   assert.equal(reply.ename, "SyntaxError");
+  assert.match(reply.evalue!, /TS1134: Variable declaration expected/);
 });
 
 test("an error's traceback names the cell and the lines its author wrote, and no frame of ours", async () => {

@@ -100,6 +100,7 @@ test("inspection: signature and documentation, as Markdown and as text", async (
   const own = await notebook.language.inspect("add", 3, 0);
   assert.match(own!.markdown, /function add\(a: number, b: number\): number/);
   assert.match(own!.markdown, /Adds\./);
+  assert.match(own!.plain, /^@param a — the first$/m);
 });
 
 test("inspection of a variable of an earlier cell finds its documentation", async () => {
@@ -119,6 +120,14 @@ test("inspection with detail shows the source, of cells and of files", async () 
   await notebook.ok('import { h } from "./helper";');
   const file = await notebook.language.inspect("h", 1, 1);
   assert.match(file!.plain, /const h = 1|h = 1/);
+});
+
+test("inspection of a type by its name alone", async () => {
+  await notebook.ok("/** A place. */\ninterface Place {\n  x: number;\n}\ntype Places = Place[];");
+  const found = await notebook.language.inspect("Place", 5, 1);
+  assert.match(found!.plain, /^interface Place\nA place\./);
+  assert.match(found!.plain, /x: number;\n\}/);
+  assert.match((await notebook.language.inspect("Places", 3, 0))!.plain, /^type Places = Place\[\]/);
 });
 
 test("inspection of a name that is not there finds nothing", async () => {
