@@ -2,7 +2,7 @@
  * The executor as the server sees it: a child process that takes commands and may die at any time.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { readSync, writeSync } from "node:fs";
+import { existsSync, readSync, writeSync } from "node:fs";
 import type { Socket } from "node:net";
 import { StringDecoder } from "node:string_decoder";
 import { fileURLToPath } from "node:url";
@@ -27,7 +27,14 @@ export interface ExecutorEvents {
   /** The control thread, which speaks also while the main thread is paused. */
   control(message: FromControl): void;
   /** The process is gone, and all it wrote has been delivered. */
-  died(code: number | null, signal: NodeJS.Signals | null): void;
+  died(exit: Exit): void;
+}
+
+export interface Exit {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  /** Why it could not be started. */
+  readonly error?: string;
 }
 
 const entry = fileURLToPath(new URL("../executor/main.js", import.meta.url));
@@ -41,7 +48,7 @@ export class ExecutorProcess {
   private gone = false;
 
   constructor(
-    cwd: string,
+    private readonly cwd: string,
     private readonly events: ExecutorEvents,
   ) {
     this.child = spawn(process.execPath, [...nodeOptions, entry], {
@@ -181,24 +188,30 @@ export class ExecutorProcess {
   }
 
   private watchExit(): void {
-    let exit: [number | null, NodeJS.Signals | null] | undefined;
+    let exit: Exit = { code: null, signal: null };
+    let exited = false;
     let ended = false;
     const report = () => {
       if (this.gone) return;
       this.gone = true;
       this.drainNative();
-      this.events.died(...(exit ?? [null, null]));
+      this.events.died(exit);
     };
-    this.child.once("error", report);
+    this.child.once("error", ({ message }) => {
+      // The system's word for a folder that is missing names the program.
+      exit = { ...exit, error: existsSync(this.cwd) ? message : `its folder ${this.cwd} does not exist` };
+      report();
+    });
     this.child.once("exit", (code, signal) => {
-      exit = [code, signal];
+      exit = { code, signal };
+      exited = true;
       if (ended) report();
       // What it started may hold its pipes open.
       else setTimeout(report, 1000).unref();
     });
     this.pipes.out.once("end", () => {
       ended = true;
-      if (exit !== undefined) report();
+      if (exited) report();
     });
   }
 }

@@ -13,7 +13,7 @@ import type {
   ToExecutor,
 } from "../executor/frames.js";
 import { whenIdle } from "../executor/names.js";
-import { ExecutorProcess } from "./executor-process.js";
+import { ExecutorProcess, type Exit } from "./executor-process.js";
 
 /** How long an interrupted cell may keep its process from answering before the process is replaced. */
 const patience = 4000;
@@ -57,6 +57,8 @@ interface Running {
 
 export class Runner {
   private process: ExecutorProcess | undefined;
+  /** The process has come to life. */
+  private ready = false;
   private running: Running | undefined;
   private readonly queries = new Map<
     number,
@@ -89,8 +91,13 @@ export class Runner {
   /** Never rejects; an executor that dies is an error of the cell. */
   run(command: RunCommand): Promise<CellResult> {
     return new Promise((resolve) => {
-      this.running = { id: command.id, resolve, waits: false };
-      this.executor.command(command);
+      const running = { id: command.id, resolve, waits: false };
+      this.running = running;
+      try {
+        this.executor.command(command);
+      } catch (error) {
+        this.finish(running, died(`the process that runs cells could not be started: ${String(error)}`));
+      }
     });
   }
 
@@ -133,7 +140,7 @@ export class Runner {
 
   /** Resolves when the executor's event loop turns: no code is running. */
   turn(): Promise<void> {
-    this.executor.command({ op: "hello", id: rehearsal });
+    this.process?.command({ op: "hello", id: rehearsal });
     return new Promise((resolve) => {
       this.onTurn = resolve;
     });
@@ -203,12 +210,13 @@ export class Runner {
   }
 
   private spawn(): ExecutorProcess {
+    this.ready = false;
     const executor: ExecutorProcess = new ExecutorProcess(this.cwd, {
       text: (stream, text, context) => this.events.text(stream, text, context),
       publish: (type, frame) => this.events.publish(type, frame),
       message: (message) => this.receive(executor, message),
       control: (message) => this.hear(message),
-      died: (code, signal) => this.died(code, signal),
+      died: (exit) => this.died(executor, exit),
     });
     return executor;
   }
@@ -221,6 +229,9 @@ export class Runner {
         this.finish(running, message);
         break;
       }
+      case "ready":
+        this.ready = true;
+        break;
       case "hello":
         if (message.id === rehearsal) this.onTurn();
         else if (this.running?.id === message.id) this.running.waits = true;
@@ -254,41 +265,38 @@ export class Runner {
     running.resolve(result);
   }
 
-  private died(code: number | null, signal: NodeJS.Signals | null): void {
+  private died(executor: ExecutorProcess, exit: Exit): void {
     if (this.stopping) return;
     const { running } = this;
     // What it started must not outlive it and hold ports and memory.
-    this.executor.signal("SIGKILL");
-    const reason = `${describeExit(code, signal, this.killed)}; it has been replaced, and variables are lost`;
+    executor.signal("SIGKILL");
+    // One that never came to life would not the next time either; so that is for the next cell to try.
+    const consequence = this.ready
+      ? "it has been replaced, and variables are lost"
+      : "the next cell tries again";
+    const reason = `${describeExit(exit, this.killed)}; ${consequence}`;
     this.killed = undefined;
     for (const [id, answer] of this.inspections) answer({ op: "inspected", id, error: reason });
     this.inspections.clear();
-    this.process = this.spawn();
+    this.process = undefined;
+    if (this.ready) this.start();
     this.events.replaced(reason);
     if (running === undefined) return;
-    this.finish(running, {
-      error: {
-        ename: "ExecutorDied",
-        evalue: reason,
-        traceback: [`\x1b[31mExecutorDied\x1b[39m: ${reason}`],
-      },
-      userExpressions: {},
-      payload: [],
-    });
+    this.finish(running, died(reason));
   }
 }
 
-function describeExit(
-  code: number | null,
-  signal: NodeJS.Signals | null,
-  killed: string | undefined,
-): string {
+function died(reason: string): CellResult {
+  const traceback = [`\x1b[31mExecutorDied\x1b[39m: ${reason}`];
+  return { error: { ename: "ExecutorDied", evalue: reason, traceback }, userExpressions: {}, payload: [] };
+}
+
+function describeExit({ code, signal, error }: Exit, killed: string | undefined): string {
   const subject = "the process that runs cells";
+  if (error !== undefined) return `${subject} could not be started: ${error}`;
   if (killed !== undefined) return `${subject} was ended: ${killed}`;
   if (signal !== null) return `${subject} was ended by ${signal}${hint(signal)}`;
-  return code === null
-    ? `${subject} could not be started`
-    : `${subject} ended with exit code ${code}${codeHint(code)}`;
+  return `${subject} ended with exit code ${code}${codeHint(code)}`;
 }
 
 function hint(signal: NodeJS.Signals): string {
@@ -299,6 +307,6 @@ function hint(signal: NodeJS.Signals): string {
     : "";
 }
 
-function codeHint(code: number): string {
+function codeHint(code: number | null): string {
   return code === 134 ? " (out of memory, or a fatal error in native code)" : "";
 }

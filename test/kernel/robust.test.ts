@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { Message } from "../../kernel/client/client.js";
@@ -306,4 +306,20 @@ test("a kernel at rest is silent", async () => {
   fresh.client.listen(({ header }) => heard.push(header.msg_type));
   await new Promise((resolve) => setTimeout(resolve, 1500));
   assert.deepEqual(heard, []);
+});
+
+test("a process that can't be started is an error of the cell, said once, and tried again", async () => {
+  const own = await startKernel();
+  await own.run("1");
+  rmSync(own.folder, { recursive: true });
+  const errors: string[] = [];
+  own.client.listen(({ header, content }) => {
+    if (header.msg_type === "error") errors.push(String(content.evalue));
+  });
+  await own.run("process.exit(1)");
+  const { reply } = await own.run("2");
+  assert.match(reply.evalue!, /could not be started: its folder .* does not exist/);
+  assert.ok(errors.length <= 3, errors.join("\n"));
+  mkdirSync(own.folder);
+  assert.equal((await own.run("3")).text, "3");
 });
