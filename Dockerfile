@@ -12,7 +12,7 @@ RUN npm ci
 COPY --chown=node . .
 RUN npm run build && npx firstframe engine install tensorflow && npx firstframe lab --own --setup
 # Binder starts JupyterLab itself, and finds the kernel by the second line.
-ENV PATH=/home/node/firstframe/.venv/bin:/home/node/firstframe/node_modules/.bin:$PATH \
+ENV PATH=/home/node/firstframe/.venv/bin:$PATH \
     JUPYTER_PATH=/home/node/firstframe/.firstframe/share/jupyter
 EXPOSE 8888
-CMD ["firstframe", "lab", "--", "--ip=0.0.0.0", "--no-browser"]
+CMD ["node", "dist/src/cli/main.js", "lab", "--", "--ip=0.0.0.0", "--no-browser"]

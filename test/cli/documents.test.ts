@@ -47,6 +47,13 @@ describe("what the documents and the machines' files say to type", () => {
     assert.match(read("README.md"), /^npm ci && npm start$/m);
   });
 
+  it("the container starts the program that package.json names", () => {
+    const [program, file, command] = JSON.parse(/^CMD (.*)$/m.exec(read("Dockerfile"))![1]!) as string[];
+    const { bin } = JSON.parse(read("package.json")) as { bin: { firstframe: string } };
+    assert.deepEqual([program, file], ["node", bin.firstframe]);
+    assert.ok(command! in commands, command);
+  });
+
   it("the container of Codespaces is the Dockerfile's", () => {
     const container = JSON.parse(read(".devcontainer/devcontainer.json")) as {
       build: { dockerfile: string };
