@@ -130,11 +130,14 @@ export class Runner {
     if (running?.waits) {
       executor.interrupt("commands", interrupt);
       executor.watch(() => running !== this.running, answerTime);
+      if (running !== this.running) {
+        // What the cell started hears of it, too, once somebody who waits has the answer.
+        setImmediate(() => executor.signal("SIGINT"));
+        return;
+      }
     }
-    if (running === undefined || running === this.running) {
-      executor.interrupt("control", interrupt);
-      if (!running?.waits) executor.interrupt("commands", interrupt);
-    }
+    executor.interrupt("control", interrupt);
+    if (!running?.waits) executor.interrupt("commands", interrupt);
     executor.signal("SIGINT");
   }
 
