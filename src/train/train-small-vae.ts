@@ -1,11 +1,12 @@
 /**
  * Makes small VAEs like that of notebooks/models/procedural, whose own command is in vae-training.json there:
  *
- *     node dist/src/train/train-small-vae.js --seed 0 --steps 6000 --work out/small-vae --out notebooks/models/procedural
+ *     node dist/src/train/train-small-vae.js --seed 0 --steps 600 --work out/small-vae --out notebooks/models/procedural
  *
- * It goes on from the newest checkpoint in `--work`; with `--export` it takes that one as it is. At the end it measures
- * held-out clips, sets the scaling factor so that latents have variance 1, and writes the VAE (float16), its losses and
- * these figures into `--out`.
+ * It goes on from the newest checkpoint in `--work`; with `--export` it takes that one as it is. The learning rate stays
+ * the same until `--decay-steps` before the end, so a run that was stopped before then and goes on with more `--steps` is
+ * the same run as one with so many from the start. At the end it measures held-out clips, sets the scaling factor so
+ * that latents have variance 1, and writes the VAE (float16), its losses and these figures into `--out`.
  */
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -19,7 +20,9 @@ import { evaluateVae, measureScalingFactor, trainVae } from "./vae-training.js";
 const { values } = parseArgs({
   options: {
     seed: { type: "string", default: "0" },
-    steps: { type: "string", default: "6000" },
+    steps: { type: "string", default: "600" },
+    "image-steps": { type: "string", default: "250" },
+    "decay-steps": { type: "string", default: "250" },
     work: { type: "string", default: "out/small-vae" },
     out: { type: "string", default: "notebooks/models/procedural" },
     export: { type: "boolean", default: false },
@@ -27,9 +30,11 @@ const { values } = parseArgs({
 });
 const seed = Number(values.seed);
 const trainSteps = Number(values.steps);
+const imageSteps = Number(values["image-steps"]);
+const decaySteps = Number(values["decay-steps"]);
 const config: Partial<AutoencoderKLCogVideoXConfig> = {
   block_out_channels: [16, 32, 32, 48],
-  latent_channels: 16,
+  latent_channels: 24,
   layers_per_block: 1,
   norm_num_groups: 8,
   sample_height: 128,
@@ -48,20 +53,27 @@ const training = trainVae({
   outputDir: values.work,
   seed,
   trainSteps,
+  imageSteps,
+  muonLearningRate: 0.02,
   learningRate: 2e-3,
-  warmupSteps: 100,
-  klWeight: 1e-4,
-  checkpointingSteps: 250,
+  clipRate: 0.25,
+  warmupSteps: 20,
+  decaySteps,
+  klWeight: 1e-5,
+  checkpointingSteps: 50,
   cropSize: 64,
   batchSize: 2,
+  imageBatchSize: 12,
 });
-for await (const { step, loss, vae } of values.export ? [] : training) {
-  recent.push(loss);
+for await (const { step, mse, vae } of values.export ? [] : training) {
+  recent.push(mse);
   if (step % 50 === 0) {
     const mean = recent.splice(0).reduce((sum, value) => sum + value, 0) / 50;
-    console.log(`step ${step}: loss ${mean.toFixed(5)}, ${((Date.now() - started) / 60000).toFixed(1)} min`);
+    console.log(
+      `step ${step}: mean squared error ${mean.toFixed(5)}, ${((Date.now() - started) / 60000).toFixed(1)} min`,
+    );
   }
-  if (step % 500 === 0) {
+  if (step % 100 === 0) {
     const quality = evaluateVae(vae, { clips: 4, numFrames: 17, height: 64, width: 96 });
     console.log(`step ${step}: held out ${quality.psnr.toFixed(2)} dB, SSIM ${quality.ssim.toFixed(3)}`);
   }
@@ -87,7 +99,9 @@ const sizes = [
 ];
 const measured = sizes.map((size) => ({ ...size, ...evaluateVae(stored, size) }));
 console.log(measured);
-const command = `node dist/src/train/train-small-vae.js --seed ${seed} --steps ${trainSteps}`;
+const command =
+  `node dist/src/train/train-small-vae.js --seed ${seed} --steps ${trainSteps}` +
+  ` --image-steps ${imageSteps} --decay-steps ${decaySteps}`;
 const log = (await readFile(join(values.work, "log.jsonl"), "utf8")).trimEnd().split("\n");
 /** A run that was killed and resumed has logged some steps twice; the later line counts. */
 const byStep = new Map(
@@ -104,5 +118,13 @@ const curve = Array.from({ length: Math.floor(losses.length / 25) }, (_, i) => {
     Number((part.reduce((sum, line) => sum + line[key], 0) / 25).toPrecision(5));
   return { step: part.at(-1)!.step, mse: mean("mse"), kl: mean("kl") };
 });
-const report = { command, steps_taken: newest.step, seed, engine: engine.name, held_out: measured, curve };
+const report = {
+  command,
+  steps_taken: newest.step,
+  image_steps: imageSteps,
+  seed,
+  engine: engine.name,
+  held_out: measured,
+  curve,
+};
 await writeFile(join(values.out, "vae-training.json"), `${JSON.stringify(report, null, 1)}\n`);

@@ -220,7 +220,10 @@ before(async () => {
     inputs[`${name}.hidden_states`] = generator.randn([1, ...size]);
     inputs[`${name}.encoder_hidden_states`] = generator.randn([1, settings.max_length, 12]);
   }
-  inputs["small.hidden_states"] = generator.randn([1, 6, 32, 8, 12]);
+  const small = JSON.parse(await readFile(join(SMALL, "transformer", "config.json"), "utf8")) as {
+    in_channels: number;
+  };
+  inputs["small.hidden_states"] = generator.randn([1, 6, small.in_channels, 8, 12]);
   await saveFile(inputs, join(here, "inputs.safetensors"));
   await writeFile(
     join(here, "settings.json"),

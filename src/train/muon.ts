@@ -1,0 +1,135 @@
+import * as tf from "../engine/tf.js";
+import type { Parameter } from "../weights/module.js";
+
+/** One step's polynomial a x + b x^3 + c x^5 of the singular values (Jordan et al. 2024). */
+const [A, B, C] = [3.4445, -4.775, 2.0315];
+const ITERATIONS = 5;
+const EPS = 1e-7;
+
+/** Matrices of one shape, updated together. */
+interface Group {
+  readonly indices: readonly number[];
+  /** Inputs and outputs of each matrix. */
+  readonly shape: readonly [number, number];
+  /** [matrices, inputs, outputs] */
+  readonly momentum: tf.Variable;
+}
+
+/**
+ * Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/): the momentum of each matrix is moved towards the
+ * nearest matrix with all singular values equal, so that directions with small gradients, here the fine structure of
+ * pictures, are learned as fast as those with large ones. Nesterov's momentum and the names are `torch.optim.Muon`'s; there
+ * is no weight decay. A convolution's kernel counts as a matrix [all inputs, out].
+ */
+export class Muon {
+  readonly #parameters: readonly Parameter[];
+  readonly #groups: readonly Group[];
+  readonly #beta: number;
+
+  /** @param parameters weights whose last axis in memory is the output. */
+  constructor(parameters: Iterable<Parameter>, { momentum = 0.95 }: { readonly momentum?: number } = {}) {
+    this.#parameters = [...parameters];
+    if (!(momentum >= 0 && momentum < 1))
+      throw new RangeError(`momentum: expected a number from 0 to 1, found ${momentum}`);
+    this.#beta = momentum;
+    const byShape = new Map<string, { indices: number[]; shape: readonly [number, number] }>();
+    for (const [i, { name, value }] of this.#parameters.entries()) {
+      if (value.rank < 2)
+        throw new RangeError(`${name}: expected a matrix or a kernel, found [${value.shape}]`);
+      const outputs = value.shape.at(-1)!;
+      const shape = [value.size / outputs, outputs] as const;
+      const same = byShape.get(String(shape)) ?? { indices: [], shape };
+      same.indices.push(i);
+      byShape.set(String(shape), same);
+    }
+    this.#groups = [...byShape.values()].map(({ indices, shape }) => ({
+      indices,
+      shape,
+      momentum: tf.tidy(() => tf.variable(tf.zeros([indices.length, ...shape]), false)),
+    }));
+  }
+
+  /** Updates the parameters. @param gradients one a parameter, in their order and memory layout; not disposed. */
+  step(gradients: readonly tf.Tensor[], learningRate: number): void {
+    if (gradients.length !== this.#parameters.length)
+      throw new RangeError(`step: expected ${this.#parameters.length} gradients, found ${gradients.length}`);
+    for (const { indices, shape, momentum } of this.#groups) {
+      tf.tidy(() => {
+        const gradient = tf.stack(indices.map((i) => tf.reshape(gradients[i]!, [...shape])));
+        momentum.assign(tf.add(momentum, tf.mul(tf.sub(gradient, momentum), 1 - this.#beta)));
+        const ahead = tf.add(gradient, tf.mul(tf.sub(momentum, gradient), this.#beta)) as tf.Tensor3D;
+        const [inputs, outputs] = shape;
+        const rate = learningRate * Math.sqrt(Math.max(1, outputs / inputs));
+        const updates = tf.unstack(tf.mul(orthogonalize(ahead), rate));
+        for (const [k, i] of indices.entries()) {
+          const { value } = this.#parameters[i]!;
+          value.assign(tf.sub(value, tf.reshape(updates[k]!, value.shape)));
+        }
+      });
+    }
+  }
+
+  /** The momentum by name (`NAME.momentum_buffer`) in the files' layout. The caller disposes the tensors. */
+  stateTensors(): Record<string, tf.Tensor> {
+    const state: Record<string, tf.Tensor> = {};
+    for (const { indices, momentum } of this.#groups) {
+      const parts = tf.unstack(momentum);
+      for (const [k, i] of indices.entries()) {
+        const parameter = this.#parameters[i]!;
+        state[`${parameter.name}.momentum_buffer`] = tf.tidy(() =>
+          parameter.toFileLayout(tf.reshape(parts[k]!, parameter.value.shape)),
+        );
+      }
+      tf.dispose(parts);
+    }
+    return state;
+  }
+
+  /** Goes on where {@link stateTensors} was read. The tensors are not disposed. */
+  loadState(state: Readonly<Record<string, tf.Tensor>>): void {
+    for (const { indices, shape, momentum } of this.#groups) {
+      tf.tidy(() => {
+        const parts = indices.map((i) => {
+          const parameter = this.#parameters[i]!;
+          const stored = state[`${parameter.name}.momentum_buffer`];
+          if (stored === undefined || String(stored.shape) !== String(parameter.shape)) {
+            throw new RangeError(
+              `optimizer state: expected ${parameter.name}.momentum_buffer of shape [${parameter.shape}], ` +
+                `found ${stored ? `[${stored.shape}]` : "nothing"}`,
+            );
+          }
+          return tf.reshape(parameter.toMemoryLayout(stored), [...shape]);
+        });
+        momentum.assign(tf.stack(parts));
+      });
+    }
+  }
+
+  dispose(): void {
+    for (const { momentum } of this.#groups) momentum.dispose();
+  }
+}
+
+/**
+ * Brings all singular values of each matrix x near 1 (0.7 to 1.2) by Newton-Schulz iterations. Since each iteration
+ * multiplies x by a polynomial of x x', they are done on the smaller of the two Gram matrices, and x is multiplied once.
+ *
+ * @param matrices [N, rows, columns]
+ */
+export function orthogonalize(matrices: tf.Tensor3D): tf.Tensor3D {
+  const [, rows, columns] = matrices.shape;
+  return tf.tidy(() => {
+    const wide = rows <= columns;
+    const norm = tf.add(tf.sqrt(tf.sum(tf.square(matrices), [1, 2], true)), EPS);
+    const x = tf.div(matrices, norm) as tf.Tensor3D;
+    let gram: tf.Tensor = wide ? tf.matMul(x, x, false, true) : tf.matMul(x, x, true, false);
+    const identity = tf.expandDims(tf.eye(Math.min(rows, columns)), 0);
+    let product: tf.Tensor | undefined;
+    for (let i = 0; i < ITERATIONS; i++) {
+      const factor = tf.add(tf.mul(identity, A), tf.add(tf.mul(gram, B), tf.mul(tf.matMul(gram, gram), C)));
+      product = product ? tf.matMul(factor, product) : factor;
+      gram = tf.matMul(tf.matMul(factor, gram), factor);
+    }
+    return (wide ? tf.matMul(product!, x) : tf.matMul(x, product!)) as tf.Tensor3D;
+  });
+}

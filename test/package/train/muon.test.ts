@@ -1,0 +1,100 @@
+import assert from "node:assert/strict";
+import { before, test } from "node:test";
+import { useEngine } from "../../../src/engine/index.js";
+import { Generator } from "../../../src/engine/random.js";
+import * as tf from "../../../src/engine/tf.js";
+import { Muon, orthogonalize } from "../../../src/train/muon.js";
+import { Parameter, zeros } from "../../../src/weights/module.js";
+
+before(() => useEngine());
+
+const draw = (generator: Generator, shape: number[]) =>
+  tf.tensor(
+    Float32Array.from({ length: tf.util.sizeFromShape(shape) }, () => generator.normal()),
+    shape,
+  );
+
+/** The iteration as it is published, on one matrix: x <- a x + (b x x' + c (x x')^2) x. */
+function reference(matrix: tf.Tensor2D): tf.Tensor2D {
+  const [rows, columns] = matrix.shape;
+  let x = (rows > columns ? tf.transpose(matrix) : matrix) as tf.Tensor2D;
+  x = tf.div(x, tf.add(tf.norm(x), 1e-7));
+  for (let i = 0; i < 5; i++) {
+    const gram = tf.matMul(x, x, false, true);
+    const factor = tf.add(tf.mul(gram, -4.775), tf.mul(tf.matMul(gram, gram), 2.0315));
+    x = tf.add(tf.mul(x, 3.4445), tf.matMul(factor as tf.Tensor2D, x));
+  }
+  return (rows > columns ? tf.transpose(x) : x) as tf.Tensor2D;
+}
+
+test("tall and wide matrices get singular values near 1, as the published iteration gives them", () => {
+  for (const [rows, columns] of [
+    [216, 8],
+    [8, 24],
+    [16, 16],
+  ] as const) {
+    const generator = new Generator(rows);
+    tf.tidy(() => {
+      const matrices = draw(generator, [3, rows, columns]) as tf.Tensor3D;
+      const whole = orthogonalize(matrices);
+      for (const [i, one] of tf.unstack(whole).entries()) {
+        const expected = reference(tf.unstack(matrices)[i] as tf.Tensor2D);
+        const difference = tf.max(tf.abs(tf.sub(one, expected))).dataSync()[0]!;
+        assert.ok(difference < 1e-4, `[${rows}, ${columns}]: off by ${difference}`);
+      }
+      // The mean of the squared singular values.
+      const energy = tf.sum(tf.square(whole)).dataSync()[0]! / 3 / Math.min(rows, columns);
+      assert.ok(energy > 0.5 && energy < 1.5, `[${rows}, ${columns}]: mean square ${energy}`);
+    });
+  }
+});
+
+test("Muon reaches a linear map's weights, and goes on from its state with the same numbers", () => {
+  const tensors = tf.memory().numTensors;
+  const make = () => {
+    const parameter = new Parameter("map.weight", [4, 6], { init: zeros, permutation: [1, 0] });
+    parameter.initialize(new Generator(0));
+    return parameter;
+  };
+  const generator = new Generator(1);
+  const wanted = draw(generator, [6, 4]);
+  const gradient = (parameter: Parameter) => tf.tidy(() => tf.sub(parameter.value, wanted));
+  const distance = (parameter: Parameter) => tf.tidy(() => tf.norm(gradient(parameter)).dataSync()[0]!);
+  const run = (muon: Muon, parameter: Parameter, from: number, to: number) => {
+    for (let step = from; step < to; step++) {
+      const slope = gradient(parameter);
+      muon.step([slope], 0.1 * (1 - step / 100));
+      slope.dispose();
+    }
+  };
+
+  const parameter = make();
+  const muon = new Muon([parameter], { momentum: 0.9 });
+  const start = distance(parameter);
+  run(muon, parameter, 0, 50);
+  const state = muon.stateTensors();
+  assert.deepEqual(state["map.weight.momentum_buffer"]?.shape, [4, 6]);
+  const copy = make();
+  copy.value.assign(parameter.value);
+  const second = new Muon([copy], { momentum: 0.9 });
+  second.loadState(state);
+  assert.throws(() => second.loadState({}), /map\.weight\.momentum_buffer.*\[4,6\].*nothing/);
+  run(muon, parameter, 50, 100);
+  run(second, copy, 50, 100);
+  assert.ok(distance(parameter) < 0.05 * start, `from ${start} to ${distance(parameter)}`);
+  assert.deepEqual(copy.value.dataSync(), parameter.value.dataSync());
+  tf.dispose([...Object.values(state), wanted, parameter.value, copy.value]);
+  muon.dispose();
+  second.dispose();
+  assert.equal(tf.memory().numTensors, tensors);
+});
+
+test("vectors and missing gradients are refused", () => {
+  const bias = new Parameter("bias", [3], { init: zeros });
+  bias.initialize(new Generator(0));
+  assert.throws(() => new Muon([bias]), /bias: expected a matrix or a kernel, found \[3\]/);
+  const muon = new Muon([]);
+  const one = tf.scalar(1);
+  assert.throws(() => muon.step([one], 1), /expected 0 gradients, found 1/);
+  tf.dispose([one, bias.value]);
+});
