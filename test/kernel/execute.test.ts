@@ -192,25 +192,6 @@ test("an endless loop is interrupted and variables are kept", async () => {
   assert.equal((await kernel.run("keep")).text, "42");
 });
 
-test("completion is answered while a cell runs", async () => {
-  let answered = false;
-  const { text } = await kernel.run(
-    'console.log("on"); const until = Date.now() + 1500; while (Date.now() < until) {} "end"',
-    {
-      onOutput: (message) => {
-        if (message.header.msg_type !== "stream") return;
-        void kernel.client
-          .request("complete_request", { code: "Math.ab", cursor_pos: 7 })
-          .then(({ content }) => {
-            answered = (content.matches as string[]).includes("abs");
-          });
-      },
-    },
-  );
-  assert.match(text, /end/);
-  assert.ok(answered);
-});
-
 test("glibc's allocator settings are in force where cells run", async () => {
   const { text } = await kernel.run(
     '["MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_"].map((name) => Number(process.env[name]))',

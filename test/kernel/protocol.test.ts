@@ -2,8 +2,10 @@ import assert from "node:assert/strict";
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import * as zmq from "zeromq";
 import { type ExecuteReply, KernelClient, type Message } from "../../kernel/client/client.js";
-import { startKernel, TestKernel } from "./support.js";
+import { endpoint, readConnectionFile } from "../../kernel/protocol/connection.js";
+import { busyUntil, startKernel, TestKernel } from "./support.js";
 
 const kernel = await startKernel();
 const { client } = kernel;
@@ -318,29 +320,26 @@ test("comms: opened by the front end, with errors shown, and refused where nobod
 });
 
 test("control, shell requests and the heartbeat are answered while a cell runs", async () => {
-  let answered = 0;
-  const { reply } = await kernel.run(
-    'console.log("on"); const end = Date.now() + 1500; while (Date.now() < end) {}',
-    {
-      onOutput: ({ header }) => {
-        if (header.msg_type !== "stream") return;
-        for (const channel of ["shell", "control"] as const) {
-          for (const type of [
-            "kernel_info_request",
-            "is_complete_request",
-            "history_request",
-            "comm_info_request",
-          ]) {
-            void client.request(type, { code: "1" }, { channel, timeout: 1400 }).then(() => {
-              answered += 1;
-            });
-          }
-        }
-      },
-    },
-  );
+  const heartbeat = new zmq.Request({ linger: 0 });
+  heartbeat.connect(endpoint(readConnectionFile(client.process!.connectionFile), "hb"));
+  const answers = async () => {
+    const types = ["kernel_info", "is_complete", "history", "comm_info", "complete", "inspect"];
+    for (const channel of ["shell", "control"] as const) {
+      for (const type of types) {
+        const { content } = await client.request(
+          `${type}_request`,
+          { code: "Math.ab", cursor_pos: 7 },
+          { channel },
+        );
+        if (type === "complete") assert.deepEqual(content.matches, ["abs"]);
+      }
+    }
+    await heartbeat.send("beat");
+    assert.equal(String(await heartbeat.receive()), "beat");
+  };
+  const { reply } = await busyUntil(kernel, answers);
   assert.equal(reply.status, "ok");
-  assert.equal(answered, 8);
+  heartbeat.close();
 });
 
 test("two clients at once each get their own", async () => {

@@ -302,6 +302,8 @@ test("a process that ends between cells is said and replaced", async () => {
 
 test("a kernel at rest is silent", async () => {
   const fresh = await startKernel();
+  // Behind this, nothing is left to be heard of the start.
+  await fresh.run("1");
   const heard: string[] = [];
   fresh.client.listen(({ header }) => heard.push(header.msg_type));
   await new Promise((resolve) => setTimeout(resolve, 1500));

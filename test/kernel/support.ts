@@ -1,7 +1,7 @@
 /**
  * A kernel for a test: a real process, in a folder of its own.
  */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after } from "node:test";
@@ -92,4 +92,21 @@ export async function interrupted(
       setTimeout(() => void kernel.client.interrupt(), 50);
     },
   });
+}
+
+/** Runs a cell that keeps its thread busy until `work`, begun meanwhile, is done. */
+export async function busyUntil(kernel: TestKernel, work: () => Promise<void>): Promise<Ran> {
+  const file = join(kernel.folder, "work-is-done");
+  const code = `console.log("on"); const { existsSync } = require("node:fs"); while (!existsSync(${JSON.stringify(file)})) {}`;
+  let done: Promise<void> | undefined;
+  const ran = await kernel.run(code, {
+    onOutput: ({ header }) => {
+      if (header.msg_type !== "stream" || done !== undefined) return;
+      done = work().finally(() => writeFileSync(file, ""));
+      done.catch(() => undefined); // for now
+    },
+  });
+  await done;
+  rmSync(file);
+  return ran;
 }
