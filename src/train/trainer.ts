@@ -6,6 +6,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setImmediate as nextTick } from "node:timers/promises";
 import { currentEngine } from "../engine/index.js";
+import { releasing } from "../engine/ops/tape.js";
 import { Generator, type GeneratorState } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import { LORA_TARGET_MODULES } from "../transformer/lora.js";
@@ -372,14 +373,17 @@ export class Trainer {
     const inputs = prepareLoss(this.#models, batch, draws, options);
     const variables = this.#parameters.map(({ value }) => value);
     let squaredError: Float32Array | undefined;
-    const { value, grads } = tf.variableGrads(() => {
-      const terms = computeLoss(this.#models, inputs, batch.promptEmbedding, {
-        ...options,
-        generator: this.#dropout,
-      });
-      squaredError = terms.squaredError.dataSync() as Float32Array;
-      return terms.loss;
-    }, variables);
+    const { value, grads } = tf.variableGrads(
+      releasing(() => {
+        const terms = computeLoss(this.#models, inputs, batch.promptEmbedding, {
+          ...options,
+          generator: this.#dropout,
+        });
+        squaredError = terms.squaredError.dataSync() as Float32Array;
+        return terms.loss;
+      }),
+      variables,
+    );
     const { perSample } = lossValues(squaredError!, inputs.weights);
     const gradients = variables.map((variable) => grads[variable.name] ?? tf.zerosLike(variable));
     disposeLossInputs(inputs);

@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { CogVideoXDPMScheduler } from "../../diffusion/dpm.js";
+import { releasing } from "../../engine/ops/tape.js";
 import { Generator } from "../../engine/random.js";
 import * as tf from "../../engine/tf.js";
 import { Adam, clipGradNorm } from "../../train/optimizer.js";
@@ -139,10 +140,13 @@ export async function prepare(
   const variables = transformer.trainableVariables();
   const weight = 1 / (1 - scheduler.alphasCumprod[timestep!]!);
   return async () => {
-    const { value, grads } = tf.variableGrads(() => {
-      const x0 = scheduler.getVelocity(forward(), noisy, [timestep!]);
-      return tf.mul(tf.mean(tf.squaredDifference(x0, latent)), weight).asScalar();
-    }, variables);
+    const { value, grads } = tf.variableGrads(
+      releasing(() => {
+        const x0 = scheduler.getVelocity(forward(), noisy, [timestep!]);
+        return tf.mul(tf.mean(tf.squaredDifference(x0, latent)), weight).asScalar();
+      }),
+      variables,
+    );
     const ordered = variables.map((variable) => grads[variable.name]!);
     const { gradients, norm } = clipGradNorm(ordered, maxGradNorm);
     optimizer.step(gradients, lr);

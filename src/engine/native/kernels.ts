@@ -25,6 +25,8 @@ interface Operation {
   readonly outputs?: number;
 }
 
+const TRANSPOSED = { transposeA: "TF_ATTR_BOOL", transposeB: "TF_ATTR_BOOL" } as const;
+
 /** The operations of this folder. Each has the name, the inputs and the attributes of its composite in `ops/`. */
 const OPERATIONS: readonly Operation[] = [
   { name: "FirstframeGeluTanh", inputs: ["x"] },
@@ -67,6 +69,20 @@ const OPERATIONS: readonly Operation[] = [
       calls: "TF_ATTR_INT",
       silu: "TF_ATTR_BOOL",
     },
+    outputs: 3,
+  },
+  { name: "FirstframeMatMul", inputs: ["a", "b"], attributes: TRANSPOSED },
+  { name: "FirstframeMatMulBias", inputs: ["a", "b", "bias"], attributes: TRANSPOSED },
+  {
+    name: "FirstframeAttention",
+    inputs: ["query", "key", "value"],
+    attributes: { scale: "TF_ATTR_FLOAT" },
+    outputs: 2,
+  },
+  {
+    name: "FirstframeAttentionGrad",
+    inputs: ["query", "key", "value", "output", "dy", "logSums"],
+    attributes: { scale: "TF_ATTR_FLOAT" },
     outputs: 3,
   },
 ];

@@ -11,5 +11,7 @@ NAPI_MODULE_INIT() {
   firstframe::RegisterGatedResidual();
   firstframe::RegisterRotary();
   firstframe::RegisterGroupNorm();
+  firstframe::RegisterMatMul();
+  firstframe::RegisterAttention();
   return exports;
 }

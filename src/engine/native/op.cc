@@ -7,6 +7,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 
 namespace firstframe {
 namespace {
@@ -120,7 +121,12 @@ Kernel* Create(TF_OpKernelConstruction* construction, const Definition& definiti
     const char* key = name.c_str();
     TF_Bool flag = 0;
     if (name == "eps") TF_OpKernelConstruction_GetAttrFloat(construction, key, &attributes.eps, status);
-    if (name == "silu") TF_OpKernelConstruction_GetAttrBool(construction, key, &flag, status), attributes.silu = flag;
+    if (name == "scale") TF_OpKernelConstruction_GetAttrFloat(construction, key, &attributes.scale, status);
+    for (auto [wanted, value] : {std::pair{"silu", &attributes.silu}, {"transposeA", &attributes.transposeA}, {"transposeB", &attributes.transposeB}}) {
+      if (name != wanted) continue;
+      TF_OpKernelConstruction_GetAttrBool(construction, key, &flag, status);
+      *value = flag;
+    }
     if (name == "groups") TF_OpKernelConstruction_GetAttrInt64(construction, key, &attributes.groups, status);
     if (name == "batch") TF_OpKernelConstruction_GetAttrInt64(construction, key, &attributes.batch, status);
     if (name == "lengths") attributes.lengths = IntList(construction, key, status);
@@ -149,6 +155,8 @@ void Run(void* kernel, TF_OpKernelContext* context) {
 }
 
 }  // namespace
+
+int Threads() { return ThePool().threads(); }
 
 void ParallelFor(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& work) {
   if (count <= 0) return;
@@ -196,7 +204,7 @@ View Call::Output(int i, const std::vector<int64_t>& shape) {
 
 void Register(const char* name, const std::vector<const char*>& inputs, const std::vector<const char*>& outputs,
               const std::vector<const char*>& attributes, Compute compute) {
-  static const auto constructors = Constructors(std::make_integer_sequence<int, 16>());
+  static const auto constructors = Constructors(std::make_integer_sequence<int, 24>());
   const size_t index = Definitions().size();
   if (index >= constructors.size()) abort();
   Definitions().push_back(new Definition{name, {attributes.begin(), attributes.end()}, compute});

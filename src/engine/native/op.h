@@ -16,6 +16,7 @@
 // Each loop over data is compiled for several generations of processors; the loader picks the one that runs here.
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
 #define VECTORISED __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#define FIRSTFRAME_X86
 #else
 #define VECTORISED
 #endif
@@ -24,13 +25,15 @@
 
 namespace firstframe {
 
+int Threads();
+
 // Calls work(begin, end) on parts of 0 .. count on several threads; no part is much smaller than `grain`.
 void ParallelFor(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& work);
 
 // An operation's attributes: by name, read once.
 struct Attributes {
-  float eps = 0;
-  bool silu = false;
+  float eps = 0, scale = 0;
+  bool silu = false, transposeA = false, transposeB = false;
   int64_t groups = 0, batch = 0;
   std::vector<int64_t> lengths, calls;
 };
@@ -71,6 +74,8 @@ void RegisterLayerNorm();
 void RegisterGatedResidual();
 void RegisterRotary();
 void RegisterGroupNorm();
+void RegisterMatMul();
+void RegisterAttention();
 
 // e^x to two units in the last place (Cody and Waite's reduction, a polynomial of degree 7); saturates near float's limits.
 INLINE float Exp(float x) {

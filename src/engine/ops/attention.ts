@@ -38,7 +38,9 @@ export function attentionBlocks(
   return { rows, heads: Math.min(heads, Math.max(1, Math.floor(maxScores / (rows * keys)))) };
 }
 
-const gradient = defineOperation<Qkv & { output: tf.Tensor; dy: tf.Tensor }, AttentionAttributes>({
+type GradientInputs = Qkv & { output: tf.Tensor; dy: tf.Tensor; logSums?: tf.Tensor };
+
+const gradient = defineOperation<GradientInputs, AttentionAttributes>({
   name: "FirstframeAttentionGrad",
   forward({ query, key, value, output, dy }, { scale, maxScores }) {
     const folded = [query, key, value, output, dy].map(foldHeads);
@@ -103,12 +105,15 @@ const operation = defineOperation<Qkv, AttentionAttributes>({
     );
     return tf.reshape(joined(groups), [...query.shape.slice(0, 3), value.shape[3]!]);
   },
-  save: { inputs: ["query", "key", "value"], outputs: [true] },
-  gradient([dy], [query, key, value, output], attributes) {
-    const [dq, dk, dv] = gradient(
-      { query: query!, key: key!, value: value!, output: output!, dy: dy! },
-      attributes,
-    ) as [tf.Tensor, tf.Tensor, tf.Tensor];
+  // A fused kernel has a second output, the logarithms of the weights' sums, which its gradient wants to see.
+  save: { inputs: ["query", "key", "value"], outputs: [true, true] },
+  gradient([dy], [query, key, value, output, logSums], attributes) {
+    const inputs = { query: query!, key: key!, value: value!, output: output!, dy: dy! };
+    const [dq, dk, dv] = gradient(logSums ? { ...inputs, logSums } : inputs, attributes) as [
+      tf.Tensor,
+      tf.Tensor,
+      tf.Tensor,
+    ];
     return { query: () => dq, key: () => dk, value: () => dv };
   },
 });
@@ -131,7 +136,7 @@ export function scaledDotProductAttention(
   value: tf.Tensor4D,
   { scale = 1 / Math.sqrt(query.shape[3]), maxScores = scoreLimit() }: Partial<AttentionAttributes> = {},
 ): tf.Tensor4D {
-  return operation({ query, key, value }, { scale, maxScores })[0] as tf.Tensor4D;
+  return tf.tidy(() => operation({ query, key, value }, { scale, maxScores })[0] as tf.Tensor4D);
 }
 
 /** [batch, heads, tokens, features] as [batch * heads, tokens, features]. */

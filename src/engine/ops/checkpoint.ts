@@ -1,9 +1,5 @@
 import * as tf from "../tf.js";
-
-/** The part of the engine's state that a gradient inside a gradient must not touch. */
-interface TapeState {
-  activeTape: unknown;
-}
+import { releasing, withOwnTape } from "./tape.js";
 
 export interface CheckpointOptions {
   /** Tensors that `f` uses and nobody differentiates for. */
@@ -32,22 +28,18 @@ export function checkpoint<T extends tf.Tensor>(
       gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) =>
         tf.tidy(() => {
           const xs = [...saved.slice(0, inputs.length), ...variables];
-          const { grads } = withOwnTape(() => tf.engine().gradients(() => f(...saved), xs, dy, true));
+          const { grads } = withOwnTape(() =>
+            tf.engine().gradients(
+              releasing(() => f(...saved), dy),
+              xs,
+              dy,
+              true,
+            ),
+          );
           // A variable that has no part in the result, such as an adapter that is switched off, has no gradient.
           return grads.map((gradient, i) => gradient ?? tf.zerosLike(xs[i]!));
         }),
     };
   });
   return operation(...inputs, ...variables) as T;
-}
-
-/** The engine keeps one tape; while another gradient is computed, the current one's is set aside. */
-function withOwnTape<T>(f: () => T): T {
-  const state = tf.engine().state as unknown as TapeState;
-  const outer = state.activeTape;
-  try {
-    return f();
-  } finally {
-    state.activeTape = outer;
-  }
 }

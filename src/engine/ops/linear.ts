@@ -15,13 +15,28 @@ type Frozen = { x: tf.Tensor };
 const matrix = (weight: tf.Tensor): tf.Tensor2D =>
   weight.rank === 2 ? (weight as tf.Tensor2D) : tf.reshape(weight, [weight.shape[0]!, -1]);
 
-const multiply = (x: tf.Tensor, weight: tf.Tensor, transposed: boolean) =>
-  tf.matMul(x as tf.Tensor2D, matrix(weight), false, transposed);
+type Factors = { a: tf.Tensor; b: tf.Tensor };
+type Transposed = { transposeA: boolean; transposeB: boolean };
 
-const affine = (x: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor | undefined, inOut: boolean) => {
-  const y = multiply(x, weight, !inOut);
-  return bias ? tf.add(y, bias) : y;
-};
+const matMul = defineOperation<Factors, Transposed>({
+  name: "FirstframeMatMul",
+  forward: ({ a, b }, { transposeA, transposeB }) =>
+    tf.matMul(a as tf.Tensor2D, b as tf.Tensor2D, transposeA, transposeB),
+});
+
+const matMulBias = defineOperation<Factors & { bias: tf.Tensor }, Transposed>({
+  name: "FirstframeMatMulBias",
+  forward: ({ a, b, bias }, { transposeA, transposeB }) =>
+    tf.add(tf.matMul(a as tf.Tensor2D, b as tf.Tensor2D, transposeA, transposeB), bias),
+});
+
+const multiply = (x: tf.Tensor, weight: tf.Tensor, transposeB: boolean) =>
+  matMul({ a: x, b: matrix(weight) }, { transposeA: false, transposeB })[0]!;
+
+const affine = (x: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor | undefined, inOut: boolean) =>
+  bias
+    ? matMulBias({ a: x, b: matrix(weight), bias }, { transposeA: false, transposeB: !inOut })[0]!
+    : multiply(x, weight, !inOut);
 
 const trained = defineOperation<Trained, { inOut: boolean }>({
   name: "FirstframeLinear",
@@ -31,7 +46,8 @@ const trained = defineOperation<Trained, { inOut: boolean }>({
     x: () => multiply(dy!, weight!, inOut),
     weight: () => {
       const [left, right] = inOut ? [x!, dy!] : [dy!, x!];
-      return tf.reshape(tf.matMul(left, right, true, false), weight!.shape);
+      const [product] = matMul({ a: left, b: right }, { transposeA: true, transposeB: false });
+      return tf.reshape(product!, weight!.shape);
     },
     bias: () => tf.sum(dy!, 0),
   }),

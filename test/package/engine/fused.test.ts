@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type Engine, useEngine } from "../../../src/engine/index.js";
+import { scaledDotProductAttention } from "../../../src/engine/ops/attention.js";
 import "../../../src/engine/ops/gated-residual.js";
 import "../../../src/engine/ops/gelu.js";
 import "../../../src/engine/ops/group-norm.js";
 import "../../../src/engine/ops/layer-norm.js";
+import "../../../src/engine/ops/linear.js";
 import "../../../src/engine/ops/rotary.js";
 import { Generator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
@@ -52,6 +54,30 @@ const groupNormGrad = (
     title,
   };
 };
+/** Sizes around those of the tiles and blocks, and a few rows, which go another way. */
+const products = [
+  [1, 40, 70],
+  [7, 33, 5],
+  [8, 1, 1],
+  [29, 300, 33],
+  [113, 1100, 600],
+].flatMap(([rows, depth, columns]) =>
+  [0, 1, 2, 3].flatMap((which): Case[] => {
+    const [transposeA, transposeB] = [which % 2 === 1, which > 1];
+    const shapes = {
+      a: transposeA ? [depth!, rows!] : [rows!, depth!],
+      b: transposeB ? [columns!, depth!] : [depth!, columns!],
+    };
+    const given = {
+      attributes: { transposeA, transposeB },
+      title: `${rows} by ${depth} by ${columns}${transposeA ? ", a transposed" : ""}${transposeB ? ", b transposed" : ""}`,
+    };
+    return [
+      { kernel: "FirstframeMatMul", shapes, ...given },
+      { kernel: "FirstframeMatMulBias", shapes: { ...shapes, bias: [columns!] }, ...given },
+    ];
+  }),
+);
 
 const modulated = { eps: 1e-5, lengths: [3, 8] };
 const cases: Case[] = [
@@ -87,6 +113,7 @@ const cases: Case[] = [
   groupNormGrad([5, 6, 10, 12], [1, 1, 1, 12], [3, 2], 1, false),
   groupNormGrad([6, 8, 12, 12], [6, 2, 3, 12], [2, 1], 2, true),
   groupNormGrad([6, 8, 12, 12], [6, 8, 12, 12], [3], 2, true),
+  ...products,
   { kernel: "Softmax", shapes: { logits: [3, 5, 77] }, attributes: { dim: 2 } },
 ];
 
@@ -133,11 +160,76 @@ for (const { kernel, shapes, attributes = {}, title = "" } of cases) {
   });
 }
 
+for (const [heads, queries, keys, width, valueWidth] of [
+  [[2, 3], 5, 7, 4, 6],
+  [[1, 1], 130, 1, 16, 16],
+  [[1, 3], 225, 1030, 20, 33],
+  [[1, 1], 300, 600, 64, 64],
+] as const) {
+  test(`attention of ${queries} queries to ${keys} keys, ${heads.join(" x ")} heads of ${width}`, async () => {
+    const normal = (...shape: number[]) =>
+      Float32Array.from({ length: tf.util.sizeFromShape(shape) }, () => generator.normal());
+    const shapes = {
+      query: [...heads, queries, width],
+      key: [...heads, keys, width],
+      value: [...heads, keys, valueWidth],
+      dy: [...heads, queries, valueWidth],
+    } as const;
+    const data = Object.values(shapes).map((shape) => normal(...shape));
+    // scores up to some tens, so that weights differ by many powers of ten
+    data[0] = data[0]!.map((value) => 4 * value);
+    const run = () =>
+      tf.tidy(() => {
+        const [query, key, value, dy] = Object.values(shapes).map((shape, i) =>
+          tf.tensor(data[i]!, [...shape]),
+        ) as [tf.Tensor4D, tf.Tensor4D, tf.Tensor4D, tf.Tensor4D];
+        const f = (q: tf.Tensor, k: tf.Tensor, v: tf.Tensor) =>
+          scaledDotProductAttention(q as tf.Tensor4D, k as tf.Tensor4D, v as tf.Tensor4D);
+        return [f(query, key, value), ...tf.grads(f)([query, key, value], dy)].map((y) =>
+          y.dataSync<"float32">(),
+        );
+      });
+    await useEngine("tensorflow");
+    const fused = run();
+    await useEngine("cpu");
+    const composite = run();
+    await useEngine("tensorflow");
+    const scale = Math.max(
+      ...composite.slice(1).map((values) => values.reduce((m, v) => Math.max(m, Math.abs(v)), 0)),
+    );
+    for (const [i, name] of [
+      "value",
+      "gradient of query",
+      "gradient of key",
+      "gradient of value",
+    ].entries()) {
+      const largest = composite[i]!.reduce(
+        (most, value) => Math.max(most, Math.abs(value)),
+        i === 0 ? 0 : 0.1 * scale,
+      );
+      assert.equal(fused[i]!.length, composite[i]!.length);
+      for (const [j, value] of composite[i]!.entries())
+        assert.ok(
+          Math.abs(fused[i]![j]! - value) <= 1e-5 * largest,
+          `${name} at ${j}: ${fused[i]![j]} instead of ${value}`,
+        );
+    }
+  });
+}
+
 test("numbers that are none stay visible, and the largest ones are finite", () => {
   tf.tidy(() => {
     const x = tf.tensor1d([Number.NaN, 1e4, -1e4, 0]);
     const y = tf.engine().runKernel("FirstframeGeluTanh", { x }) as tf.Tensor;
     assert.deepEqual([...y.dataSync()], [Number.NaN, 1e4, -0, 0]);
+    const product = tf
+      .engine()
+      .runKernel(
+        "FirstframeMatMul",
+        { a: tf.tensor2d([Number.NaN, 1, ...Array<number>(22).fill(2)], [12, 2]), b: tf.ones([2, 3]) },
+        { transposeA: false, transposeB: false },
+      ) as tf.Tensor;
+    assert.deepEqual([...product.dataSync()].slice(0, 4), [Number.NaN, Number.NaN, Number.NaN, 4]);
     const logits = tf.tensor2d([1e4, 0, -1e4, 1e4], [1, 4]);
     assert.deepEqual(
       [...tf.softmax(logits).dataSync()].map((p) => Math.round(p * 1e6) / 1e6),

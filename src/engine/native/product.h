@@ -1,0 +1,76 @@
+// Matrix products on the processor: tiles whose sums stay in registers, over a factor that is packed into panels.
+
+#pragma once
+
+#include <stdlib.h>
+
+#include <memory>
+#include <utility>
+
+#include "op.h"
+
+namespace firstframe {
+
+// c[m][n] = start[m][n] + the sum over taps and k of a[m][offsets[tap] + k] * b[tap][k][n], for one panel of columns n.
+struct Tile {
+  const float* a;
+  int64_t step;            // from one row of a to the next; by column, from one k to the next
+  const int64_t* offsets;  // none: one tap at a
+  int64_t taps, depth;
+  const float* b;  // packed
+  const float* start;  // none: zeros
+  int64_t startStep;
+  float* c;
+  int64_t cStep;
+};
+
+using Function = void (*)(const Tile&);
+
+// What a kind of processor does: rows of a tile at most, columns of a panel, and a function for each number of rows from 1.
+struct Processor {
+  int64_t rows, columns;
+  const Function* byRow;
+  const Function* byColumn;
+};
+
+const Processor& ThisProcessor();
+
+// A matrix that is not owned: element (i, j) is data[i * step + j]; by column, data[j * step + i].
+struct Matrix {
+  const float* data;
+  int64_t step;
+  bool byColumn = false;
+
+  const float* At(int64_t i, int64_t j) const { return byColumn ? data + j * step + i : data + i * step + j; }
+};
+
+// Memory without a value, aligned for vectors.
+class Buffer {
+ public:
+  float* Need(int64_t size);
+
+ private:
+  struct Free {
+    void operator()(float* data) const { free(data); }
+  };
+  std::unique_ptr<float, Free> data_;
+  int64_t size_ = 0;
+};
+
+// Numbers that `columns` columns of some depth take when packed.
+int64_t PackedSize(int64_t depth, int64_t columns);
+
+// Packs b [depth, columns]: panels of [depth, a tile's columns], the last one filled up with zeros.
+void Pack(const Matrix& b, int64_t depth, int64_t columns, float* packed);
+
+// What a product starts from: nothing, a row for all (step 0), or the result so far.
+struct Start {
+  const float* data = nullptr;
+  int64_t step = 0;
+};
+
+// c [rows, columns] = start + a [rows, depth] * packed b, on this thread.
+void Multiply(const Matrix& a, int64_t rows, int64_t depth, const float* packed, int64_t columns, Start start, float* c,
+              int64_t cStep);
+
+}  // namespace firstframe
