@@ -1,3 +1,4 @@
+import { adamStep } from "../engine/ops/adam.js";
 import * as tf from "../engine/tf.js";
 import type { Parameter } from "../weights/module.js";
 import { FlatGroups } from "./flat.js";
@@ -75,24 +76,28 @@ export class Adam {
     }
     this.#step++;
     const [beta1, beta2] = this.#betas;
-    const stepSize = learningRate / (1 - beta1 ** this.#step);
-    const correction = Math.sqrt(1 - beta2 ** this.#step);
-    const decay = this.#weightDecay;
+    const decoupled = this.name === "adamw";
+    const attributes = {
+      beta1,
+      beta2,
+      eps: this.#eps,
+      stepSize: learningRate / (1 - beta1 ** this.#step),
+      correction: Math.sqrt(1 - beta2 ** this.#step),
+      shrink: decoupled ? 1 - learningRate * this.#weightDecay : 1,
+      decay: decoupled ? 0 : this.#weightDecay,
+      scale,
+    };
     const weights = this.#parameters.map(({ value }) => value);
     for (let group = 0; group < this.#groups.length; group++) {
       tf.tidy(() => {
         const weight = this.#groups.pack(group, weights);
-        const raw = this.#groups.pack(group, gradients);
-        let gradient = scale === 1 ? raw : tf.mul(raw, scale);
-        let decayed = weight;
-        if (this.name === "adamw") decayed = tf.mul(weight, 1 - learningRate * decay);
-        else if (decay !== 0) gradient = tf.add(gradient, tf.mul(weight, decay));
+        const gradient = this.#groups.pack(group, gradients);
         const expAvg = this.#expAvg[group]!;
         const expAvgSq = this.#expAvgSq[group]!;
-        expAvg.assign(tf.add(expAvg, tf.mul(tf.sub(gradient, expAvg), 1 - beta1)));
-        expAvgSq.assign(tf.add(tf.mul(expAvgSq, beta2), tf.mul(tf.square(gradient), 1 - beta2)));
-        const denominator = tf.add(tf.div(tf.sqrt(expAvgSq), correction), this.#eps);
-        const updated = tf.sub(decayed, tf.mul(tf.div(expAvg, denominator), stepSize)) as tf.Tensor1D;
+        const next = adamStep({ weight, gradient, expAvg, expAvgSq }, attributes);
+        expAvg.assign(next.expAvg);
+        expAvgSq.assign(next.expAvgSq);
+        const updated = next.weight as tf.Tensor1D;
         for (const { index, tensor } of this.#groups.unpack(group, updated)) weights[index]!.assign(tensor);
       });
     }

@@ -44,7 +44,7 @@ if (!existsSync(join(weights, "manifest.json"))) {
   if (status !== 0) process.exit(status ?? 1);
 }
 
-type Row = Pick<Measured, "seconds" | "min" | "peak_rss_mb">;
+type Row = Pick<Measured, "seconds" | "min" | "cpu_seconds" | "peak_rss_mb">;
 
 async function peer(name: string): Promise<Row> {
   const argv = [
@@ -81,25 +81,18 @@ for (let round = 1; round <= rounds; round++) {
 
 const cpu = `${cpus()[0]?.model}, ${threads} threads`;
 console.log(`${new Date().toISOString().slice(0, 10)}, ${cpu}, ${rounds} rounds of ${repeat}\n`);
-console.log("| | PyTorch s | firstframe s | ratio | PyTorch MB | firstframe MB | engine | differs by |");
-console.log("| --- | --: | --: | --: | --: | --: | --- | --: |");
+console.log(
+  "| | PyTorch s | firstframe s | ratio | PyTorch CPU s | firstframe CPU s | ratio | PyTorch MB | firstframe MB | engine | differs by |",
+);
+console.log("| --- | --: | --: | --: | --: | --: | --: | --: | --: | --- | --: |");
 for (const [name, { peer: a, own: b }] of rows) {
-  const [ta, tb] = [median(a.map((row) => row.seconds)), median(b.map((row) => row.seconds))];
-  const [ma, mb] = [
-    Math.max(...a.map((row) => row.peak_rss_mb)),
-    Math.max(...b.map((row) => row.peak_rss_mb)),
-  ];
+  const both = (figure: "seconds" | "cpu_seconds") => {
+    const [peers, ours] = [a, b].map((list) => median(list.map((row) => row[figure]))) as [number, number];
+    return [seconds(peers), seconds(ours), (peers / ours).toFixed(2)];
+  };
+  const peaks = [a, b].map((list) => Math.max(...list.map((row) => row.peak_rss_mb)).toFixed(0));
   const { engine, difference = "" } = b[0]!;
-  const cells = [
-    name,
-    seconds(ta),
-    seconds(tb),
-    (ta / tb).toFixed(2),
-    ma.toFixed(0),
-    mb.toFixed(0),
-    engine,
-    difference,
-  ];
+  const cells = [name, ...both("seconds"), ...both("cpu_seconds"), ...peaks, engine, difference];
   console.log(`| ${cells.join(" | ")} |`);
 }
 

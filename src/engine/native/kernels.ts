@@ -1,3 +1,4 @@
+import type { AdamAttributes } from "../ops/adam.js";
 import * as tf from "../tf.js";
 
 /** What the fused operations' kernels need of tfjs-node's backend. */
@@ -106,6 +107,30 @@ export function registerFusedKernels(): void {
       return outputs === 1 ? results[0]! : results;
     });
   }
+  replaceKernel("FirstframeAdam", ({ inputs, attrs, backend }) => {
+    const { beta1, beta2, eps, stepSize, correction, shrink, decay, scale } =
+      attrs as unknown as AdamAttributes;
+    const settings = tf.tensor1d([
+      1 - beta1,
+      beta2,
+      1 - beta2,
+      eps,
+      stepSize,
+      correction,
+      shrink,
+      decay,
+      scale,
+    ]);
+    const given = ["weight", "gradient", "expAvg", "expAvgSq"].map((name) => inputs[name]!);
+    const results = (backend as NodeBackend).executeMultipleOutputs(
+      "FirstframeAdam",
+      [],
+      [...given, settings],
+      3,
+    );
+    settings.dispose();
+    return results;
+  });
   const softmax = tf.getKernel(tf.Softmax, "tensorflow").kernelFunc;
   replaceKernel(tf.Softmax, (call) => {
     const logits = call.inputs.logits!;

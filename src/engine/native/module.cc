@@ -13,5 +13,6 @@ NAPI_MODULE_INIT() {
   firstframe::RegisterGroupNorm();
   firstframe::RegisterMatMul();
   firstframe::RegisterAttention();
+  firstframe::RegisterAdam();
   return exports;
 }

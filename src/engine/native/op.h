@@ -76,6 +76,7 @@ void RegisterRotary();
 void RegisterGroupNorm();
 void RegisterMatMul();
 void RegisterAttention();
+void RegisterAdam();
 
 // e^x to two units in the last place (Cody and Waite's reduction, a polynomial of degree 7); saturates near float's limits.
 INLINE float Exp(float x) {

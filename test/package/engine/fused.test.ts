@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type Engine, useEngine } from "../../../src/engine/index.js";
 import { scaledDotProductAttention } from "../../../src/engine/ops/attention.js";
+import "../../../src/engine/ops/adam.js";
 import "../../../src/engine/ops/gated-residual.js";
 import "../../../src/engine/ops/gelu.js";
 import "../../../src/engine/ops/group-norm.js";
@@ -27,6 +28,8 @@ interface Case {
   kernel: string;
   shapes: Record<string, number[]>;
   attributes?: Record<string, unknown>;
+  /** An input without negative numbers. */
+  positive?: string;
   title?: string;
 }
 
@@ -114,6 +117,24 @@ const cases: Case[] = [
   groupNormGrad([6, 8, 12, 12], [6, 2, 3, 12], [2, 1], 2, true),
   groupNormGrad([6, 8, 12, 12], [6, 8, 12, 12], [3], 2, true),
   ...products,
+  ...[0, 0.1].map(
+    (decay): Case => ({
+      kernel: "FirstframeAdam",
+      shapes: { weight: [20011], gradient: [20011], expAvg: [20011], expAvgSq: [20011] },
+      attributes: {
+        beta1: 0.9,
+        beta2: 0.95,
+        eps: 1e-8,
+        stepSize: 0.01,
+        correction: 0.3,
+        shrink: 1 - decay / 3,
+        decay,
+        scale: 0.7,
+      },
+      positive: "expAvgSq",
+      title: `decay ${decay}`,
+    }),
+  ),
   { kernel: "Softmax", shapes: { logits: [3, 5, 77] }, attributes: { dim: 2 } },
 ];
 
@@ -121,12 +142,14 @@ test("the fused operations are built and in use", () => {
   assert.match(engine.version, /with fused operations$/);
 });
 
-for (const { kernel, shapes, attributes = {}, title = "" } of cases) {
+for (const { kernel, shapes, attributes = {}, positive, title = "" } of cases) {
   test(`${kernel} ${title}`, async () => {
     const values = Object.entries(shapes).map(([name, shape]) => {
       const size = tf.util.sizeFromShape(shape);
       // an offset that cancels badly where a mean is taken carelessly
-      return [name, shape, Float32Array.from({ length: size }, () => 3 + generator.normal())] as const;
+      const draw = () => 3 + generator.normal();
+      const values = Float32Array.from({ length: size }, name === positive ? () => draw() ** 2 : draw);
+      return [name, shape, values] as const;
     });
     const run = (): { shape: number[]; data: Float32Array }[] =>
       tf.tidy(() => {
