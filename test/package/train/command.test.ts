@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -111,6 +111,24 @@ test("a dry run says what would happen and writes nothing", async () => {
   assert.match(stdout, /memory: about \d.*weights .*optimizer/);
   assert.match(stdout, /speed: .* steps an hour/);
   assert.ok(!existsSync(outputDir) && !existsSync(join(folder, "no-cache")));
+});
+
+test("broken clips are named, and end the run or are left out as asked", async () => {
+  const dataRoot = join(folder, "broken");
+  await cp(join(folder, "data"), dataRoot, { recursive: true });
+  await writeFile(join(dataRoot, "videos", "0.webp"), "no clip at all");
+  const whole = await readFile(join(dataRoot, "videos", "1.webp"));
+  await writeFile(join(dataRoot, "videos", "1.webp"), whole.subarray(0, whole.length / 2));
+  const args = ["--config", join(folder, "lora.yaml"), "--data_root", dataRoot, "--train_steps", "1"];
+  args.push("--report_to", "none", "--output_dir", join(folder, "broken-run"));
+  const refused = await train(args);
+  assert.equal(refused.code, 2);
+  assert.match(refused.stderr, /^firstframe: .*broken\/videos\/0\.webp: /m);
+  const skipping = await train([...args, "--broken_clips", "skip"]);
+  assert.equal(skipping.code, 0, skipping.stderr);
+  assert.match(skipping.stdout, /^skipped .*videos\/0\.webp: /m);
+  assert.match(skipping.stdout, /^skipped .*videos\/1\.webp: /m);
+  assert.match(skipping.stdout, /^1 clips in the cache, 1 of them encoded now$/m);
 });
 
 test("SIGTERM and SIGINT save and leave; resumed, the run ends with the weights of an uninterrupted one", async () => {
