@@ -4,7 +4,8 @@
  *     node dist/src/train/make-small-pipeline.js --seed 0 --out notebooks/models/procedural
  *
  * The tokenizer knows the words of the procedural clips' captions. T5 and the transformer, CogVideoX-1.5's in small, are
- * drawn from the seed. All weights are stored in float16, as those of the VAE in `--out` are already.
+ * drawn from the seed; `train.yaml` there trains the transformer then. All weights are stored in float16, as those of the
+ * VAE in `--out` are already.
  */
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -20,8 +21,8 @@ import { proceduralClip } from "../video/procedural.js";
 
 /** Enough for every word of the captions to occur. */
 const CAPTIONS = 2000;
-/** The longest caption has fewer tokens. */
-const MAX_TEXT_LENGTH = 96;
+/** Captions of one to three sprites have up to 46 tokens. */
+const MAX_TEXT_LENGTH = 48;
 
 const { values } = parseArgs({
   options: {
@@ -39,12 +40,12 @@ const textEncoder = T5EncoderModel.fromConfig(
 );
 const transformer = CogVideoXTransformer3DModel.fromConfig(
   {
-    num_attention_heads: 4,
+    num_attention_heads: 5,
     attention_head_dim: 32,
     in_channels: 2 * vae.config.latent_channels,
     out_channels: vae.config.latent_channels,
-    time_embed_dim: 128,
-    ofs_embed_dim: 128,
+    time_embed_dim: 64,
+    ofs_embed_dim: 64,
     text_embed_dim: 64,
     num_layers: 3,
     sample_width: vae.config.sample_width / 8,
