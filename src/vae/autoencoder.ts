@@ -106,7 +106,7 @@ export class AutoencoderKLCogVideoX extends Model {
    * Where the features of a whole clip take at most so many bytes, all frame groups are computed at once, which is faster
    * and gives the same numbers. 0: one group after another, for the least memory.
    */
-  wholeClipBytes = 256 * 2 ** 20;
+  wholeClipBytes = 32 * 2 ** 20;
   useSlicing = false;
   useTiling = false;
   #tileHeight: number;

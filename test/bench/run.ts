@@ -106,11 +106,12 @@ const GROWTH = {
 };
 const growth: Record<string, Measured> = {};
 for (const [what, series] of Object.entries(values.growth ? GROWTH : {})) {
-  console.log(`\n| ${what} | s | MB |\n| --- | --: | --: |`);
+  console.log(`\n| ${what} | s | CPU s | MB |\n| --- | --: | --: | --: |`);
   for (const name of series) {
     const result = await measureApart(name, weights, { ...options, repeat: 1 });
     growth[name] = result;
-    console.log(`| ${name} | ${seconds(result.seconds)} | ${result.peak_rss_mb.toFixed(0)} |`);
+    const times = `${seconds(result.seconds)} | ${seconds(result.cpu_seconds)}`;
+    console.log(`| ${name} | ${times} | ${result.peak_rss_mb.toFixed(0)} |`);
   }
 }
 const file = join(root, "out/bench.json");
