@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { cp, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { after, before, test } from "node:test";
 import { useEngine } from "../../../src/engine/index.js";
 import { assertConsistent, readArguments } from "../../../src/train/arguments.js";
@@ -115,7 +115,8 @@ test("a dry run says what would happen and writes nothing", async () => {
 
 test("broken clips are named, and end the run or are left out as asked", async () => {
   const dataRoot = join(folder, "broken");
-  await cp(join(folder, "data"), dataRoot, { recursive: true });
+  const filter = (path: string) => basename(path) !== "cache";
+  await cp(join(folder, "data"), dataRoot, { recursive: true, filter });
   await writeFile(join(dataRoot, "videos", "0.webp"), "no clip at all");
   const whole = await readFile(join(dataRoot, "videos", "1.webp"));
   await writeFile(join(dataRoot, "videos", "1.webp"), whole.subarray(0, whole.length / 2));
