@@ -90,7 +90,11 @@ export const ARGUMENTS = {
     "no",
   ),
   learning_rate: number("learning rate after warm-up", { default: 2e-5 }),
-  optimizer: choice("optimizer", ["adamw", "adam"], "adamw"),
+  optimizer: choice(
+    "optimizer; muon is for the blocks' matrices, with AdamW for the rest",
+    ["adamw", "adam", "muon"],
+    "adamw",
+  ),
   beta1: number("decay of the gradient's mean", { default: 0.9 }),
   beta2: number("decay of the gradient's square", { default: 0.95 }),
   beta3: number("accepted for the recipe's scripts; neither optimizer has it", { default: 0.98 }),

@@ -6,6 +6,19 @@ const [A, B, C] = [3.4445, -4.775, 2.0315];
 const ITERATIONS = 5;
 const EPS = 1e-7;
 
+export interface MuonOptions {
+  /** Default 0.95. */
+  readonly momentum?: number;
+  /** Decoupled from the gradient: weights shrink by learning rate times this at each step. Default 0. */
+  readonly weightDecay?: number;
+  /**
+   * What a matrix's learning rate is multiplied by: sqrt(max(1, outputs / inputs)), or, with "match_rms_adamw",
+   * 0.2 sqrt(max(outputs, inputs)), which makes steps as large as AdamW's, so that its learning rates fit (Liu et al. 2025,
+   * arXiv 2502.16982). Default "original".
+   */
+  readonly adjustLr?: "original" | "match_rms_adamw";
+}
+
 /** Matrices of one shape, updated together. */
 interface Group {
   readonly indices: readonly number[];
@@ -18,20 +31,25 @@ interface Group {
 /**
  * Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/): the momentum of each matrix is moved towards the
  * nearest matrix with all singular values equal, so that directions with small gradients, here the fine structure of
- * pictures, are learned as fast as those with large ones. Nesterov's momentum and the names are `torch.optim.Muon`'s; there
- * is no weight decay. A convolution's kernel counts as a matrix [all inputs, out].
+ * pictures, are learned as fast as those with large ones. Nesterov's momentum and the options are `torch.optim.Muon`'s, but
+ * for weight decay, which is 0 by default. A convolution's kernel counts as a matrix [all inputs, out].
  */
 export class Muon {
+  readonly #options: Required<MuonOptions>;
   readonly #parameters: readonly Parameter[];
   readonly #groups: readonly Group[];
-  readonly #beta: number;
 
   /** @param parameters weights whose last axis in memory is the output. */
-  constructor(parameters: Iterable<Parameter>, { momentum = 0.95 }: { readonly momentum?: number } = {}) {
+  constructor(
+    parameters: Iterable<Parameter>,
+    { momentum = 0.95, weightDecay = 0, adjustLr = "original" }: MuonOptions = {},
+  ) {
+    this.#options = { momentum, weightDecay, adjustLr };
     this.#parameters = [...parameters];
     if (!(momentum >= 0 && momentum < 1))
       throw new RangeError(`momentum: expected a number from 0 to 1, found ${momentum}`);
-    this.#beta = momentum;
+    if (!(weightDecay >= 0))
+      throw new RangeError(`weight_decay: expected a number of at least 0, found ${weightDecay}`);
     const byShape = new Map<string, { indices: number[]; shape: readonly [number, number] }>();
     for (const [i, { name, value }] of this.#parameters.entries()) {
       if (value.rank < 2)
@@ -53,17 +71,23 @@ export class Muon {
   step(gradients: readonly tf.Tensor[], learningRate: number): void {
     if (gradients.length !== this.#parameters.length)
       throw new RangeError(`step: expected ${this.#parameters.length} gradients, found ${gradients.length}`);
+    const { momentum: beta, weightDecay, adjustLr } = this.#options;
     for (const { indices, shape, momentum } of this.#groups) {
       tf.tidy(() => {
         const gradient = tf.stack(indices.map((i) => tf.reshape(gradients[i]!, [...shape])));
-        momentum.assign(tf.add(momentum, tf.mul(tf.sub(gradient, momentum), 1 - this.#beta)));
-        const ahead = tf.add(gradient, tf.mul(tf.sub(momentum, gradient), this.#beta)) as tf.Tensor3D;
+        momentum.assign(tf.add(momentum, tf.mul(tf.sub(gradient, momentum), 1 - beta)));
+        const ahead = tf.add(gradient, tf.mul(tf.sub(momentum, gradient), beta)) as tf.Tensor3D;
         const [inputs, outputs] = shape;
-        const rate = learningRate * Math.sqrt(Math.max(1, outputs / inputs));
-        const updates = tf.unstack(tf.mul(orthogonalize(ahead), rate));
+        const factor =
+          adjustLr === "original"
+            ? Math.sqrt(Math.max(1, outputs / inputs))
+            : 0.2 * Math.sqrt(Math.max(outputs, inputs));
+        const updates = tf.unstack(tf.mul(orthogonalize(ahead), learningRate * factor));
+        const shrink = 1 - learningRate * weightDecay;
         for (const [k, i] of indices.entries()) {
           const { value } = this.#parameters[i]!;
-          value.assign(tf.sub(value, tf.reshape(updates[k]!, value.shape)));
+          const kept = shrink === 1 ? value : tf.mul(value, shrink);
+          value.assign(tf.sub(kept, tf.reshape(updates[k]!, value.shape)));
         }
       });
     }

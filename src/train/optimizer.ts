@@ -3,9 +3,26 @@ import * as tf from "../engine/tf.js";
 import type { Parameter } from "../weights/module.js";
 import { FlatGroups } from "./flat.js";
 
-export const OPTIMIZERS = ["adamw", "adam"] as const;
+const ADAMS = ["adamw", "adam"] as const;
+
+/** What a training can take its steps with; "muon" is Muon for matrices and AdamW for the rest. */
+export const OPTIMIZERS = [...ADAMS, "muon"] as const;
 
 export type OptimizerName = (typeof OPTIMIZERS)[number];
+
+/** Updates the parameters that it was made for. */
+export interface Optimizer {
+  /**
+   * @param gradients one a parameter, in their order and memory layout; not disposed.
+   * @param scale a factor on all gradients: {@link clipFactor}'s. Default 1.
+   */
+  step(gradients: readonly tf.Tensor[], learningRate: number, scale?: number): void;
+  /** What it remembers, by name, in the files' layout. The caller disposes the tensors. */
+  stateTensors(): Record<string, tf.Tensor>;
+  /** Goes on after so many steps from where {@link stateTensors} was read. The tensors are not disposed. */
+  loadState(state: Readonly<Record<string, tf.Tensor>>, stepCount: number): void;
+  dispose(): void;
+}
 
 export interface AdamOptions {
   readonly betas?: readonly [number, number];
@@ -18,8 +35,8 @@ export interface AdamOptions {
  * Adam (Kingma and Ba 2014, arXiv 1412.6980) and AdamW (arXiv 1711.05101), with the arithmetic and the state's names of
  * `torch.optim`. Moments start at 0 and live on the engine until {@link dispose}.
  */
-export class Adam {
-  readonly name: OptimizerName;
+export class Adam implements Optimizer {
+  readonly name: (typeof ADAMS)[number];
   readonly #betas: readonly [number, number];
   readonly #eps: number;
   readonly #weightDecay: number;
@@ -31,9 +48,9 @@ export class Adam {
   #step = 0;
 
   /** Defaults are PyTorch's: betas (0.9, 0.999), eps 1e-8, weight decay 0.01 for AdamW and 0 for Adam. */
-  constructor(name: OptimizerName, parameters: Iterable<Parameter>, options: AdamOptions = {}) {
-    if (!OPTIMIZERS.includes(name)) {
-      throw new RangeError(`optimizer: expected one of ${OPTIMIZERS.join(", ")}, found ${name}`);
+  constructor(name: (typeof ADAMS)[number], parameters: Iterable<Parameter>, options: AdamOptions = {}) {
+    if (!ADAMS.includes(name)) {
+      throw new RangeError(`optimizer: expected one of ${ADAMS.join(", ")}, found ${name}`);
     }
     const { betas = [0.9, 0.999], eps = 1e-8, weightDecay = name === "adamw" ? 0.01 : 0 } = options;
     for (const [key, value] of [
@@ -64,12 +81,6 @@ export class Adam {
     return this.#step;
   }
 
-  /**
-   * Updates the parameters.
-   *
-   * @param gradients one a parameter, in their order and memory layout; not disposed.
-   * @param scale a factor on all gradients: {@link clipFactor}'s.
-   */
   step(gradients: readonly tf.Tensor[], learningRate: number, scale = 1): void {
     if (gradients.length !== this.#parameters.length) {
       throw new RangeError(`step: expected ${this.#parameters.length} gradients, found ${gradients.length}`);
@@ -103,7 +114,7 @@ export class Adam {
     }
   }
 
-  /** The moments by name (`NAME.exp_avg`, `NAME.exp_avg_sq`) in the files' layout. The caller disposes the tensors. */
+  /** The moments: `NAME.exp_avg`, `NAME.exp_avg_sq`. */
   stateTensors(): Record<string, tf.Tensor> {
     const state: Record<string, tf.Tensor> = {};
     const read = (moments: readonly tf.Variable[], key: string) => {
@@ -120,7 +131,6 @@ export class Adam {
     return state;
   }
 
-  /** Goes on where {@link stateTensors} was read. The tensors are not disposed. */
   loadState(state: Readonly<Record<string, tf.Tensor>>, stepCount: number): void {
     const expected = new Set(
       this.#parameters.flatMap(({ name }) => [`${name}.exp_avg`, `${name}.exp_avg_sq`]),

@@ -28,7 +28,8 @@ import {
   prepareLoss,
 } from "./loss.js";
 import { getScheduler, type LrSchedulerName } from "./lr-scheduler.js";
-import { Adam, clipFactor, gradNorm, type OptimizerName } from "./optimizer.js";
+import { MuonAdamW } from "./muon-adamw.js";
+import { Adam, clipFactor, gradNorm, type Optimizer, type OptimizerName } from "./optimizer.js";
 import { BatchSampler, type SamplerState } from "./sampler.js";
 
 /** The recipe's options, with its defaults. */
@@ -179,7 +180,7 @@ export class Trainer {
   readonly #models: LossModels;
   readonly #data: TrainingData;
   readonly #parameters: readonly Parameter[];
-  readonly #optimizer: Adam;
+  readonly #optimizer: Optimizer;
   readonly #ema: Ema | undefined;
   readonly #sampler: BatchSampler;
   readonly #draws: Generator;
@@ -217,11 +218,15 @@ export class Trainer {
       transformer.requiresGrad(true);
       this.#parameters = [...transformer.parameters.values()].filter(({ trainable }) => trainable);
     }
-    this.#optimizer = new Adam(options.optimizer, this.#parameters, {
+    const adam = {
       betas: [options.beta1, options.beta2],
       eps: options.epsilon,
       weightDecay: options.weightDecay,
-    });
+    } as const;
+    this.#optimizer =
+      options.optimizer === "muon"
+        ? new MuonAdamW(this.#parameters, adam)
+        : new Adam(options.optimizer, this.#parameters, adam);
     this.#ema =
       options.emaDecay === undefined ? undefined : new Ema(this.#parameters, { decay: options.emaDecay });
     const buckets = Array.from({ length: data.length }, (_, i) => data.bucket(i));

@@ -89,6 +89,33 @@ test("Muon reaches a linear map's weights, and goes on from its state with the s
   assert.equal(tf.memory().numTensors, tensors);
 });
 
+test("steps like AdamW's are as large for every shape, and weight decay shrinks the weights apart from them", () => {
+  for (const shape of [
+    [96, 24],
+    [24, 96],
+  ]) {
+    const parameter = new Parameter("map.weight", shape, { init: zeros });
+    parameter.initialize(new Generator(0));
+    const gradient = draw(new Generator(1), shape);
+    const weights = () => parameter.value.dataSync() as Float32Array;
+    const plain = new Muon([parameter], { adjustLr: "match_rms_adamw" });
+    plain.step([gradient], 0.01);
+    const update = weights().slice();
+    const size = Math.sqrt(update.reduce((sum, value) => sum + value ** 2, 0) / update.length);
+    assert.ok(size > 0.2 * 0.01 * 0.8 && size < 0.2 * 0.01 * 1.2, `[${shape}]: root mean square ${size}`);
+
+    const decaying = new Muon([parameter], { adjustLr: "match_rms_adamw", weightDecay: 10 });
+    parameter.value.assign(tf.tidy(() => tf.ones(shape)));
+    decaying.step([gradient], 0.01);
+    for (const [i, value] of weights().entries()) {
+      assert.ok(Math.abs(value - (0.9 + update[i]!)) < 1e-6, `[${shape}] at ${i}: ${value}`);
+    }
+    tf.dispose([gradient, parameter.value]);
+    plain.dispose();
+    decaying.dispose();
+  }
+});
+
 test("vectors and missing gradients are refused", () => {
   const bias = new Parameter("bias", [3], { init: zeros });
   bias.initialize(new Generator(0));

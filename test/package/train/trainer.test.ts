@@ -26,6 +26,7 @@ const SFT: TrainerOptions = {
   gradientCheckpointing: false,
 };
 const LORA: TrainerOptions = { ...SFT, trainingType: "lora", rank: 4, loraAlpha: 4, learningRate: 1e-2 };
+const MUON: TrainerOptions = { ...SFT, optimizer: "muon" };
 
 /** Runs and gives the checkpoint's files back. */
 async function run(options: TrainerOptions, interruptAfter?: number): Promise<Record<string, Buffer>> {
@@ -55,7 +56,7 @@ async function run(options: TrainerOptions, interruptAfter?: number): Promise<Re
   return Object.fromEntries(files);
 }
 
-for (const [name, options] of Object.entries({ SFT, LORA })) {
+for (const [name, options] of Object.entries({ SFT, LORA, MUON })) {
   test(`${name}: the loss goes down, and no tensor is left behind`, async () => {
     const models = tinyModels();
     const data = await tinyData(models.vae);
