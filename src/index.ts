@@ -30,7 +30,6 @@ export {
   interact,
   type SliderOptions,
 } from "./display/interact.js";
-export { LivePanel, type LivePanelOptions } from "./display/live.js";
 export { type Displayable, jupyterDisplay, type MimeBundle } from "./display/mime.js";
 export { Progress, type ProgressOptions, progress } from "./display/progress.js";
 export { summary } from "./display/summary.js";
@@ -40,6 +39,7 @@ export * as tf from "./engine/tf.js";
 export type { T5Config } from "./text/t5-config.js";
 export { T5EncoderModel } from "./text/t5-encoder.js";
 export { T5Tokenizer } from "./text/tokenizer.js";
+export { readArguments, type TrainArguments } from "./train/arguments.js";
 export {
   collate,
   encodeVideo,
@@ -60,8 +60,9 @@ export {
 export { getScheduler, type LrSchedulerName } from "./train/lr-scheduler.js";
 export { firstFrameFidelity, frameDifference, psnr, psnrPerFrame, ssim } from "./train/metrics.js";
 export { Adam, clipGradNorm } from "./train/optimizer.js";
-export { TrainingPanel } from "./train/panel.js";
+export { TrainingPanel, type TrainingPanelOptions } from "./train/panel.js";
 export { countTokens, estimateMemory, formatBytes, formatCount, type MemoryEstimate } from "./train/plan.js";
+export { type RunOptions, type RunResult, runTraining } from "./train/run.js";
 export { JsonlTracker, TensorBoardTracker, type Tracker } from "./train/trackers.js";
 export { type StepReport, Trainer, type TrainerOptions, type TrainingResult } from "./train/trainer.js";
 export { repeatFirstFrame, validate } from "./train/validation.js";

@@ -9,6 +9,8 @@ export interface ChannelsOptions {
   readonly frames?: readonly number[];
   /** The values at the two ends of the scale; the least and the greatest shown value unless given. */
   readonly range?: readonly [number, number];
+  /** What stands below the columns; `frame 0` and so on unless given. */
+  readonly labels?: readonly string[];
   readonly title?: string;
   /** Pixels of one map on the page. */
   readonly width?: number;
@@ -39,7 +41,8 @@ const BAR_WIDTH = 14;
  *
  * @example channels(latents, { frames: [0, 10, 20], channels: [0, 1, 2, 3] })
  * @param tensor [1, C, F, H, W], [C, F, H, W] or [C, H, W]; read at once, may be disposed afterwards
- * @throws RangeError for other shapes, and for channels or frames that the tensor does not have
+ * @throws RangeError for other shapes, for channels or frames that the tensor does not have, and for labels of another
+ *   number than frames
  */
 export function channels(tensor: Tensor, options: ChannelsOptions = {}): Picture {
   if (!isTensor(tensor)) throw new TypeError("channels: expected a tensor");
@@ -53,6 +56,10 @@ export function channels(tensor: Tensor, options: ChannelsOptions = {}): Picture
   }
   const rows = inside(options.channels ?? spread(Math.min(count, 16), 16), count, "channels");
   const columns = inside(options.frames ?? spread(frameCount, 6), frameCount, "frames");
+  const { labels } = options;
+  if (labels && labels.length !== columns.length) {
+    throw new RangeError(`channels: expected ${columns.length} labels, found ${labels.length}`);
+  }
   const plane = height * width;
   const maps = tensor
     .data()
@@ -85,7 +92,11 @@ interface Maps {
 function drawn({ rows, columns, width, height, maps, scale, options }: Maps): Picture {
   const single = columns.length === 1;
   const across = single ? Math.min(rows.length, 8) : columns.length;
-  const to = options.width ?? Math.max(MAP_WIDTH, single ? labelWidth("channel 00") : labelWidth("frame 00"));
+  const labels = options.labels ?? columns.map((frame) => `frame ${frame}`);
+  const widest = Math.max(
+    ...(single ? rows.map((row) => `channel ${row}`) : labels).map((text) => labelWidth(text)),
+  );
+  const to = options.width ?? Math.max(MAP_WIDTH, widest);
   const tall = Math.max(1, Math.round((height * to) / width));
   const margin = single ? 0 : Math.max(...rows.map((row) => labelWidth(`channel ${row}`))) + 8;
   const top = options.title ? LINE + 8 : 2;
@@ -117,9 +128,9 @@ function drawn({ rows, columns, width, height, maps, scale, options }: Maps): Pi
   });
   const bottom = top + (single ? Math.ceil(rows.length / across) : rows.length) * lineHeight;
   if (!single) {
-    columns.forEach((frame, column) => {
+    labels.forEach((text, column) => {
       const x = margin + column * (to + GAP) + to / 2;
-      texts.push({ text: `frame ${frame}`, x, y: bottom + 11, size: LABEL_SIZE, anchor: "middle" });
+      texts.push({ text, x, y: bottom + 11, size: LABEL_SIZE, anchor: "middle" });
     });
   }
   const barHeight = Math.min(160, bottom - top - GAP);

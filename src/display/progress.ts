@@ -1,4 +1,4 @@
-import { randomUUID } from "node:crypto";
+import { LiveOutput } from "./live.js";
 import { escapeXml, jupyterDisplay, type MimeBundle } from "./mime.js";
 
 export interface ProgressOptions {
@@ -10,9 +10,6 @@ export interface ProgressOptions {
   readonly unit?: string;
 }
 
-/** The kernel's global `display`; absent outside of notebooks. */
-type Display = (value: unknown, options: { displayId: string; update: boolean }) => unknown;
-
 /** Front ends redraw at every update: 10 a second are enough to see it move. */
 const INTERVAL_MS = 100;
 
@@ -22,11 +19,9 @@ const INTERVAL_MS = 100;
  */
 export class Progress {
   readonly #options: ProgressOptions;
-  readonly #display = (globalThis as { display?: Display }).display;
-  readonly #displayId = randomUUID();
+  readonly #output = new LiveOutput();
   readonly #start = performance.now();
   #shown = Number.NEGATIVE_INFINITY;
-  #first = true;
   #later: NodeJS.Timeout | undefined;
   #postfix = "";
   #desc: string;
@@ -71,7 +66,7 @@ export class Progress {
     if (this.#closed) return;
     this.#closed = true;
     clearTimeout(this.#later);
-    if (this.#display) this.#show();
+    if (this.#output.visible) this.#show();
     else process.stdout.write(`${this.#line(true)}\n`);
   }
 
@@ -91,7 +86,7 @@ export class Progress {
   }
 
   #draw(): void {
-    if (!this.#display || this.#closed) return;
+    if (!this.#output.visible || this.#closed) return;
     const wait = INTERVAL_MS - (performance.now() - this.#shown);
     if (wait <= 0) {
       this.#show();
@@ -105,8 +100,7 @@ export class Progress {
     clearTimeout(this.#later);
     this.#later = undefined;
     this.#shown = performance.now();
-    this.#display?.(this, { displayId: this.#displayId, update: !this.#first });
-    this.#first = false;
+    void this.#output.show(this);
   }
 
   #line(timed: boolean, bar = true): string {

@@ -1,173 +1,263 @@
-import { randomUUID } from "node:crypto";
-import { figure, type Trace } from "../display/figure.js";
+import { type Animation, animate } from "../display/animate.js";
+import { Figure, type Layout, type Trace } from "../display/figure.js";
+import { LiveOutput } from "../display/live.js";
 import { jupyterDisplay, type MimeBundle } from "../display/mime.js";
 import type { Clip } from "../video/clip.js";
-import { encodeWebp } from "../video/write.js";
 import { formatBytes, formatDuration, memoryInUse } from "./plan.js";
-import type { Tracker } from "./trackers.js";
+import { stepValues, type Tracker } from "./trackers.js";
 import type { StepReport } from "./trainer.js";
 
-/** The kernel's global `display`; absent outside of notebooks. */
-type Display = (value: unknown, options: { displayId: string; update: boolean }) => unknown;
+export interface TrainingPanelOptions {
+  /** Above the charts. */
+  readonly title?: string;
+  /** Which numbers get a chart, in this order; the first eight that are logged unless given. */
+  readonly metrics?: readonly string[];
+  /** Steps of the whole run, to tell the time that is left; a run's `train_steps` where it says them. */
+  readonly totalSteps?: number;
+  /** Timesteps of the diffusion; default 1000. */
+  readonly numTrainTimesteps?: number;
+  /** Seconds between two redraws; default 1. */
+  readonly interval?: number;
+}
 
-const INTERVAL_MS = 1000;
-const BINS = 10;
+/** Lines of fewer points than this show them. */
+const FEW_POINTS = 16;
+/** Points of a line; longer runs show every second, fourth, ... step. */
+const MOST_POINTS = 512;
+const MOST_CHARTS = 8;
+/** Clips shown at a time. */
+const MOST_SAMPLES = 4;
 /** Steps that the smooth line is a mean over. */
 const WINDOW = 16;
+/** Bars of the loss by timestep. */
+const BINS = 10;
+const LABELS: Readonly<Record<string, string>> = { grad_norm: "gradient norm", lr: "learning rate" };
+/** Logged, but no measure of the training. */
+const NOT_DRAWN = new Set(["epoch", "step_seconds"]);
 
 /**
- * What a notebook shows of a training while it runs, in one place: loss, loss by diffusion step, gradient norm, learning
- * rate, the latest sample, the time that is left and the memory in use. While it moves only the interactive figure is
- * sent; the last one comes with its picture and says nothing of time, so that running it again changes nothing.
+ * What a notebook shows of a training while it runs, in one place: loss, loss by timestep, gradient norm, learning rate and
+ * whatever else is logged, the time that is left, the memory in use, and the latest samples below. While it moves only the
+ * interactive figure is sent; the last one comes with its picture and says nothing of time, so that running it again
+ * changes nothing. Outside of a notebook it shows nothing.
  *
- * ```ts
+ * @example
  * const panel = new TrainingPanel({ totalSteps: trainer.totalSteps });
- * for await (const report of trainer.steps()) panel.add(report);
+ * for await (const report of trainer.steps()) await panel.add(report);
  * await panel.finish();
- * ```
+ *
+ * @example await runTraining(await readArguments({ config: "lora.yaml" }), { trackers: [new TrainingPanel()] });
  */
-export class TrainingPanel implements Pick<Tracker, "sample" | "finish"> {
-  readonly #display = (globalThis as { display?: Display }).display;
-  readonly #figureId = randomUUID();
-  readonly #sampleId = randomUUID();
-  readonly #numTrainTimesteps: number;
-  readonly #totalSteps: number | undefined;
-  readonly #steps: number[] = [];
-  readonly #losses: number[] = [];
-  readonly #norms: number[] = [];
-  readonly #rates: number[] = [];
-  readonly #bins = Array.from({ length: BINS }, () => ({ sum: 0, count: 0 }));
-  #secondsTaken = 0;
-  #shown = Number.NEGATIVE_INFINITY;
-  #figureIsThere = false;
-  #sampleIsThere = false;
+export class TrainingPanel implements Tracker {
+  readonly #options: TrainingPanelOptions;
+  readonly #charts = new LiveOutput();
+  readonly #samples = new Map<string, LiveOutput>();
+  readonly #series = new Map<string, Series>();
+  readonly #smooth = new Series();
+  readonly #window: number[] = [];
+  readonly #byTimestep = new Map<number, { width: number; sum: number; count: number }>();
+  #totalSteps: number | undefined;
+  #seconds = 0;
+  #timedSteps = 0;
+  #drawn = Number.NEGATIVE_INFINITY;
 
-  /**
-   * @param options.numTrainTimesteps of the schedule; default 1000.
-   * @param options.totalSteps of the run, to tell the time that is left.
-   */
-  constructor({
-    numTrainTimesteps = 1000,
-    totalSteps,
-  }: {
-    numTrainTimesteps?: number;
-    totalSteps?: number;
-  } = {}) {
-    this.#numTrainTimesteps = numTrainTimesteps;
+  /** @throws RangeError for a negative interval */
+  constructor(options: TrainingPanelOptions = {}) {
+    const { interval = 1, totalSteps } = options;
+    if (!(interval >= 0)) throw new RangeError(`TrainingPanel: expected interval >= 0, found ${interval}`);
+    this.#options = options;
     this.#totalSteps = totalSteps;
   }
 
-  /** Takes a step in; draws at most once a second. */
-  add({ step, loss, gradNorm, learningRate, timesteps, sampleLosses, seconds }: StepReport): void {
-    this.#secondsTaken += seconds;
-    this.#steps.push(step);
-    this.#losses.push(loss);
-    this.#norms.push(gradNorm);
-    this.#rates.push(learningRate);
-    timesteps.forEach((timestep, i) => {
-      const bin = this.#bins[Math.min(BINS - 1, Math.floor((timestep * BINS) / this.#numTrainTimesteps))]!;
-      bin.sum += sampleLosses[i]!;
-      bin.count++;
-    });
-    if (performance.now() - this.#shown < INTERVAL_MS) return;
-    this.#shown = performance.now();
-    const bundle: MimeBundle = {
-      "application/vnd.plotly.v1+json": {
-        data: this.traces(),
-        layout: { ...this.layout(), title: { text: this.#progress(step) } },
-      },
-      "text/plain": `${this.#progress(step)}; loss ${loss.toFixed(4)}`,
-    };
-    this.#show({ [jupyterDisplay]: () => bundle });
+  async start(config: Readonly<Record<string, unknown>>): Promise<void> {
+    if (typeof config.train_steps === "number") this.#totalSteps ??= config.train_steps;
   }
 
-  /** Shows a generated clip below the figure, in the place of the one before. */
+  /** Takes a step of a {@link Trainer} in. */
+  async add(report: StepReport): Promise<void> {
+    const { numTrainTimesteps = 1000 } = this.#options;
+    await this.log(stepValues(report, { numTrainTimesteps, bins: BINS }), report.step);
+  }
+
+  /** Takes numbers of a step in, by their names; draws as often as it was told. */
+  async log(values: Readonly<Record<string, number>>, step: number): Promise<void> {
+    for (const [name, value] of Object.entries(values)) {
+      if (name.startsWith("loss_t/")) this.#addBin(name, value);
+      else if (name === "step_seconds") {
+        this.#seconds += value;
+        this.#timedSteps++;
+      }
+      if (name === "loss") this.#addLoss(step, value);
+      if (!this.#isChart(name)) continue;
+      const series = this.#series.get(name) ?? new Series();
+      this.#series.set(name, series);
+      series.add(step, value);
+    }
+    const now = performance.now();
+    if (this.#series.size === 0 || now - this.#drawn < (this.#options.interval ?? 1) * 1000) return;
+    this.#drawn = now;
+    await this.#charts.show(new Sketch(this.#figure(this.#progress(step)), this.#newest()));
+  }
+
+  /** Shows a generated clip below the charts, in the place of the one of the same name; the first four names have one. */
   async sample(name: string, clip: Clip, step: number): Promise<void> {
-    if (!this.#display) return;
-    const webp = Buffer.from(await encodeWebp(clip)).toString("base64");
-    const text = `${name} at step ${step}: ${clip.numFrames} frames of ${clip.width}x${clip.height}`;
-    const bundle: MimeBundle = {
-      "text/html": `<img src="data:image/webp;base64,${webp}" width="${clip.width}" alt="${text}">`,
-      "text/plain": text,
-    };
-    this.#display(
-      { [jupyterDisplay]: () => bundle },
-      { displayId: this.#sampleId, update: this.#sampleIsThere },
-    );
-    this.#sampleIsThere = true;
+    const output = this.#samples.get(name) ?? new LiveOutput();
+    if (this.#samples.size >= MOST_SAMPLES && !this.#samples.has(name)) return;
+    this.#samples.set(name, output);
+    const shown: Animation = animate(clip, { title: `${name}, step ${step}` });
+    await output.show(shown);
   }
 
-  /** Shows the figure as it stays in the notebook. */
+  /** Draws once more, with the picture that stays in the notebook. */
   async finish(): Promise<void> {
-    if (this.#steps.length > 0) this.#show(figure(this.traces(), this.layout()));
+    if (this.#series.size > 0) await this.#charts.show(this.figure());
   }
 
-  /** The figure's traces as they are now. */
-  traces(): Trace[] {
-    const running = this.#losses.map((_, i) => {
-      const part = this.#losses.slice(Math.max(0, i - WINDOW + 1), i + 1);
-      return part.reduce((sum, value) => sum + value, 0) / part.length;
-    });
-    const width = this.#numTrainTimesteps / BINS;
-    const seen = this.#bins
-      .map((bin, i) => ({ ...bin, middle: (i + 0.5) * width }))
-      .filter(({ count }) => count > 0);
-    const line = (y: readonly number[], name: string, axis: string, extra: Trace = {}): Trace => ({
-      type: "scatter",
-      mode: "lines",
-      x: [...this.#steps],
-      y: [...y],
-      name,
-      xaxis: `x${axis}`,
-      yaxis: `y${axis}`,
-      ...extra,
-    });
-    return [
-      line(this.#losses, "loss", "", { mode: "markers", marker: { size: 4, opacity: 0.4 } }),
-      line(running, `mean of ${WINDOW}`, ""),
-      {
-        type: "bar",
-        x: seen.map(({ middle }) => middle),
-        y: seen.map(({ sum, count }) => sum / count),
-        width: 0.9 * width,
-        name: "loss by timestep",
-        xaxis: "x2",
-        yaxis: "y2",
-      },
-      line(this.#norms, "gradient norm", "3"),
-      line(this.#rates, "learning rate", "4"),
-    ];
+  /** The charts as they are now. */
+  figure(): Figure {
+    return this.#figure(this.#options.title);
   }
 
-  layout(): Record<string, unknown> {
-    const axis = (text: string, anchor: string) => ({ title: { text }, anchor });
-    return {
-      grid: { rows: 2, columns: 2, pattern: "independent", xgap: 0.18, ygap: 0.28 },
-      height: 520,
+  #figure(title: string | undefined): Figure {
+    const charts = this.#traces();
+    const columns = Math.min(charts.length, 2);
+    const rows = Math.ceil(charts.length / 2);
+    const layout: Layout = {
+      ...(title ? { title: { text: title } } : {}),
+      grid: { rows, columns, pattern: "independent", xgap: 0.18, ygap: rows > 2 ? 0.38 : 0.28 },
+      height: 40 + rows * 240,
       showlegend: false,
-      xaxis: axis("step", "y"),
-      yaxis: axis("loss", "x"),
-      xaxis2: axis("timestep", "y2"),
-      yaxis2: axis("mean loss", "x2"),
-      xaxis3: axis("step", "y3"),
-      yaxis3: axis("gradient norm", "x3"),
-      xaxis4: axis("step", "y4"),
-      yaxis4: axis("learning rate", "x4"),
     };
+    const data = charts.flatMap(({ x, y, traces }, i) => {
+      const axis = i === 0 ? "" : String(i + 1);
+      layout[`xaxis${axis}`] = { title: { text: x }, anchor: `y${axis}` };
+      const fromZero = y === LABELS.lr || y === LABELS.grad_norm;
+      layout[`yaxis${axis}`] = {
+        title: { text: y },
+        anchor: `x${axis}`,
+        ...(fromZero ? { rangemode: "tozero", exponentformat: "e" } : {}),
+      };
+      return traces.map((trace) => ({ ...trace, xaxis: `x${axis}`, yaxis: `y${axis}` }));
+    });
+    return new Figure(data, layout);
+  }
+
+  /** A chart for each metric; the loss also by timestep. */
+  #traces(): { x: string; y: string; traces: Trace[] }[] {
+    const names = this.#options.metrics ?? [...this.#series.keys()];
+    const charts = names.flatMap((name) => {
+      const series = this.#series.get(name);
+      if (!series) return [];
+      const label = LABELS[name] ?? name;
+      const mode = series.line.x.length < FEW_POINTS ? "lines+markers" : "lines";
+      const line: Trace = { type: "scatter", mode, ...series.line, name: label };
+      if (name !== "loss") return [{ x: "step", y: label, traces: [line] }];
+      const points: Trace = { ...line, mode: "markers", marker: { size: 4, opacity: 0.4 } };
+      const smooth: Trace = { ...line, ...this.#smooth.line, mode: "lines", name: `mean of ${WINDOW}` };
+      return [{ x: "step", y: "loss", traces: [points, smooth] }, ...this.#bars()];
+    });
+    return charts.slice(0, MOST_CHARTS);
+  }
+
+  #bars(): { x: string; y: string; traces: Trace[] }[] {
+    const bins = [...this.#byTimestep].sort(([a], [b]) => a - b).map(([from, bin]) => ({ from, ...bin }));
+    if (bins.length === 0) return [];
+    const bars: Trace = {
+      type: "bar",
+      x: bins.map(({ from, width }) => from + width / 2),
+      y: bins.map(({ sum, count }) => sum / count),
+      width: bins.map(({ width }) => 0.9 * width),
+      name: "loss by timestep",
+    };
+    return [{ x: "timestep", y: "mean loss", traces: [bars] }];
+  }
+
+  #isChart(name: string): boolean {
+    const { metrics } = this.#options;
+    return metrics ? metrics.includes(name) : !NOT_DRAWN.has(name) && !name.startsWith("loss_t/");
+  }
+
+  #addLoss(step: number, value: number): void {
+    this.#window.push(value);
+    if (this.#window.length > WINDOW) this.#window.shift();
+    this.#smooth.add(step, this.#window.reduce((sum, loss) => sum + loss, 0) / this.#window.length);
+  }
+
+  /** @param name such as "loss_t/0-249" */
+  #addBin(name: string, value: number): void {
+    const [, from, to] = /(\d+)-(\d+)$/.exec(name) ?? [];
+    if (from === undefined) return;
+    const width = Number(to) - Number(from) + 1;
+    const bin = this.#byTimestep.get(Number(from)) ?? { width, sum: 0, count: 0 };
+    this.#byTimestep.set(Number(from), { width, sum: bin.sum + value, count: bin.count + 1 });
   }
 
   /** "step 120 of 400, 0.5 s a step, 2 min left, 812 MB". */
   #progress(step: number): string {
-    const perStep = this.#secondsTaken / this.#steps.length;
-    const parts = [`${Number(perStep.toPrecision(2))} s a step`];
-    if (this.#totalSteps !== undefined)
-      parts.push(`${formatDuration(perStep * (this.#totalSteps - step))} left`);
+    const { title } = this.#options;
+    const parts = [`step ${step}${this.#totalSteps === undefined ? "" : ` of ${this.#totalSteps}`}`];
+    if (this.#timedSteps > 0) {
+      const perStep = this.#seconds / this.#timedSteps;
+      parts.push(`${Number(perStep.toPrecision(2))} s a step`);
+      if (this.#totalSteps !== undefined)
+        parts.push(`${formatDuration(perStep * (this.#totalSteps - step))} left`);
+    }
     parts.push(formatBytes(memoryInUse().process));
-    return `step ${step}${this.#totalSteps === undefined ? "" : ` of ${this.#totalSteps}`}, ${parts.join(", ")}`;
+    return `${title ? `${title}, ` : ""}${parts.join(", ")}`;
   }
 
-  #show(value: unknown): void {
-    this.#display?.(value, { displayId: this.#figureId, update: this.#figureIsThere });
-    this.#figureIsThere = true;
+  #newest(): string {
+    const [first] = this.#series;
+    return first ? `${first[0]} ${Number(first[1].last.toPrecision(4))}` : "";
+  }
+}
+
+/** The values of one name, thinned out as they grow in number. */
+class Series {
+  readonly #steps: number[] = [];
+  readonly #values: number[] = [];
+  #stride = 1;
+  #seen = 0;
+  #last: readonly [step: number, value: number] = [0, 0];
+
+  add(step: number, value: number): void {
+    this.#last = [step, value];
+    if (this.#seen++ % this.#stride !== 0) return;
+    this.#steps.push(step);
+    this.#values.push(value);
+    if (this.#steps.length < MOST_POINTS) return;
+    for (const list of [this.#steps, this.#values]) {
+      const kept = list.filter((_, i) => i % 2 === 0);
+      list.splice(0, list.length, ...kept);
+    }
+    this.#stride *= 2;
+  }
+
+  get last(): number {
+    return this.#last[1];
+  }
+
+  /** What is kept, and always the newest value. */
+  get line(): { x: number[]; y: number[] } {
+    const [step, value] = this.#last;
+    const whole = this.#steps.at(-1) === step;
+    return {
+      x: whole ? [...this.#steps] : [...this.#steps, step],
+      y: whole ? [...this.#values] : [...this.#values, value],
+    };
+  }
+}
+
+/** A figure that is soon replaced: its data only, since pictures take longer to draw than they are looked at. */
+class Sketch {
+  constructor(
+    private readonly figure: Figure,
+    private readonly newest: string,
+  ) {}
+
+  async [jupyterDisplay](): Promise<MimeBundle> {
+    const spec = await this.figure.toJSON();
+    const { text } = spec.layout.title as { text: string };
+    return { "application/vnd.plotly.v1+json": spec, "text/plain": `${text}; ${this.newest}` };
   }
 }

@@ -27,7 +27,7 @@ import {
   memoryInUse,
 } from "./plan.js";
 import { T5PromptEncoder } from "./prompt-encoder.js";
-import { makeTrackers, type Tracker } from "./trackers.js";
+import { makeTrackers, stepValues, type Tracker } from "./trackers.js";
 import { Trainer, type TrainerOptions } from "./trainer.js";
 import { readValidationSet, type ValidationOptions, type ValidationSample, validate } from "./validation.js";
 
@@ -117,15 +117,8 @@ async function trainLoop(
     log(`validation at step ${step}: ${figures.join("  ")}`);
   };
   for await (const report of trainer.steps({ signal })) {
-    const { step, loss, gradNorm, learningRate, timesteps, sampleLosses } = report;
-    const values = {
-      loss,
-      grad_norm: gradNorm,
-      lr: learningRate,
-      epoch: report.epoch,
-      step_seconds: report.seconds,
-      ...lossByTimestep(timesteps, sampleLosses, models.scheduler.length),
-    };
+    const { step, loss, gradNorm, learningRate } = report;
+    const values = stepValues(report, { numTrainTimesteps: models.scheduler.length });
     for (const tracker of trackers) await tracker.log(values, step);
     const now = performance.now();
     if (now - shown > 5000 || step === totalSteps) {
@@ -142,27 +135,6 @@ async function trainLoop(
   if (finished && trainer.step > firstStep) await measure(trainer.step);
   if (trainer.lastCheckpoint) log(`saved ${trainer.lastCheckpoint.path}`);
   return { step: trainer.step, totalSteps, finished, metrics };
-}
-
-const TIMESTEP_BINS = 4;
-
-/** Mean loss of the samples in each quarter of the diffusion steps, by names such as "loss_t/0-249". */
-function lossByTimestep(
-  timesteps: readonly number[],
-  losses: readonly number[],
-  total: number,
-): Record<string, number> {
-  const bins = new Map<number, number[]>();
-  timesteps.forEach((t, i) => {
-    const bin = Math.floor((t * TIMESTEP_BINS) / total);
-    bins.set(bin, [...(bins.get(bin) ?? []), losses[i]!]);
-  });
-  return Object.fromEntries(
-    [...bins].map(([bin, values]) => {
-      const [from, to] = [(bin * total) / TIMESTEP_BINS, ((bin + 1) * total) / TIMESTEP_BINS - 1];
-      return [`loss_t/${from}-${to}`, values.reduce((sum, value) => sum + value, 0) / values.length];
-    }),
-  );
 }
 
 // -- models and data ---------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import type { Clip } from "../video/clip.js";
 import { encodeGif, encodePng } from "../video/write.js";
 import { writeAtomically } from "../weights/atomic-file.js";
 import { SummaryWriter } from "./tensorboard.js";
+import type { StepReport } from "./trainer.js";
 
 /** Where a run's numbers and samples go. */
 export interface Tracker {
@@ -14,6 +15,34 @@ export interface Tracker {
   /** A generated clip. */
   sample?(name: string, clip: Clip, step: number): Promise<void>;
   finish(): Promise<void>;
+}
+
+/**
+ * What is logged of a step: "loss", "grad_norm", "lr", "epoch", "step_seconds", and the mean loss of its samples in each part
+ * of the diffusion, by names such as "loss_t/0-249".
+ *
+ * @param options.bins parts that the diffusion's timesteps are counted in; default 4
+ */
+export function stepValues(
+  { loss, gradNorm, learningRate, epoch, seconds, timesteps, sampleLosses }: StepReport,
+  { numTrainTimesteps, bins = 4 }: { readonly numTrainTimesteps: number; readonly bins?: number },
+): Record<string, number> {
+  const values: Record<string, number> = {
+    loss,
+    grad_norm: gradNorm,
+    lr: learningRate,
+    epoch,
+    step_seconds: seconds,
+  };
+  for (let bin = 0; bin < bins; bin++) {
+    const inside = sampleLosses.filter(
+      (_, i) => Math.floor((timesteps[i]! * bins) / numTrainTimesteps) === bin,
+    );
+    if (inside.length === 0) continue;
+    const [from, to] = [(bin * numTrainTimesteps) / bins, ((bin + 1) * numTrainTimesteps) / bins - 1];
+    values[`loss_t/${from}-${to}`] = inside.reduce((sum, value) => sum + value, 0) / inside.length;
+  }
+  return values;
 }
 
 /** One JSON object a line: `{"step": 1, "time": 1700000000.0, "loss": 0.5, ...}`. */

@@ -35,7 +35,7 @@ const SHOWS = [
   'figure([{ y: [1, 3, 2], name: "loss" }], { title: { text: "A line" } });',
   'await display(figure([{ type: "bar", x: ["a", "b"], y: [2, 1] }], { title: { text: "Bars" } }));\nawait display(animate(clip));\n"done"',
   'const x = clip.toTensor();\nawait display(summary(x, "x"));\nawait display(compare({ clip, same: x }, { indices: [0, 40, 80] }));\nchannels(x, { frames: [0, 40] });',
-  'import { LivePanel } from "firstframe";\nconst panel = new LivePanel({ interval: 0.1 });\nfor (let step = 1; step <= 20; step++) {\n  await new Promise((done) => setTimeout(done, 30));\n  await panel.log({ loss: 1 / step, lr: 1e-4 }, step);\n}\nawait panel.finish();',
+  'import { TrainingPanel } from "firstframe";\nconst panel = new TrainingPanel({ title: "A training", interval: 0.1 });\nfor (let step = 1; step <= 20; step++) {\n  await new Promise((done) => setTimeout(done, 30));\n  await panel.log({ loss: 1 / step, lr: 1e-4 }, step);\n}\nawait panel.sample("validation", clip, 20);\nawait panel.finish();',
   "table([{ frames: clip.numFrames, latents: (clip.numFrames - 1) / 4 + 1 }]);",
 ];
 
@@ -117,7 +117,7 @@ describe("Run All Cells", () => {
     assert.deepEqual(await notebook.figures(3), [
       { title: "A line", marks: 4 },
       { title: "Bars", marks: 2 },
-      { title: "step 20: loss 0.05, lr 0.0001", marks: 2 },
+      { title: "A training", marks: 22 },
     ]);
     await notebook.screenshot("shows-light");
     await notebook.save();
@@ -142,7 +142,7 @@ describe("Run All Cells", () => {
       [plotly],
       [plotly, ["image/png", "text/html", "text/plain"], ["text/plain"]],
       [["text/html", "text/plain"], picture, picture],
-      [plotly],
+      [plotly, ["image/png", "text/html", "text/plain"]],
       [["text/html", "text/latex", "text/plain"]],
     ]);
     // nbformat saves text as a list of lines.

@@ -47,13 +47,24 @@ const DARK = {
   ],
 };
 
+/** Error bars, which plotly draws in a dark grey whatever the font's colour is. */
+const DARK_DATA = Object.fromEntries(
+  ["bar", "scatter", "histogram"].map((type) => [
+    type,
+    [{ error_x: { color: "#c0c0c0" }, error_y: { color: "#c0c0c0" } }],
+  ]),
+);
+
 /** The layout in the page's theme. What the figure says itself, or its template, goes before. */
 export function themed(layout: Layout, dark: boolean): Layout {
   if (!dark) return layout;
   const template = layout.template;
   if (typeof template === "string") return layout; // a theme that the figure names
-  const own = (template ?? {}) as { layout?: Layout };
-  return { ...layout, template: { ...own, layout: merged(DARK, own.layout ?? {}) } };
+  const own = (template ?? {}) as { layout?: Layout; data?: Layout };
+  return {
+    ...layout,
+    template: { ...own, layout: merged(DARK, own.layout ?? {}), data: merged(DARK_DATA, own.data ?? {}) },
+  };
 }
 
 /** `over` on top of `under`, objects key by key. */

@@ -1,16 +1,17 @@
 import sharp from "sharp";
 import { jupyterDisplay, type MimeBundle } from "../../../src/display/mime.js";
 
-/** RGB pixels of a PNG. */
+/** RGB pixels of a PNG, as a page shows them. */
 export interface Decoded {
   readonly width: number;
   readonly height: number;
   at(x: number, y: number): [number, number, number];
 }
 
-export async function decode(png: Uint8Array | string): Promise<Decoded> {
+export async function decode(png: Uint8Array | string, page = "#ffffff"): Promise<Decoded> {
   const bytes = typeof png === "string" ? Buffer.from(png, "base64") : png;
-  const { data, info } = await sharp(bytes).removeAlpha().raw().toBuffer({ resolveWithObject: true });
+  const flat = sharp(bytes).flatten({ background: page });
+  const { data, info } = await flat.raw().toBuffer({ resolveWithObject: true });
   return {
     width: info.width,
     height: info.height,
@@ -47,7 +48,8 @@ export function extentOf(
   return right < 0 ? null : { left, top, right, bottom };
 }
 
-export const isDark = ([red, green, blue]: [number, number, number]) => red + green + blue < 360;
+/** Text on white. */
+export const isDark = ([red, green, blue]: [number, number, number]) => red + green + blue < 390;
 
 /** The largest difference of two colours in a channel. */
 export function distance(a: readonly number[], b: readonly number[]): number {

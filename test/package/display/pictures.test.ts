@@ -36,6 +36,19 @@ function pictures(png: Decoded, y: number): { left: number; right: number; rgb: 
   return found;
 }
 
+/** WCAG's contrast of two colours, from 1 to 21. */
+function contrast(one: readonly number[], other: readonly number[]): number {
+  const luminance = (rgb: readonly number[]) => {
+    const [red, green, blue] = rgb.map((byte) => {
+      const value = byte / 255;
+      return value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * red! + 0.7152 * green! + 0.0722 * blue!;
+  };
+  const [dark, bright] = [luminance(one), luminance(other)].sort((a, b) => a - b);
+  return (bright! + 0.05) / (dark! + 0.05);
+}
+
 describe("frames", () => {
   test("puts frames side by side in their order, with a label under each", async () => {
     const png = await decode((await shown(frames(colors(5))))["image/png"]!);
@@ -57,6 +70,20 @@ describe("frames", () => {
         Math.abs((label.left + label.right) / 2 - (left + right) / 2) <= 2,
         "the label is not centred",
       );
+    }
+  });
+
+  test("lets the page through, and labels it so that both themes can be read", async () => {
+    const { "image/png": bytes } = await shown(frames(colors(2), { title: "Two", width: 100 }));
+    for (const page of ["#ffffff", "#111111", "#0d1117"]) {
+      const png = await decode(bytes!, page);
+      const ground = [1, 3, 5].map((at) => Number.parseInt(page.slice(at, at + 2), 16));
+      assert.deepEqual(png.at(png.width - 1, png.height - 1), ground);
+      let best = 1;
+      for (let y = png.height - 20; y < png.height; y++) {
+        for (let x = 0; x < png.width; x++) best = Math.max(best, contrast(png.at(x, y), ground));
+      }
+      assert.ok(best > 4, `a contrast of ${best} on ${page}`);
     }
   });
 
@@ -168,6 +195,7 @@ describe("channels", () => {
     const tensor = tf.zeros([1, 4, 3, 2, 2]);
     assert.throws(() => channels(tensor, { channels: [4] }), /channels: expected channels below 4, found 4/);
     assert.throws(() => channels(tensor, { frames: [-4] }), /channels: expected frames below 3, found -4/);
+    assert.throws(() => channels(tensor, { labels: ["a"] }), /channels: expected 3 labels, found 1/);
     assert.throws(() => channels(tf.zeros([2, 2])), /channels: expected .*found \[2, 2\]/);
   });
 });
