@@ -1,10 +1,12 @@
 import cliProgress from "cli-progress";
+import { nvidiaDevices } from "../engine/hardware.js";
 import {
   EngineError,
   type EngineName,
   engineNames,
   installTensorflow,
   isEngineName,
+  isInstalled,
   rememberEngine,
   type TensorflowName,
 } from "../engine/index.js";
@@ -17,6 +19,9 @@ import { CommandFailure, UsageError } from "./errors.js";
 export async function engineCommand(argv: string[]): Promise<number> {
   const { positionals, values } = parseCommand("engine", commands.engine, argv);
   const [action, name] = positionals;
+  if (action === "list" && name !== undefined) {
+    throw new UsageError(`engine list: unexpected argument ${JSON.stringify(name)}`);
+  }
   switch (action) {
     case "install":
       return install(name, values.force);
@@ -30,21 +35,34 @@ export async function engineCommand(argv: string[]): Promise<number> {
 }
 
 /**
- * Installs an engine with a progress bar: the one asked for, else the one for this machine.
- * @throws CommandFailure with one line that says why it can't be, and that wasm runs all the same.
+ * Installs an engine with a progress bar: the one asked for, else the one for this machine, or where that can't be had the
+ * next one down.
+ * @throws CommandFailure with one line that says why it can't be, and which engine runs all the same.
  */
-export async function installWithProgress(name?: TensorflowName, force = false): Promise<TensorflowName> {
+export async function installWithProgress(name?: TensorflowName, force = false): Promise<void> {
   const chosen = name ?? recommendedEngine();
   const bars = progressBars();
   try {
     await installTensorflow(chosen, { force, log: bars.log, progress: bars.start });
-    return chosen;
   } catch (error) {
     if (!(error instanceof EngineError)) throw error;
-    throw new CommandFailure(`${error.message}; until then wasm computes, slower`);
+    bars.stop();
+    if (name === undefined && chosen === "tensorflow-gpu") {
+      bars.log(`${error.message}; taking tensorflow, which computes on the processor`);
+      return await installWithProgress("tensorflow", force);
+    }
+    throw new CommandFailure(`${error.message}; ${await whatElse(chosen)}`);
   } finally {
     bars.stop();
   }
+}
+
+/** What computes where an engine could not be installed. */
+async function whatElse(missing: TensorflowName): Promise<string> {
+  const named = process.env.FIRSTFRAME_ENGINE;
+  if (named === missing) return `FIRSTFRAME_ENGINE=${named} allows no other`;
+  if (named) return `until then ${named} computes, which FIRSTFRAME_ENGINE names`;
+  return `until then ${(await isInstalled("tensorflow")) ? "tensorflow computes" : "wasm computes, slower"}`;
 }
 
 async function install(name: string | undefined, force: boolean): Promise<number> {
@@ -53,6 +71,9 @@ async function install(name: string | undefined, force: boolean): Promise<number
     throw new UsageError(`expected tensorflow or tensorflow-gpu, found ${JSON.stringify(name)}${other}`);
   }
   await installWithProgress(name, force);
+  if (name === "tensorflow-gpu" && nvidiaDevices().length === 0) {
+    console.error("there is no NVIDIA GPU here, or no driver for it: until then tensorflow-gpu won't run");
+  }
   return 0;
 }
 

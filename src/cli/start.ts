@@ -1,3 +1,4 @@
+import { rememberedEngine } from "../engine/index.js";
 import { parseCommand } from "./arguments.js";
 import { commands } from "./commands.js";
 import { installWithProgress } from "./engine.js";
@@ -16,12 +17,21 @@ export async function startCommand(argv: string[]): Promise<number> {
   return await runCommand([...notebooks, "--out", values.out, "--jobs", String(values.jobs)]);
 }
 
-/** The fast engine where it can be had. One that the user named is not second-guessed. */
+/** The fast engine where it can be had. One that the user named is not second-guessed: it is installed, or nothing runs. */
 async function installEngine(): Promise<void> {
-  const named = process.env.FIRSTFRAME_ENGINE;
-  if (named !== undefined && named !== "" && !named.startsWith("tensorflow")) return;
+  const named = process.env.FIRSTFRAME_ENGINE || undefined;
+  const wanted = named ?? (await rememberedEngine());
+  if (wanted === "tensorflow" || wanted === "tensorflow-gpu") {
+    const installing = installWithProgress(wanted);
+    return named === undefined ? orNextEngine(installing) : installing;
+  }
+  if (wanted === undefined) await orNextEngine(installWithProgress());
+}
+
+/** Says in one line why an engine can't be had, and which one computes instead. */
+async function orNextEngine(installing: Promise<void>): Promise<void> {
   try {
-    await installWithProgress();
+    await installing;
   } catch (error) {
     if (!(error instanceof CommandFailure)) throw error;
     console.error(error.message);

@@ -5,7 +5,7 @@ import { startWasm } from "./backends/wasm.js";
 import { startWebgpu } from "./backends/webgpu.js";
 import { configFile, readJson, writeFileAtomic } from "./cache.js";
 import { EngineError, firstLine } from "./errors.js";
-import { isInstalled } from "./install.js";
+import { isWanted } from "./install.js";
 
 /** The engines, the fastest first. */
 export const engineNames = ["tensorflow-gpu", "tensorflow", "webgpu", "wasm", "cpu"] as const;
@@ -18,7 +18,7 @@ export interface Engine extends Readonly<Running> {
 }
 
 export interface UseEngineOptions {
-  /** Where a line goes that says why a better engine does not run; standard error unless given. */
+  /** Where a line goes that says why a better engine, or a better device, does not run; standard error unless given. */
   log?: (line: string) => void;
 }
 
@@ -42,12 +42,12 @@ export function currentEngine(): Engine | undefined {
 export async function useEngine(name?: EngineName, options: UseEngineOptions = {}): Promise<Engine> {
   const log = options.log ?? ((line: string) => process.stderr.write(`${line}\n`));
   const asked = name ?? engineFromEnvironment();
-  if (asked !== undefined) return start(asked);
+  if (asked !== undefined) return start(asked, log);
   if (running !== undefined) return running;
 
   for (const candidate of await candidates()) {
     try {
-      return await start(candidate);
+      return await start(candidate, log);
     } catch (error) {
       log(`firstframe: ${withName(candidate, firstLine(error))}; trying the next engine`);
     }
@@ -87,19 +87,19 @@ async function candidates(): Promise<EngineName[]> {
   const remembered = await rememberedEngine();
   if (remembered !== undefined) list.push(remembered);
   for (const name of ["tensorflow-gpu", "tensorflow"] as const) {
-    if (!list.includes(name) && (await isInstalled(name))) list.push(name);
+    if (!list.includes(name) && isWanted(name)) list.push(name);
   }
   for (const name of ["wasm", "cpu"] as const) if (!list.includes(name)) list.push(name);
   return list;
 }
 
-async function start(name: EngineName): Promise<Engine> {
+async function start(name: EngineName, log: (line: string) => void): Promise<Engine> {
   if (running?.name === name) return running;
-  running = { name, ...(await starters[name]()) };
+  running = { name, ...(await starters[name](log)) };
   return running;
 }
 
-const starters: Record<EngineName, () => Promise<Running>> = {
+const starters: Record<EngineName, (log: (line: string) => void) => Promise<Running>> = {
   "tensorflow-gpu": () => startTensorflow("tensorflow-gpu"),
   tensorflow: () => startTensorflow("tensorflow"),
   webgpu: startWebgpu,

@@ -1,16 +1,31 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
-/** Names of the NVIDIA GPUs that the kernel driver serves; empty where there is none. */
-export function nvidiaDevices(root = "/proc/driver/nvidia/gpus"): string[] {
+/** Names of the NVIDIA GPUs that the kernel driver serves; empty where there is none. @param root of the file system. */
+export function nvidiaDevices(root = "/"): string[] {
+  const gpus = join(root, "proc/driver/nvidia/gpus");
   try {
-    return readdirSync(root).map((gpu) => {
-      const text = readFileSync(join(root, gpu, "information"), "utf8");
-      return /^Model:\s*(.+)$/m.exec(text)?.[1]?.trim() ?? "NVIDIA GPU";
+    return readdirSync(gpus).map((gpu) => {
+      const text = readFileSync(join(gpus, gpu, "information"), "utf8");
+      return /^Model:\s*(.+)$/m.exec(text)?.[1]?.trim() ?? unnamed;
     });
   } catch {
-    // containers hide /proc/driver but pass the device nodes
-    return existsSync("/dev/nvidia0") ? ["NVIDIA GPU"] : [];
+    // containers hide /proc/driver but pass the nodes of the devices that are theirs
+    const nodes = namesIn(join(root, "dev")).filter((name) => /^nvidia\d+$/.test(name));
+    if (nodes.length > 0) return nodes.map(() => unnamed);
+    // Linux under Windows has one node for all graphics cards, and NVIDIA's library where one is NVIDIA's
+    const windows = ["dev/dxg", "usr/lib/wsl/lib/libcuda.so.1"].every((path) => existsSync(join(root, path)));
+    return windows ? [unnamed] : [];
+  }
+}
+
+const unnamed = "NVIDIA GPU";
+
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return [];
   }
 }
 

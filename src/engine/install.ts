@@ -23,6 +23,7 @@ import {
 } from "./cache.js";
 import { download, type OnProgress } from "./download.js";
 import { EngineError, firstLine } from "./errors.js";
+import { nvidiaDevices } from "./hardware.js";
 import {
   downloadByPip,
   findWheels,
@@ -111,9 +112,9 @@ export async function installTensorflow(
 export async function findTensorflow(name: TensorflowName): Promise<Tensorflow> {
   const library = ownLibrary() ?? (await installedLibrary(name));
   if (library === undefined) {
-    throw new EngineError(
-      `${name}: libtensorflow is not installed; run \`firstframe engine install ${name}\``,
-    );
+    const broken = folders(name).find((folder) => existsSync(folder));
+    const state = broken === undefined ? "libtensorflow is not installed" : `${broken} is not whole`;
+    throw new EngineError(`${name}: ${state}; run \`firstframe engine install ${name}\``);
   }
   if (!existsSync(bindingFile(library))) {
     throw new EngineError(
@@ -128,6 +129,13 @@ export async function isInstalled(name: TensorflowName): Promise<boolean> {
     () => true,
     () => false,
   );
+}
+
+/** Whether somebody installed or named a libtensorflow, be it whole or not: then it should run, or a line say why not. */
+export function isWanted(name: TensorflowName): boolean {
+  // one's own may be either build: without a GPU it is taken for the processor's
+  if (process.env.FIRSTFRAME_LIBTENSORFLOW) return name === "tensorflow" || nvidiaDevices().length > 0;
+  return folders(name).some((folder) => existsSync(folder));
 }
 
 /** The library that FIRSTFRAME_LIBTENSORFLOW names: an unpacked libtensorflow, or a Python's `tensorflow` folder. */
@@ -162,16 +170,15 @@ function ownLibrary(): Tensorflow | undefined {
   };
 }
 
-/** The CPU build runs on the CPU only; the GPU build serves both, with the GPU hidden. */
 async function installedLibrary(name: TensorflowName): Promise<Tensorflow | undefined> {
-  const cache = cacheDirectory();
-  for (const flavour of name === "tensorflow"
-    ? (["tensorflow", "tensorflow-gpu"] as const)
-    : ([name] as const)) {
-    const root = libraryFolder(cache, flavour);
-    if (await isWhole(root)) return describe(root);
-  }
+  for (const root of folders(name)) if (await isWhole(root)) return describe(root);
   return undefined;
+}
+
+/** Where a library for this engine may be: the GPU build serves the CPU too, with the GPU hidden. */
+function folders(name: TensorflowName): string[] {
+  const builds = name === "tensorflow" ? (["tensorflow", "tensorflow-gpu"] as const) : [name];
+  return builds.map((build) => libraryFolder(cacheDirectory(), build));
 }
 
 function libraryFolder(cache: string, name: TensorflowName): string {
@@ -204,7 +211,8 @@ async function installLibrary(
   progress: (step: string) => OnProgress,
 ): Promise<Tensorflow> {
   const tags = platformTags();
-  if (tags === undefined || (name === "tensorflow-gpu" && process.platform !== "linux")) {
+  // the builds for other processors than x86-64 have no CUDA
+  if (tags === undefined || (name === "tensorflow-gpu" && !tags[0]!.endsWith("_x86_64"))) {
     throw new EngineError(
       `TensorFlow has no ${name === "tensorflow-gpu" ? "CUDA " : ""}build for ${process.platform} ${process.arch}`,
     );

@@ -4,7 +4,8 @@ import { arch, cpus, release, totalmem } from "node:os";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { wasmFeatures } from "./backends/wasm.js";
-import type { AdapterInfo } from "./backends/webgpu.js";
+import { type AdapterInfo, adapterName } from "./backends/webgpu.js";
+import { operationsFile } from "./binding.js";
 import { cacheDirectory, configFile } from "./cache.js";
 import { type EngineName, isEngineName, rememberedEngine } from "./engine.js";
 import { glibcVersion, threadCount } from "./environment.js";
@@ -40,7 +41,7 @@ export function recommendedEngine(): TensorflowName {
 
 export async function survey(): Promise<Survey> {
   const gpus = nvidiaDevices();
-  const adapter = await adapterInAnotherProcess();
+  const { adapter, names } = await adaptersInAnotherProcess();
   const wasm = wasmFeatures();
   const engines: EngineState[] = [
     await tensorflowGpu(gpus),
@@ -63,7 +64,7 @@ export async function survey(): Promise<Survey> {
       "NVIDIA GPUs": gpus.length > 0 ? gpus.join(", ") : "none",
       "NVIDIA driver": nvidiaDriver() ?? "none",
       "CUDA libraries": await cudaLibraries(),
-      "WebGPU adapter": typeof adapter === "string" ? adapter : adapterName(adapter),
+      [adaptersTitle()]: names.length > 0 ? names.join(", ") : "none",
       WebAssembly: `SIMD ${wasm.simd ? "yes" : "no"}, threads ${wasm.threads ? "yes" : "no"}`,
       Cache: cacheDirectory(),
     },
@@ -77,6 +78,8 @@ function processor(): string {
   return cpus()[0]?.model ?? "unknown processor";
 }
 
+const withoutFused = "its fused operations are not compiled";
+
 async function tensorflowGpu(gpus: string[]): Promise<EngineState> {
   const name = "tensorflow-gpu";
   if (process.platform !== "linux")
@@ -87,11 +90,13 @@ async function tensorflowGpu(gpus: string[]): Promise<EngineState> {
 
 async function tensorflowState(name: TensorflowName, device: string): Promise<EngineState> {
   try {
-    const { version, libraries } = await findTensorflow(name);
+    const library = await findTensorflow(name);
+    const { version, libraries } = library;
+    const fused = name === "tensorflow-gpu" || existsSync(operationsFile(library));
     return {
       name,
       ready: true,
-      detail: `${device}; libtensorflow ${version ?? "of your own"} in ${libraries}`,
+      detail: `${device}; libtensorflow ${version ?? "of your own"} in ${libraries}${fused ? "" : `; ${withoutFused}`}`,
     };
   } catch (error) {
     return { name, ready: false, detail: firstLine(error).replace(`${name}: `, "") };
@@ -103,38 +108,44 @@ function webgpuState(adapter: AdapterInfo | string): EngineState {
   return { name: "webgpu", ready: true, detail: adapterName(adapter) };
 }
 
-export function adapterName({
-  vendor,
-  architecture,
-  device,
-  description,
-  isFallbackAdapter,
-}: AdapterInfo): string {
-  const name = [vendor, architecture, description || device].filter(Boolean).join(" ");
-  return isFallbackAdapter ? `${name} (the processor plays the graphics card)` : name;
+/** What the graphics cards are reached by. */
+function adaptersTitle(): string {
+  return `${{ linux: "Vulkan", darwin: "Metal" }[process.platform as string] ?? "Graphics"} adapters`;
+}
+
+/** The adapter that WebGPU takes, or why there is none, and the names of all. */
+interface Adapters {
+  adapter: AdapterInfo | string;
+  names: string[];
 }
 
 /** Dawn loads the graphics driver, which may print, hang or crash; so another process asks it. */
-async function adapterInAnotherProcess(): Promise<AdapterInfo | string> {
-  const script = `import { findAdapter } from ${JSON.stringify(new URL("./backends/webgpu.js", import.meta.url).href)};
-    const adapter = await findAdapter();
-    const { vendor, architecture, device, description, isFallbackAdapter } = adapter?.info ?? {};
-    console.log(JSON.stringify(adapter ? { vendor, architecture, device, description, isFallbackAdapter } : null));
+async function adaptersInAnotherProcess(): Promise<Adapters> {
+  const script = `import { adapterNames, findAdapter } from ${JSON.stringify(new URL("./backends/webgpu.js", import.meta.url).href)};
+    const { vendor, architecture, device, description, isFallbackAdapter } = (await findAdapter())?.info ?? {};
+    const adapter = vendor === undefined ? null : { vendor, architecture, device, description, isFallbackAdapter };
+    console.log(JSON.stringify({ adapter, names: await adapterNames() }));
     process.exit(0);`;
   try {
     const { stdout } = await run(process.execPath, ["--input-type=module", "--eval", script], {
       timeout: 30_000,
       cwd: fileURLToPath(new URL(".", import.meta.url)),
     });
-    return (JSON.parse(stdout.trim().split("\n").at(-1)!) as AdapterInfo | null) ?? noAdapter();
+    const found = JSON.parse(stdout.trim().split("\n").at(-1)!) as {
+      adapter: AdapterInfo | null;
+      names: string[];
+    };
+    return { adapter: found.adapter ?? noAdapter(), names: found.names };
   } catch (error) {
     const stderr = (error as { stderr?: string }).stderr ?? "";
-    return `Dawn fails: ${/EngineError: (.*)/.exec(stderr)?.[1] ?? firstLine(stderr || error)}`;
+    const reason = /EngineError: (.*)/.exec(stderr)?.[1] ?? firstLine(stderr || error);
+    return { adapter: `Dawn fails: ${reason}`, names: [] };
   }
 }
 
 function noAdapter(): string {
-  return process.platform === "linux" ? "none (no Vulkan driver with its loader, libvulkan.so.1)" : "none";
+  const needed = "on Linux it needs a Vulkan driver and its loader, libvulkan.so.1";
+  return `no graphics adapter${process.platform === "linux" ? `; ${needed}` : ""}`;
 }
 
 /** CUDA as TensorFlow finds it: beside it in the cache, or installed on the system. */
@@ -178,6 +189,9 @@ function advise(
   const recommended = recommendedEngine();
   if (!ready(recommended)) advice.push(`firstframe engine install ${recommended}`);
   else if (chosen !== recommended && gpus.length > 0) advice.push(`firstframe engine use ${recommended}`);
+  if (engines.some(({ name, detail }) => name === chosen && detail.endsWith(withoutFused))) {
+    advice.push(`firstframe engine install ${chosen}    # compiles the fused operations`);
+  }
   const hardware = typeof adapter !== "string" && !adapter.isFallbackAdapter;
   if (hardware && gpus.length === 0 && chosen !== "webgpu") {
     advice.push("firstframe engine use webgpu    # computes on the graphics card");

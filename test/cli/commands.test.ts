@@ -45,6 +45,8 @@ describe("the command line", () => {
       ],
       [["kernel", "install", "--user", "--prefix", "x"], /exclude each other/],
       [["engine", "use", "gpu"], /expected one of .*, found "gpu"/],
+      [["engine", "list", "gpu"], /engine list: unexpected argument "gpu"/],
+      [["engine", "install", "webgpu"], /found "webgpu"; webgpu needs no installation/],
       [["lab", "nowhere"], /nowhere: no such folder/],
       [["site", "nowhere.ipynb"], /nowhere\.ipynb: no such file/],
     ] as const) {

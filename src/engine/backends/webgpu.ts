@@ -78,9 +78,14 @@ const limits = [
 
 let started: Promise<Running> | undefined;
 
-/** TensorFlow.js's WebGPU backend on Dawn: runs on Vulkan, Metal and Direct3D 12. */
-export async function startWebgpu(): Promise<Running> {
-  started ??= register();
+/**
+ * TensorFlow.js's WebGPU backend on Dawn: runs on Vulkan, Metal and Direct3D 12.
+ *
+ * @param log where a line goes if the only adapter is software on the processor.
+ * @throws EngineError when Dawn does not load or finds no adapter.
+ */
+export async function startWebgpu(log: (line: string) => void): Promise<Running> {
+  started ??= register(log);
   try {
     const running = await started;
     await tf.setBackend("webgpu");
@@ -95,6 +100,24 @@ export async function startWebgpu(): Promise<Running> {
 export async function findAdapter(): Promise<Adapter | undefined> {
   const gpu = await openDawn();
   return (await gpu.requestAdapter({ powerPreference: "high-performance" })) ?? undefined;
+}
+
+/** The names of all adapters that Dawn sees here: it tells them in its error when one is asked for that there is not. */
+export async function adapterNames(): Promise<string[]> {
+  const { create } = await import("webgpu");
+  try {
+    await create(["adapter=\u0001"]).requestAdapter();
+    return [];
+  } catch (error) {
+    return [...new Set([...String(error).matchAll(/ name: '(.+)'$/gm)].map(([, name]) => name!))];
+  }
+}
+
+/** What to call an adapter. */
+export function adapterName(info: AdapterInfo): string {
+  const { vendor, architecture, device, description, isFallbackAdapter } = info;
+  const name = [...new Set([vendor, architecture, description || device].filter(Boolean))].join(" ");
+  return isFallbackAdapter ? `${name} (the processor plays the graphics card)` : name;
 }
 
 let dawn: Gpu | undefined;
@@ -116,7 +139,7 @@ async function openDawn(): Promise<Gpu> {
   }
 }
 
-async function register(): Promise<Running> {
+async function register(log: (line: string) => void): Promise<Running> {
   const adapter = await findAdapter();
   if (adapter === undefined) {
     throw new EngineError(
@@ -146,8 +169,10 @@ async function register(): Promise<Running> {
     device.destroy();
   });
   const { version } = require("webgpu/package.json") as { version: string };
-  const { vendor, architecture, device: model, description } = adapter.info;
-  const name = [...new Set([vendor, architecture, model, description].filter(Boolean))].join(" ");
+  const name = adapterName(adapter.info);
+  if (adapter.info.isFallbackAdapter) {
+    log(`firstframe: webgpu: there is no graphics card, only ${name}; wasm is faster`);
+  }
   return {
     backend: "webgpu",
     device: name,

@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { mkdir, mkdtemp, readdir, rm, symlink } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { glibcVersion, mallocEnvironment } from "../../../src/engine/environment.js";
+import { nvidiaDevices } from "../../../src/engine/hardware.js";
 import { type EngineName, findTensorflow } from "../../../src/engine/index.js";
 import { whyWithout } from "./available.js";
 
@@ -89,10 +90,18 @@ describe("every engine starts, computes, is quiet and lets the process end", () 
 
   test("webgpu, where there is an adapter; else it says what is missing", async () => {
     const ended = await run(
-      `const engine = await useEngine("webgpu"); ${work} show({ name: engine.name, numbers });`,
+      `const engine = await useEngine("webgpu"); ${work} show({ name: engine.name, device: engine.device, numbers });`,
     );
-    if (ended.code === 0) assert.deepEqual(JSON.parse(ended.stdout), { name: "webgpu", numbers: expected });
-    else assert.match(ended.stderr, /EngineError: webgpu: (no graphics adapter is found|Dawn does not load)/);
+    if (ended.code === 0) {
+      const { device, ...found } = JSON.parse(ended.stdout) as { device: string };
+      assert.deepEqual(found, { name: "webgpu", numbers: expected });
+      // software that stands in for a graphics card is no silent matter
+      const line = device.endsWith("(the processor plays the graphics card)")
+        ? `firstframe: webgpu: there is no graphics card, only ${device}; wasm is faster\n`
+        : "";
+      assert.equal(ended.stderr, line);
+    } else
+      assert.match(ended.stderr, /EngineError: webgpu: (no graphics adapter is found|Dawn does not load)/);
   });
 
   test("a process may end while WebGPU still computes", { skip: whyWithout("webgpu") }, async () => {
@@ -156,6 +165,25 @@ describe("which engine runs", () => {
     ]);
   });
 
+  test("wasm, with a line, where what is installed or named is damaged", async () => {
+    const cache = join(home, "damaged");
+    await mkdir(join(cache, "firstframe", `tensorflow-2.21.0-${process.platform}-${process.arch}`), {
+      recursive: true,
+    });
+    const show = `${chosen} show([engine.name, ...lines]);`;
+    const [name, line, ...more] = await shown<string[]>(show, { XDG_CACHE_HOME: cache });
+    assert.equal(name, "wasm");
+    assert.match(
+      line!,
+      /^firstframe: tensorflow: .*tensorflow-2\.21\.0-.* is not whole; run `firstframe engine install tensorflow`; trying/,
+    );
+    assert.deepEqual(more, []);
+    const own = await shown<string[]>(show, { XDG_CACHE_HOME: cache, FIRSTFRAME_LIBTENSORFLOW: home });
+    assert.equal(own[0], "wasm");
+    assert.match(own[1]!, /^firstframe: tensorflow: FIRSTFRAME_LIBTENSORFLOW=.*: expected libtensorflow/);
+    assert.equal(own.length, 2);
+  });
+
   test("a name that is asked for never becomes another", async () => {
     const missing = await run('await useEngine("tensorflow");', { XDG_CACHE_HOME: home });
     assert.match(
@@ -180,6 +208,30 @@ describe("which engine runs", () => {
     );
     assert.match(ended.stderr, /EngineError: tensorflow-gpu: libtensorflow finds no CUDA device it can use/);
   });
+});
+
+test("NVIDIA's GPUs are found by their driver, their device nodes, or Windows' ones", async () => {
+  const tree = async (name: string, files: Record<string, string>) => {
+    for (const [path, text] of Object.entries(files)) {
+      await mkdir(dirname(join(home, name, path)), { recursive: true });
+      await writeFile(join(home, name, path), text);
+    }
+    return nvidiaDevices(join(home, name));
+  };
+  const information = "Model: \t\t NVIDIA L4\nIRQ:   \t\t 42\n";
+  assert.deepEqual(
+    await tree("driver", { "proc/driver/nvidia/gpus/0000:00:04.0/information": information }),
+    ["NVIDIA L4"],
+  );
+  assert.deepEqual(
+    await tree("container", { "dev/nvidia3": "", "dev/nvidiactl": "", "dev/nvidia-uvm": "" }),
+    ["NVIDIA GPU"],
+  );
+  assert.deepEqual(await tree("windows", { "dev/dxg": "", "usr/lib/wsl/lib/libcuda.so.1": "" }), [
+    "NVIDIA GPU",
+  ]);
+  assert.deepEqual(await tree("other", { "dev/dxg": "", "dev/null": "" }), []);
+  assert.deepEqual(nvidiaDevices(join(home, "nowhere")), []);
 });
 
 test("runs without the fused operations where they could not be compiled", async () => {
