@@ -1,4 +1,3 @@
-import { gatedResidual } from "../engine/ops/gated-residual.js";
 import type { SignedRotaryTables } from "../engine/ops/rotary.js";
 import * as tf from "../engine/tf.js";
 import type { Parameter, ParameterScope } from "../weights/module.js";
@@ -74,11 +73,11 @@ export class CogVideoXBlock {
   ): tf.Tensor3D {
     return tf.tidy(() => {
       const attended = tf.tidy(() => {
-        const { normed, gate } = this.#norm1.forward(x, condition, lengths, run);
-        return gatedResidual(x, this.#attention.forward(normed, rotary, run), gate, { lengths });
+        const { normed, addGated } = this.#norm1.forward(x, condition, lengths, run);
+        return addGated(this.#attention.forward(normed, rotary, run));
       });
-      const { normed, gate } = this.#norm2.forward(attended, condition, lengths, run);
-      return gatedResidual(attended, this.#feedForward.forward(normed, run), gate, { lengths });
+      const { normed, addGated } = this.#norm2.forward(attended, condition, lengths, run);
+      return addGated(this.#feedForward.forward(normed, run));
     });
   }
 

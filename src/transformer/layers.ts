@@ -1,9 +1,12 @@
 /** The transformer's layers (CogVideoX, arXiv 2408.06072, section 2.2), named as in diffusers. */
 import { ACTIVATIONS, type ActivationName } from "../engine/ops/activations.js";
-import { scaledDotProductAttention } from "../engine/ops/attention.js";
+import { multiHeadAttention } from "../engine/ops/attention.js";
+import { gatedResidual } from "../engine/ops/gated-residual.js";
 import { gelu, geluTanh, silu } from "../engine/ops/gelu.js";
+import { headNorm } from "../engine/ops/head-norm.js";
 import { layerNorm } from "../engine/ops/layer-norm.js";
-import { applyRotary, type SignedRotaryTables } from "../engine/ops/rotary.js";
+import { modulatedNorm } from "../engine/ops/modulated-norm.js";
+import type { SignedRotaryTables } from "../engine/ops/rotary.js";
 import * as tf from "../engine/tf.js";
 import { ones, type Parameter, type ParameterScope, zeros } from "../weights/module.js";
 import { Linear, type LinearOptions } from "./linear.js";
@@ -64,34 +67,61 @@ export class LayerNorm {
 
   /** @param x [batch, sequence, features] */
   forward(x: tf.Tensor3D): tf.Tensor3D {
-    const one: [number, number, number] = [1, 1, this.features];
-    const weight: tf.Tensor3D = this.#weight ? tf.reshape(this.#weight.value, one) : tf.ones(one);
-    const bias: tf.Tensor3D = this.#bias ? tf.reshape(this.#bias.value, one) : tf.zeros(one);
-    return layerNorm(x, weight, bias, { eps: this.eps, lengths: [x.shape[1]] });
+    return tf.tidy(() => {
+      const one: [number, number, number] = [1, 1, this.features];
+      const { weight, bias } = this.#values();
+      const options = { eps: this.eps, lengths: [x.shape[1]] };
+      return layerNorm(x, tf.reshape<tf.Rank.R3>(weight, one), tf.reshape<tf.Rank.R3>(bias, one), options);
+    });
   }
 
   /**
    * Layer norm, then `* (1 + scale) + shift`: adaLN.
-   * @param scale [batch, stretches, features], one for each stretch of the sequence
+   * @param modulation chunks for shifts and scales, [batch, chunks * features]
    * @param lengths tokens in each stretch
+   * @param chunks the chunk that shifts each stretch; the next one scales it
    */
-  modulated(x: tf.Tensor3D, scale: tf.Tensor3D, shift: tf.Tensor3D, lengths: readonly number[]): tf.Tensor3D {
-    const factor = tf.add(scale, 1);
-    const weight = this.#weight ? tf.mul(factor, this.#weight.value) : factor;
-    const bias = this.#bias ? tf.add(tf.mul(factor, this.#bias.value), shift) : shift;
-    return layerNorm(x, weight as tf.Tensor3D, bias as tf.Tensor3D, { eps: this.eps, lengths });
+  modulated(
+    x: tf.Tensor3D,
+    modulation: tf.Tensor2D,
+    lengths: readonly number[],
+    chunks: readonly number[],
+  ): tf.Tensor3D {
+    return tf.tidy(() => {
+      const { weight, bias } = this.#values();
+      return modulatedNorm(x, modulation, weight, bias, {
+        eps: this.eps,
+        lengths,
+        chunks,
+        trained: this.#trained,
+      });
+    });
+  }
+
+  /** The norm of each head, [batch, tokens, heads * features], then the rotation by position. */
+  byHead(x: tf.Tensor3D, rotary: SignedRotaryTables | null): tf.Tensor3D {
+    return tf.tidy(() => {
+      const { weight, bias } = this.#values();
+      return headNorm(x, weight, bias, rotary, { eps: this.eps, trained: this.#trained });
+    });
+  }
+
+  #values(): { weight: tf.Tensor1D; bias: tf.Tensor1D } {
+    const value = (parameter: Parameter | null, fill: () => tf.Tensor) =>
+      (parameter?.value ?? fill()) as tf.Tensor1D;
+    return {
+      weight: value(this.#weight, () => tf.ones([this.features])),
+      bias: value(this.#bias, () => tf.zeros([this.features])),
+    };
+  }
+
+  get #trained(): boolean {
+    return this.parameters.some(({ trainable }) => trainable);
   }
 
   get parameters(): Parameter[] {
     return [this.#weight, this.#bias].filter((parameter) => parameter !== null);
   }
-}
-
-/** Shift, scale and gate of text and video tokens, [batch, 2, features] each: text first, as in the sequence. */
-export interface Modulation {
-  readonly shift: tf.Tensor3D;
-  readonly scale: tf.Tensor3D;
-  readonly gate: tf.Tensor3D;
 }
 
 /** A block's modulated norm; text and video share the norm and have modulations of their own. */
@@ -116,20 +146,23 @@ export class CogVideoXLayerNormZero {
   /**
    * @param x [batch, text + video tokens, features]
    * @param condition SiLU of the time embedding, [batch, conditioningDim]
+   * @param lengths of text and video
+   * @returns what goes into the branch, and what adds the branch's output to x behind a gate
    */
   forward(
     x: tf.Tensor3D,
     condition: tf.Tensor2D,
     lengths: readonly number[],
     run: Run,
-  ): { normed: tf.Tensor3D; gate: tf.Tensor3D } {
+  ): { normed: tf.Tensor3D; addGated: (branch: tf.Tensor3D) => tf.Tensor3D } {
     // Six chunks: shift, scale and gate of the video tokens, then those of the text tokens.
-    const six = tf.reshape<tf.Rank.R3>(this.#linear.forward(condition, run), [condition.shape[0], 6, -1]);
-    const textThenVideo = (i: number): tf.Tensor3D =>
-      tf.concat([tf.slice(six, [0, i + 3, 0], [-1, 1, -1]), tf.slice(six, [0, i, 0], [-1, 1, -1])], 1);
-    const normed = this.#norm.modulated(x, textThenVideo(1), textThenVideo(0), lengths);
+    const modulation = this.#linear.forward(condition, run);
+    const normed = this.#norm.modulated(x, modulation, lengths, [3, 0]);
     run.hook?.(this.name, normed);
-    return { normed, gate: textThenVideo(2) };
+    return {
+      normed,
+      addGated: (branch) => gatedResidual(x, branch, modulation, { lengths, chunks: [5, 2] }),
+    };
   }
 
   get parameters(): Parameter[] {
@@ -157,9 +190,7 @@ export class AdaLayerNorm {
   }
 
   forward(x: tf.Tensor3D, condition: tf.Tensor2D, run: Run): tf.Tensor3D {
-    const two = tf.reshape(this.#linear.forward(condition, run), [condition.shape[0], 2, -1]);
-    const [shift, scale] = tf.split(two, 2, 1) as [tf.Tensor3D, tf.Tensor3D];
-    const output = this.#norm.modulated(x, scale, shift, [x.shape[1]]);
+    const output = this.#norm.modulated(x, this.#linear.forward(condition, run), [x.shape[1]], [0]);
     run.hook?.(this.name, output);
     return output;
   }
@@ -189,22 +220,13 @@ export class Attention {
   }
 
   forward(x: tf.Tensor3D, rotary: SignedRotaryTables | null, run: Run): tf.Tensor3D {
-    const [batch, tokens, inner] = x.shape;
-    const headDim = inner / this.#heads;
-    const byHead = (y: tf.Tensor3D): tf.Tensor4D =>
-      tf.transpose(tf.reshape(y, [batch, tokens, this.#heads, headDim]), [0, 2, 1, 3]);
-    const normed = (y: tf.Tensor3D, norm: LayerNorm): tf.Tensor4D => {
-      const heads = norm.forward(tf.reshape(y, [batch, tokens * this.#heads, headDim]));
-      const placed = byHead(heads);
-      return rotary ? applyRotary(placed, rotary) : placed;
-    };
-    const attended = scaledDotProductAttention(
-      normed(this.#toQ.forward(x, run), this.#normQ),
-      normed(this.#toK.forward(x, run), this.#normK),
-      byHead(this.#toV.forward(x, run)),
+    const attended = multiHeadAttention(
+      this.#normQ.byHead(this.#toQ.forward(x, run), rotary),
+      this.#normK.byHead(this.#toK.forward(x, run), rotary),
+      this.#toV.forward(x, run),
+      this.#heads,
     );
-    const joined = tf.reshape<tf.Rank.R3>(tf.transpose(attended, [0, 2, 1, 3]), [batch, tokens, inner]);
-    const output = this.#toOut.forward(joined, run);
+    const output = this.#toOut.forward(attended, run);
     run.hook?.(this.name, output);
     return output;
   }

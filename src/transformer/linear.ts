@@ -1,5 +1,4 @@
 import { linear } from "../engine/ops/linear.js";
-import { sum } from "../engine/ops/sum.js";
 import * as tf from "../engine/tf.js";
 import { type Initializer, type Parameter, type ParameterScope, torchDefault } from "../weights/module.js";
 import type { LoraLayer } from "./lora-layer.js";
@@ -47,10 +46,7 @@ export class Linear {
     return tf.tidy(() => {
       const options = { inOut: this.#inOut, frozen: !this.weight.trainable };
       let y = linear(x, this.weight.value, this.bias?.value ?? null, options);
-      for (const layer of this.lora.values()) {
-        const update = layer.forward(x, run);
-        if (update) y = sum(y, update);
-      }
+      for (const layer of this.lora.values()) y = layer.addTo(y, x, run);
       run.hook?.(this.name, y);
       return y;
     });

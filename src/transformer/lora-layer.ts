@@ -1,4 +1,4 @@
-import { linear } from "../engine/ops/linear.js";
+import { addLowRank } from "../engine/ops/low-rank.js";
 import * as tf from "../engine/tf.js";
 import { type Initializer, type Parameter, type ParameterScope, zeros } from "../weights/module.js";
 import { dropout, type Run } from "./run.js";
@@ -53,15 +53,14 @@ export class LoraLayer {
     });
   }
 
-  /** What the adapter adds to the layer's output; null while it is off or fused. */
-  forward<T extends tf.Tensor>(x: T, run: Run): T | null {
+  /** The layer's output with what the adapter adds; y itself while it is off or fused. */
+  addTo<T extends tf.Tensor>(y: T, x: tf.Tensor, run: Run): T {
     const factor = this.scaling * this.weight * run.loraScale;
-    if (factor === 0 || this.fused !== null) return null;
+    if (factor === 0 || this.fused !== null) return y;
     return tf.tidy(() => {
-      const options = { frozen: !this.a.trainable };
-      const low = linear(dropout(x, this.#dropout, run), this.a.value, null, options);
-      // The factor goes on the small product, not on the output.
-      return linear(factor === 1 ? low : (tf.mul(low, factor) as T), this.b.value, null, options);
+      const a = tf.reshape<tf.Rank.R2>(this.a.value, [this.rank, this.#inFeatures]);
+      const b = tf.reshape<tf.Rank.R2>(this.b.value, [this.#outFeatures, this.rank]);
+      return addLowRank(y, dropout(x, this.#dropout, run), a, b, factor);
     });
   }
 

@@ -107,7 +107,10 @@ export class SafetensorsFile {
     if (dtype === "F32" || dtype === "F16" || dtype === "BF16" || dtype === "F64")
       return tf.tensor(toFloat32(dtype, data), [...shape], "float32");
     if (dtype === "BOOL") return tf.tensor(data as Uint8Array, [...shape], "bool");
-    const values = Int32Array.from(data as Iterable<number | bigint>, Number);
+    const narrow = DTYPE_BYTES[dtype] < 4;
+    const values = narrow
+      ? new Int32Array(data as Uint8Array)
+      : Int32Array.from(data as Iterable<number | bigint>, Number);
     if (DTYPE_BYTES[dtype] === 8 || dtype === "U32")
       for (let i = 0; i < values.length; i++)
         if (Number(data[i]) !== values[i])

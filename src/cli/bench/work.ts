@@ -4,7 +4,7 @@ import { CogVideoXDPMScheduler } from "../../diffusion/dpm.js";
 import { releasing } from "../../engine/ops/tape.js";
 import { Generator } from "../../engine/random.js";
 import * as tf from "../../engine/tf.js";
-import { Adam, clipGradNorm } from "../../train/optimizer.js";
+import { Adam, clipFactor, gradNorm } from "../../train/optimizer.js";
 import { trainingRotaryTables } from "../../transformer/rotary-positions.js";
 import { CogVideoXTransformer3DModel } from "../../transformer/transformer.js";
 import { AutoencoderKLCogVideoX } from "../../vae/autoencoder.js";
@@ -148,12 +148,12 @@ export async function prepare(
       variables,
     );
     const ordered = variables.map((variable) => grads[variable.name]!);
-    const { gradients, norm } = clipGradNorm(ordered, maxGradNorm);
-    optimizer.step(gradients, lr);
+    const norm = gradNorm(ordered);
+    optimizer.step(ordered, lr, clipFactor(norm, maxGradNorm));
     // The step is over when a weight can be read.
     await variables[0]!.data();
     const loss = (await value.data()) as Float32Array;
-    tf.dispose([value, grads, gradients]);
+    tf.dispose([value, grads]);
     return { loss, grad_norm: Float32Array.of(norm) };
   };
 }

@@ -9,6 +9,7 @@ import { findTensorflow } from "../install.js";
 import { registerFusedKernels } from "../native/kernels.js";
 import * as tf from "../tf.js";
 import type { Running } from "./running.js";
+import { registerReshapes, withSharedShapes } from "./sharedShapes.js";
 
 type Name = "tensorflow" | "tensorflow-gpu";
 
@@ -73,10 +74,12 @@ function register(name: Name, binding: Binding, installed: string | undefined): 
   }
   const require = createRequire(import.meta.url);
   const { NodeJSKernelBackend } = require("@tensorflow/tfjs-node-gpu/dist/nodejs_kernel_backend.js") as {
-    NodeJSKernelBackend: new (binding: Binding, packageName: string) => tf.KernelBackend;
+    NodeJSKernelBackend: Parameters<typeof withSharedShapes>[0];
   };
   require("@tensorflow/tfjs-node-gpu/dist/register_all_kernels.js");
-  tf.registerBackend("tensorflow", () => new NodeJSKernelBackend(binding, "@tensorflow/tfjs-node-gpu"), 3);
+  registerReshapes();
+  const Backend = withSharedShapes(NodeJSKernelBackend);
+  tf.registerBackend("tensorflow", () => new Backend(binding, "@tensorflow/tfjs-node-gpu"), 3);
   return {
     backend: "tensorflow",
     device: gpu ? (nvidiaDevices()[0] ?? "CUDA GPU") : (cpus()[0]?.model ?? "CPU"),

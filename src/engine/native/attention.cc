@@ -35,8 +35,8 @@ VECTORISED void Weigh(float* scores, int64_t rows, int64_t keys, int64_t step, f
   }
 }
 
-VECTORISED void ScaleRows(float* x, int64_t rows, int64_t n, const float* factors) {
-  for (int64_t row = 0; row < rows; row++, x += n) {
+VECTORISED void ScaleRows(float* x, int64_t rows, int64_t n, int64_t step, const float* factors) {
+  for (int64_t row = 0; row < rows; row++, x += step) {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) x[i] *= factors[row];
   }
@@ -45,6 +45,14 @@ VECTORISED void ScaleRows(float* x, int64_t rows, int64_t n, const float* factor
 VECTORISED void Scaled(const float* x, float* y, int64_t n, float factor) {
 #pragma omp simd
   for (int64_t i = 0; i < n; i++) y[i] = x[i] * factor;
+}
+
+// Rows that may lie apart, scaled and close together.
+VECTORISED void ScaledRows(const float* x, int64_t step, float* y, int64_t rows, int64_t n, float factor) {
+  for (int64_t row = 0; row < rows; row++, x += step, y += n) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) y[i] = x[i] * factor;
+  }
 }
 
 VECTORISED void Add(const float* x, float* y, int64_t n) {
@@ -72,27 +80,41 @@ VECTORISED void ScoreGradients(float* scores, float* gradients, int64_t rows, in
   }
 }
 
-struct Sizes {
-  int64_t heads, queries, keys, width, valueWidth;
-};
+// Where the heads of a tensor lie: [batch, heads, tokens, width], or with `beside` heads [batch, tokens, heads * width].
+struct Heads {
+  int64_t batch, count, tokens, width, step;
+  float* data;
 
-Sizes SizesOf(const View& query, const View& key, const View& value) {
-  return {query.shape[0] * query.shape[1], query.shape[2], key.shape[2], query.shape[3], value.shape[3]};
-}
+  Heads(const View& x, int64_t beside) : batch(x.shape[0]), data(x.data) {
+    count = beside > 0 ? beside : x.shape[1];
+    tokens = beside > 0 ? x.shape[1] : x.shape[2];
+    width = beside > 0 ? x.shape[2] / beside : x.shape[3];
+    step = beside > 0 ? x.shape[2] : width;
+  }
+
+  int64_t Offset(int64_t head, int64_t token) const {
+    const int64_t first = step == width ? head * tokens * width : head / count * tokens * step + head % count * width;
+    return first + token * step;
+  }
+  float* At(int64_t head, int64_t token) const { return data + Offset(head, token); }
+};
 
 void Attention(Call& call, const Attributes& attributes) {
   const View query = call.Input(0), key = call.Input(1), value = call.Input(2);
   if (!call.ok()) return;
-  const auto [heads, queries, keys, width, valueWidth] = SizesOf(query, key, value);
-  const View y = call.Output(0, {query.shape[0], query.shape[1], queries, valueWidth});
+  const int64_t beside = attributes.heads;
+  const Heads q(query, beside), k(key, beside), v(value, beside);
+  const int64_t heads = q.batch * q.count, queries = q.tokens, keys = k.tokens, width = q.width, valueWidth = v.width;
+  const View y = call.Output(0, beside > 0 ? std::vector<int64_t>{q.batch, queries, q.count * valueWidth}
+                                           : std::vector<int64_t>{q.batch, q.count, queries, valueWidth});
   if (!call.ok()) return;
-  const View logSums = call.Output(1, {query.shape[0], query.shape[1], queries});
+  const View logSums = call.Output(1, {q.batch, q.count, queries});
   if (!call.ok() || y.size() == 0) return;
+  const Heads outputs(y, beside);
 
   const int64_t blocks = (queries + kQueries - 1) / kQueries;
   const int64_t parts = std::min<int64_t>(blocks, (2 * Threads() + heads - 1) / heads);
-  ParallelFor(heads * parts, 1, [&, heads = heads, queries = queries, keys = keys, width = width, valueWidth = valueWidth](
-                                    int64_t begin, int64_t end) {
+  ParallelFor(heads * parts, 1, [&](int64_t begin, int64_t end) {
     thread_local Buffer keyBuffer, valueBuffer, queryBuffer, scoreBuffer, rowBuffer;
     float* scores = scoreBuffer.Need(kQueries * (kKeys + kSkew));
     float* scaled = queryBuffer.Need(kQueries * width);
@@ -105,32 +127,31 @@ void Attention(Call& call, const Attributes& attributes) {
     for (int64_t item = begin; item < end; item++) {
       const int64_t head = item / parts, part = item % parts;
       if (head != packedHead) {
-        Pack({key.data + head * keys * width, width, true}, width, keys, packedKeys);
-        for (int64_t k = 0; k < keys; k += kKeys) {
-          Pack({value.data + (head * keys + k) * valueWidth, valueWidth}, std::min(kKeys, keys - k), valueWidth,
-               packedValues + k / kKeys * valueBlock);
+        Pack({k.At(head, 0), k.step, true}, width, keys, packedKeys);
+        for (int64_t at = 0; at < keys; at += kKeys) {
+          Pack({v.At(head, at), v.step}, std::min(kKeys, keys - at), valueWidth, packedValues + at / kKeys * valueBlock);
         }
         packedHead = head;
       }
       for (int64_t block = blocks * part / parts; block < blocks * (part + 1) / parts; block++) {
-        const int64_t q = queries * block / blocks, rows = queries * (block + 1) / blocks - q;
-        float* out = y.data + (head * queries + q) * valueWidth;
-        Scaled(query.data + (head * queries + q) * width, scaled, rows * width, attributes.scale);
+        const int64_t first = queries * block / blocks, rows = queries * (block + 1) / blocks - first;
+        float* out = outputs.At(head, first);
+        ScaledRows(q.At(head, first), q.step, scaled, rows, width, attributes.scale);
         std::fill(largest, largest + rows, -INFINITY);
         std::fill(total, total + rows, 0.0f);
-        for (int64_t k = 0; k < keys; k += kKeys) {
-          const int64_t count = std::min(kKeys, keys - k), step = kKeys + kSkew;
-          Multiply({scaled, width}, rows, width, packedKeys + k * width, count, {}, scores, step);
+        for (int64_t at = 0; at < keys; at += kKeys) {
+          const int64_t count = std::min(kKeys, keys - at), step = kKeys + kSkew;
+          Multiply({scaled, width}, rows, width, packedKeys + at * width, count, {}, scores, step);
           Weigh(scores, rows, count, step, largest, total, shrink);
-          if (k > 0) ScaleRows(out, rows, valueWidth, shrink);
-          Multiply({scores, step}, rows, count, packedValues + k / kKeys * valueBlock, valueWidth,
-                   k > 0 ? Start{out, valueWidth} : Start{}, out, valueWidth);
+          if (at > 0) ScaleRows(out, rows, valueWidth, outputs.step, shrink);
+          Multiply({scores, step}, rows, count, packedValues + at / kKeys * valueBlock, valueWidth,
+                   at > 0 ? Start{out, outputs.step} : Start{}, out, outputs.step);
         }
         for (int64_t row = 0; row < rows; row++) {
-          logSums.data[head * queries + q + row] = largest[row] + logf(total[row]);
+          logSums.data[head * queries + first + row] = largest[row] + logf(total[row]);
           shrink[row] = 1.0f / total[row];
         }
-        ScaleRows(out, rows, valueWidth, shrink);
+        ScaleRows(out, rows, valueWidth, outputs.step, shrink);
       }
     }
   });
@@ -140,7 +161,9 @@ void AttentionGradient(Call& call, const Attributes& attributes) {
   const View query = call.Input(0), key = call.Input(1), value = call.Input(2), output = call.Input(3), dy = call.Input(4),
              logSums = call.Input(5);
   if (!call.ok()) return;
-  const auto [heads, queries, keys, width, valueWidth] = SizesOf(query, key, value);
+  const int64_t beside = attributes.heads;
+  const Heads q(query, beside), k(key, beside), v(value, beside), o(output, beside), d(dy, beside);
+  const int64_t heads = q.batch * q.count, queries = q.tokens, keys = k.tokens, width = q.width, valueWidth = v.width;
   const View dQuery = call.Output(0, query.shape);
   if (!call.ok()) return;
   const View dKey = call.Output(1, key.shape);
@@ -155,8 +178,7 @@ void AttentionGradient(Call& call, const Attributes& attributes) {
   std::vector<float*> sumOf{dQuery.data};
   for (Buffer& sum : sums) sumOf.push_back(sum.Need(query.size()));
 
-  ParallelFor(heads * parts, 1, [&, heads = heads, queries = queries, keys = keys, width = width, valueWidth = valueWidth](
-                                    int64_t begin, int64_t end) {
+  ParallelFor(heads * parts, 1, [&](int64_t begin, int64_t end) {
     thread_local Buffer scaledBuffer, queryBuffer, dyBuffer, dotBuffer, scoreBuffer, gradientBuffer, keyBuffer, valueBuffer,
         backBuffer;
     const int64_t step = kKeysBackward + kSkew;
@@ -172,37 +194,34 @@ void AttentionGradient(Call& call, const Attributes& attributes) {
     float* keyRows = backBuffer.Need(PackedSize(kKeysBackward, width));
     for (int64_t item = begin; item < end; item++) {
       const int64_t head = item / parts, part = item % parts;
-      const float* dOut = dy.data + head * queries * valueWidth;
-      const float* out = output.data + head * queries * valueWidth;
-      float* dq = sumOf[part] + head * queries * width;
-      Scaled(query.data + head * queries * width, scaled, queries * width, attributes.scale);
-      for (int64_t row = 0; row < queries; row++) dots[row] = Dot(dOut + row * valueWidth, out + row * valueWidth, valueWidth);
+      float* dq = sumOf[part] + q.Offset(head, 0);
+      ScaledRows(q.At(head, 0), q.step, scaled, queries, width, attributes.scale);
+      for (int64_t row = 0; row < queries; row++) dots[row] = Dot(d.At(head, row), o.At(head, row), valueWidth);
       for (int64_t block = 0; block < rowBlocks; block++) {
-        const int64_t q = queries * block / rowBlocks, rows = queries * (block + 1) / rowBlocks - q;
-        Pack({scaled + q * width, width}, rows, width, packedQueries + block * queryBlock);
-        Pack({dOut + q * valueWidth, valueWidth}, rows, valueWidth, packedDy + block * dyBlock);
+        const int64_t row = queries * block / rowBlocks, rows = queries * (block + 1) / rowBlocks - row;
+        Pack({scaled + row * width, width}, rows, width, packedQueries + block * queryBlock);
+        Pack({d.At(head, row), d.step}, rows, valueWidth, packedDy + block * dyBlock);
       }
       const int64_t first = keyBlocks * part / parts, last = keyBlocks * (part + 1) / parts;
       for (int64_t keyBlock = first; keyBlock < last; keyBlock++) {
-        const int64_t k = keys * keyBlock / keyBlocks, count = keys * (keyBlock + 1) / keyBlocks - k;
-        const float* theseKeys = key.data + (head * keys + k) * width;
-        Pack({theseKeys, width, true}, width, count, keyColumns);
-        Pack({theseKeys, width}, count, width, keyRows);
-        Pack({value.data + (head * keys + k) * valueWidth, valueWidth, true}, valueWidth, count, valueColumns);
-        float* dk = dKey.data + (head * keys + k) * width;
-        float* dv = dValue.data + (head * keys + k) * valueWidth;
+        const int64_t from = keys * keyBlock / keyBlocks, count = keys * (keyBlock + 1) / keyBlocks - from;
+        Pack({k.At(head, from), k.step, true}, width, count, keyColumns);
+        Pack({k.At(head, from), k.step}, count, width, keyRows);
+        Pack({v.At(head, from), v.step, true}, valueWidth, count, valueColumns);
+        float* dk = dKey.data + k.Offset(head, from);
+        float* dv = dValue.data + v.Offset(head, from);
         for (int64_t block = 0; block < rowBlocks; block++) {
-          const int64_t q = queries * block / rowBlocks, rows = queries * (block + 1) / rowBlocks - q;
-          Multiply({scaled + q * width, width}, rows, width, keyColumns, count, {}, scores, step);
-          Multiply({dOut + q * valueWidth, valueWidth}, rows, valueWidth, valueColumns, count, {}, gradients, step);
-          ScoreGradients(scores, gradients, rows, count, step, logSums.data + head * queries + q, dots + q);
-          float* dqRows = dq + q * width;
+          const int64_t row = queries * block / rowBlocks, rows = queries * (block + 1) / rowBlocks - row;
+          Multiply({scaled + row * width, width}, rows, width, keyColumns, count, {}, scores, step);
+          Multiply({d.At(head, row), d.step}, rows, valueWidth, valueColumns, count, {}, gradients, step);
+          ScoreGradients(scores, gradients, rows, count, step, logSums.data + head * queries + row, dots + row);
+          float* dqRows = dq + row * q.step;
           const auto soFar = [](bool first, const float* sum, int64_t step) { return first ? Start{} : Start{sum, step}; };
-          Multiply({scores, step, true}, count, rows, packedDy + block * dyBlock, valueWidth, soFar(block == 0, dv, valueWidth),
-                   dv, valueWidth);
+          Multiply({scores, step, true}, count, rows, packedDy + block * dyBlock, valueWidth, soFar(block == 0, dv, v.step), dv,
+                   v.step);
           Multiply({gradients, step, true}, count, rows, packedQueries + block * queryBlock, width,
-                   soFar(block == 0, dk, width), dk, width);
-          Multiply({gradients, step}, rows, count, keyRows, width, soFar(keyBlock == first, dqRows, width), dqRows, width);
+                   soFar(block == 0, dk, k.step), dk, k.step);
+          Multiply({gradients, step}, rows, count, keyRows, width, soFar(keyBlock == first, dqRows, q.step), dqRows, q.step);
         }
       }
     }
@@ -217,10 +236,10 @@ void AttentionGradient(Call& call, const Attributes& attributes) {
 
 void RegisterAttention() {
   Register("FirstframeAttention", {"query: float", "key: float", "value: float"}, {"y: float", "log_sums: float"},
-           {"scale: float"}, Attention);
+           {"scale: float", "heads: int"}, Attention);
   Register("FirstframeAttentionGrad",
            {"query: float", "key: float", "value: float", "output: float", "dy: float", "log_sums: float"},
-           {"d_query: float", "d_key: float", "d_value: float"}, {"scale: float"}, AttentionGradient);
+           {"d_query: float", "d_key: float", "d_value: float"}, {"scale: float", "heads: int"}, AttentionGradient);
 }
 
 }  // namespace firstframe

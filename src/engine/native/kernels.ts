@@ -26,6 +26,8 @@ interface Operation {
   readonly outputs?: number;
 }
 
+const SUMMED = { lengths: "TF_ATTR_INT", batch: "TF_ATTR_INT" } as const;
+const MODULATED = { lengths: "TF_ATTR_INT", chunks: "TF_ATTR_INT" } as const;
 const TRANSPOSED = { transposeA: "TF_ATTR_BOOL", transposeB: "TF_ATTR_BOOL" } as const;
 
 /** The operations of this folder. Each has the name, the inputs and the attributes of its composite in `ops/`. */
@@ -42,13 +44,43 @@ const OPERATIONS: readonly Operation[] = [
     inputs: ["x", "scale", "dy"],
     attributes: { eps: "TF_ATTR_FLOAT", lengths: "TF_ATTR_INT" },
   },
+  { name: "FirstframeStretchSums", inputs: ["x"], attributes: SUMMED },
+  { name: "FirstframeStretchDots", inputs: ["x", "y"], attributes: SUMMED },
   {
-    name: "FirstframeGatedResidual",
-    inputs: ["x", "branch", "gate"],
-    attributes: { lengths: "TF_ATTR_INT" },
+    name: "FirstframeModulatedNorm",
+    inputs: ["x", "modulation", "weight", "bias"],
+    attributes: { eps: "TF_ATTR_FLOAT", ...MODULATED },
   },
-  { name: "FirstframeRotary", inputs: ["x", "cos", "sin"] },
-  { name: "FirstframeRotaryGrad", inputs: ["dy", "cos", "sin"] },
+  {
+    name: "FirstframeModulatedNormGrad",
+    inputs: ["x", "modulation", "weight", "dy"],
+    attributes: { eps: "TF_ATTR_FLOAT", ...MODULATED },
+  },
+  {
+    name: "FirstframeModulatedNormParameters",
+    inputs: ["x", "modulation", "weight", "bias", "dy"],
+    attributes: { eps: "TF_ATTR_FLOAT", ...MODULATED },
+    outputs: 3,
+  },
+  { name: "FirstframeGatedResidual", inputs: ["x", "branch", "modulation"], attributes: MODULATED },
+  { name: "FirstframeGated", inputs: ["x", "modulation"], attributes: MODULATED },
+  { name: "FirstframeGateGrad", inputs: ["branch", "modulation", "dy"], attributes: MODULATED },
+  {
+    name: "FirstframeHeadNorm",
+    inputs: ["x", "weight", "bias", "cos", "sin"],
+    attributes: { eps: "TF_ATTR_FLOAT" },
+  },
+  {
+    name: "FirstframeHeadNormGrad",
+    inputs: ["x", "weight", "cos", "sin", "dy"],
+    attributes: { eps: "TF_ATTR_FLOAT" },
+  },
+  {
+    name: "FirstframeHeadNormParameters",
+    inputs: ["x", "cos", "sin", "dy"],
+    attributes: { eps: "TF_ATTR_FLOAT" },
+    outputs: 2,
+  },
   {
     name: "FirstframeGroupNorm",
     inputs: ["x", "scale", "shift"],
@@ -75,15 +107,27 @@ const OPERATIONS: readonly Operation[] = [
   { name: "FirstframeMatMul", inputs: ["a", "b"], attributes: TRANSPOSED },
   { name: "FirstframeMatMulBias", inputs: ["a", "b", "bias"], attributes: TRANSPOSED },
   {
+    name: "FirstframeLowRank",
+    inputs: ["y", "x", "a", "b"],
+    attributes: { scale: "TF_ATTR_FLOAT" },
+    outputs: 2,
+  },
+  {
+    name: "FirstframeLowRankGrad",
+    inputs: ["dy", "x", "low", "a", "b"],
+    attributes: { scale: "TF_ATTR_FLOAT" },
+    outputs: 3,
+  },
+  {
     name: "FirstframeAttention",
     inputs: ["query", "key", "value"],
-    attributes: { scale: "TF_ATTR_FLOAT" },
+    attributes: { scale: "TF_ATTR_FLOAT", heads: "TF_ATTR_INT" },
     outputs: 2,
   },
   {
     name: "FirstframeAttentionGrad",
     inputs: ["query", "key", "value", "output", "dy", "logSums"],
-    attributes: { scale: "TF_ATTR_FLOAT" },
+    attributes: { scale: "TF_ATTR_FLOAT", heads: "TF_ATTR_INT" },
     outputs: 3,
   },
 ];

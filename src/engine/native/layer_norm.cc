@@ -1,26 +1,10 @@
 // Layer norm over the last axis, then a scale and a shift that may differ by sample and stretch; and its gradient by x.
 
-#include <math.h>
-
+#include "layer_norm.h"
 #include "stretches.h"
 
 namespace firstframe {
 namespace {
-
-struct Moments {
-  float mean, rstd;
-};
-
-INLINE Moments MomentsOf(const float* x, int64_t n, float eps) {
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < n; i++) sum += x[i];
-  const float mean = sum / n;
-  float squares = 0;
-#pragma omp simd reduction(+ : squares)
-  for (int64_t i = 0; i < n; i++) squares += (x[i] - mean) * (x[i] - mean);
-  return {mean, 1.0f / sqrtf(squares / n + eps)};
-}
 
 VECTORISED void Forward(const float* x, const float* scale, const float* shift, float* y, int64_t n, float eps) {
   const Moments m = MomentsOf(x, n, eps);

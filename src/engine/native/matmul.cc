@@ -1,4 +1,5 @@
-// A product of two matrices, either of them transposed, with a row added to each row of the result.
+// A product of two matrices, either of them transposed, with a row added to each row of the result. All axes but the last
+// count as rows.
 
 #include <algorithm>
 
@@ -8,6 +9,7 @@ namespace firstframe {
 namespace {
 
 constexpr int64_t kGroup = 512;  // columns that are packed together
+constexpr int64_t kRows = 112;
 constexpr int64_t kFew = 8;  // rows that packing does not pay for
 
 VECTORISED void AddScaled(const float* x, float factor, float* y, int64_t n) {
@@ -36,24 +38,19 @@ void MultiplyFew(const Matrix& a, int64_t rows, int64_t depth, const Matrix& b, 
   }
 }
 
-template <bool kBias>
-void MatMul(Call& call, const Attributes& attributes) {
-  const View a = call.Input(0), b = call.Input(1), bias = kBias ? call.Input(2) : View{nullptr, {0}};
-  if (!call.ok()) return;
-  const Matrix left{a.data, a.shape[1], attributes.transposeA}, right{b.data, b.shape[1], attributes.transposeB};
-  const int64_t rows = a.shape[attributes.transposeA ? 1 : 0], depth = a.shape[attributes.transposeA ? 0 : 1];
-  const int64_t columns = b.shape[attributes.transposeB ? 0 : 1];
-  const View y = call.Output(0, {rows, columns});
-  if (!call.ok() || y.size() == 0) return;
-
+// y [rows, columns] = start + left right.
+void Product(const Matrix& left, int64_t rows, int64_t depth, const Matrix& right, int64_t columns, Start start, float* y) {
   if (rows < kFew) {
-    ParallelFor(columns, 1 + (1 << 16) / (1 + rows * depth), [&](int64_t begin, int64_t end) {
+    // Long pieces of b's rows: it is read once, at the memory's speed.
+    const int64_t grain = right.byColumn ? 1 + (1 << 16) / (1 + rows * depth) : std::max<int64_t>(64, columns / Threads());
+    ParallelFor(columns, grain, [&](int64_t begin, int64_t end) {
       for (int64_t row = 0; row < rows; row++) {
-        float* c = y.data + row * columns;
-        if (kBias) std::copy(bias.data + begin, bias.data + end, c + begin);
+        float* c = y + row * columns;
+        const float* from = start.data + row * start.step;
+        if (start.data) std::copy(from + begin, from + end, c + begin);
         else std::fill(c + begin, c + end, 0.0f);
       }
-      MultiplyFew(left, rows, depth, {right.At(0, begin), right.step, right.byColumn}, end - begin, y.data + begin, columns);
+      MultiplyFew(left, rows, depth, {right.At(0, begin), right.step, right.byColumn}, end - begin, y + begin, columns);
     });
     return;
   }
@@ -66,11 +63,69 @@ void MatMul(Call& call, const Attributes& attributes) {
       const int64_t from = begin * width, to = std::min(end * width, count);
       Pack({right.At(0, column + from), right.step, right.byColumn}, depth, to - from, packed + from * depth);
     });
-    ParallelFor(rows, 1 + (1 << 19) / (1 + depth * count), [&](int64_t begin, int64_t end) {
+    // As many rows together as Multiply takes at a time, since each part reads all panels; as much for every thread. Columns
+    // of a long `a` are few and far between already.
+    const int64_t rounds = (rows + kRows * Threads() - 1) / (kRows * Threads()), parts = rounds * Threads();
+    const int64_t together = left.byColumn ? 1 : (rows + parts - 1) / parts;
+    const int64_t grain = std::max(together, 1 + (1 << 19) / (1 + depth * count));
+    ParallelFor(rows, grain, [&](int64_t begin, int64_t end) {
       Multiply({left.At(begin, 0), left.step, left.byColumn}, end - begin, depth, packed, count,
-               {kBias ? bias.data + column : nullptr, 0}, y.data + begin * columns + column, columns);
+               start.data ? Start{start.data + begin * start.step + column, start.step} : Start{}, y + begin * columns + column, columns);
     });
   }
+}
+
+template <bool kBias>
+void MatMul(Call& call, const Attributes& attributes) {
+  const View a = call.Input(0), b = call.Input(1), bias = kBias ? call.Input(2) : View{nullptr, {0}};
+  if (!call.ok()) return;
+  const Matrix left{a.data, a.width(), attributes.transposeA}, right{b.data, b.width(), attributes.transposeB};
+  const int64_t rows = attributes.transposeA ? a.width() : a.rows(), depth = attributes.transposeA ? a.rows() : a.width();
+  const int64_t columns = attributes.transposeB ? b.rows() : b.width();
+  std::vector<int64_t> shape{rows};
+  if (!attributes.transposeA) shape.assign(a.shape.begin(), a.shape.end() - 1);
+  shape.push_back(columns);
+  const View y = call.Output(0, shape);
+  if (!call.ok() || y.size() == 0) return;
+  Product(left, rows, depth, right, columns, {kBias ? bias.data : nullptr, 0}, y.data);
+}
+
+VECTORISED void Scale(float* x, int64_t n, float factor) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; i++) x[i] *= factor;
+}
+
+// y + scale * (x a^T) b^T, and scale * x a^T for the gradient.
+void LowRank(Call& call, const Attributes& attributes) {
+  const View y = call.Input(0), x = call.Input(1), a = call.Input(2), b = call.Input(3);
+  if (!call.ok()) return;
+  const View sum = call.Output(0, y.shape);
+  if (!call.ok()) return;
+  const int64_t rows = x.rows(), width = x.width(), rank = a.rows(), columns = y.width();
+  const View low = call.Output(1, {rows, rank});
+  if (!call.ok() || sum.size() == 0) return;
+  Product({x.data, width}, rows, width, {a.data, width, true}, rank, {}, low.data);
+  Scale(low.data, low.size(), attributes.scale);
+  Product({low.data, rank}, rows, rank, {b.data, rank, true}, columns, {y.data, columns}, sum.data);
+}
+
+void LowRankGradient(Call& call, const Attributes& attributes) {
+  const View dy = call.Input(0), x = call.Input(1), low = call.Input(2), a = call.Input(3), b = call.Input(4);
+  if (!call.ok()) return;
+  const View dx = call.Output(0, x.shape);
+  if (!call.ok()) return;
+  const View da = call.Output(1, a.shape);
+  if (!call.ok()) return;
+  const View db = call.Output(2, b.shape);
+  if (!call.ok() || x.size() == 0) return;
+  const int64_t rows = x.rows(), width = x.width(), rank = a.rows(), columns = dy.width();
+  Buffer buffer;
+  float* dLow = buffer.Need(rows * rank);
+  Product({dy.data, columns}, rows, columns, {b.data, rank}, rank, {}, dLow);
+  Scale(dLow, rows * rank, attributes.scale);
+  Product({dLow, rank}, rows, rank, {a.data, width}, width, {}, dx.data);
+  Product({dLow, rank, true}, rank, rows, {x.data, width}, width, {}, da.data);
+  Product({dy.data, columns, true}, columns, rows, {low.data, rank}, rank, {}, db.data);
 }
 
 }  // namespace
@@ -79,6 +134,10 @@ void RegisterMatMul() {
   Register("FirstframeMatMul", {"a: float", "b: float"}, {"y: float"}, {"transposeA: bool", "transposeB: bool"}, MatMul<false>);
   Register("FirstframeMatMulBias", {"a: float", "b: float", "bias: float"}, {"y: float"},
            {"transposeA: bool", "transposeB: bool"}, MatMul<true>);
+  Register("FirstframeLowRank", {"y: float", "x: float", "a: float", "b: float"}, {"sum: float", "low: float"}, {"scale: float"},
+           LowRank);
+  Register("FirstframeLowRankGrad", {"dy: float", "x: float", "low: float", "a: float", "b: float"},
+           {"dx: float", "da: float", "db: float"}, {"scale: float"}, LowRankGradient);
 }
 
 }  // namespace firstframe

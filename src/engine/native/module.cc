@@ -8,8 +8,10 @@ NAPI_MODULE_INIT() {
   firstframe::RegisterGelu();
   firstframe::RegisterSoftmax();
   firstframe::RegisterLayerNorm();
+  firstframe::RegisterModulatedNorm();
+  firstframe::RegisterHeadNorm();
+  firstframe::RegisterSums();
   firstframe::RegisterGatedResidual();
-  firstframe::RegisterRotary();
   firstframe::RegisterGroupNorm();
   firstframe::RegisterMatMul();
   firstframe::RegisterAttention();

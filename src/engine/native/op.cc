@@ -129,6 +129,8 @@ Kernel* Create(TF_OpKernelConstruction* construction, const Definition& definiti
     }
     if (name == "groups") TF_OpKernelConstruction_GetAttrInt64(construction, key, &attributes.groups, status);
     if (name == "batch") TF_OpKernelConstruction_GetAttrInt64(construction, key, &attributes.batch, status);
+    if (name == "heads") TF_OpKernelConstruction_GetAttrInt64(construction, key, &attributes.heads, status);
+    if (name == "chunks") attributes.chunks = IntList(construction, key, status);
     if (name == "lengths") attributes.lengths = IntList(construction, key, status);
     if (name == "calls") attributes.calls = IntList(construction, key, status);
     if (TF_GetCode(status) != TF_OK) TF_OpKernelConstruction_Failure(construction, status);
@@ -173,6 +175,12 @@ int64_t View::size() const {
   return product;
 }
 
+int64_t View::rows() const {
+  int64_t product = 1;
+  for (size_t axis = 0; axis + 1 < shape.size(); axis++) product *= shape[axis];
+  return product;
+}
+
 Call::Call(TF_OpKernelContext* context) : context_(context), status_(TF_NewStatus()) {}
 
 Call::~Call() {
@@ -204,7 +212,7 @@ View Call::Output(int i, const std::vector<int64_t>& shape) {
 
 void Register(const char* name, const std::vector<const char*>& inputs, const std::vector<const char*>& outputs,
               const std::vector<const char*>& attributes, Compute compute) {
-  static const auto constructors = Constructors(std::make_integer_sequence<int, 24>());
+  static const auto constructors = Constructors(std::make_integer_sequence<int, 40>());
   const size_t index = Definitions().size();
   if (index >= constructors.size()) abort();
   Definitions().push_back(new Definition{name, {attributes.begin(), attributes.end()}, compute});

@@ -34,8 +34,8 @@ void ParallelFor(int64_t count, int64_t grain, const std::function<void(int64_t,
 struct Attributes {
   float eps = 0, scale = 0;
   bool silu = false, transposeA = false, transposeB = false;
-  int64_t groups = 0, batch = 0;
-  std::vector<int64_t> lengths, calls;
+  int64_t groups = 0, batch = 0, heads = 0;
+  std::vector<int64_t> lengths, calls, chunks;
 };
 
 // A float tensor that is not owned here.
@@ -45,7 +45,7 @@ struct View {
   int64_t size() const;
   // Numbers in the last axis, and how many such rows there are.
   int64_t width() const { return shape.back(); }
-  int64_t rows() const { return size() / width(); }
+  int64_t rows() const;
 };
 
 class Call {
@@ -71,8 +71,10 @@ void Register(const char* name, const std::vector<const char*>& inputs, const st
 void RegisterGelu();
 void RegisterSoftmax();
 void RegisterLayerNorm();
+void RegisterModulatedNorm();
+void RegisterHeadNorm();
+void RegisterSums();
 void RegisterGatedResidual();
-void RegisterRotary();
 void RegisterGroupNorm();
 void RegisterMatMul();
 void RegisterAttention();

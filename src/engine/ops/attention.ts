@@ -7,7 +7,11 @@ export interface AttentionAttributes {
   scale: number;
   /** The largest score matrix that may be held, in numbers. Default {@link scoreLimit}. */
   maxScores: number;
+  /** 0: tensors are [batch, heads, tokens, features]. Else so many heads lie side by side: [batch, tokens, heads * features]. */
+  heads: number;
 }
+
+type AttentionOptions = Partial<Omit<AttentionAttributes, "heads">>;
 
 type Qkv = { query: tf.Tensor; key: tf.Tensor; value: tf.Tensor };
 
@@ -42,8 +46,8 @@ type GradientInputs = Qkv & { output: tf.Tensor; dy: tf.Tensor; logSums?: tf.Ten
 
 const gradient = defineOperation<GradientInputs, AttentionAttributes>({
   name: "FirstframeAttentionGrad",
-  forward({ query, key, value, output, dy }, { scale, maxScores }) {
-    const folded = [query, key, value, output, dy].map(foldHeads);
+  forward({ query, key, value, output, dy }, { scale, maxScores, heads: beside }) {
+    const folded = [query, key, value, output, dy].map((x) => foldHeads(x, beside));
     const [q, k, v, o, d] = folded as [tf.Tensor3D, tf.Tensor3D, tf.Tensor3D, tf.Tensor3D, tf.Tensor3D];
     const block = attentionBlocks(q.shape[0], q.shape[1], k.shape[1], maxScores);
     const groups = ranges(q.shape[0], block.heads).map(([head, heads]) =>
@@ -81,15 +85,16 @@ const gradient = defineOperation<GradientInputs, AttentionAttributes>({
       }),
     );
     const whole = (i: number, like: tf.Tensor) =>
-      tf.reshape(joined(groups.map((group) => group[i]!)), like.shape);
+      unfoldHeads(joined(groups.map((group) => group[i]!)), like.shape[0]!, beside);
     return [whole(0, query), whole(1, key), whole(2, value)];
   },
 });
 
 const operation = defineOperation<Qkv, AttentionAttributes>({
   name: "FirstframeAttention",
-  forward({ query, key, value }, { scale, maxScores }) {
-    const [q, k, v] = [query, key, value].map(foldHeads) as [tf.Tensor3D, tf.Tensor3D, tf.Tensor3D];
+  forward({ query, key, value }, { scale, maxScores, heads: beside }) {
+    const folded = [query, key, value].map((x) => foldHeads(x, beside));
+    const [q, k, v] = folded as [tf.Tensor3D, tf.Tensor3D, tf.Tensor3D];
     const block = attentionBlocks(q.shape[0], q.shape[1], k.shape[1], maxScores);
     const groups = ranges(q.shape[0], block.heads).map(([head, heads]) =>
       tf.tidy(() => {
@@ -103,7 +108,7 @@ const operation = defineOperation<Qkv, AttentionAttributes>({
         return outputs.length === 1 ? outputs[0]! : tf.concat(outputs, 1);
       }),
     );
-    return tf.reshape(joined(groups), [...query.shape.slice(0, 3), value.shape[3]!]);
+    return unfoldHeads(joined(groups), query.shape[0]!, beside);
   },
   // A fused kernel has a second output, the logarithms of the weights' sums, which its gradient wants to see.
   save: { inputs: ["query", "key", "value"], outputs: [true, true] },
@@ -134,15 +139,45 @@ export function scaledDotProductAttention(
   query: tf.Tensor4D,
   key: tf.Tensor4D,
   value: tf.Tensor4D,
-  { scale = 1 / Math.sqrt(query.shape[3]), maxScores = scoreLimit() }: Partial<AttentionAttributes> = {},
+  { scale = 1 / Math.sqrt(query.shape[3]), maxScores = scoreLimit() }: AttentionOptions = {},
 ): tf.Tensor4D {
-  return tf.tidy(() => operation({ query, key, value }, { scale, maxScores })[0] as tf.Tensor4D);
+  return tf.tidy(() => operation({ query, key, value }, { scale, maxScores, heads: 0 })[0] as tf.Tensor4D);
 }
 
-/** [batch, heads, tokens, features] as [batch * heads, tokens, features]. */
-function foldHeads(x: tf.Tensor): tf.Tensor3D {
+/**
+ * {@link scaledDotProductAttention} of heads that lie side by side, as projections leave them.
+ *
+ * @param query [batch, queries, heads * features]
+ * @param key [batch, keys, heads * features]
+ * @param value [batch, keys, heads * features]
+ * @returns [batch, queries, heads * features]
+ */
+export function multiHeadAttention(
+  query: tf.Tensor3D,
+  key: tf.Tensor3D,
+  value: tf.Tensor3D,
+  heads: number,
+  { scale = 1 / Math.sqrt(query.shape[2] / heads), maxScores = scoreLimit() }: AttentionOptions = {},
+): tf.Tensor3D {
+  return tf.tidy(() => operation({ query, key, value }, { scale, maxScores, heads })[0] as tf.Tensor3D);
+}
+
+/** [batch * heads, tokens, features] of either layout. */
+function foldHeads(x: tf.Tensor, beside: number): tf.Tensor3D {
+  if (beside > 0) {
+    const [batch, tokens, width] = x.shape as [number, number, number];
+    const apart = tf.reshape(x, [batch, tokens, beside, width / beside]);
+    return foldHeads(tf.transpose(apart, [0, 2, 1, 3]), 0);
+  }
   const [batch, heads, tokens, features] = x.shape as [number, number, number, number];
   return tf.reshape(x, [batch * heads, tokens, features]);
+}
+
+/** The inverse of {@link foldHeads}. */
+function unfoldHeads(x: tf.Tensor3D, batch: number, beside: number): tf.Tensor {
+  const [all, tokens, features] = x.shape;
+  const apart = tf.reshape(x, [batch, all / batch, tokens, features]);
+  return beside > 0 ? tf.reshape(tf.transpose(apart, [0, 2, 1, 3]), [batch, tokens, -1]) : apart;
 }
 
 /** [start, length] of consecutive pieces. */

@@ -1,26 +1,40 @@
 import * as tf from "../tf.js";
+import { chunksOf, fromChunks } from "./modulated-norm.js";
 import { defineOperation } from "./operation.js";
-import { mapStretches, sumStretches } from "./stretches.js";
+import { dotStretches, mapStretches } from "./stretches.js";
 
 export interface GatedResidualAttributes {
   /** Tokens in each stretch of the sequence; they add up to its length. */
-  lengths: readonly number[];
+  readonly lengths: readonly number[];
+  /** Of each stretch, which chunk of the modulation is its gate. */
+  readonly chunks: readonly number[];
 }
 
-const scaled = (lengths: readonly number[], x: tf.Tensor, gate: tf.Tensor) =>
-  mapStretches(lengths, [x], [gate], ([x], [gate]) => tf.mul(x!, gate!));
+const gated = defineOperation<{ x: tf.Tensor; modulation: tf.Tensor }, GatedResidualAttributes>({
+  name: "FirstframeGated",
+  forward: ({ x, modulation }, { lengths, chunks }) =>
+    mapStretches(lengths, [x], [chunksOf(modulation, x.shape[2]!, chunks)], ([x], [gate]) =>
+      tf.mul(x!, gate!),
+    ),
+});
 
-const operation = defineOperation<
-  { x: tf.Tensor; branch: tf.Tensor; gate: tf.Tensor },
-  GatedResidualAttributes
->({
+type Inputs = { x: tf.Tensor; branch: tf.Tensor; modulation: tf.Tensor };
+
+const gateGradient = defineOperation<Omit<Inputs, "x"> & { dy: tf.Tensor }, GatedResidualAttributes>({
+  name: "FirstframeGateGrad",
+  forward: ({ branch, modulation, dy }, { lengths, chunks }) =>
+    fromChunks([{ chunks, of: dotStretches(dy, branch, lengths, branch.shape[0]!) }], modulation.shape),
+});
+
+const operation = defineOperation<Inputs, GatedResidualAttributes>({
   name: "FirstframeGatedResidual",
-  forward: ({ x, branch, gate }, { lengths }) => tf.add(x, scaled(lengths, branch, gate)),
-  save: { inputs: ["branch", "gate"] },
-  gradient: ([dy], [branch, gate], { lengths }) => ({
+  forward: ({ x, branch, modulation }, attributes) =>
+    tf.add(x, gated({ x: branch, modulation }, attributes)[0]!),
+  save: { inputs: ["branch", "modulation"] },
+  gradient: ([dy], [branch, modulation], attributes) => ({
     x: () => tf.clone(dy!),
-    branch: () => scaled(lengths, dy!, gate!),
-    gate: () => sumStretches(tf.mul(dy!, branch!), lengths, gate!.shape),
+    branch: () => gated({ x: dy!, modulation: modulation! }, attributes)[0]!,
+    modulation: () => gateGradient({ branch: branch!, modulation: modulation!, dy: dy! }, attributes)[0]!,
   }),
 });
 
@@ -29,13 +43,13 @@ const operation = defineOperation<
  *
  * @param x [batch, sequence, features]
  * @param branch as x
- * @param gate [batch or 1, stretches, features]
+ * @param modulation [batch, chunks * features]
  */
 export function gatedResidual(
   x: tf.Tensor3D,
   branch: tf.Tensor3D,
-  gate: tf.Tensor3D,
+  modulation: tf.Tensor2D,
   attributes: GatedResidualAttributes,
 ): tf.Tensor3D {
-  return operation({ x, branch, gate }, attributes)[0] as tf.Tensor3D;
+  return operation({ x, branch, modulation }, attributes)[0] as tf.Tensor3D;
 }

@@ -1,6 +1,7 @@
 import * as tf from "../tf.js";
+import { normalize, normalizeGradient } from "./normalize.js";
 import { defineOperation } from "./operation.js";
-import { mapStretches, sumStretches } from "./stretches.js";
+import { dotStretches, mapStretches, sumStretches } from "./stretches.js";
 
 export interface LayerNormAttributes {
   eps: number;
@@ -8,21 +9,12 @@ export interface LayerNormAttributes {
   lengths: readonly number[];
 }
 
-/** (x - mean) / sqrt(variance + eps) over the last axis, and 1 / sqrt(variance + eps). */
-function normalize(x: tf.Tensor, eps: number): { normal: tf.Tensor; rstd: tf.Tensor } {
-  const centred = tf.sub(x, tf.mean(x, -1, true));
-  const rstd = tf.rsqrt(tf.add(tf.mean(tf.square(centred), -1, true), eps));
-  return { normal: tf.mul(centred, rstd), rstd };
-}
-
 const inputGradient = defineOperation<{ x: tf.Tensor; scale: tf.Tensor; dy: tf.Tensor }, LayerNormAttributes>(
   {
     name: "FirstframeLayerNormGrad",
     forward({ x, scale, dy }, { eps, lengths }) {
-      const { normal, rstd } = normalize(x, eps);
-      const dn = mapStretches(lengths, [dy], [scale], ([dy], [scale]) => tf.mul(dy!, scale!));
-      const along = tf.mean(tf.mul(dn, normal), -1, true);
-      return tf.mul(tf.sub(tf.sub(dn, tf.mean(dn, -1, true)), tf.mul(normal, along)), rstd);
+      const dNormal = mapStretches(lengths, [dy], [scale], ([dy], [scale]) => tf.mul(dy!, scale!));
+      return normalizeGradient(x, dNormal, eps);
     },
   },
 );
@@ -37,15 +29,14 @@ const operation = defineOperation<{ x: tf.Tensor; scale: tf.Tensor; shift: tf.Te
   gradient: ([dy], [x, scale], attributes) => ({
     x: () => inputGradient({ x: x!, scale: scale!, dy: dy! }, attributes)[0]!,
     scale: () =>
-      sumStretches(tf.mul(dy!, normalize(x!, attributes.eps).normal), attributes.lengths, scale!.shape),
-    shift: () => sumStretches(dy!, attributes.lengths, scale!.shape),
+      dotStretches(dy!, normalize(x!, attributes.eps).normal, attributes.lengths, scale!.shape[0]!),
+    shift: () => sumStretches(dy!, attributes.lengths, scale!.shape[0]!),
   }),
 });
 
 /**
- * Layer norm over the last axis (Ba et al. 2016, arXiv 1607.06450), then `* scale + shift`. Scale and shift may
- * differ from sample to sample and from one stretch of the sequence to the next: that is what modulation by a
- * condition (adaLN; Peebles and Xie 2022, arXiv 2212.09748) comes to, with text and video tokens in one sequence.
+ * Layer norm over the last axis (Ba et al. 2016, arXiv 1607.06450), then `* scale + shift`, which may differ from sample to
+ * sample and from one stretch of the sequence to the next.
  *
  * @param x [batch, sequence, features]
  * @param scale [batch or 1, stretches, features]

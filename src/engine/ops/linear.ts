@@ -1,5 +1,6 @@
 import * as tf from "../tf.js";
 import { defineOperation } from "./operation.js";
+import { sumStretches } from "./stretches.js";
 
 export interface LinearOptions {
   /** The weight is [in, out] instead of PyTorch's [out, in]. */
@@ -18,16 +19,19 @@ const matrix = (weight: tf.Tensor): tf.Tensor2D =>
 type Factors = { a: tf.Tensor; b: tf.Tensor };
 type Transposed = { transposeA: boolean; transposeB: boolean };
 
-const matMul = defineOperation<Factors, Transposed>({
-  name: "FirstframeMatMul",
-  forward: ({ a, b }, { transposeA, transposeB }) =>
-    tf.matMul(a as tf.Tensor2D, b as tf.Tensor2D, transposeA, transposeB),
-});
+/** A matrix of all rows, whatever the axes before the last. */
+const rowsOf = (x: tf.Tensor): tf.Tensor2D => tf.reshape(x, [-1, x.shape.at(-1)!]);
+
+function product({ a, b }: Factors, { transposeA, transposeB }: Transposed): tf.Tensor {
+  const y = tf.matMul(rowsOf(a), rowsOf(b), transposeA, transposeB);
+  return transposeA ? y : tf.reshape(y, [...a.shape.slice(0, -1), y.shape[1]!]);
+}
+
+const matMul = defineOperation<Factors, Transposed>({ name: "FirstframeMatMul", forward: product });
 
 const matMulBias = defineOperation<Factors & { bias: tf.Tensor }, Transposed>({
   name: "FirstframeMatMulBias",
-  forward: ({ a, b, bias }, { transposeA, transposeB }) =>
-    tf.add(tf.matMul(a as tf.Tensor2D, b as tf.Tensor2D, transposeA, transposeB), bias),
+  forward: ({ bias, ...factors }, transposed) => tf.add(product(factors, transposed), bias),
 });
 
 const multiply = (x: tf.Tensor, weight: tf.Tensor, transposeB: boolean) =>
@@ -49,7 +53,10 @@ const trained = defineOperation<Trained, { inOut: boolean }>({
       const [product] = matMul({ a: left, b: right }, { transposeA: true, transposeB: false });
       return tf.reshape(product!, weight!.shape);
     },
-    bias: () => tf.sum(dy!, 0),
+    bias: () => {
+      const rows = rowsOf(dy!);
+      return tf.reshape(sumStretches(tf.expandDims(rows, 0), [rows.shape[0]], 1), [rows.shape[1]]);
+    },
   }),
 });
 
@@ -75,16 +82,13 @@ export function linear<T extends tf.Tensor>(
   { inOut = false, frozen: isFrozen = false }: LinearOptions = {},
 ): T {
   const rest = weight.size / weight.shape[0]!;
-  const [features, outputs] = inOut ? [weight.shape[0]!, rest] : [rest, weight.shape[0]!];
+  const features = inOut ? weight.shape[0]! : rest;
   if (x.shape.at(-1) !== features) {
     throw new RangeError(`linear: expected ${features} features, found a tensor of shape [${x.shape}]`);
   }
-  return tf.tidy(() => {
-    const rows = tf.reshape(x, [-1, features]);
-    const optional = bias ? { bias } : {};
-    const [y] = isFrozen
-      ? frozen({ x: rows }, { weight, ...optional, inOut })
-      : trained({ x: rows, weight, ...optional }, { inOut });
-    return tf.reshape(y!, [...x.shape.slice(0, -1), outputs]) as T;
-  });
+  const optional = bias ? { bias } : {};
+  const [y] = isFrozen
+    ? frozen({ x }, { weight, ...optional, inOut })
+    : trained({ x, weight, ...optional }, { inOut });
+  return y as T;
 }

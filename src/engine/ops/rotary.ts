@@ -1,35 +1,19 @@
 import * as tf from "../tf.js";
-import { defineOperation } from "./operation.js";
 
 /** Exchanges the two features of each pair (2i, 2i + 1). */
 function swapPairs(x: tf.Tensor): tf.Tensor {
   return tf.reshape(tf.reverse(tf.reshape(x, [x.size / 2, 2]), 1), x.shape);
 }
 
-type RotaryInputs = { x: tf.Tensor; cos: tf.Tensor; sin: tf.Tensor };
+/** Rotates pairs of features; the tables have a shape that x's axes repeat. */
+export const turn = (x: tf.Tensor, { cos, sin }: { cos: tf.Tensor; sin: tf.Tensor }): tf.Tensor =>
+  tf.add(tf.mul(x, cos), tf.mul(swapPairs(x), sin));
 
-const inputGradient = defineOperation<{ dy: tf.Tensor; cos: tf.Tensor; sin: tf.Tensor }, object>({
-  name: "FirstframeRotaryGrad",
-  forward: ({ dy, cos, sin }) => tf.add(tf.mul(dy, cos), swapPairs(tf.mul(dy, sin))),
-});
+/** The gradient of {@link turn}, which is the inverse rotation. */
+export const turnBack = (dy: tf.Tensor, { cos, sin }: { cos: tf.Tensor; sin: tf.Tensor }): tf.Tensor =>
+  tf.add(tf.mul(dy, cos), swapPairs(tf.mul(dy, sin)));
 
-const operation = defineOperation<RotaryInputs, object>({
-  name: "FirstframeRotary",
-  forward: ({ x, cos, sin }) => tf.add(tf.mul(x, cos), tf.mul(swapPairs(x), sin)),
-  save: { inputs: ["cos", "sin"] },
-  gradient: ([dy], [cos, sin]) => {
-    const constant = (): never => {
-      throw new Error("rotary tables are constants: they have no gradient");
-    };
-    return {
-      x: () => inputGradient({ dy: dy!, cos: cos!, sin: sin! }, {})[0]!,
-      cos: constant,
-      sin: constant,
-    };
-  },
-});
-
-/** Rotary tables as {@link applyRotary} takes them: for the whole sequence, the rotation's sign in the sines. */
+/** Rotary tables (Su et al. 2021, arXiv 2104.09864) for the whole sequence, the rotation's sign in the sines. */
 export interface SignedRotaryTables {
   /** [sequence, features] */
   cos: tf.Tensor2D;
@@ -62,14 +46,4 @@ export function signedRotaryTables(
       sin: tf.concat2d([tf.zeros([textTokens, features]), tf.mul(sin, sign)], 0),
     };
   });
-}
-
-/**
- * Rotary position embedding (Su et al. 2021, arXiv 2104.09864) of interleaved pairs: each pair (2i, 2i + 1) turns by
- * its token's angle.
- *
- * @param x [batch, heads, sequence, features]
- */
-export function applyRotary(x: tf.Tensor4D, { cos, sin }: SignedRotaryTables): tf.Tensor4D {
-  return operation({ x, cos, sin }, {})[0] as tf.Tensor4D;
 }

@@ -1,4 +1,5 @@
 import * as tf from "../tf.js";
+import { defineOperation } from "./operation.js";
 
 /**
  * Applies an operation to each stretch of sequences with that stretch's own values.
@@ -26,14 +27,47 @@ export function mapStretches(
   return tf.concat(parts, 1);
 }
 
-/** The sums of each stretch, as [batch or 1, stretches, features]: what the values' gradients are. */
-export function sumStretches(x: tf.Tensor, lengths: readonly number[], shape: readonly number[]): tf.Tensor {
-  const axes = shape[0] === 1 ? [0, 1] : [1];
-  let start = 0;
-  const sums = lengths.map((length) => {
-    const part = lengths.length === 1 ? x : tf.slice(x, [0, start, 0], [-1, length, -1]);
-    start += length;
-    return tf.reshape(tf.sum(part, axes), [shape[0]!, 1, shape[2]!]);
-  });
-  return tf.concat(sums, 1);
+interface SumAttributes {
+  readonly lengths: readonly number[];
+  /** 1: the samples' sums are added up. Else the number of samples. */
+  readonly batch: number;
+}
+
+const sums = defineOperation<{ x: tf.Tensor }, SumAttributes>({
+  name: "FirstframeStretchSums",
+  forward({ x }, { lengths, batch }) {
+    const axes = batch === 1 ? [0, 1] : [1];
+    let start = 0;
+    const parts = lengths.map((length) => {
+      const part = lengths.length === 1 ? x : tf.slice(x, [0, start, 0], [-1, length, -1]);
+      start += length;
+      return tf.reshape(tf.sum(part, axes), [batch, 1, x.shape[2]!]);
+    });
+    return tf.concat(parts, 1);
+  },
+});
+
+const dots = defineOperation<{ x: tf.Tensor; y: tf.Tensor }, SumAttributes>({
+  name: "FirstframeStretchDots",
+  forward: ({ x, y }, attributes) => sums({ x: tf.mul(x, y) }, attributes)[0]!,
+});
+
+/**
+ * The sums of each stretch, as [batch or 1, stretches, features]: what the values' gradients are.
+ *
+ * @param x [batch, sequence, features]
+ * @param batch 1, or x's own.
+ */
+export function sumStretches(x: tf.Tensor, lengths: readonly number[], batch: number): tf.Tensor {
+  return sums({ x }, { lengths, batch })[0]!;
+}
+
+/** As {@link sumStretches}, of x * y. */
+export function dotStretches(
+  x: tf.Tensor,
+  y: tf.Tensor,
+  lengths: readonly number[],
+  batch: number,
+): tf.Tensor {
+  return dots({ x, y }, { lengths, batch })[0]!;
 }

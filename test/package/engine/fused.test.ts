@@ -1,14 +1,16 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type Engine, useEngine } from "../../../src/engine/index.js";
-import { scaledDotProductAttention } from "../../../src/engine/ops/attention.js";
+import { multiHeadAttention, scaledDotProductAttention } from "../../../src/engine/ops/attention.js";
 import "../../../src/engine/ops/adam.js";
 import "../../../src/engine/ops/gated-residual.js";
 import "../../../src/engine/ops/gelu.js";
 import "../../../src/engine/ops/group-norm.js";
+import "../../../src/engine/ops/head-norm.js";
 import "../../../src/engine/ops/layer-norm.js";
 import "../../../src/engine/ops/linear.js";
-import "../../../src/engine/ops/rotary.js";
+import "../../../src/engine/ops/low-rank.js";
+import "../../../src/engine/ops/modulated-norm.js";
 import { Generator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
 
@@ -82,6 +84,37 @@ const products = [
   }),
 );
 
+const manyAxes = [3, 40].map(
+  (tokens): Case => ({
+    kernel: "FirstframeMatMulBias",
+    shapes: { a: [2, tokens, 3, 33], b: [33, 20], bias: [20] },
+    attributes: { transposeA: false, transposeB: false },
+    title: `[2, ${tokens}, 3, 33] by [33, 20]`,
+  }),
+);
+const manyAxesTransposed: Case = {
+  kernel: "FirstframeMatMul",
+  shapes: { a: [2, 40, 33], b: [2, 40, 20] },
+  attributes: { transposeA: true, transposeB: false },
+  title: "[2, 40, 33], transposed, by [2, 40, 20]",
+};
+
+/** Two rows, which go another way, and many. */
+const lowRank = [1, 60].flatMap((tokens): Case[] => [
+  {
+    kernel: "FirstframeLowRank",
+    shapes: { y: [2, tokens, 70], x: [2, tokens, 33], a: [9, 33], b: [70, 9] },
+    attributes: { scale: 0.7 },
+    title: `${2 * tokens} rows`,
+  },
+  {
+    kernel: "FirstframeLowRankGrad",
+    shapes: { dy: [2, tokens, 70], x: [2, tokens, 33], low: [2 * tokens, 9], a: [9, 33], b: [70, 9] },
+    attributes: { scale: 0.7 },
+    title: `${2 * tokens} rows`,
+  },
+]);
+
 const modulated = { eps: 1e-5, lengths: [3, 8] };
 const cases: Case[] = [
   { kernel: "FirstframeGeluTanh", shapes: { x: [7, 333] } },
@@ -100,14 +133,49 @@ const cases: Case[] = [
       title: `${values} scales a stretch`,
     },
     {
-      kernel: "FirstframeGatedResidual",
-      shapes: { x: [2, 11, 52], branch: [2, 11, 52], gate: [values, 2, 52] },
-      attributes: { lengths: [3, 8] },
-      title: `${values} gates a stretch`,
+      kernel: "FirstframeStretchSums",
+      shapes: { x: [2, 211, 52] },
+      attributes: { lengths: [3, 208], batch: values },
+      title: values === 1 ? "over all samples" : "of each sample",
+    },
+    {
+      kernel: "FirstframeStretchDots",
+      shapes: { x: [2, 211, 52], y: [2, 211, 52] },
+      attributes: { lengths: [3, 208], batch: values },
+      title: values === 1 ? "over all samples" : "of each sample",
     },
   ]),
-  { kernel: "FirstframeRotary", shapes: { x: [2, 3, 11, 16], cos: [11, 16], sin: [11, 16] } },
-  { kernel: "FirstframeRotaryGrad", shapes: { dy: [2, 3, 11, 16], cos: [11, 16], sin: [11, 16] } },
+  ...Object.entries({
+    FirstframeModulatedNorm: ["x", "modulation", "weight", "bias"],
+    FirstframeModulatedNormGrad: ["x", "modulation", "weight", "dy"],
+    FirstframeModulatedNormParameters: ["x", "modulation", "weight", "bias", "dy"],
+    FirstframeGatedResidual: ["x", "branch", "modulation"],
+    FirstframeGated: ["x", "modulation"],
+    FirstframeGateGrad: ["branch", "modulation", "dy"],
+  }).map(([kernel, inputs]): Case => {
+    const shapes: Record<string, number[]> = { modulation: [2, 4 * 52], weight: [52], bias: [52] };
+    return {
+      kernel,
+      shapes: Object.fromEntries(inputs.map((name) => [name, shapes[name] ?? [2, 111, 52]])),
+      attributes: { eps: 1e-5, lengths: [31, 80], chunks: [2, 0] },
+    };
+  }),
+  ...[90, 1].flatMap((positions) =>
+    Object.entries({
+      FirstframeHeadNorm: ["x", "weight", "bias", "cos", "sin"],
+      FirstframeHeadNormGrad: ["x", "weight", "cos", "sin", "dy"],
+      FirstframeHeadNormParameters: ["x", "cos", "sin", "dy"],
+    }).map(([kernel, inputs]): Case => {
+      const table = [positions, 16];
+      const shapes: Record<string, number[]> = { weight: [16], bias: [16], cos: table, sin: table };
+      return {
+        kernel,
+        shapes: Object.fromEntries(inputs.map((name) => [name, shapes[name] ?? [2, 90, 48]])),
+        attributes: { eps: 1e-6 },
+        title: `tables of ${positions} positions`,
+      };
+    }),
+  ),
   groupNorm([1, 40, 36, 12], [1, 1, 1, 12], [1], 1, true),
   groupNorm([5, 6, 10, 12], [1, 1, 1, 12], [3, 2], 1, false),
   groupNorm([6, 8, 12, 12], [6, 2, 3, 12], [2, 1], 2, true),
@@ -117,6 +185,9 @@ const cases: Case[] = [
   groupNormGrad([6, 8, 12, 12], [6, 2, 3, 12], [2, 1], 2, true),
   groupNormGrad([6, 8, 12, 12], [6, 8, 12, 12], [3], 2, true),
   ...products,
+  ...manyAxes,
+  manyAxesTransposed,
+  ...lowRank,
   ...[0, 0.1].map(
     (decay): Case => ({
       kernel: "FirstframeAdam",
@@ -189,55 +260,62 @@ for (const [heads, queries, keys, width, valueWidth] of [
   [[1, 3], 225, 1030, 20, 33],
   [[1, 1], 300, 600, 64, 64],
 ] as const) {
-  test(`attention of ${queries} queries to ${keys} keys, ${heads.join(" x ")} heads of ${width}`, async () => {
-    const normal = (...shape: number[]) =>
-      Float32Array.from({ length: tf.util.sizeFromShape(shape) }, () => generator.normal());
-    const shapes = {
-      query: [...heads, queries, width],
-      key: [...heads, keys, width],
-      value: [...heads, keys, valueWidth],
-      dy: [...heads, queries, valueWidth],
-    } as const;
-    const data = Object.values(shapes).map((shape) => normal(...shape));
-    // scores up to some tens, so that weights differ by many powers of ten
-    data[0] = data[0]!.map((value) => 4 * value);
-    const run = () =>
-      tf.tidy(() => {
-        const [query, key, value, dy] = Object.values(shapes).map((shape, i) =>
-          tf.tensor(data[i]!, [...shape]),
-        ) as [tf.Tensor4D, tf.Tensor4D, tf.Tensor4D, tf.Tensor4D];
-        const f = (q: tf.Tensor, k: tf.Tensor, v: tf.Tensor) =>
-          scaledDotProductAttention(q as tf.Tensor4D, k as tf.Tensor4D, v as tf.Tensor4D);
-        return [f(query, key, value), ...tf.grads(f)([query, key, value], dy)].map((y) =>
-          y.dataSync<"float32">(),
-        );
-      });
-    await useEngine("tensorflow");
-    const fused = run();
-    await useEngine("cpu");
-    const composite = run();
-    await useEngine("tensorflow");
-    const scale = Math.max(
-      ...composite.slice(1).map((values) => values.reduce((m, v) => Math.max(m, Math.abs(v)), 0)),
-    );
-    for (const [i, name] of [
-      "value",
-      "gradient of query",
-      "gradient of key",
-      "gradient of value",
-    ].entries()) {
-      const largest = composite[i]!.reduce(
-        (most, value) => Math.max(most, Math.abs(value)),
-        i === 0 ? 0 : 0.1 * scale,
+  for (const beside of [false, true])
+    test(`attention of ${queries} queries to ${keys} keys, ${heads.join(" x ")} heads of ${width}${beside ? ", side by side" : ""}`, async () => {
+      const normal = (...shape: number[]) =>
+        Float32Array.from({ length: tf.util.sizeFromShape(shape) }, () => generator.normal());
+      const shapes = {
+        query: [...heads, queries, width],
+        key: [...heads, keys, width],
+        value: [...heads, keys, valueWidth],
+        dy: [...heads, queries, valueWidth],
+      } as const;
+      const data = Object.values(shapes).map((shape) => normal(...shape));
+      // scores up to some tens, so that weights differ by many powers of ten
+      data[0] = data[0]!.map((value) => 4 * value);
+      const run = () =>
+        tf.tidy(() => {
+          const [query, key, value, dy] = Object.values(shapes).map((shape, i) =>
+            tf.tensor(data[i]!, [...shape]),
+          ) as [tf.Tensor4D, tf.Tensor4D, tf.Tensor4D, tf.Tensor4D];
+          const joined = (x: tf.Tensor) =>
+            tf.reshape<tf.Rank.R3>(tf.transpose(x, [0, 2, 1, 3]), [x.shape[0]!, x.shape[2]!, -1]);
+          const f = (q: tf.Tensor, k: tf.Tensor, v: tf.Tensor): tf.Tensor => {
+            if (!beside)
+              return scaledDotProductAttention(q as tf.Tensor4D, k as tf.Tensor4D, v as tf.Tensor4D);
+            const y = multiHeadAttention(joined(q), joined(k), joined(v), heads[1]);
+            return tf.transpose(tf.reshape(y, [heads[0], queries, heads[1], -1]), [0, 2, 1, 3]);
+          };
+          return [f(query, key, value), ...tf.grads(f)([query, key, value], dy)].map((y) =>
+            y.dataSync<"float32">(),
+          );
+        });
+      await useEngine("tensorflow");
+      const fused = run();
+      await useEngine("cpu");
+      const composite = run();
+      await useEngine("tensorflow");
+      const scale = Math.max(
+        ...composite.slice(1).map((values) => values.reduce((m, v) => Math.max(m, Math.abs(v)), 0)),
       );
-      assert.equal(fused[i]!.length, composite[i]!.length);
-      for (const [j, value] of composite[i]!.entries())
-        assert.ok(
-          Math.abs(fused[i]![j]! - value) <= 1e-5 * largest,
-          `${name} at ${j}: ${fused[i]![j]} instead of ${value}`,
+      for (const [i, name] of [
+        "value",
+        "gradient of query",
+        "gradient of key",
+        "gradient of value",
+      ].entries()) {
+        const largest = composite[i]!.reduce(
+          (most, value) => Math.max(most, Math.abs(value)),
+          i === 0 ? 0 : 0.1 * scale,
         );
-    }
-  });
+        assert.equal(fused[i]!.length, composite[i]!.length);
+        for (const [j, value] of composite[i]!.entries())
+          assert.ok(
+            Math.abs(fused[i]![j]! - value) <= 1e-5 * largest,
+            `${name} at ${j}: ${fused[i]![j]} instead of ${value}`,
+          );
+      }
+    });
 }
 
 test("numbers that are none stay visible, and the largest ones are finite", () => {

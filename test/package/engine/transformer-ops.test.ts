@@ -1,12 +1,19 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { useEngine } from "../../../src/engine/index.js";
-import { attentionBlocks, scaledDotProductAttention } from "../../../src/engine/ops/attention.js";
+import {
+  attentionBlocks,
+  multiHeadAttention,
+  scaledDotProductAttention,
+} from "../../../src/engine/ops/attention.js";
 import { gatedResidual } from "../../../src/engine/ops/gated-residual.js";
 import { geluTanh } from "../../../src/engine/ops/gelu.js";
+import { headNorm } from "../../../src/engine/ops/head-norm.js";
 import { layerNorm } from "../../../src/engine/ops/layer-norm.js";
 import { linear } from "../../../src/engine/ops/linear.js";
-import { applyRotary, signedRotaryTables } from "../../../src/engine/ops/rotary.js";
+import { addLowRank } from "../../../src/engine/ops/low-rank.js";
+import { modulatedNorm } from "../../../src/engine/ops/modulated-norm.js";
+import { signedRotaryTables } from "../../../src/engine/ops/rotary.js";
 import { Generator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
 import { agree } from "./agree.js";
@@ -77,14 +84,72 @@ test("layer norm with one stretch is PyTorch's", () => {
   );
 });
 
+test("a low-rank update", () => {
+  agree(
+    generator,
+    {
+      y: randn<tf.Rank.R3>(2, 5, 7),
+      x: randn<tf.Rank.R3>(2, 5, 6),
+      a: randn<tf.Rank.R2>(3, 6),
+      b: randn<tf.Rank.R2>(7, 3),
+    },
+    (y, x, a, b) => addLowRank(y!, x!, a as tf.Tensor2D, b as tf.Tensor2D, 0.7),
+    (y, x, a, b) => {
+      const weight = tf.dot(tf.transpose(a!), tf.transpose(b!));
+      return tf.add(y!, tf.mul(tf.reshape(tf.dot(tf.reshape(x!, [10, 6]), weight), y!.shape), 0.7));
+    },
+  );
+});
+
+/** One chunk of a modulation for each token of stretches of two and three. */
+const chunkOf = (modulation: tf.Tensor, features: number, [first, second]: [number, number]) =>
+  tf.gather(
+    tf.reshape(modulation, [modulation.shape[0]!, -1, features]),
+    tf.tensor1d([first, first, second, second, second], "int32"),
+    1,
+  );
+
+for (const trained of [true, false]) {
+  test(`modulated norm, gradients of its parameters ${trained ? "together" : "each for itself"}`, () => {
+    agree(
+      generator,
+      {
+        x: randn<tf.Rank.R3>(2, 5, 6),
+        modulation: randn<tf.Rank.R2>(2, 24),
+        weight: randn<tf.Rank.R1>(6),
+        bias: randn<tf.Rank.R1>(6),
+      },
+      (x, modulation, weight, bias) =>
+        modulatedNorm(
+          x as tf.Tensor3D,
+          modulation as tf.Tensor2D,
+          weight as tf.Tensor1D,
+          bias as tf.Tensor1D,
+          { eps: 1e-5, lengths: [2, 3], chunks: [2, 0], trained },
+        ),
+      (x, modulation, weight, bias) => {
+        const normal = tf.add(tf.mul(plainNorm(x!, 1e-5), weight!), bias!);
+        const factor = tf.add(chunkOf(modulation!, 6, [3, 1]), 1);
+        return tf.add(tf.mul(normal, factor), chunkOf(modulation!, 6, [2, 0]));
+      },
+    );
+  });
+}
+
 test("gated residual", () => {
   agree(
     generator,
-    { x: randn<tf.Rank.R3>(2, 5, 6), branch: randn<tf.Rank.R3>(2, 5, 6), gate: randn<tf.Rank.R3>(2, 2, 6) },
-    (x, branch, gate) =>
-      gatedResidual(x as tf.Tensor3D, branch as tf.Tensor3D, gate as tf.Tensor3D, { lengths: [2, 3] }),
-    (x, branch, gate) =>
-      tf.add(x!, tf.mul(branch!, tf.gather(gate!, tf.tensor1d([0, 0, 1, 1, 1], "int32"), 1))),
+    {
+      x: randn<tf.Rank.R3>(2, 5, 6),
+      branch: randn<tf.Rank.R3>(2, 5, 6),
+      modulation: randn<tf.Rank.R2>(2, 24),
+    },
+    (x, branch, modulation) =>
+      gatedResidual(x as tf.Tensor3D, branch as tf.Tensor3D, modulation as tf.Tensor2D, {
+        lengths: [2, 3],
+        chunks: [3, 1],
+      }),
+    (x, branch, modulation) => tf.add(x!, tf.mul(branch!, chunkOf(modulation!, 6, [3, 1]))),
   );
 });
 
@@ -120,7 +185,7 @@ test("a frozen linear layer passes the gradient on to its input", () => {
   weight.dispose();
 });
 
-test("rotary positions turn pairs of the video tokens, not the text", () => {
+test("the norm of heads; rotary positions turn pairs of the video tokens, not the text", () => {
   const [text, video, features] = [2, 3, 8];
   const angles = tf.tidy(() =>
     tf.reshape(
@@ -130,18 +195,37 @@ test("rotary positions turn pairs of the video tokens, not the text", () => {
   );
   const [cos, sin] = [tf.cos(angles) as tf.Tensor2D, tf.sin(angles) as tf.Tensor2D];
   const tables = signedRotaryTables({ cos, sin }, { textTokens: text, videoTokens: video, features });
-  agree(
-    generator,
-    { x: randn<tf.Rank.R4>(2, 3, text + video, features) },
-    (x) => applyRotary(x as tf.Tensor4D, tables),
-    (x) => {
-      const [textPart, videoPart] = tf.split(x!, [text, video], 2);
-      const pairs = tf.reshape(videoPart!, [2, 3, video, features / 2, 2]);
-      const [even, odd] = tf.unstack(pairs, -1);
-      const turned = tf.reshape(tf.stack([tf.neg(odd!), even!], -1), videoPart!.shape);
-      return tf.concat([textPart!, tf.add(tf.mul(videoPart!, cos), tf.mul(turned, sin))], 2);
-    },
-  );
+  const turned = (x: tf.Tensor) => {
+    const [textPart, videoPart] = tf.split(x, [text, video], 2);
+    const pairs = tf.reshape(videoPart!, [2, 3, video, features / 2, 2]);
+    const [even, odd] = tf.unstack(pairs, -1);
+    const quarter = tf.reshape(tf.stack([tf.neg(odd!), even!], -1), videoPart!.shape);
+    return tf.concat([textPart!, tf.add(tf.mul(videoPart!, cos), tf.mul(quarter, sin))], 2);
+  };
+  for (const rotary of [tables, null]) {
+    for (const trained of [true, false]) {
+      agree(
+        generator,
+        {
+          x: randn<tf.Rank.R3>(2, text + video, 3 * features),
+          weight: randn<tf.Rank.R1>(features),
+          bias: randn<tf.Rank.R1>(features),
+        },
+        (x, weight, bias) =>
+          headNorm(x as tf.Tensor3D, weight as tf.Tensor1D, bias as tf.Tensor1D, rotary, {
+            eps: 1e-6,
+            trained,
+          }),
+        (x, weight, bias) => {
+          const apart = tf.reshape(x!, [2, text + video, 3, features]);
+          const normal = tf.add(tf.mul(plainNorm(apart, 1e-6), weight!), bias!);
+          const byHead = tf.transpose(normal, [0, 2, 1, 3]);
+          const placed = rotary ? turned(byHead) : byHead;
+          return tf.reshape(tf.transpose(placed, [0, 2, 1, 3]), x!.shape);
+        },
+      );
+    }
+  }
   assert.throws(
     () => signedRotaryTables({ cos, sin }, { textTokens: 0, videoTokens: 4, features }),
     /rotary table cos: expected \[4, 8\] \(video tokens, head dimension\), found \[3,8\]/,
@@ -158,6 +242,17 @@ test("attention of one block", () => {
     { q: randn<tf.Rank.R4>(2, 3, 5, 4), k: randn<tf.Rank.R4>(2, 3, 7, 4), v: randn<tf.Rank.R4>(2, 3, 7, 4) },
     (q, k, v) => scaledDotProductAttention(q as tf.Tensor4D, k as tf.Tensor4D, v as tf.Tensor4D),
     (q, k, v) => plainAttention(q!, k!, v!),
+  );
+});
+
+test("attention of heads that lie side by side", () => {
+  const apart = (x: tf.Tensor) => tf.transpose(tf.reshape(x, [2, -1, 3, 4]), [0, 2, 1, 3]);
+  agree(
+    generator,
+    { q: randn<tf.Rank.R3>(2, 5, 12), k: randn<tf.Rank.R3>(2, 7, 12), v: randn<tf.Rank.R3>(2, 7, 12) },
+    (q, k, v) => multiHeadAttention(q as tf.Tensor3D, k as tf.Tensor3D, v as tf.Tensor3D, 3),
+    (q, k, v) =>
+      tf.reshape(tf.transpose(plainAttention(apart(q!), apart(k!), apart(v!)), [0, 2, 1, 3]), [2, 5, 12]),
   );
 });
 

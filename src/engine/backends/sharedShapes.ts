@@ -1,0 +1,102 @@
+import * as tf from "../tf.js";
+
+interface TensorData {
+  shape: number[];
+  dtype: number;
+  values: unknown;
+  id: number;
+  refCount: number;
+  /** Handles of the same buffer in other shapes. */
+  views?: Map<string, number>;
+}
+
+/** What is used of tfjs-node's backend. */
+interface NodeBackend extends tf.KernelBackend {
+  readonly binding: {
+    readonly TF_INT32: number;
+    readonly TF_ATTR_TYPE: number;
+    createTensor(shape: number[], type: number, values: unknown): number;
+    deleteTensor(id: number): void;
+    executeOp(name: string, attributes: object[], inputs: number[], outputs: number): { id: number }[];
+  };
+  readonly tensorMap: tf.DataStorage<TensorData>;
+  getInputTensorIds(tensors: tf.TensorInfo[]): number[];
+  incRef(dataId: object): void;
+}
+
+type Constructor = new (binding: object, packageName: string) => NodeBackend;
+
+/**
+ * tfjs-node's backend with reshapes that run nothing. There, each is an operation of TensorFlow's, of 50 microseconds
+ * with all that belongs to it. Here the tensor has its new shape in JavaScript alone, and TensorFlow makes a handle of
+ * that shape when an operation asks for it: many never do, as the next reshape comes first.
+ */
+export function withSharedShapes(Base: Constructor): Constructor {
+  return class extends Base {
+    override getInputTensorIds(tensors: tf.TensorInfo[]): number[] {
+      const ids = super.getInputTensorIds(tensors);
+      for (let i = 0; i < ids.length; i++) {
+        const { dataId, shape } = tensors[i]!;
+        // an int64 scalar of tfjs-node's own has no data id
+        const data = dataId === undefined ? undefined : this.tensorMap.get(dataId);
+        if (data !== undefined && !tf.util.arraysEqual(data.shape, shape)) ids[i] = this.#view(data, shape);
+      }
+      return ids;
+    }
+
+    override disposeData(dataId: object, force = false): boolean {
+      const views = this.tensorMap.has(dataId) ? this.tensorMap.get(dataId).views : undefined;
+      const gone = super.disposeData(dataId, force);
+      if (gone && views !== undefined) for (const id of views.values()) this.binding.deleteTensor(id);
+      return gone;
+    }
+
+    #view(data: TensorData, shape: number[]): number {
+      data.views ??= new Map();
+      const key = shape.join();
+      let id = data.views.get(key);
+      if (id === undefined) {
+        const { binding } = this;
+        const wanted = binding.createTensor([shape.length], binding.TF_INT32, Int32Array.from(shape));
+        const attributes = [
+          { name: "T", type: binding.TF_ATTR_TYPE, value: data.dtype },
+          { name: "Tshape", type: binding.TF_ATTR_TYPE, value: binding.TF_INT32 },
+        ];
+        id = binding.executeOp("Reshape", attributes, [data.id, wanted], 1)[0]!.id;
+        binding.deleteTensor(wanted);
+        data.views.set(key, id);
+      }
+      return id;
+    }
+  };
+}
+
+/** Registers the kernels that only reshape, as goes with {@link withSharedShapes}. */
+export function registerReshapes(): void {
+  replace(tf.Reshape, (x, { shape }) =>
+    tf.util.inferFromImplicitShape(shape as number[], tf.util.sizeFromShape(x.shape)),
+  );
+  replace(tf.ExpandDims, ({ shape }, { dim }) =>
+    shape.toSpliced((dim as number) < 0 ? (dim as number) + shape.length + 1 : (dim as number), 0, 1),
+  );
+}
+
+function replace(
+  kernelName: string,
+  shapeOf: (x: tf.TensorInfo, attributes: Record<string, unknown>) => number[],
+): void {
+  tf.unregisterKernel(kernelName, "tensorflow");
+  tf.registerKernel({
+    kernelName,
+    backendName: "tensorflow",
+    kernelFunc({ inputs, attrs, backend }) {
+      const x = inputs.x ?? inputs.input!;
+      const shape = shapeOf(x, attrs ?? {});
+      if (tf.util.sizeFromShape(shape) !== tf.util.sizeFromShape(x.shape)) {
+        throw new Error(`${kernelName}: [${shape}] does not hold as many numbers as [${x.shape}]`);
+      }
+      (backend as NodeBackend).incRef(x.dataId);
+      return { dataId: x.dataId, shape, dtype: x.dtype };
+    },
+  });
+}
