@@ -10,6 +10,7 @@ namespace {
 
 constexpr int64_t kGroup = 512;  // columns that are packed together
 constexpr int64_t kRows = 112;
+constexpr int64_t kShort = 4 * kRows;  // rows that stay in the second cache
 constexpr int64_t kFew = 8;  // rows that packing does not pay for
 
 VECTORISED void AddScaled(const float* x, float factor, float* y, int64_t n) {
@@ -55,6 +56,17 @@ void Product(const Matrix& left, int64_t rows, int64_t depth, const Matrix& righ
     return;
   }
   const int64_t width = ThisProcessor().columns;
+  if (rows <= kShort) {
+    // Each thread packs what it multiplies with: nobody waits for the others' panels.
+    ParallelFor((columns + width - 1) / width, 1 + (1 << 18) / (1 + rows * depth * width), [&](int64_t begin, int64_t end) {
+      thread_local Buffer panels;
+      const int64_t from = begin * width, count = std::min(end * width, columns) - from;
+      float* packed = panels.Need(PackedSize(depth, count));
+      Pack({right.At(0, from), right.step, right.byColumn}, depth, count, packed);
+      Multiply(left, rows, depth, packed, count, start.data ? Start{start.data + from, start.step} : Start{}, y + from, columns);
+    });
+    return;
+  }
   Buffer buffer;
   float* packed = buffer.Need(PackedSize(depth, std::min(columns, kGroup)));
   for (int64_t column = 0; column < columns; column += kGroup) {

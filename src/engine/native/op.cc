@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <string>
@@ -11,6 +12,24 @@
 
 namespace firstframe {
 namespace {
+
+#ifdef FIRSTFRAME_X86
+INLINE void Pause() { __builtin_ia32_pause(); }
+#else
+INLINE void Pause() {}
+#endif
+
+// Looks for a while whether something has happened before a thread is put to sleep: waking it takes as long as a small
+// operation does. The time is what lies between two operations of a model.
+template <typename Happened>
+void Watch(const Happened& happened) {
+  using Clock = std::chrono::steady_clock;
+  const auto end = Clock::now() + std::chrono::microseconds(100);
+  for (int i = 1; !happened(); i++) {
+    Pause();
+    if (i % 64 == 0 && Clock::now() > end) return;
+  }
+}
 
 // Threads that wait for work; the calling thread works too.
 class Pool {
@@ -34,6 +53,7 @@ class Pool {
     }
     wake_.notify_all();
     Work(work, parts);
+    Watch([this] { return unfinished_ == 0 && busy_ == 0; });
     std::unique_lock<std::mutex> lock(mutex_);
     done_.wait(lock, [this] { return unfinished_ == 0 && busy_ == 0; });
     work_ = nullptr;
@@ -53,6 +73,7 @@ class Pool {
     for (;;) {
       const std::function<void(int)>* work;
       int parts;
+      Watch([&] { return generation_ != seen; });
       {
         std::unique_lock<std::mutex> lock(mutex_);
         wake_.wait(lock, [&] { return generation_ != seen && work_ != nullptr; });
@@ -71,8 +92,10 @@ class Pool {
   std::mutex callers_, mutex_;
   std::condition_variable wake_, done_;
   const std::function<void(int)>* work_ = nullptr;
-  int parts_ = 0, unfinished_ = 0, busy_ = 0;
-  uint64_t generation_ = 0;
+  int parts_ = 0;
+  // written under the mutex, and watched without it
+  std::atomic<int> unfinished_{0}, busy_{0};
+  std::atomic<uint64_t> generation_{0};
   std::atomic<int> next_{0};
 };
 

@@ -174,7 +174,7 @@ test("arguments are refused by file and key, or by flag", async () => {
     ],
     [
       { config: lora, flags: { optimizer: "prodigy" } },
-      /^--optimizer: expected one of adamw, adam, found prodigy$/,
+      /^--optimizer: expected one of adamw, adam, muon, found prodigy$/,
     ],
     [{ config: lora, flags: { use_ema: "maybe" } }, /^--use_ema: expected true or false, found maybe$/],
     [
