@@ -37,7 +37,9 @@ async function card(notebook: Notebook, path: string, name: string): Promise<str
   // Math would need its fonts here; a card shows its source.
   const source = first?.source.replaceAll(/\$+([^$]+)\$+/g, "$1") ?? "";
   const { html, headings } = await renderMarkdown(source, context);
-  const paragraph = /<p>(.*?)<\/p>/s.exec(html)?.[1]?.replace(/<[^>]*>/g, "") ?? "";
+  // A heading that runs into the paragraph is the same on every card.
+  const paragraph =
+    /<p>(?:<strong>.*?<\/strong>\s*)?(.*?)<\/p>/s.exec(html)?.[1]?.replace(/<[^>]*>/g, "") ?? "";
   const text =
     paragraph.length > 180 ? `${paragraph.slice(0, paragraph.lastIndexOf(" ", 180))} …` : paragraph;
   const picture = await firstPicture(notebook);

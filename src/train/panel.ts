@@ -124,7 +124,7 @@ export class TrainingPanel implements Tracker {
     const rows = Math.ceil(charts.length / 2);
     const layout: Layout = {
       ...(title ? { title: { text: title } } : {}),
-      grid: { rows, columns, pattern: "independent", xgap: 0.18, ygap: rows > 2 ? 0.38 : 0.28 },
+      grid: { rows, columns, pattern: "independent", xgap: 0.22, ygap: rows > 2 ? 0.38 : 0.28 },
       height: 40 + rows * 240,
       showlegend: false,
     };

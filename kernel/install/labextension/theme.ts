@@ -49,7 +49,7 @@ const DARK = {
 
 /** Error bars, which plotly draws in a dark grey whatever the font's colour is. */
 const DARK_DATA = Object.fromEntries(
-  ["bar", "scatter", "histogram"].map((type) => [
+  ["bar", "histogram"].map((type) => [
     type,
     [{ error_x: { color: "#c0c0c0" }, error_y: { color: "#c0c0c0" } }],
   ]),

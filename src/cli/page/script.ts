@@ -21,7 +21,9 @@ function themed(layout, room) {
     xaxis: axis, yaxis: axis, legend: { bgcolor: "rgba(0,0,0,0)" },
     scene: Object.fromEntries(["xaxis", "yaxis", "zaxis"].map((name) => [name, axis])) };
   const own = layout.template ?? {};
-  return { ...layout, template: { ...own, layout: merged(base, own.layout ?? {}) }, autosize: true, width: layout.width <= room ? layout.width : undefined };
+  const bars = { error_x: { color: color("--muted") }, error_y: { color: color("--muted") } }; // plotly's are dark grey
+  const data = merged({ bar: [bars], histogram: [bars] }, own.data ?? {});
+  return { ...layout, template: { ...own, layout: merged(base, own.layout ?? {}), data }, autosize: true, width: layout.width <= room ? layout.width : undefined };
 }
 function merged(below, above) {
   const plain = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
