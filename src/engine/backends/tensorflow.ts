@@ -54,10 +54,10 @@ function prepareEnvironment(name: Name): void {
 }
 
 function register(name: Name, binding: Binding, installed: string | undefined): Running {
-  // tfjs-node 4.22 calls two functions that Node 23 removed
+  // tfjs-node 4.22 calls two functions that Node 22 warns of and Node 23 and 24 lack in part
   const legacy = util as unknown as Record<string, unknown>;
-  legacy.isNullOrUndefined ??= (value: unknown) => value === null || value === undefined;
-  legacy.isArray ??= Array.isArray;
+  legacy.isNullOrUndefined = (value: unknown) => value === null || value === undefined;
+  legacy.isArray = Array.isArray;
 
   const gpu = binding.isUsingGpuDevice();
   if (gpu !== (name === "tensorflow-gpu")) {
