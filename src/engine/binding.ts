@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { copyFile, mkdir, readdir, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readdir, rename, rm, statfs, symlink, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { constants } from "node:os";
 import { basename, dirname, join, relative } from "node:path";
@@ -104,7 +104,7 @@ export function libraryFiles(folder: string): string[] | undefined {
  */
 export async function buildBinding(library: Library): Promise<void> {
   const binding = join(dirname(require.resolve("@tensorflow/tfjs-node-gpu/package.json")), "binding");
-  await buildAddons(library, library.binding, [binding, nativeSources], (files) => [
+  await buildAddons("the binding", library, library.binding, [binding, nativeSources], (files) => [
     addon("tfjs_binding", ["tfjs_backend.cc", "tfjs_binding.cc"], files),
     addon("stderr", ["stderr.cc"], []),
   ]);
@@ -121,9 +121,13 @@ export function operationsFile(library: Library): string {
 
 /** Compiles the fused operations of `native/`. @throws EngineError as {@link buildBinding}. */
 export async function buildOperations(library: Library): Promise<void> {
-  await buildAddons(library, dirname(operationsFile(library)), [nativeSources], (files) => [
-    addon("operations", operationSources(false), files),
-  ]);
+  await buildAddons(
+    "fused operations",
+    library,
+    dirname(operationsFile(library)),
+    [nativeSources],
+    (files) => [addon("operations", operationSources(false), files)],
+  );
 }
 
 /** Registers the fused operations with the library that {@link loadBinding} loaded. @returns false where they aren't built. */
@@ -146,6 +150,7 @@ function operationSources(headers: boolean): string[] {
 
 /** Compiles addons in a folder beside `target`, and moves them there when all are whole. */
 async function buildAddons(
+  what: string,
   library: Library,
   target: string,
   sources: string[],
@@ -169,7 +174,8 @@ async function buildAddons(
     await writeFile(join(staging, "package.json"), "{}");
     const list = targets(files);
     await writeFile(join(staging, "binding.gyp"), JSON.stringify({ targets: list }));
-    await nodeGyp(staging);
+    const failure = await nodeGyp(staging);
+    if (failure !== undefined) throw new EngineError(`${what} can't be compiled: ${failure}`);
 
     await mkdir(output);
     await symlink(relative(target, library.libraries), join(output, "lib"));
@@ -214,8 +220,8 @@ function addon(name: string, sources: string[], libraries: string[]) {
   };
 }
 
-/** Runs `node-gyp rebuild` in `directory`. */
-async function nodeGyp(directory: string): Promise<void> {
+/** Runs `node-gyp rebuild` in `directory`. @returns one line that says what went wrong, if anything did. */
+async function nodeGyp(directory: string): Promise<string | undefined> {
   const tool = join(dirname(require.resolve("node-gyp/package.json")), "bin", "node-gyp.js");
   const headers = nodeHeaders();
   const options = [
@@ -239,7 +245,9 @@ async function nodeGyp(directory: string): Promise<void> {
     child.on("error", reject);
     child.on("close", (code) => resolve({ code, output }));
   });
-  if (code !== 0) throw new EngineError(`the binding can't be compiled: ${buildFailure(output)}`);
+  if (code === 0) return undefined;
+  const { bavail, bsize } = await statfs(directory);
+  return bavail * bsize < 1e6 ? "the disk is full" : buildFailure(output);
 }
 
 /** The folder above `include/node` of the running Node, if its headers came with it. */

@@ -5,6 +5,7 @@ import { basename, dirname } from "node:path";
 import { Readable, Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { fileURLToPath } from "node:url";
+import { assertSpace } from "./cache.js";
 import { EngineError, firstLine } from "./errors.js";
 
 /** Something to fetch: where from, and what its bytes must hash to. */
@@ -65,6 +66,7 @@ export async function download(remote: Remote, path: string, onProgress: OnProgr
 /** One request for what is still missing of `part`. */
 async function fetchRest(remote: Remote, part: string, onProgress: OnProgress): Promise<void> {
   const have = await sizeOf(part);
+  await assertRoom(part, (remote.size ?? 0) - have);
   const etag = await readFile(`${part}.etag`, "utf8").catch(() => "");
   if (remote.size !== undefined && have === remote.size) return;
 
@@ -90,6 +92,7 @@ async function fetchRest(remote: Remote, part: string, onProgress: OnProgress): 
     const start = append ? have : 0;
     const length = Number(response.headers.get("content-length") ?? 0);
     const total = remote.size ?? (length > 0 ? start + length : 0);
+    await assertRoom(part, total - start);
     await writeFile(`${part}.etag`, response.headers.get("etag") ?? "");
 
     let done = start;
@@ -111,7 +114,12 @@ async function fetchRest(remote: Remote, part: string, onProgress: OnProgress): 
     if (total > 0 && done < total) throw new Error(`the connection closed after ${done} of ${total} bytes`);
   } finally {
     clearTimeout(timer);
+    stall.abort(); // lets go of an answer that was not read to its end
   }
+}
+
+async function assertRoom(part: string, bytes: number): Promise<void> {
+  await assertSpace(dirname(part), bytes, `downloading ${basename(part, ".part")}`);
 }
 
 function isDiskError(error: unknown): boolean {

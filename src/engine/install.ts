@@ -12,15 +12,7 @@ import {
   libraryFiles,
   operationsFile,
 } from "./binding.js";
-import {
-  assertSpace,
-  cacheDirectory,
-  megabytes,
-  readJson,
-  temporaryBeside,
-  withLock,
-  writeFileAtomic,
-} from "./cache.js";
+import { cacheDirectory, megabytes, readJson, temporaryBeside, withLock, writeFileAtomic } from "./cache.js";
 import { download, type OnProgress } from "./download.js";
 import { EngineError, firstLine } from "./errors.js";
 import { nvidiaDevices } from "./hardware.js";
@@ -97,7 +89,7 @@ export async function installTensorflow(
         if (options.force || !existsSync(operationsFile(library))) {
           log("compiling the fused operations");
           // everything runs without them, slower
-          await buildOperations(library).catch((error) => log(`they are left out: ${firstLine(error)}`));
+          await buildOperations(library).catch((error) => log(`${firstLine(error)}; they are left out`));
         }
         log(`${name} is installed in ${library.libraries}`);
         return library;
@@ -259,10 +251,8 @@ async function installWheels(requirements: Requirement[], job: Job): Promise<Man
   for (const wheel of wheels) {
     const path = join(job.cache, "downloads", wheel.filename);
     await fetchWheel(wheel, path, requirements, job);
-    const size = statSync(path).size;
-    await assertSpace(job.staging, 5 * size, `unpacking ${wheel.filename}`);
     const unpacked = job.progress(`unpacking ${wheel.filename}`);
-    files.push(...(await unpackWheel(path, job.staging, isNeeded, (done) => unpacked(done, 0))));
+    files.push(...(await unpackWheel(path, job.staging, isNeeded, unpacked)));
     await rm(path);
   }
   return files;
@@ -270,13 +260,14 @@ async function installWheels(requirements: Requirement[], job: Job): Promise<Man
 
 async function fetchWheel(wheel: Wheel, path: string, requirements: Requirement[], job: Job): Promise<void> {
   await mkdir(join(job.cache, "downloads"), { recursive: true });
-  await assertSpace(job.cache, wheel.size ?? 0, `downloading ${wheel.filename}`);
   job.log(`downloading ${wheel.filename}${wheel.size === undefined ? "" : ` (${megabytes(wheel.size)})`}`);
   try {
     await download(wheel, path, job.progress(wheel.filename));
   } catch (error) {
-    // an index that wants credentials or certificates only pip knows
-    if (!/the server answered 40[137]|certificate/.test(firstLine(error))) throw error;
+    // an index that wants credentials or certificates only pip knows, or a proxy, which Node's fetch passes by
+    const proxy = Object.keys(process.env).some((name) => /^(all|https?)_proxy$/i.test(name));
+    const pipKnows = /the server answered 40[137]|certificate/.test(firstLine(error));
+    if (!pipKnows && !(proxy && /the download failed/.test(firstLine(error)))) throw error;
     const normal = (name: string) => name.toLowerCase().replace(/[-_.]+/g, "-");
     const requirement = requirements.find(({ name }) =>
       normal(wheel.filename).startsWith(`${normal(name)}-`),
@@ -324,6 +315,13 @@ function asEngineError(name: TensorflowName, error: unknown): EngineError {
     const cache = cacheDirectory();
     return new EngineError(
       `${name}: the disk that holds ${cache} is full; free some space or set XDG_CACHE_HOME`,
+    );
+  }
+  const { syscall } = error as { syscall?: string };
+  if (syscall === "mkdir" || code === "EROFS" || code === "EACCES") {
+    const cache = cacheDirectory();
+    return new EngineError(
+      `${name}: ${cache} can't be written (${firstLine(error)}); set XDG_CACHE_HOME to a folder that can`,
     );
   }
   return new EngineError(`${name}: ${firstLine(error)}`);

@@ -151,8 +151,9 @@ async function askIndex(requirement: Requirement, tags: string[]): Promise<Wheel
     files = ((await response.json()) as { files: IndexFile[] }).files;
   } catch (error) {
     if (error instanceof EngineError) throw error;
-    const cause = (error as { cause?: unknown }).cause ?? error;
-    throw new EngineError(`${page}: the package index can't be reached (${firstLine(cause)})`);
+    const reason = firstLine((error as { cause?: unknown }).cause ?? error);
+    const hint = /certificate/.test(reason) ? "; NODE_EXTRA_CA_CERTS=FILE names a certificate to trust" : "";
+    throw new EngineError(`${page}: the package index can't be reached (${reason})${hint}`);
   }
   const fitting = files
     .filter((file) => file.filename.endsWith(".whl") && !file.yanked && file.hashes.sha256 !== undefined)
