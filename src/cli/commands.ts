@@ -133,7 +133,7 @@ export const commands = {
     summary: "encodes clips into latents, or a data set into a latent cache",
     usage: "--model DIR (CLIP... | --data-root DIR) [options]",
     description:
-      "With clips: each one's latents go to a safetensors file. With a data set: clips and prompts go to the cache that training reads; what is there already is not computed again, so it can be stopped, and several machines can share one.",
+      "With clips: each one's latents go to a safetensors file. Long clips are encoded a few frames at a time. With a data set: clips and prompts go to the cache that training reads; what is there already is not computed again, so it can be stopped, and several machines can share one.",
     positionals: [0, Number.POSITIVE_INFINITY],
     options: {
       model: { type: "string", value: "DIR", help: "the model, in diffusers' folders" },

@@ -1,6 +1,7 @@
 import type { Generator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import type { AutoencoderKLCogVideoX } from "../vae/autoencoder.js";
+import { DiagonalGaussianDistribution } from "../vae/distribution.js";
 import type { Clip } from "../video/clip.js";
 import type { TrainingBatch } from "./loss.js";
 
@@ -48,7 +49,7 @@ export class MemoryData implements TrainingData {
     const samples: TrainingSample[] = [];
     for (const { clip, caption } of clips) {
       samples.push({
-        encodedVideo: encodeVideo(options.vae, clip, options.generator),
+        encodedVideo: await encodeVideo(options.vae, clip, options.generator),
         promptEmbedding: await options.encodePrompt(caption),
         image: imageTensor(clip),
       });
@@ -79,12 +80,52 @@ export class MemoryData implements TrainingData {
   }
 }
 
-/** A clip's latent as training wants it: a draw from the posterior times `scaling_factor`, [C, F, h, w]. */
-export function encodeVideo(vae: AutoencoderKLCogVideoX, clip: Clip, generator: Generator): tf.Tensor4D {
+/**
+ * A clip's latent as training wants it: a draw from the posterior times `scaling_factor`, [C, F, h, w]. A long or large
+ * clip is encoded a few frames at a time, in memory that does not grow with its length. The caller disposes the latent.
+ */
+export async function encodeVideo(
+  vae: AutoencoderKLCogVideoX,
+  clip: Clip,
+  generator: Generator,
+): Promise<tf.Tensor4D> {
+  const parameters = await encodeParameters(vae, clip);
   return tf.tidy(() => {
-    const sample = vae.encode(clip.toTensor()).latentDist.sample({ generator });
-    return tf.mul(tf.squeeze(sample, [0]), vae.config.scaling_factor) as tf.Tensor4D;
+    const latentDist = new DiagonalGaussianDistribution(parameters);
+    parameters.dispose();
+    return tf.mul(
+      tf.squeeze(latentDist.sample({ generator }), [0]),
+      vae.config.scaling_factor,
+    ) as tf.Tensor4D;
   });
+}
+
+/** The posterior of a clip as {@link AutoencoderKLCogVideoX.encode} gives it. */
+async function encodeParameters(vae: AutoencoderKLCogVideoX, clip: Clip): Promise<tf.Tensor5D> {
+  const { numFrames, height, width } = clip;
+  const { block_out_channels: channels, temporal_compression_ratio: time } = vae.config;
+  const float = 4;
+  const smallest =
+    (float * channels.at(-1)! * numFrames * height * width) / (time * vae.spatialCompressionRatio ** 2);
+  // only where the VAE would take some of its features for all frames at once, it is faster with all frames
+  if (smallest <= vae.wholeClipBytes) {
+    return tf.tidy(() => vae.encode(clip.toTensor()).latentDist.parameters);
+  }
+  const groups: tf.Tensor5D[] = [];
+  try {
+    for await (const latentDist of vae.encodeStream(pieces(clip), clip)) {
+      groups.push(latentDist.parameters.clone());
+      latentDist.dispose();
+    }
+    return tf.concat(groups, 2);
+  } finally {
+    tf.dispose(groups);
+  }
+}
+
+function* pieces(clip: Clip): Iterable<tf.Tensor5D> {
+  const frames = 8;
+  for (let i = 0; i < clip.numFrames; i += frames) yield clip.slice(i, i + frames).toTensor();
 }
 
 /** The first frame of a clip, [3, H, W] in [-1, 1]. */

@@ -129,7 +129,7 @@ export class LatentCache {
     const { video, image, report } = await prepareClip(entry, bucket, { fit, shortClips });
     // The file's own name seeds the draw, so it does not matter who encodes which clip when.
     const generator = new Generator(Number.parseInt(path.slice(-20, -12), 16));
-    const latent = encodeVideo(vae, video, generator);
+    const latent = await encodeVideo(vae, video, generator);
     try {
       await mkdir(join(path, ".."), { recursive: true });
       await saveFile(

@@ -10,8 +10,8 @@ import { whyWithout } from "../engine/available.js";
 
 /** SwiftShader, which stands in for a graphics card, compiles each shader for seconds. */
 const PARTS: Record<"wasm" | "webgpu", readonly string[]> = {
-  wasm: ["vae", "transformer", "lora", "t5", "schedulers"],
-  webgpu: ["t5", "schedulers", "optim"],
+  wasm: ["vae", "transformer", "lora", "t5", "schedulers", "loss", "pipeline"],
+  webgpu: ["t5", "schedulers", "optim", "transformer"],
 };
 
 for (const [engine, kinds] of Object.entries(PARTS) as ["wasm" | "webgpu", readonly string[]][]) {
