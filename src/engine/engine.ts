@@ -10,6 +10,7 @@ import { isWanted } from "./install.js";
 /** The engines, the fastest first. */
 export const engineNames = ["tensorflow-gpu", "tensorflow", "webgpu", "wasm", "cpu"] as const;
 
+/** An engine's name, as {@link useEngine}, FIRSTFRAME_ENGINE and `firstframe engine use` take it. */
 export type EngineName = (typeof engineNames)[number];
 
 /** The engine that runs: what it is called, the device that computes, and the library that does it. */
@@ -17,6 +18,7 @@ export interface Engine extends Readonly<Running> {
   readonly name: EngineName;
 }
 
+/** What {@link useEngine} may be told. */
 export interface UseEngineOptions {
   /** Where a line goes that says why a better engine, or a better device, does not run; standard error unless given. */
   log?: (line: string) => void;
@@ -66,6 +68,7 @@ export async function rememberedEngine(): Promise<EngineName | undefined> {
   return isEngineName(stored) ? stored : undefined;
 }
 
+/** Whether a value is one of {@link engineNames}. */
 export function isEngineName(value: unknown): value is EngineName {
   return engineNames.includes(value as EngineName);
 }

@@ -29,6 +29,7 @@ import { unpackWheel } from "./wheel.js";
 /** The TensorFlow that is installed. */
 const tensorflowVersion = "2.21.0";
 
+/** The engines that need an installation: TensorFlow on the processor, and on NVIDIA's GPUs. */
 export type TensorflowName = "tensorflow" | "tensorflow-gpu";
 
 /** An installed libtensorflow with its binding. */
@@ -37,6 +38,7 @@ export interface Tensorflow extends Library {
   version: string | undefined;
 }
 
+/** What {@link installTensorflow} may be told. */
 export interface InstallOptions {
   /** Fetches and builds again what is there already. */
   force?: boolean;
@@ -116,6 +118,7 @@ export async function findTensorflow(name: TensorflowName): Promise<Tensorflow> 
   return library;
 }
 
+/** Whether {@link findTensorflow} finds a whole libtensorflow and its binding. Whether the device is there shows when it starts. */
 export async function isInstalled(name: TensorflowName): Promise<boolean> {
   return findTensorflow(name).then(
     () => true,

@@ -15,6 +15,7 @@ import { findTensorflow, isInstalled, type TensorflowName } from "./install.js";
 
 const run = promisify(execFile);
 
+/** What can be said of an engine here. */
 export interface EngineState {
   readonly name: EngineName;
   /** Whether {@link useEngine} can start it, as far as can be seen without starting it. */
@@ -39,6 +40,7 @@ export function recommendedEngine(): TensorflowName {
     : "tensorflow";
 }
 
+/** Looks at the machine, its drivers and what is installed; starts no engine, and another process asks the graphics driver. */
 export async function survey(): Promise<Survey> {
   const gpus = nvidiaDevices();
   const { adapter, names } = await adaptersInAnotherProcess();
