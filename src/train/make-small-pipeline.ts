@@ -40,14 +40,14 @@ const textEncoder = T5EncoderModel.fromConfig(
 );
 const transformer = CogVideoXTransformer3DModel.fromConfig(
   {
-    num_attention_heads: 5,
+    num_attention_heads: 6,
     attention_head_dim: 32,
     in_channels: 2 * vae.config.latent_channels,
     out_channels: vae.config.latent_channels,
     time_embed_dim: 64,
     ofs_embed_dim: 64,
     text_embed_dim: 64,
-    num_layers: 3,
+    num_layers: 2,
     sample_width: vae.config.sample_width / 8,
     sample_height: vae.config.sample_height / 8,
     sample_frames: 81,
