@@ -1,7 +1,7 @@
 /**
  * Measures the two halves of CogVideoX's image-to-video recipe on procedural clips, several seeds each:
  *
- *     node dist/test/bench/recipe.js [--seeds 0,1,2] [--steps 60] [--out notebooks/models/procedural/recipe-measured.json]
+ *     node dist/test/bench/recipe.js [--seeds 0,1,2] [--steps 150] [--out notebooks/models/procedural/recipe-measured.json]
  *
  * 1. Noise on the conditioning image: trained with and without it, given clean and noisy images.
  * 2. The first frame's copy in the loss: trained with and without it.
@@ -37,7 +37,7 @@ const { values } = parseArgs({
     model: { type: "string", default: "notebooks/models/procedural" },
     out: { type: "string", default: "notebooks/models/procedural/recipe-measured.json" },
     seeds: { type: "string", default: "0,1,2" },
-    steps: { type: "string", default: "60" },
+    steps: { type: "string", default: "150" },
     clips: { type: "string", default: "128" },
     "held-out": { type: "string", default: "8" },
   },
@@ -56,8 +56,10 @@ const OPTIONS = {
   trainingType: "sft",
   trainSteps,
   batchSize: 8,
-  learningRate: 1e-3,
-  lrScheduler: "constant_with_warmup",
+  optimizer: "muon",
+  learningRate: 5e-4,
+  beta2: 0.99,
+  lrScheduler: "cosine",
   lrWarmupSteps: 5,
   gradientCheckpointing: false,
 } as const;
