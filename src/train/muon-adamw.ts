@@ -23,6 +23,10 @@ export class MuonAdamW implements Optimizer {
     this.#adam = new Adam("adamw", this.#parameters.filter(isOther), options);
   }
 
+  get stateSize(): number {
+    return this.#muon.stateSize + this.#adam.stateSize;
+  }
+
   step(gradients: readonly tf.Tensor[], learningRate: number, scale = 1): void {
     if (gradients.length !== this.#parameters.length) {
       throw new RangeError(`step: expected ${this.#parameters.length} gradients, found ${gradients.length}`);

@@ -67,6 +67,11 @@ export class Muon {
     }));
   }
 
+  /** How many numbers it remembers: one a weight. */
+  get stateSize(): number {
+    return this.#parameters.reduce((sum, { size }) => sum + size, 0);
+  }
+
   /** Updates the parameters. @param gradients one a parameter, in their order and memory layout; not disposed. */
   step(gradients: readonly tf.Tensor[], learningRate: number): void {
     if (gradients.length !== this.#parameters.length)

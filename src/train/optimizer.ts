@@ -12,6 +12,8 @@ export type OptimizerName = (typeof OPTIMIZERS)[number];
 
 /** Updates the parameters that it was made for. */
 export interface Optimizer {
+  /** How many numbers it remembers. */
+  readonly stateSize: number;
   /**
    * @param gradients one a parameter, in their order and memory layout; not disposed.
    * @param scale a factor on all gradients: {@link clipFactor}'s. Default 1.
@@ -74,6 +76,10 @@ export class Adam implements Optimizer {
       this.#pack(this.#parameters.map(({ value }) => value)).map((flat) => zeroVariable(flat));
     this.#expAvg = zeros();
     this.#expAvgSq = zeros();
+  }
+
+  get stateSize(): number {
+    return 2 * this.#parameters.reduce((sum, { size }) => sum + size, 0);
   }
 
   /** How many steps were taken. */

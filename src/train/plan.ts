@@ -17,6 +17,8 @@ export interface MemoryQuestion {
   /** Numbers in all models that stay loaded. */
   readonly parameters: number;
   readonly trainable: number;
+  /** Numbers that the optimizer remembers: AdamW two a weight, Muon one. */
+  readonly optimizerState: number;
   readonly ema: boolean;
   readonly bucket: Bucket;
   readonly batchSize: number;
@@ -52,7 +54,7 @@ export function estimateMemory(question: MemoryQuestion): MemoryEstimate {
   const parts = {
     weights: question.parameters * BYTES,
     gradients: trainable * BYTES,
-    optimizer: 2 * trainable * BYTES,
+    optimizer: question.optimizerState * BYTES,
     ema: question.ema ? trainable * BYTES : 0,
     activations,
   };

@@ -429,6 +429,7 @@ function describeTraining(
       config: transformer.config,
       parameters,
       trainable: trained,
+      optimizerState: trainer.optimizerStateSize,
       ema: args.use_ema,
       bucket,
       batchSize: args.batch_size,

@@ -278,6 +278,11 @@ export class Trainer {
     return this.#parameters.reduce((sum, { size }) => sum + size, 0);
   }
 
+  /** How many numbers the optimizer remembers. */
+  get optimizerStateSize(): number {
+    return this.#optimizer.stateSize;
+  }
+
   /** The newest checkpoint that was written or read. */
   get lastCheckpoint(): CheckpointPlace | undefined {
     return this.#lastCheckpoint;

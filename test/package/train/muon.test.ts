@@ -4,6 +4,7 @@ import { useEngine } from "../../../src/engine/index.js";
 import { Generator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
 import { Muon, orthogonalize } from "../../../src/train/muon.js";
+import { MuonAdamW } from "../../../src/train/muon-adamw.js";
 import { Parameter, zeros } from "../../../src/weights/module.js";
 
 before(() => useEngine());
@@ -114,6 +115,24 @@ test("steps like AdamW's are as large for every shape, and weight decay shrinks 
     plain.dispose();
     decaying.dispose();
   }
+});
+
+test("with AdamW it remembers one number a weight of the blocks' matrices, two of all others", () => {
+  const parameters = [
+    new Parameter("transformer_blocks.0.ff.weight", [4, 6], { init: zeros }),
+    new Parameter("proj_out.weight", [2, 6], { init: zeros }),
+    new Parameter("proj_out.bias", [2], { init: zeros }),
+  ];
+  for (const parameter of parameters) parameter.initialize(new Generator(0));
+  const optimizer = new MuonAdamW(parameters);
+  const state = Object.values(optimizer.stateTensors());
+  assert.equal(
+    state.reduce((sum, { size }) => sum + size, 0),
+    24 + 2 * 14,
+  );
+  assert.equal(optimizer.stateSize, 24 + 2 * 14);
+  tf.dispose([...state, ...parameters.map(({ value }) => value)]);
+  optimizer.dispose();
 });
 
 test("vectors and missing gradients are refused", () => {
