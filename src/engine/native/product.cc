@@ -46,22 +46,14 @@ int64_t PackedSize(int64_t depth, int64_t columns) {
 }
 
 void Pack(const Matrix& b, int64_t depth, int64_t columns, float* packed) {
-  const int64_t width = ThisProcessor().columns;
-  for (int64_t from = 0; from < columns; from += width, packed += depth * width) {
-    const int64_t count = std::min(width, columns - from);
-    if (count < width) std::fill(packed, packed + depth * width, 0.0f);
-    if (b.byColumn) {
-      constexpr int64_t kBlock = 16;  // lines of the cache that are written again and again
-      for (int64_t k = 0; k < depth; k += kBlock) {
-        const int64_t end = std::min(depth, k + kBlock);
-        for (int64_t n = 0; n < count; n++) {
-          const float* column = b.At(0, from + n);
-          for (int64_t i = k; i < end; i++) packed[i * width + n] = column[i];
-        }
-      }
-    } else {
-      for (int64_t k = 0; k < depth; k++) memcpy(packed + k * width, b.At(k, from), sizeof(float) * count);
-    }
+  const Processor& processor = ThisProcessor();
+  const int64_t width = processor.columns, panels = columns / width, from = panels * width, rest = columns - from;
+  (b.byColumn ? processor.packColumns : processor.packRows)(b.data, b.step, depth, panels, packed);
+  if (rest == 0) return;
+  packed += depth * from;
+  std::fill(packed, packed + depth * width, 0.0f);
+  for (int64_t n = 0; n < rest; n++) {
+    for (int64_t k = 0; k < depth; k++) packed[k * width + n] = *b.At(k, from + n);
   }
 }
 

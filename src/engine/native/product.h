@@ -31,6 +31,9 @@ struct Processor {
   int64_t rows, columns;
   const Function* byRow;
   const Function* byColumn;
+  // Pack whole panels of b [depth, panels * columns], which lies row by row or column by column.
+  void (*packRows)(const float* b, int64_t step, int64_t depth, int64_t panels, float* packed);
+  void (*packColumns)(const float* b, int64_t step, int64_t depth, int64_t panels, float* packed);
 };
 
 const Processor& ThisProcessor();
