@@ -32,7 +32,7 @@ const { values } = parseArgs({
 });
 const { python, weights, checkpointing } = values;
 /** Seconds that the timed runs of a row take together at least: the short ones vary most. */
-const SHORTEST = 4;
+const SHORTEST = 8;
 const [rounds, repeat, threads] = [values.rounds, values.repeat, values.threads].map(Number) as [
   number,
   number,
