@@ -17,8 +17,8 @@ export interface MemoryQuestion {
   /** Numbers in all models that stay loaded. */
   readonly parameters: number;
   readonly trainable: number;
-  /** Numbers that the optimizer remembers: AdamW two a weight, Muon one. */
-  readonly optimizerState: number;
+  /** Numbers that the optimizer remembers. Default: AdamW's, two a weight. */
+  readonly optimizerState?: number;
   readonly ema: boolean;
   readonly bucket: Bucket;
   readonly batchSize: number;
@@ -54,7 +54,7 @@ export function estimateMemory(question: MemoryQuestion): MemoryEstimate {
   const parts = {
     weights: question.parameters * BYTES,
     gradients: trainable * BYTES,
-    optimizer: question.optimizerState * BYTES,
+    optimizer: (question.optimizerState ?? 2 * trainable) * BYTES,
     ema: question.ema ? trainable * BYTES : 0,
     activations,
   };

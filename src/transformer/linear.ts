@@ -44,9 +44,15 @@ export class Linear {
   /** @param x [..., in] */
   forward<T extends tf.Tensor>(x: T, run: Run): T {
     return tf.tidy(() => {
-      const options = { inOut: this.#inOut, frozen: !this.weight.trainable };
-      let y = linear(x, this.weight.value, this.bias?.value ?? null, options);
-      for (const layer of this.lora.values()) y = layer.addTo(y, x, run);
+      const { value: weight, trainable } = this.weight;
+      const bias = this.bias?.value;
+      const inOut = this.#inOut;
+      const [first, ...rest] = this.lora.values();
+      const together = trainable
+        ? null
+        : first?.applyWith({ weight, ...(bias ? { bias } : {}), inOut }, x, run);
+      let y = together ?? linear(x, weight, bias ?? null, { inOut, frozen: !trainable });
+      for (const layer of together ? rest : this.lora.values()) y = layer.addTo(y, x, run);
       run.hook?.(this.name, y);
       return y;
     });

@@ -1,4 +1,5 @@
-import { addLowRank } from "../engine/ops/low-rank.js";
+import type { Affine } from "../engine/ops/linear.js";
+import { adaptedLinear, addLowRank } from "../engine/ops/low-rank.js";
 import * as tf from "../engine/tf.js";
 import { type Initializer, type Parameter, type ParameterScope, zeros } from "../weights/module.js";
 import { dropout, type Run } from "./run.js";
@@ -55,13 +56,29 @@ export class LoraLayer {
 
   /** The layer's output with what the adapter adds; y itself while it is off or fused. */
   addTo<T extends tf.Tensor>(y: T, x: tf.Tensor, run: Run): T {
-    const factor = this.scaling * this.weight * run.loraScale;
-    if (factor === 0 || this.fused !== null) return y;
-    return tf.tidy(() => {
-      const a = tf.reshape<tf.Rank.R2>(this.a.value, [this.rank, this.#inFeatures]);
-      const b = tf.reshape<tf.Rank.R2>(this.b.value, [this.#outFeatures, this.rank]);
-      return addLowRank(y, dropout(x, this.#dropout, run), a, b, factor);
-    });
+    const factor = this.#factor(run);
+    if (factor === 0) return y;
+    const [a, b] = this.#matrices();
+    return addLowRank(y, dropout(x, this.#dropout, run), a, b, factor);
+  }
+
+  /** A frozen layer's output with what the adapter adds, as one operation; null where that can't be: off, or with dropout. */
+  applyWith<T extends tf.Tensor>(layer: Affine, x: T, run: Run): T | null {
+    const factor = this.#factor(run);
+    if (factor === 0 || (this.#dropout > 0 && run.dropout)) return null;
+    const [a, b] = this.#matrices();
+    return adaptedLinear(x, layer, a, b, factor);
+  }
+
+  #factor(run: Run): number {
+    return this.fused === null ? this.scaling * this.weight * run.loraScale : 0;
+  }
+
+  #matrices(): [tf.Tensor2D, tf.Tensor2D] {
+    return [
+      tf.reshape<tf.Rank.R2>(this.a.value, [this.rank, this.#inFeatures]),
+      tf.reshape<tf.Rank.R2>(this.b.value, [this.#outFeatures, this.rank]),
+    ];
   }
 
   /** The update of the weight, [out, in]: scaling * B A. */

@@ -114,7 +114,7 @@ const OPERATIONS: readonly Operation[] = [
   },
   {
     name: "FirstframeLowRankGrad",
-    inputs: ["dy", "x", "low", "a", "b"],
+    inputs: ["dy", "x", "low", "a", "b", "onto"],
     attributes: { scale: "TF_ATTR_FLOAT" },
     outputs: 3,
   },

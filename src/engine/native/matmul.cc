@@ -122,7 +122,7 @@ void LowRank(Call& call, const Attributes& attributes) {
 }
 
 void LowRankGradient(Call& call, const Attributes& attributes) {
-  const View dy = call.Input(0), x = call.Input(1), low = call.Input(2), a = call.Input(3), b = call.Input(4);
+  const View dy = call.Input(0), x = call.Input(1), low = call.Input(2), a = call.Input(3), b = call.Input(4), onto = call.Input(5);
   if (!call.ok()) return;
   const View dx = call.Output(0, x.shape);
   if (!call.ok()) return;
@@ -135,7 +135,7 @@ void LowRankGradient(Call& call, const Attributes& attributes) {
   float* dLow = buffer.Need(rows * rank);
   Product({dy.data, columns}, rows, columns, {b.data, rank}, rank, {}, dLow);
   Scale(dLow, rows * rank, attributes.scale);
-  Product({dLow, rank}, rows, rank, {a.data, width}, width, {}, dx.data);
+  Product({dLow, rank}, rows, rank, {a.data, width}, width, {onto.data, width}, dx.data);
   Product({dLow, rank, true}, rank, rows, {x.data, width}, width, {}, da.data);
   Product({dy.data, columns, true}, columns, rows, {low.data, rank}, rank, {}, db.data);
 }
@@ -148,7 +148,7 @@ void RegisterMatMul() {
            {"transposeA: bool", "transposeB: bool"}, MatMul<true>);
   Register("FirstframeLowRank", {"y: float", "x: float", "a: float", "b: float"}, {"sum: float", "low: float"}, {"scale: float"},
            LowRank);
-  Register("FirstframeLowRankGrad", {"dy: float", "x: float", "low: float", "a: float", "b: float"},
+  Register("FirstframeLowRankGrad", {"dy: float", "x: float", "low: float", "a: float", "b: float", "onto: float"},
            {"dx: float", "da: float", "db: float"}, {"scale: float"}, LowRankGradient);
 }
 

@@ -37,17 +37,29 @@ const matMulBias = defineOperation<Factors & { bias: tf.Tensor }, Transposed>({
 const multiply = (x: tf.Tensor, weight: tf.Tensor, transposeB: boolean) =>
   matMul({ a: x, b: matrix(weight) }, { transposeA: false, transposeB })[0]!;
 
-const affine = (x: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor | undefined, inOut: boolean) =>
+/** A linear layer's tensors; the weight is [in, out] if `inOut`. */
+export interface Affine {
+  readonly weight: tf.Tensor;
+  readonly bias?: tf.Tensor;
+  readonly inOut: boolean;
+}
+
+/** {@link linear} for use inside an operation, where nothing is differentiated. */
+export const applyAffine = (x: tf.Tensor, { weight, bias, inOut }: Affine): tf.Tensor =>
   bias
     ? matMulBias({ a: x, b: matrix(weight), bias }, { transposeA: false, transposeB: !inOut })[0]!
     : multiply(x, weight, !inOut);
 
+/** What {@link applyAffine} hands to the gradient of x. */
+export const affineGradient = (dy: tf.Tensor, { weight, inOut }: Affine): tf.Tensor =>
+  multiply(dy, weight, inOut);
+
 const trained = defineOperation<Trained, { inOut: boolean }>({
   name: "FirstframeLinear",
-  forward: ({ x, weight, bias }, { inOut }) => affine(x, weight, bias, inOut),
+  forward: ({ x, ...layer }, { inOut }) => applyAffine(x, { ...layer, inOut }),
   save: { inputs: ["x", "weight"] },
   gradient: ([dy], [x, weight], { inOut }) => ({
-    x: () => multiply(dy!, weight!, inOut),
+    x: () => affineGradient(dy!, { weight: weight!, inOut }),
     weight: () => {
       const [left, right] = inOut ? [x!, dy!] : [dy!, x!];
       const [product] = matMul({ a: left, b: right }, { transposeA: true, transposeB: false });
@@ -61,11 +73,19 @@ const trained = defineOperation<Trained, { inOut: boolean }>({
 });
 
 // The weight goes by the attributes, so it must outlive the tape: a variable, not an intermediate tensor.
-const frozen = defineOperation<Frozen, { weight: tf.Tensor; bias?: tf.Tensor; inOut: boolean }>({
+const frozen = defineOperation<Frozen, Affine>({
   name: "FirstframeFrozenLinear",
-  forward: ({ x }, { weight, bias, inOut }) => affine(x, weight, bias, inOut),
-  gradient: ([dy], _saved, { weight, inOut }) => ({ x: () => multiply(dy!, weight, inOut) }),
+  forward: ({ x }, layer) => applyAffine(x, layer),
+  gradient: ([dy], _saved, layer) => ({ x: () => affineGradient(dy!, layer) }),
 });
+
+/** @throws RangeError if x has another number of features than the weight. */
+export function checkFeatures(x: tf.Tensor, { weight, inOut }: Affine): void {
+  const features = inOut ? weight.shape[0]! : weight.size / weight.shape[0]!;
+  if (x.shape.at(-1) !== features) {
+    throw new RangeError(`linear: expected ${features} features, found a tensor of shape [${x.shape}]`);
+  }
+}
 
 /**
  * x times a weight matrix, plus a bias, over the last axis.
@@ -81,11 +101,7 @@ export function linear<T extends tf.Tensor>(
   bias: tf.Tensor | null,
   { inOut = false, frozen: isFrozen = false }: LinearOptions = {},
 ): T {
-  const rest = weight.size / weight.shape[0]!;
-  const features = inOut ? weight.shape[0]! : rest;
-  if (x.shape.at(-1) !== features) {
-    throw new RangeError(`linear: expected ${features} features, found a tensor of shape [${x.shape}]`);
-  }
+  checkFeatures(x, { weight, inOut });
   const optional = bias ? { bias } : {};
   const [y] = isFrozen
     ? frozen({ x }, { weight, ...optional, inOut })

@@ -1,4 +1,5 @@
 import * as tf from "../tf.js";
+import { type Affine, affineGradient, applyAffine, checkFeatures } from "./linear.js";
 import { defineOperation } from "./operation.js";
 
 type Inputs = { y: tf.Tensor; x: tf.Tensor; a: tf.Tensor; b: tf.Tensor };
@@ -10,16 +11,17 @@ const rowsOf = (x: tf.Tensor): tf.Tensor2D => tf.reshape(x, [-1, x.shape.at(-1)!
 const lowOf = (x: tf.Tensor, a: tf.Tensor, scale: number) =>
   tf.mul(tf.matMul(rowsOf(x), a as tf.Tensor2D, false, true), scale) as tf.Tensor2D;
 
+/** Gradients of x, a and b; that of x is added to what it has from elsewhere, `onto`. */
 const gradient = defineOperation<
-  { dy: tf.Tensor; x: tf.Tensor; low: tf.Tensor; a: tf.Tensor; b: tf.Tensor },
+  { dy: tf.Tensor; x: tf.Tensor; low: tf.Tensor; a: tf.Tensor; b: tf.Tensor; onto: tf.Tensor },
   Scale
 >({
   name: "FirstframeLowRankGrad",
-  forward({ dy, x, low, a, b }, { scale }) {
+  forward({ dy, x, low, a, b, onto }, { scale }) {
     const rows = rowsOf(dy);
     const dLow = tf.mul(tf.matMul(rows, b as tf.Tensor2D), scale) as tf.Tensor2D;
     return [
-      tf.reshape(tf.matMul(dLow, a as tf.Tensor2D), x.shape),
+      tf.add(onto, tf.reshape(tf.matMul(dLow, a as tf.Tensor2D), x.shape)),
       tf.matMul(dLow, rowsOf(x), true),
       tf.matMul(rows, low as tf.Tensor2D, true),
     ];
@@ -34,9 +36,23 @@ const operation = defineOperation<Inputs, Scale>({
   },
   save: { inputs: ["x", "a", "b"], outputs: [false, true] },
   gradient([dy], [x, a, b, low], attributes) {
-    const inputs = { dy: dy!, x: x!, low: low!, a: a!, b: b! };
-    const [dx, da, db] = gradient(inputs, attributes) as [tf.Tensor, tf.Tensor, tf.Tensor];
+    const [dx, da, db] = tf.tidy(() =>
+      gradient({ dy: dy!, x: x!, low: low!, a: a!, b: b!, onto: tf.zerosLike(x!) }, attributes),
+    ) as [tf.Tensor, tf.Tensor, tf.Tensor];
     return { y: () => tf.clone(dy!), x: () => dx, a: () => da, b: () => db };
+  },
+});
+
+// The layer goes by the attributes, so its weight must outlive the tape: a variable, not an intermediate tensor.
+const adapted = defineOperation<Omit<Inputs, "y">, Scale & Affine>({
+  name: "FirstframeAdaptedLinear",
+  forward: ({ x, a, b }, { scale, ...layer }) => operation({ y: applyAffine(x, layer), x, a, b }, { scale }),
+  save: { inputs: ["x", "a", "b"], outputs: [false, true] },
+  gradient([dy], [x, a, b, low], { scale, ...layer }) {
+    const [dx, da, db] = tf.tidy(() =>
+      gradient({ dy: dy!, x: x!, low: low!, a: a!, b: b!, onto: affineGradient(dy!, layer) }, { scale }),
+    ) as [tf.Tensor, tf.Tensor, tf.Tensor];
+    return { x: () => dx, a: () => da, b: () => db };
   },
 });
 
@@ -57,4 +73,25 @@ export function addLowRank<T extends tf.Tensor>(
   scale: number,
 ): T {
   return tf.tidy(() => operation({ y, x, a, b }, { scale })[0] as T);
+}
+
+/**
+ * A frozen linear layer with a low-rank update: {@link addLowRank} of its output, in one operation for the gradient.
+ *
+ * @param x [..., in]
+ * @param layer its weight is a variable
+ * @param a [rank, in]
+ * @param b [out, rank]
+ * @returns [..., out]
+ * @throws RangeError if x has another number of features than the weight.
+ */
+export function adaptedLinear<T extends tf.Tensor>(
+  x: T,
+  layer: Affine,
+  a: tf.Tensor2D,
+  b: tf.Tensor2D,
+  scale: number,
+): T {
+  checkFeatures(x, layer);
+  return tf.tidy(() => adapted({ x, a, b }, { ...layer, scale })[0] as T);
 }

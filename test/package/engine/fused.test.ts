@@ -109,7 +109,14 @@ const lowRank = [1, 60].flatMap((tokens): Case[] => [
   },
   {
     kernel: "FirstframeLowRankGrad",
-    shapes: { dy: [2, tokens, 70], x: [2, tokens, 33], low: [2 * tokens, 9], a: [9, 33], b: [70, 9] },
+    shapes: {
+      dy: [2, tokens, 70],
+      x: [2, tokens, 33],
+      low: [2 * tokens, 9],
+      a: [9, 33],
+      b: [70, 9],
+      onto: [2, tokens, 33],
+    },
     attributes: { scale: 0.7 },
     title: `${2 * tokens} rows`,
   },

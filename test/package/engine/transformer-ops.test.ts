@@ -11,7 +11,7 @@ import { geluTanh } from "../../../src/engine/ops/gelu.js";
 import { headNorm } from "../../../src/engine/ops/head-norm.js";
 import { layerNorm } from "../../../src/engine/ops/layer-norm.js";
 import { linear } from "../../../src/engine/ops/linear.js";
-import { addLowRank } from "../../../src/engine/ops/low-rank.js";
+import { adaptedLinear, addLowRank } from "../../../src/engine/ops/low-rank.js";
 import { modulatedNorm } from "../../../src/engine/ops/modulated-norm.js";
 import { signedRotaryTables } from "../../../src/engine/ops/rotary.js";
 import { Generator } from "../../../src/engine/random.js";
@@ -82,6 +82,36 @@ test("layer norm with one stretch is PyTorch's", () => {
     (x, w, b) => layerNorm(x as tf.Tensor3D, w as tf.Tensor3D, b as tf.Tensor3D, { eps: 1e-6, lengths: [5] }),
     (x, w, b) => tf.add(tf.mul(plainNorm(x!, 1e-6), w!), b!),
   );
+});
+
+test("a frozen layer with a low-rank update is the layer and the update", () => {
+  for (const inOut of [true, false]) {
+    for (const withBias of [true, false]) {
+      const weight = tf.tidy(() => tf.variable(inOut ? randn(6, 7) : randn(7, 6), false));
+      const bias = withBias ? randn<tf.Rank.R1>(7) : null;
+      agree(
+        generator,
+        { x: randn<tf.Rank.R3>(2, 5, 6), a: randn<tf.Rank.R2>(3, 6), b: randn<tf.Rank.R2>(7, 3) },
+        (x, a, b) => {
+          const layer = { weight, ...(bias ? { bias } : {}), inOut };
+          return adaptedLinear(x!, layer, a as tf.Tensor2D, b as tf.Tensor2D, 0.7);
+        },
+        (x, a, b) => {
+          const update = tf.mul(tf.dot(tf.transpose(a!), tf.transpose(b!)), 0.7);
+          const whole = tf.add(inOut ? weight : tf.transpose(weight), update);
+          const y = tf.reshape(tf.dot(tf.reshape(x!, [10, 6]), whole), [2, 5, 7]);
+          return bias ? tf.add(y, bias) : y;
+        },
+      );
+      const wrong = randn<tf.Rank.R2>(2, 5);
+      const [a, b] = [randn<tf.Rank.R2>(3, 5), randn<tf.Rank.R2>(7, 3)];
+      assert.throws(
+        () => adaptedLinear(wrong, { weight, inOut }, a, b, 1),
+        /linear: expected 6 features, found a tensor of shape \[2,5\]/,
+      );
+      tf.dispose([weight, wrong, a, b, ...(bias ? [bias] : [])]);
+    }
+  }
 });
 
 test("a low-rank update", () => {
