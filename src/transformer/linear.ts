@@ -45,14 +45,13 @@ export class Linear {
   forward<T extends tf.Tensor>(x: T, run: Run): T {
     return tf.tidy(() => {
       const { value: weight, trainable } = this.weight;
-      const bias = this.bias?.value;
+      const bias = this.bias?.value ?? null;
       const inOut = this.#inOut;
-      const [first, ...rest] = this.lora.values();
-      const together = trainable
-        ? null
-        : first?.applyWith({ weight, ...(bias ? { bias } : {}), inOut }, x, run);
-      let y = together ?? linear(x, weight, bias ?? null, { inOut, frozen: !trainable });
-      for (const layer of together ? rest : this.lora.values()) y = layer.addTo(y, x, run);
+      const adapters = [...this.lora.values()];
+      const together = trainable ? null : adapters[0]?.applyWith({ weight, bias, inOut }, x, run);
+      if (together) adapters.shift();
+      let y = together ?? linear(x, weight, bias, { inOut, frozen: !trainable });
+      for (const layer of adapters) y = layer.addTo(y, x, run);
       run.hook?.(this.name, y);
       return y;
     });

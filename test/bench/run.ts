@@ -75,10 +75,9 @@ const rows = new Map(names.map((name) => [name, { repeat, peer: [] as Row[], own
 for (let round = 1; round <= rounds; round++) {
   for (const [name, row] of rows) {
     let theirs = await peer(name, row.repeat);
-    const enough = Math.ceil(SHORTEST / theirs.seconds);
-    if (round === 1 && enough > repeat) {
-      row.repeat = enough;
-      theirs = await peer(name, enough);
+    if (round === 1 && theirs.seconds * repeat < SHORTEST) {
+      row.repeat = Math.ceil(SHORTEST / theirs.seconds);
+      theirs = await peer(name, row.repeat);
     }
     row.peer.push(theirs);
     row.own.push(await measureApart(name, weights, { ...options, repeat: row.repeat }));

@@ -52,8 +52,12 @@ void Pack(const Matrix& b, int64_t depth, int64_t columns, float* packed) {
   if (rest == 0) return;
   packed += depth * from;
   std::fill(packed, packed + depth * width, 0.0f);
-  for (int64_t n = 0; n < rest; n++) {
-    for (int64_t k = 0; k < depth; k++) packed[k * width + n] = *b.At(k, from + n);
+  if (b.byColumn) {
+    for (int64_t n = 0; n < rest; n++) {
+      for (int64_t k = 0; k < depth; k++) packed[k * width + n] = *b.At(k, from + n);
+    }
+  } else {
+    for (int64_t k = 0; k < depth; k++) memcpy(packed + k * width, b.At(k, from), sizeof(float) * rest);
   }
 }
 

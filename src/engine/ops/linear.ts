@@ -40,7 +40,7 @@ const multiply = (x: tf.Tensor, weight: tf.Tensor, transposeB: boolean) =>
 /** A linear layer's tensors; the weight is [in, out] if `inOut`. */
 export interface Affine {
   readonly weight: tf.Tensor;
-  readonly bias?: tf.Tensor;
+  readonly bias?: tf.Tensor | null;
   readonly inOut: boolean;
 }
 
@@ -102,9 +102,8 @@ export function linear<T extends tf.Tensor>(
   { inOut = false, frozen: isFrozen = false }: LinearOptions = {},
 ): T {
   checkFeatures(x, { weight, inOut });
-  const optional = bias ? { bias } : {};
   const [y] = isFrozen
-    ? frozen({ x }, { weight, ...optional, inOut })
-    : trained({ x, weight, ...optional }, { inOut });
+    ? frozen({ x }, { weight, bias, inOut })
+    : trained({ x, weight, ...(bias ? { bias } : {}) }, { inOut });
   return y as T;
 }

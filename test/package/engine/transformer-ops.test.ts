@@ -93,8 +93,7 @@ test("a frozen layer with a low-rank update is the layer and the update", () => 
         generator,
         { x: randn<tf.Rank.R3>(2, 5, 6), a: randn<tf.Rank.R2>(3, 6), b: randn<tf.Rank.R2>(7, 3) },
         (x, a, b) => {
-          const layer = { weight, ...(bias ? { bias } : {}), inOut };
-          return adaptedLinear(x!, layer, a as tf.Tensor2D, b as tf.Tensor2D, 0.7);
+          return adaptedLinear(x!, { weight, bias, inOut }, a as tf.Tensor2D, b as tf.Tensor2D, 0.7);
         },
         (x, a, b) => {
           const update = tf.mul(tf.dot(tf.transpose(a!), tf.transpose(b!)), 0.7);
