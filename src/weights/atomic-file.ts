@@ -1,7 +1,11 @@
 import { randomBytes } from "node:crypto";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
+import { dirname } from "node:path";
 
-/** Runs `write` on a temporary file beside `path`, which then takes that name in one step. Nothing is left on failure. */
+/**
+ * Runs `write` on a temporary file beside `path`, which then takes that name in one step. Nothing is left on failure; after
+ * a power cut the file is the old or the new one.
+ */
 export async function writeAtomically(
   path: string,
   write: (handle: FileHandle) => Promise<void>,
@@ -16,8 +20,23 @@ export async function writeAtomically(
       await handle.close();
     }
     await rename(temporary, path);
+    await syncFolder(dirname(path));
   } catch (error) {
     await rm(temporary, { force: true });
     throw error;
+  }
+}
+
+/** Makes names and renames in a folder last through a power cut. */
+export async function syncFolder(folder: string): Promise<void> {
+  if (process.platform === "win32") return; // there a folder can't be opened
+  const handle = await open(folder, "r");
+  try {
+    await handle.sync();
+  } catch (error) {
+    // Some file systems have nothing to do here and say so.
+    if (!["EINVAL", "ENOTSUP"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
+  } finally {
+    await handle.close();
   }
 }

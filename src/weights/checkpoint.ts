@@ -139,6 +139,9 @@ export async function saveWeights(
       for (const [temporary] of finished) await rm(temporary, { force: true });
       throw error;
     }
+    // Shards of an earlier save and an index that counts on them must not be taken for one model if this is cut short.
+    if (finished.some(([, name]) => existsSync(join(folder, name))))
+      await rm(join(folder, index), { force: true });
     for (const [temporary, name] of finished) {
       await rename(temporary, join(folder, name));
       written.add(name);
@@ -148,7 +151,8 @@ export async function saveWeights(
     await writeJson(join(folder, index), { metadata: { total_size: totalSize }, weight_map: sortedMap });
     written.add(index);
   }
-  const own = new RegExp(`^(${literal(stem)}(-\\d{5}-of-\\d{5})?\\.safetensors|${literal(index)})$`);
+  const own = new RegExp(`^(${literal(stem)}(-\\d{5}-of-\\d{5})?\\.safetensors)$`);
+  if (!written.has(index)) await rm(join(folder, index), { force: true }); // first: it would be read before the new file
   for (const name of await readdir(folder))
     if (own.test(name) && !written.has(name)) await rm(join(folder, name));
 }

@@ -5,10 +5,17 @@
 import { type FileHandle, open } from "node:fs/promises";
 import * as tf from "../engine/tf.js";
 import { writeAtomically } from "./atomic-file.js";
+import { checksum } from "./checksum.js";
 import { DTYPE_BYTES, type Dtype, fromFloat32, type TensorData, toFloat32, viewData } from "./dtype.js";
 
 /** Longest header that is read, as in the reference implementation. */
 export const MAX_HEADER_BYTES = 100_000_000;
+
+/**
+ * The entry of `__metadata__` with which {@link saveFile} guards a file: checksums in eight hexadecimal digits each, first the
+ * header's (with its own digits as zeros), then one a tensor in the order of their bytes. Other readers take it for a string.
+ */
+export const CHECKSUMS_KEY = "firstframe.crc32";
 
 /** What a file's header says of one tensor. */
 export interface TensorInfo {
@@ -41,6 +48,7 @@ export class SafetensorsFile {
   readonly #handle: FileHandle;
   readonly #tensors: ReadonlyMap<string, TensorInfo>;
   readonly #metadata: ReadonlyMap<string, string>;
+  readonly #checksums: ReadonlyMap<string, string>;
 
   /** Use {@link safeOpen}. */
   constructor(path: string, handle: FileHandle, header: Header) {
@@ -48,6 +56,7 @@ export class SafetensorsFile {
     this.#handle = handle;
     this.#tensors = header.tensors;
     this.#metadata = header.metadata;
+    this.#checksums = header.checksums;
   }
 
   /** The tensors' names, in the order of their bytes in the file. */
@@ -59,7 +68,7 @@ export class SafetensorsFile {
     return this.#tensors.has(key);
   }
 
-  /** The strings of the header's `__metadata__`. */
+  /** The strings of the header's `__metadata__`, without the checksums. */
   metadata(): ReadonlyMap<string, string> {
     return this.#metadata;
   }
@@ -75,6 +84,7 @@ export class SafetensorsFile {
   /**
    * The elements as they are stored.
    * @param buffer gives memory of at least so many bytes to read them to; by default it is new.
+   * @throws SafetensorsError when the file has checksums and the bytes do not match theirs.
    */
   async getData(
     key: string,
@@ -83,7 +93,13 @@ export class SafetensorsFile {
     const { dtype, shape, byteOffset, byteLength } = this.info(key);
     let data: TensorData;
     const bytes = buffer(byteLength);
-    await readFully(this.path, this.#handle, new Uint8Array(bytes, 0, byteLength), byteOffset);
+    const filled = new Uint8Array(bytes, 0, byteLength);
+    await readFully(this.path, this.#handle, filled, byteOffset);
+    if (this.#checksums.size > 0 && checksum(filled) !== this.#checksums.get(key))
+      throw new SafetensorsError(
+        this.path,
+        `tensor "${key}": its bytes do not match their checksum (the file is damaged)`,
+      );
     try {
       data = viewData(dtype, bytes, byteLength);
     } catch (error) {
@@ -119,6 +135,11 @@ export class SafetensorsFile {
             `tensor "${key}": ${data[i]} at index ${i} does not fit int32`,
           );
     return tf.tensor(values, [...shape], "int32");
+  }
+
+  /** Reads everything. @throws SafetensorsError as {@link SafetensorsFile.getData} does. */
+  async verify(): Promise<void> {
+    for (const key of this.keys()) await this.getData(key);
   }
 
   async close(): Promise<void> {
@@ -171,8 +192,8 @@ export interface DeferredTensor {
 }
 
 /**
- * Writes tensors to a safetensors file, in the given order. The file appears under its name only when it is complete.
- * Tensors of the engine are written as F32, I32 or BOOL.
+ * Writes tensors to a safetensors file, in the given order, with checksums that whoever opens it here is warned by. The file
+ * appears under its name only when it is complete. Tensors of the engine are written as F32, I32 or BOOL.
  * @param metadata strings for `__metadata__`. transformers wants `{ format: "pt" }`, which is the default.
  */
 export async function saveFile(
@@ -188,7 +209,9 @@ export async function saveFile(
   }
 
   const header: Record<string, unknown> = Object.create(null);
-  if (Object.keys(metadata).length > 0) header.__metadata__ = metadata;
+  // As many digits as there will be: the bytes are seen only while they are written.
+  const unknown = Array<string>(entries.size + 1).fill(NO_CHECKSUM);
+  header.__metadata__ = { ...metadata, [CHECKSUMS_KEY]: unknown.join(" ") };
   let end = 0;
   for (const [key, { dtype, shape }] of entries) {
     const begin = end;
@@ -205,7 +228,8 @@ export async function saveFile(
   json.copy(padded, 8);
 
   await writeAtomically(path, async (handle) => {
-    await handle.appendFile(padded);
+    await writeFully(handle, padded);
+    const checksums = [NO_CHECKSUM];
     for (const [key, { dtype, shape, load }] of entries) {
       let data = await load();
       if (data instanceof Float32Array && (dtype === "F16" || dtype === "BF16"))
@@ -216,10 +240,20 @@ export async function saveFile(
           path,
           `tensor "${key}": ${dtype} [${shape}] takes ${expected} bytes, found ${data.byteLength}`,
         );
-      await writeFully(handle, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+      const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+      checksums.push(checksum(bytes));
+      await writeFully(handle, bytes);
     }
+    const at = padded.indexOf(CHECKSUMS_START) + CHECKSUMS_START.length;
+    padded.write(checksums.join(" "), at);
+    padded.write(checksum(padded), at);
+    await handle.write(padded, 0, padded.length, 0);
   });
 }
+
+const NO_CHECKSUM = "00000000";
+/** What stands before the checksums in a header that {@link saveFile} wrote; a quote within a string is escaped. */
+const CHECKSUMS_START = `"${CHECKSUMS_KEY}":"`;
 
 function defer(value: Writable): DeferredTensor {
   if (value instanceof tf.Tensor) {
@@ -264,10 +298,40 @@ async function writeFully(handle: FileHandle, bytes: Uint8Array): Promise<void> 
 interface Header {
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   readonly metadata: ReadonlyMap<string, string>;
+  /** By tensor; empty where the file has none. */
+  readonly checksums: ReadonlyMap<string, string>;
+}
+
+/** The bytes of a file's header with its length before them, which hold the checksums of the rest. */
+export async function readHeaderBytes(path: string): Promise<Buffer> {
+  const handle = await open(path, "r");
+  try {
+    return await readRawHeader(path, handle, (await handle.stat()).size);
+  } finally {
+    await handle.close();
+  }
 }
 
 async function readHeader(path: string, handle: FileHandle): Promise<Header> {
   const { size } = await handle.stat();
+  const raw = await readRawHeader(path, handle, size);
+  const { tensors, metadata } = parseHeader(path, raw.subarray(8), size);
+  const text = metadata.get(CHECKSUMS_KEY);
+  if (text === undefined) return { tensors, metadata, checksums: new Map() };
+  metadata.delete(CHECKSUMS_KEY);
+  const [own, ...checksums] = text.split(" ");
+  const at = raw.indexOf(`${CHECKSUMS_START}${text}"`) + CHECKSUMS_START.length;
+  const before = raw.subarray(0, at);
+  const matches = own === checksum(before, Buffer.from(NO_CHECKSUM), raw.subarray(at + NO_CHECKSUM.length));
+  if (!matches || checksums.length !== tensors.size)
+    throw new SafetensorsError(
+      path,
+      `the header does not match its checksum (the file is damaged, or another program changed it and kept "${CHECKSUMS_KEY}" of __metadata__)`,
+    );
+  return { tensors, metadata, checksums: new Map([...tensors.keys()].map((key, i) => [key, checksums[i]!])) };
+}
+
+async function readRawHeader(path: string, handle: FileHandle, size: number): Promise<Buffer> {
   if (size < 8)
     throw new SafetensorsError(path, `expected a safetensors file of at least 8 bytes, found ${size} bytes`);
   const prefix = Buffer.alloc(8);
@@ -284,12 +348,16 @@ async function readHeader(path: string, handle: FileHandle): Promise<Header> {
       path,
       `the header claims ${length} bytes, the file has ${size - 8} after its length`,
     );
-  const bytes = Buffer.alloc(length);
-  await readFully(path, handle, bytes, 8);
-  return parseHeader(path, bytes, size);
+  const bytes = Buffer.alloc(8 + length);
+  await readFully(path, handle, bytes, 0);
+  return bytes;
 }
 
-function parseHeader(path: string, bytes: Uint8Array, fileSize: number): Header {
+function parseHeader(
+  path: string,
+  bytes: Uint8Array,
+  fileSize: number,
+): Omit<Header, "checksums"> & { metadata: Map<string, string> } {
   const fail = (problem: string): never => {
     throw new SafetensorsError(path, problem);
   };
