@@ -111,7 +111,9 @@ async function encodeDataset(model: string, dataRoot: string, values: Values): P
       const head = `${String(i + 1).padStart(String(own.length).length)}/${own.length}`;
       try {
         if ("problem" in place) throw new UsageError(place.problem);
-        const { encoded, report } = await checkingInput(() => cache.ensure(entry, place.bucket));
+        const { encoded, report } = await checkingInput(() =>
+          cache.ensure(entry, place.bucket, { verify: true }),
+        );
         console.log(`${head} ${encoded ? "encoded" : "was there"}  ${report}`);
       } catch (error) {
         if (!(error instanceof UsageError)) throw error;

@@ -69,21 +69,28 @@ async function refusing(run: () => Promise<number>): Promise<number> {
   }
 }
 
-/** `--target_modules to_q to_k`, as the recipe's scripts write lists, into one flag a value. */
+/**
+ * What the recipe's scripts and diffusers' also take: `--target_modules to_q to_k` into one flag a value, and
+ * `--overwrite_output_dir` alone for true.
+ */
 function spreadLists(argv: readonly string[]): string[] {
-  const lists = new Set(
-    Object.entries(ARGUMENTS)
-      .filter(([, { kind }]) => kind === "list")
-      .map(([name]) => `--${name}`),
-  );
+  const [lists, flags] = (["list", "boolean"] as const).map(
+    (wanted) =>
+      new Set(
+        Object.entries(ARGUMENTS)
+          .filter(([, { kind }]) => kind === wanted)
+          .map(([name]) => `--${name}`),
+      ),
+  ) as [Set<string>, Set<string>];
   const out: string[] = [];
   let list: string | undefined;
   let first = false;
-  for (const word of argv) {
+  for (const [i, word] of argv.entries()) {
     if (word.startsWith("-")) list = lists.has(word) ? word : undefined;
     else if (list !== undefined && !first) out.push(list);
     first = word === list;
     out.push(word);
+    if (flags.has(word) && (argv[i + 1] ?? "-").startsWith("-")) out.push("true");
   }
   return out;
 }

@@ -10,10 +10,21 @@ export class ArgumentError extends Error {
   override name = "ArgumentError";
 }
 
+/** Stands for every name among `allow_changed_arguments`, and for checkpoints that don't say what they were made with. */
+export const ALLOW_ALL = "all";
+
 type Kind = "string" | "integer" | "number" | "boolean" | "list";
+
+/**
+ * What a change of the argument means for a checkpoint made with another value: "free" nothing; "fixed" another run, unless
+ * `allow_changed_arguments` says so; "never" that its weights fit no more; with "content" it is what the argument leads to
+ * that is fixed, the data set or the model, not its name.
+ */
+type Resume = "free" | "fixed" | "never" | "content";
 
 interface Argument {
   readonly kind: Kind;
+  readonly resume: Resume;
   readonly help: string;
   /** What stands for the value in the help text. */
   readonly value?: string;
@@ -22,131 +33,146 @@ interface Argument {
   readonly min?: number;
 }
 
-type Extra = Omit<Argument, "kind" | "help">;
+type Extra = Omit<Argument, "kind" | "resume" | "help">;
 
-const text = <const E extends Extra>(help: string, value: string, extra?: E) =>
-  ({ kind: "string", help, value, ...(extra as E) }) as const;
-const path = <const E extends Extra>(help: string, extra?: E) => text(help, "PATH", extra);
-const integer = <const E extends Extra>(help: string, min: number, extra?: E) =>
-  ({ kind: "integer", help, value: "N", min, ...(extra as E) }) as const;
-const number = <const E extends Extra>(help: string, extra?: E) =>
-  ({ kind: "number", help, value: "X", min: 0, ...(extra as E) }) as const;
-const choice = <const C extends readonly string[]>(help: string, choices: C, value: C[number]) =>
-  ({ kind: "string", help, choices, default: value }) as const;
-const flag = (help: string, value: boolean) =>
-  ({ kind: "boolean", help, value: "true|false", default: value }) as const;
+const kinds = <const R extends Resume>(resume: R) => {
+  const text = <const E extends Extra>(help: string, value: string, extra?: E) =>
+    ({ kind: "string", resume, help, value, ...(extra as E) }) as const;
+  return {
+    text,
+    path: <const E extends Extra>(help: string, extra?: E) => text(help, "PATH", extra),
+    integer: <const E extends Extra>(help: string, min: number, extra?: E) =>
+      ({ kind: "integer", resume, help, value: "N", min, ...(extra as E) }) as const,
+    number: <const E extends Extra>(help: string, extra?: E) =>
+      ({ kind: "number", resume, help, value: "X", min: 0, ...(extra as E) }) as const,
+    choice: <const C extends readonly string[]>(help: string, choices: C, value: C[number]) =>
+      ({ kind: "string", resume, help, choices, default: value }) as const,
+    flag: (help: string, value: boolean) =>
+      ({ kind: "boolean", resume, help, value: "true|false", default: value }) as const,
+    list: <const E extends Extra>(help: string, value: string, extra?: E) =>
+      ({ kind: "list", resume, help, value, ...(extra as E) }) as const,
+  };
+};
+const free = kinds("free");
+const fixed = kinds("fixed");
+const never = kinds("never");
+const content = kinds("content");
 
 /** By name; the order is the help text's. */
 export const ARGUMENTS = {
   // Model
-  model_path: path("a pipeline's folder: vae, transformer, scheduler, text_encoder, tokenizer"),
-  model_name: text(
+  model_path: content.path("a pipeline's folder: vae, transformer, scheduler, text_encoder, tokenizer"),
+  model_name: free.text(
     "names the model in the latent cache (default: cogvideox1.5-i2v, or cogvideox-i2v for 1.0)",
     "NAME",
   ),
-  model_type: choice("what is trained", ["i2v"], "i2v"),
-  training_type: choice("an adapter, or all weights", ["lora", "sft"], "lora"),
-  transformer_config: path(
+  model_type: fixed.choice("what is trained", ["i2v"], "i2v"),
+  training_type: never.choice("an adapter, or all weights", ["lora", "sft"], "lora"),
+  transformer_config: content.path(
     "train a new transformer of this configuration (JSON or YAML), from random weights",
   ),
   // Output
-  output_dir: path("where checkpoints, logs and validation go", { default: "train_results" }),
-  report_to: choice("trackers", ["tensorboard", "jsonl", "all", "none"], "all"),
-  tracker_name: text("names the run in TensorBoard", "NAME", { default: "finetrainer-cogvideo" }),
+  output_dir: free.path("where checkpoints, logs and validation go", { default: "train_results" }),
+  overwrite_output_dir: free.flag("remove the checkpoints of the run that output_dir holds", false),
+  report_to: free.choice("trackers", ["tensorboard", "jsonl", "all", "none"], "all"),
+  tracker_name: free.text("names the run in TensorBoard", "NAME", { default: "finetrainer-cogvideo" }),
   // Data
-  data_root: path("the data set's folder"),
-  caption_column: text("file of prompts below data_root, one a line; or the key in metadata.jsonl", "NAME"),
-  video_column: text("file of clips' paths, one a line; or the key", "NAME"),
-  image_column: text(
+  data_root: content.path("the data set's folder"),
+  caption_column: content.text(
+    "file of prompts below data_root, one a line; or the key in metadata.jsonl",
+    "NAME",
+  ),
+  video_column: content.text("file of clips' paths, one a line; or the key", "NAME"),
+  image_column: content.text(
     "file of images' paths, one a line; or the key. Without it a clip's first frame is its image",
     "NAME",
   ),
-  train_resolution: text("what clips are brought to: 8N+1 frames, height, width", "FxHxW"),
-  video_resolution_buckets: {
-    kind: "list",
-    help: "several such sizes, of which each clip takes the nearest",
-    value: "FxHxW...",
-  },
-  fit: choice(
+  train_resolution: fixed.text("what clips are brought to: 8N+1 frames, height, width", "FxHxW"),
+  video_resolution_buckets: fixed.list(
+    "several such sizes, of which each clip takes the nearest",
+    "FxHxW...",
+  ),
+  fit: fixed.choice(
     "how clips are brought to that shape: all of it squeezed, or the middle cut out",
     ["resize", "crop"],
     "resize",
   ),
-  short_clips: choice("clips with too few frames", ["repeat", "refuse"], "repeat"),
-  broken_clips: choice("clips that can't be read", ["error", "skip"], "error"),
-  cache_dir: path("the latent cache (default: cache below data_root)"),
+  short_clips: fixed.choice("clips with too few frames", ["repeat", "refuse"], "repeat"),
+  broken_clips: free.choice("clips that can't be read", ["error", "skip"], "error"),
+  cache_dir: free.path("the latent cache (default: cache below data_root)"),
   // Training
-  resume_from_checkpoint: text('"latest", or a checkpoint\'s folder', "PATH"),
-  seed: integer("seed of everything that is drawn", 0, { default: 42 }),
-  train_epochs: integer("times each clip is seen", 1, { default: 10 }),
-  train_steps: integer("optimizer steps; overrides train_epochs", 1),
-  checkpointing_steps: integer("optimizer steps between checkpoints", 1, { default: 200 }),
-  checkpointing_limit: integer("how many checkpoints are kept", 1, { default: 10 }),
-  batch_size: integer("clips a batch", 1, { default: 1 }),
-  gradient_accumulation_steps: integer("batches an optimizer step", 1, { default: 1 }),
-  mixed_precision: choice(
+  resume_from_checkpoint: free.text('"latest", or a checkpoint\'s folder', "PATH"),
+  allow_changed_arguments: free.list(
+    "arguments that may differ from the checkpoint's; data_root for its clips, model_path for its model; or all",
+    "NAME...",
+  ),
+  seed: fixed.integer("seed of everything that is drawn", 0, { default: 42 }),
+  train_epochs: free.integer("times each clip is seen", 1, { default: 10 }),
+  train_steps: free.integer("optimizer steps; overrides train_epochs", 1),
+  checkpointing_steps: free.integer("optimizer steps between checkpoints", 1, { default: 200 }),
+  checkpointing_limit: free.integer("how many checkpoints are kept", 1, { default: 10 }),
+  batch_size: fixed.integer("clips a batch", 1, { default: 1 }),
+  gradient_accumulation_steps: fixed.integer("batches an optimizer step", 1, { default: 1 }),
+  mixed_precision: fixed.choice(
     "accepted for the recipe's scripts; engines compute in float32",
     ["no", "fp16", "bf16"],
     "no",
   ),
-  learning_rate: number("learning rate after warm-up", { default: 2e-5 }),
-  optimizer: choice(
+  learning_rate: fixed.number("learning rate after warm-up", { default: 2e-5 }),
+  optimizer: fixed.choice(
     "optimizer; muon is for the blocks' matrices, with AdamW for the rest",
     ["adamw", "adam", "muon"],
     "adamw",
   ),
-  beta1: number("decay of the gradient's mean", { default: 0.9 }),
-  beta2: number("decay of the gradient's square", { default: 0.95 }),
-  beta3: number("accepted for the recipe's scripts; neither optimizer has it", { default: 0.98 }),
-  epsilon: number("optimizer's epsilon", { default: 1e-8 }),
-  weight_decay: number("weight decay", { default: 1e-4 }),
-  max_grad_norm: number("largest norm of the gradient; 0 leaves it", { default: 1 }),
-  lr_scheduler: choice(
+  beta1: fixed.number("decay of the gradient's mean", { default: 0.9 }),
+  beta2: fixed.number("decay of the gradient's square", { default: 0.95 }),
+  beta3: fixed.number("accepted for the recipe's scripts; neither optimizer has it", { default: 0.98 }),
+  epsilon: fixed.number("optimizer's epsilon", { default: 1e-8 }),
+  weight_decay: fixed.number("weight decay", { default: 1e-4 }),
+  max_grad_norm: fixed.number("largest norm of the gradient; 0 leaves it", { default: 1 }),
+  lr_scheduler: fixed.choice(
     "learning-rate schedule",
     ["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"],
     "constant_with_warmup",
   ),
-  lr_warmup_steps: integer("optimizer steps of warm-up", 0, { default: 100 }),
-  lr_num_cycles: integer("restarts of cosine_with_restarts", 1, { default: 1 }),
-  lr_power: number("exponent of polynomial", { default: 1 }),
-  num_workers: integer("accepted for the recipe's scripts", 0, {
+  lr_warmup_steps: fixed.integer("optimizer steps of warm-up", 0, { default: 100 }),
+  lr_num_cycles: fixed.integer("restarts of cosine_with_restarts", 1, { default: 1 }),
+  lr_power: fixed.number("exponent of polynomial", { default: 1 }),
+  num_workers: free.integer("accepted for the recipe's scripts", 0, {
     default: 8,
   }),
-  pin_memory: flag("accepted for the recipe's scripts", true),
-  nccl_timeout: integer("accepted for the recipe's scripts", 0, { default: 1800 }),
-  gradient_checkpointing: flag("compute activations again for the gradient, to hold fewer", true),
-  enable_slicing: flag("VAE: one clip at a time", true),
-  enable_tiling: flag("VAE: large frames in tiles, which changes latents a little", true),
-  noised_image_dropout: number("probability with which a clip's image latent is replaced by zeros", {
+  pin_memory: free.flag("accepted for the recipe's scripts", true),
+  nccl_timeout: free.integer("accepted for the recipe's scripts", 0, { default: 1800 }),
+  gradient_checkpointing: free.flag("compute activations again for the gradient, to hold fewer", true),
+  enable_slicing: free.flag("VAE: one clip at a time", true),
+  enable_tiling: fixed.flag("VAE: large frames in tiles, which changes latents a little", true),
+  noised_image_dropout: fixed.number("probability with which a clip's image latent is replaced by zeros", {
     default: 0,
   }),
-  image_noise: flag("noise on the image before it is encoded", true),
-  padding_in_loss: flag("count the first frame's copies in the loss", true),
-  use_ema: flag("keep a moving average of the weights, and validate with it", false),
-  ema_decay: number("its largest decay", { default: 0.9999 }),
-  divergence_factor: number("stop when the mean loss is so many times its best", { default: 10 }),
+  image_noise: fixed.flag("noise on the image before it is encoded", true),
+  padding_in_loss: fixed.flag("count the first frame's copies in the loss", true),
+  use_ema: fixed.flag("keep a moving average of the weights, and validate with it", false),
+  ema_decay: fixed.number("its largest decay", { default: 0.9999 }),
+  divergence_factor: free.number("stop when the mean loss is so many times its best", { default: 10 }),
   // LoRA
-  rank: integer("LoRA: rank", 1, { default: 128 }),
-  lora_alpha: number("LoRA: updates are scaled by lora_alpha / rank", { default: 64 }),
-  target_modules: {
-    kind: "list",
-    help: "LoRA: names of the adapted layers",
-    value: "NAME...",
+  rank: never.integer("LoRA: rank", 1, { default: 128 }),
+  lora_alpha: fixed.number("LoRA: updates are scaled by lora_alpha / rank", { default: 64 }),
+  target_modules: never.list("LoRA: names of the adapted layers", "NAME...", {
     default: ["to_q", "to_k", "to_v", "to_out.0"],
-  },
+  }),
   // Validation
-  do_validation: flag("generate samples at intervals and measure them", false),
-  validation_steps: integer("optimizer steps between validations; a multiple of checkpointing_steps", 1),
-  validation_dir: path("folder of the validation set"),
-  validation_prompts: text("file of prompts in it, one a line", "NAME"),
-  validation_images: text("file of images' paths, one a line", "NAME"),
-  validation_videos: text(
+  do_validation: free.flag("generate samples at intervals and measure them", false),
+  validation_steps: free.integer("optimizer steps between validations; a multiple of checkpointing_steps", 1),
+  validation_dir: free.path("folder of the validation set"),
+  validation_prompts: free.text("file of prompts in it, one a line", "NAME"),
+  validation_images: free.text("file of images' paths, one a line", "NAME"),
+  validation_videos: free.text(
     "file of clips' paths: what samples are compared with; their first frames are the images where there are none",
     "NAME",
   ),
-  gen_fps: number("frames per second of saved samples", { default: 15 }),
-  num_inference_steps: integer("validation: sampling steps", 1, { default: 50 }),
-  guidance_scale: number("validation: classifier-free guidance; 1 is without", { default: 6 }),
+  gen_fps: free.number("frames per second of saved samples", { default: 15 }),
+  num_inference_steps: free.integer("validation: sampling steps", 1, { default: 50 }),
+  guidance_scale: free.number("validation: classifier-free guidance; 1 is without", { default: 6 }),
 } as const satisfies Record<string, Argument>;
 
 export type ArgumentName = keyof typeof ARGUMENTS;
@@ -311,6 +337,18 @@ export function assertConsistent(args: TrainArguments): void {
         `validation_steps: expected a multiple of checkpointing_steps (${args.checkpointing_steps}), found ${args.validation_steps}`,
       );
     }
+  }
+  if (args.overwrite_output_dir && args.resume_from_checkpoint === "latest") {
+    throw new ArgumentError(
+      "overwrite_output_dir: resume_from_checkpoint latest goes on with what it removes",
+    );
+  }
+  const known = [...Object.keys(ARGUMENTS), ALLOW_ALL];
+  const unknown = args.allow_changed_arguments?.find((name) => !known.includes(name));
+  if (unknown !== undefined) {
+    throw new ArgumentError(
+      `allow_changed_arguments: expected arguments or all, found ${unknown}${suggestion(unknown)}`,
+    );
   }
   if (args.training_type === "lora" && args.transformer_config !== undefined) {
     throw new ArgumentError("transformer_config: a new transformer needs training_type sft, found lora");

@@ -1,9 +1,14 @@
 /**
  * Checkpoints of a training run: folders `checkpoint-STEP`, as the recipe names them. A checkpoint is written beside its
- * place and renamed when it is whole, so a folder of that name is always complete.
+ * place and renamed when it is whole. Its `trainer_state.json` has the hashes of all its files and its own, so that none
+ * can be damaged, lost or exchanged without being noticed.
  */
-import { mkdir, open, readdir, rename, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
+import { mkdir, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { dirname, join, relative, resolve, sep } from "node:path";
+import { syncFolder, writeAtomically } from "../weights/atomic-file.js";
+import { readHeaderBytes } from "../weights/safetensors.js";
 
 export interface CheckpointPlace {
   readonly path: string;
@@ -11,9 +16,30 @@ export interface CheckpointPlace {
   readonly step: number;
 }
 
-/** A checkpoint that can't be found or read; the message names the folder. */
+/** A checkpoint that can't be found, read, or gone on from; the message names the folder. */
 export class ResumeError extends Error {
   override name = "ResumeError";
+}
+
+/** A checkpoint whose files are not what was written; the message names the file. */
+export class DamagedCheckpointError extends ResumeError {}
+
+const STATE_FILE = "trainer_state.json";
+/** 1 was without hashes and fingerprint. */
+const FORMAT = 2;
+
+interface FileRecord {
+  readonly bytes: number;
+  /** Of a safetensors file its header's, which holds checksums of the rest. */
+  readonly sha256: string;
+}
+
+/** What every checkpoint's `trainer_state.json` says, beside what its writer adds. */
+interface CheckpointState {
+  readonly format: number;
+  readonly step: number;
+  /** By path within the checkpoint. Absent in format 1. */
+  readonly files?: Readonly<Record<string, FileRecord>>;
 }
 
 /** The checkpoints in a run's folder, oldest first. */
@@ -31,73 +57,197 @@ export async function listCheckpoints(outputDir: string): Promise<CheckpointPlac
 }
 
 /**
- * Writes a checkpoint, then removes the oldest beyond `limit`. If writing fails, what was there before is untouched.
+ * Writes a checkpoint, then removes what is beyond `limit`, never the one just written: first those with higher numbers,
+ * which an earlier run left, then the oldest. If writing fails, what was there before is untouched.
  *
+ * @param state goes into `trainer_state.json`.
  * @param write fills the folder it is given.
  */
 export async function saveCheckpoint(
   outputDir: string,
   step: number,
+  state: object,
   write: (folder: string) => Promise<void>,
   { limit = Number.POSITIVE_INFINITY }: { limit?: number } = {},
 ): Promise<CheckpointPlace> {
   await mkdir(outputDir, { recursive: true });
-  await removeUnfinished(outputDir);
+  await tidyCheckpoints(outputDir);
   const path = join(outputDir, `checkpoint-${step}`);
   const temporary = join(outputDir, `.checkpoint-${step}.tmp`);
+  const replaced = join(outputDir, `.checkpoint-${step}.old`);
   try {
     await mkdir(temporary);
     await write(temporary);
-    await syncFolder(temporary);
-    await rm(path, { recursive: true, force: true });
+    const files = await recordFiles(temporary);
+    await writeState(join(temporary, STATE_FILE), { ...state, format: FORMAT, step, files });
+    if (existsSync(path)) await rename(path, replaced);
     await rename(temporary, path);
     await syncFolder(outputDir);
   } catch (error) {
     await rm(temporary, { recursive: true, force: true });
+    await tidyCheckpoints(outputDir);
     throw error;
   }
-  const all = await listCheckpoints(outputDir);
-  for (const { path: old } of all.slice(0, Math.max(0, all.length - Math.max(1, limit)))) {
-    await rm(old, { recursive: true, force: true });
+  await rm(replaced, { recursive: true, force: true });
+  const others = (await listCheckpoints(outputDir)).filter((other) => other.step !== step);
+  const [later, earlier] = [
+    others.filter((other) => other.step > step),
+    others.filter((other) => other.step < step),
+  ];
+  const kept = Math.max(0, limit - 1);
+  for (const old of [...later, ...earlier].slice(0, Math.max(0, others.length - kept))) {
+    await removeCheckpoint(old);
   }
   return { path, step };
 }
 
-/** What a process left that died while it wrote. */
-async function removeUnfinished(outputDir: string): Promise<void> {
+/** Takes the name away first: what has it is whole, also if this is cut short. */
+async function removeCheckpoint({ path, step }: CheckpointPlace): Promise<void> {
+  const doomed = join(dirname(path), `.checkpoint-${step}.tmp`);
+  await rename(path, doomed);
+  await rm(doomed, { recursive: true, force: true });
+}
+
+/** Removes all checkpoints of a folder. */
+export async function removeCheckpoints(outputDir: string): Promise<void> {
+  for (const place of await listCheckpoints(outputDir)) await removeCheckpoint(place);
+}
+
+/** Puts in order what a process left that died while it saved: half a checkpoint, or one that was being replaced. */
+async function tidyCheckpoints(outputDir: string): Promise<void> {
   for (const name of await readdir(outputDir)) {
-    if (/^\.checkpoint-\d+\.tmp$/.test(name))
-      await rm(join(outputDir, name), { recursive: true, force: true });
+    const [, step, kind] = /^\.checkpoint-(\d+)\.(tmp|old)$/.exec(name) ?? [];
+    if (step === undefined) continue;
+    const path = join(outputDir, `checkpoint-${step}`);
+    if (kind === "old" && !existsSync(path)) await rename(join(outputDir, name), path);
+    else await rm(join(outputDir, name), { recursive: true, force: true });
   }
 }
 
-/** Makes names and renames in a folder last through a power cut. */
-async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, "r");
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
+// -- what a checkpoint says of itself ----------------------------------------------------------------------------
+
+async function recordFiles(folder: string): Promise<Record<string, FileRecord>> {
+  const files: Record<string, FileRecord> = {};
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  const folders = new Set<string>([folder]);
+  for (const entry of entries) {
+    const path = join(entry.parentPath, entry.name);
+    if (entry.isDirectory()) folders.add(path);
+    else files[relative(folder, path).split(sep).join("/")] = await recordFile(path);
   }
+  for (const each of folders) await syncFolder(each);
+  return Object.fromEntries(Object.entries(files).sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+async function recordFile(path: string): Promise<FileRecord> {
+  const { size } = await stat(path);
+  const bytes = path.endsWith(".safetensors") ? await readHeaderBytes(path) : await readFile(path);
+  return { bytes: size, sha256: createHash("sha256").update(bytes).digest("hex") };
+}
+
+const stateText = (state: object): string => {
+  const sha256 = createHash("sha256").update(JSON.stringify(state)).digest("hex");
+  return `${JSON.stringify({ ...state, sha256 })}\n`;
+};
+
+async function writeState(path: string, state: object): Promise<void> {
+  await writeAtomically(path, (handle) => handle.writeFile(stateText(state)));
 }
 
 /**
- * The checkpoint to go on from: "latest" is the newest of the run (undefined if there is none yet), anything else a
- * checkpoint's folder.
+ * What `trainer_state.json` says, after it and all files it names were found to be those that were written. Tensors
+ * themselves are compared with their checksums as they are loaded.
  *
- * @throws ResumeError if a named folder is no checkpoint.
+ * @throws DamagedCheckpointError naming the file; ResumeError for a format that is not known.
  */
-export async function findCheckpoint(
-  outputDir: string,
-  resume: string,
-): Promise<CheckpointPlace | undefined> {
-  if (resume === "latest") return (await listCheckpoints(outputDir)).at(-1);
-  const step = /(?:^|\/)checkpoint-(\d+)\/?$/.exec(resume)?.[1];
-  if (step === undefined) {
-    throw new ResumeError(`${resume}: expected "latest" or a folder named checkpoint-STEP`);
-  }
-  await readdir(resume).catch(() => {
-    throw new ResumeError(`${resume}: no such checkpoint`);
+export async function readCheckpoint<S extends object>(place: CheckpointPlace): Promise<S & CheckpointState> {
+  const file = join(place.path, STATE_FILE);
+  const damaged = (what: string, problem: string) => new DamagedCheckpointError(`${what}: ${problem}`);
+  const text = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
+    throw damaged(file, reason(error));
   });
-  return { path: resume, step: Number(step) };
+  let state: (S & CheckpointState & { sha256?: string }) | null;
+  try {
+    state = JSON.parse(text) as typeof state;
+  } catch (error) {
+    throw damaged(file, `not a trainer's state (${(error as Error).message})`);
+  }
+  if (typeof state !== "object" || state === null) throw damaged(file, "not a trainer's state");
+  const { sha256, ...rest } = state;
+  if ((sha256 !== undefined || state.format === FORMAT) && stateText(rest) !== text) {
+    throw damaged(file, "does not match its own hash");
+  }
+  if (state.format !== 1 && state.format !== FORMAT) {
+    throw new ResumeError(`${file}: expected format ${FORMAT}, found ${state.format}`);
+  }
+  if (state.step !== place.step) throw damaged(file, `expected step ${place.step}, found ${state.step}`);
+  for (const [name, expected] of Object.entries(state.files ?? {})) {
+    const path = join(place.path, name);
+    const info = await stat(path).catch((error: NodeJS.ErrnoException) => {
+      throw damaged(path, reason(error));
+    });
+    if (!info.isFile()) throw damaged(path, "not a file");
+    if (info.size !== expected.bytes)
+      throw damaged(path, `expected ${expected.bytes} bytes, found ${info.size}`);
+    const found = await recordFile(path).catch((error: Error) => {
+      throw error.message.startsWith(path)
+        ? new DamagedCheckpointError(error.message)
+        : damaged(path, error.message);
+    });
+    if (found.sha256 !== expected.sha256)
+      throw damaged(path, "not the file that was saved with this checkpoint");
+  }
+  return state;
+}
+
+const reason = ({ code, message }: NodeJS.ErrnoException): string =>
+  code === "ENOENT" ? "no such file" : message;
+
+// -- a run's folder ----------------------------------------------------------------------------------------------
+
+export interface OutputUse {
+  /** "latest", or a checkpoint's folder. */
+  readonly resumeFromCheckpoint?: string;
+  readonly overwriteOutputDir?: boolean;
+}
+
+/**
+ * The checkpoints that a run may go on from, the one to try first first; none for a run that starts anew. The folder has to
+ * be the caller's, by `lockOutput`.
+ *
+ * @throws ResumeError if the folder holds a run and neither going on nor overwriting was asked for, or there is no such
+ *   checkpoint.
+ */
+export async function checkpointsToResume(
+  outputDir: string | undefined,
+  { resumeFromCheckpoint: resume, overwriteOutputDir: overwrite = false }: OutputUse,
+): Promise<CheckpointPlace[]> {
+  const named = resume === undefined || resume === "latest" ? undefined : await findCheckpoint(resume);
+  if (outputDir === undefined) return named ? [named] : [];
+  if (existsSync(outputDir)) await tidyCheckpoints(outputDir);
+  const all = await listCheckpoints(outputDir);
+  if (resume === "latest" && !overwrite) return all.reverse();
+  const inside = named !== undefined && resolve(dirname(named.path)) === resolve(outputDir);
+  if (overwrite && (inside || resume === "latest")) {
+    throw new ResumeError(
+      `${outputDir}: going on from a checkpoint in it and overwriting it exclude each other`,
+    );
+  }
+  if (all.length > 0 && !overwrite && !inside) {
+    throw new ResumeError(
+      `${outputDir}: holds a run already (checkpoint-${all.map(({ step }) => step).join(", checkpoint-")}); --resume latest goes on with it, --overwrite_output_dir removes its checkpoints, --output_dir names another folder`,
+    );
+  }
+  return named ? [named] : [];
+}
+
+async function findCheckpoint(path: string): Promise<CheckpointPlace> {
+  const step = /(?:^|[/\\])checkpoint-(\d+)[/\\]?$/.exec(path)?.[1];
+  if (step === undefined) {
+    throw new ResumeError(`${path}: expected "latest" or a folder named checkpoint-STEP`);
+  }
+  await readdir(path).catch(() => {
+    throw new ResumeError(`${path}: no such checkpoint`);
+  });
+  return { path, step: Number(step) };
 }

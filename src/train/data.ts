@@ -3,7 +3,9 @@ import * as tf from "../engine/tf.js";
 import type { AutoencoderKLCogVideoX } from "../vae/autoencoder.js";
 import { DiagonalGaussianDistribution } from "../vae/distribution.js";
 import type { Clip } from "../video/clip.js";
+import { fingerprint, fingerprintTensor } from "./fingerprint.js";
 import type { TrainingBatch } from "./loss.js";
+import type { DataFingerprint } from "./resume.js";
 
 /** One clip, encoded. */
 export interface TrainingSample {
@@ -22,6 +24,8 @@ export interface TrainingData {
   bucket(index: number): string;
   /** The caller disposes the tensors. */
   load(index: number): Promise<TrainingSample>;
+  /** What the samples are, so that a run does not go on with others. Default: how many. */
+  fingerprint?(): Promise<DataFingerprint>;
 }
 
 /** Samples that stay in memory; they belong to it until {@link dispose}. */
@@ -71,6 +75,19 @@ export class MemoryData implements TrainingData {
       encodedVideo: encodedVideo.clone(),
       promptEmbedding: promptEmbedding.clone(),
       image: image.clone(),
+    };
+  }
+
+  async fingerprint(): Promise<DataFingerprint> {
+    const clips = this.#samples.map(async ({ encodedVideo, image }) => [
+      await fingerprintTensor(encodedVideo),
+      await fingerprintTensor(image),
+    ]);
+    const captions = this.#samples.map(({ promptEmbedding }) => fingerprintTensor(promptEmbedding));
+    return {
+      samples: this.length,
+      clips: fingerprint(await Promise.all(clips)),
+      captions: fingerprint(await Promise.all(captions)),
     };
   }
 

@@ -107,6 +107,12 @@ export class Ema {
     this.#step = stepCount;
   }
 
+  /** Begins again with the weights as they are. */
+  restart(): void {
+    for (const { parameter, shadow } of this.#shadows) tf.tidy(() => shadow.assign(parameter.value.clone()));
+    this.#step = 0;
+  }
+
   dispose(): void {
     for (const { shadow } of this.#shadows) shadow.dispose();
   }

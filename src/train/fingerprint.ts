@@ -2,7 +2,9 @@ import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { mkdir, readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
+import type { Tensor } from "../engine/tf.js";
 import { writeAtomically } from "../weights/atomic-file.js";
+import { readJsonObject } from "../weights/config.js";
 import type { Model } from "../weights/module.js";
 
 /** The SHA-256 of a JSON value, its keys in the order given. */
@@ -18,6 +20,40 @@ export async function fingerprintModel(model: Model & { readonly config: object 
     hash.update(name).update(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
   }
   return hash.digest("hex");
+}
+
+/** A JSON value's text with all keys sorted: the same for the same values in another order. */
+export function canonicalJson(value: unknown): string {
+  return JSON.stringify(value, (_, inner: unknown) =>
+    typeof inner === "object" && inner !== null && !Array.isArray(inner)
+      ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : inner,
+  );
+}
+
+/**
+ * What a component's folder of a pipeline says, wherever it lies: configurations by their values, without those that only
+ * tell where they are from (`_diffusers_version`), weights and vocabularies by their bytes, nothing else.
+ */
+export async function fingerprintComponent(folder: string, memoDir: string): Promise<string> {
+  const parts: [string, string][] = [];
+  for (const name of (await readdir(folder)).sort()) {
+    const path = join(folder, name);
+    if (name.endsWith(".json")) {
+      const entries = Object.entries(await readJsonObject(path)).filter(([key]) => !key.startsWith("_"));
+      parts.push([name, canonicalJson(Object.fromEntries(entries))]);
+    } else if (/\.(safetensors|model|txt)$/.test(name)) {
+      parts.push([name, await fingerprintContent(path, memoDir)]);
+    }
+  }
+  return fingerprint(parts);
+}
+
+/** The SHA-256 of a tensor's shape and values. */
+export async function fingerprintTensor(tensor: Tensor): Promise<string> {
+  const values = await tensor.data();
+  const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+  return createHash("sha256").update(JSON.stringify(tensor.shape)).update(bytes).digest("hex");
 }
 
 interface ContentRecord {
@@ -46,13 +82,17 @@ export async function fingerprintContent(path: string, memoDir: string): Promise
   for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer);
   const record: ContentRecord = { path, size: info.size, mtimeMs: info.mtimeMs, sha256: hash.digest("hex") };
   await mkdir(memoDir, { recursive: true });
-  await writeAtomically(memo, (handle) => handle.writeFile(JSON.stringify(record)));
+  const text = JSON.stringify({ ...record, check: fingerprint(record) });
+  await writeAtomically(memo, (handle) => handle.writeFile(text));
   return record.sha256;
 }
 
 async function readRecord(path: string): Promise<ContentRecord | undefined> {
   try {
-    return JSON.parse(await readFile(path, "utf8")) as ContentRecord;
+    const { check, ...record } = JSON.parse(await readFile(path, "utf8")) as ContentRecord & {
+      check: string;
+    };
+    return check === fingerprint(record) ? record : undefined;
   } catch {
     return undefined; // not there, or damaged: computed again
   }

@@ -1,14 +1,14 @@
 /**
  * Latents and prompt embeddings on disk, computed once. A file's name is the hash of all that its content depends on, and
  * it appears whole or not at all: so a killed run goes on, several machines can fill one cache, and a changed clip,
- * setting or model is noticed.
+ * setting or model is noticed. A file that is damaged, or another's under its name, is noticed when it is read, and made anew.
  */
-import { mkdir } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, rm } from "node:fs/promises";
+import { basename, join } from "node:path";
 import { Generator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import type { AutoencoderKLCogVideoX } from "../vae/autoencoder.js";
-import { type SafetensorsFile, safeOpen, saveFile } from "../weights/safetensors.js";
+import { SafetensorsError, type SafetensorsFile, safeOpen, saveFile } from "../weights/safetensors.js";
 import { encodeVideo, type TrainingData, type TrainingSample } from "./data.js";
 import {
   type Bucket,
@@ -18,6 +18,7 @@ import {
   prepareClip,
 } from "./dataset.js";
 import { fingerprint, fingerprintContent, fingerprintModel } from "./fingerprint.js";
+import type { DataFingerprint } from "./resume.js";
 
 /** To be raised when the numbers that this package computes for a latent change. */
 const ENCODING_VERSION = 1;
@@ -39,6 +40,8 @@ export interface LatentCacheOptions extends PreprocessOptions {
   readonly promptEncoder: PromptEncoder;
   /** Seed of the posterior's draws. Default 0. */
   readonly seed?: number;
+  /** Is told of damaged files. Default: `console.warn`. */
+  readonly log?: (line: string) => void;
 }
 
 /** One entry of the cache. */
@@ -53,6 +56,8 @@ export interface EncodeReport extends CachedEntry {
   readonly encoded: boolean;
   /** What was done to the clip. */
   readonly report: string;
+  /** The SHA-256 of the clip's file, and of its image's where it has one. */
+  readonly content: string;
 }
 
 export class LatentCache {
@@ -73,10 +78,18 @@ export class LatentCache {
 
   /** Where a clip's latent and its prompt's embedding are or will be. Reads the clip's bytes if they are new. */
   async locate(entry: DatasetEntry, bucket: Bucket): Promise<CachedEntry> {
+    return this.#place(entry, bucket, await this.#content(entry));
+  }
+
+  async #content({ video, image }: DatasetEntry): Promise<string[]> {
+    const memo = join(this.#options.cacheDir, "content");
+    const content = [await fingerprintContent(video, memo)];
+    if (image !== undefined) content.push(await fingerprintContent(image, memo));
+    return content;
+  }
+
+  #place(entry: DatasetEntry, bucket: Bucket, content: readonly string[]): CachedEntry {
     const { cacheDir, modelName, fit = "resize", shortClips = "repeat", seed = 0 } = this.#options;
-    const memo = join(cacheDir, "content");
-    const content = [await fingerprintContent(entry.video, memo)];
-    if (entry.image !== undefined) content.push(await fingerprintContent(entry.image, memo));
     const key = fingerprint([ENCODING_VERSION, content, bucket, fit, shortClips, seed, this.#vaeId]);
     return {
       latentPath: join(cacheDir, "video_latent", modelName, bucketName(bucket), `${key}.safetensors`),
@@ -86,24 +99,31 @@ export class LatentCache {
   }
 
   /**
-   * Encodes what is not there yet.
+   * Encodes what is not there yet, or is damaged.
    *
+   * @param options.verify read what is there to its last byte, not only its header; {@link CachedData} does that anyway.
    * @throws ClipError or DatasetError naming the clip.
    */
-  async ensure(entry: DatasetEntry, bucket: Bucket): Promise<EncodeReport> {
-    const place = await this.locate(entry, bucket);
-    const latent = await readMetadata(place.latentPath, "encoded_video");
-    const prompt = await readMetadata(place.promptPath, "prompt_embedding");
+  async ensure(
+    entry: DatasetEntry,
+    bucket: Bucket,
+    { verify = false }: { verify?: boolean } = {},
+  ): Promise<EncodeReport> {
+    const content = await this.#content(entry);
+    const place = this.#place(entry, bucket, content);
+    const latent = await this.#read(place.latentPath, LATENT, verify);
+    const prompt = await this.#read(place.promptPath, PROMPT, verify);
     const report = latent?.get("report") ?? (await this.#encodeClip(entry, bucket, place.latentPath));
     if (prompt === undefined) await this.#encodePrompt(entry.prompt, place.promptPath);
-    return { ...place, encoded: latent === undefined || prompt === undefined, report };
+    const encoded = latent === undefined || prompt === undefined;
+    return { ...place, encoded, report, content: content.join(" ") };
   }
 
   /** A prompt's embedding, [tokens, text_embed_dim], from the cache or computed and kept. The caller disposes it. */
   async embedPrompt(prompt: string): Promise<tf.Tensor2D> {
     const path = this.#promptPath(prompt);
-    if ((await readMetadata(path, "prompt_embedding")) === undefined) await this.#encodePrompt(prompt, path);
-    const file = await safeOpen(path);
+    if ((await this.#read(path, PROMPT, true)) === undefined) await this.#encodePrompt(prompt, path);
+    const file = await openEntry(path, PROMPT);
     try {
       return (await file.getTensor("prompt_embedding")) as tf.Tensor2D;
     } finally {
@@ -120,8 +140,33 @@ export class LatentCache {
   /** Whether an entry is there already. */
   async has(entry: DatasetEntry, bucket: Bucket): Promise<boolean> {
     const { latentPath, promptPath } = await this.locate(entry, bucket);
-    const latent = await readMetadata(latentPath, "encoded_video");
-    return latent !== undefined && (await readMetadata(promptPath, "prompt_embedding")) !== undefined;
+    const latent = await this.#read(latentPath, LATENT, false);
+    return latent !== undefined && (await this.#read(promptPath, PROMPT, false)) !== undefined;
+  }
+
+  /** A file's metadata; undefined if it is not there or damaged. */
+  async #read(
+    path: string,
+    tensors: readonly string[],
+    verify: boolean,
+  ): Promise<ReadonlyMap<string, string> | undefined> {
+    let file: SafetensorsFile | undefined;
+    try {
+      file = await openEntry(path, tensors);
+      if (verify) await file.verify();
+      return file.metadata();
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException;
+      if (code === "ENOENT") return undefined;
+      const isFolder = code === "EISDIR";
+      if (!isFolder && !(error instanceof SafetensorsError)) throw error;
+      const { log = console.warn } = this.#options;
+      log(`${isFolder ? `${path}: a folder, expected a file` : message}; it is encoded again`);
+      if (isFolder) await rm(path, { recursive: true }); // no file can take its name otherwise
+      return undefined;
+    } finally {
+      await file?.close();
+    }
   }
 
   async #encodeClip(entry: DatasetEntry, bucket: Bucket, path: string): Promise<string> {
@@ -138,7 +183,7 @@ export class LatentCache {
           image: { dtype: "U8", shape: [image.height, image.width, 3], data: image.data },
         },
         path,
-        { source: entry.video, report, bucket: bucketName(bucket) },
+        { source: entry.video, report, bucket: bucketName(bucket), key: keyOf(path) },
       );
     } finally {
       latent.dispose();
@@ -150,32 +195,48 @@ export class LatentCache {
     const embedding = await this.#options.promptEncoder.encode(prompt);
     try {
       await mkdir(join(path, ".."), { recursive: true });
-      await saveFile({ prompt_embedding: embedding }, path, { prompt });
+      await saveFile({ prompt_embedding: embedding }, path, { prompt, key: keyOf(path) });
     } finally {
       embedding.dispose();
     }
   }
 }
 
-/** A whole file's metadata; undefined if it is not there, damaged, or lacks the tensor. */
-async function readMetadata(path: string, tensor: string): Promise<ReadonlyMap<string, string> | undefined> {
-  let file: SafetensorsFile | undefined;
+const LATENT = ["encoded_video", "image"] as const;
+const PROMPT = ["prompt_embedding"] as const;
+
+const keyOf = (path: string): string => basename(path, ".safetensors");
+
+/** @throws SafetensorsError if the file is damaged, lacks a tensor, or was written under another name. */
+async function openEntry(path: string, tensors: readonly string[]): Promise<SafetensorsFile> {
+  const file = await safeOpen(path);
   try {
-    file = await safeOpen(path);
-    return file.has(tensor) ? file.metadata() : undefined;
-  } catch {
-    return undefined;
-  } finally {
-    await file?.close();
+    for (const tensor of tensors) file.info(tensor);
+    const key = file.metadata().get("key");
+    if (key !== undefined && key !== keyOf(path)) {
+      throw new SafetensorsError(path, `expected the entry of its name, found that of ${key}`);
+    }
+    return file;
+  } catch (error) {
+    await file.close();
+    throw error;
   }
 }
 
 /** Training data from a cache's files; nothing but the batch at hand is in memory. */
 export class CachedData implements TrainingData {
   readonly #entries: readonly CachedEntry[];
+  readonly #repair: ((index: number) => Promise<void>) | undefined;
+  /** One repair at a time: each may load a model. */
+  #repaired: Promise<void> = Promise.resolve();
 
-  constructor(entries: readonly CachedEntry[]) {
+  /** @param options.repair makes the files of an entry anew that turn out to be damaged. Default: that is an error. */
+  constructor(
+    entries: readonly CachedEntry[],
+    { repair }: { readonly repair?: (index: number) => Promise<void> } = {},
+  ) {
     this.#entries = entries;
+    this.#repair = repair;
   }
 
   get length(): number {
@@ -186,28 +247,53 @@ export class CachedData implements TrainingData {
     return this.#entries[index]!.bucket;
   }
 
+  async fingerprint(): Promise<DataFingerprint> {
+    return {
+      samples: this.length,
+      clips: fingerprint(this.#entries.map(({ latentPath }) => keyOf(latentPath))),
+      captions: fingerprint(this.#entries.map(({ promptPath }) => keyOf(promptPath))),
+    };
+  }
+
+  /** @throws SafetensorsError naming the file that is damaged. */
   async load(index: number): Promise<TrainingSample> {
-    const { latentPath, promptPath } = this.#entries[index]!;
-    const latents = await safeOpen(latentPath);
-    const prompts = await safeOpen(promptPath);
+    const entry = this.#entries[index]!;
+    const repair = this.#repair;
     try {
-      const image = (await latents.getTensor("image")) as tf.Tensor3D;
-      const sample = {
-        encodedVideo: (await latents.getTensor("encoded_video")) as tf.Tensor4D,
-        promptEmbedding: (await prompts.getTensor("prompt_embedding")) as tf.Tensor2D,
-        image: tf.tidy(
-          () =>
-            tf.transpose(
-              tf.sub(tf.mul(tf.div(tf.cast(image, "float32"), 255), 2), 1),
-              [2, 0, 1],
-            ) as tf.Tensor3D,
-        ),
-      };
-      image.dispose();
-      return sample;
-    } finally {
-      await latents.close();
-      await prompts.close();
+      return await loadEntry(entry);
+    } catch (error) {
+      if (!repair) throw error;
+      this.#repaired = this.#repaired.catch(() => {}).then(() => repair(index));
+      await this.#repaired;
+      return await loadEntry(entry);
     }
+  }
+}
+
+async function loadEntry({ latentPath, promptPath }: CachedEntry): Promise<TrainingSample> {
+  const loaded: tf.Tensor[] = [];
+  const read = async <T extends tf.Tensor>(file: SafetensorsFile, key: string): Promise<T> => {
+    const tensor = await file.getTensor(key);
+    loaded.push(tensor);
+    return tensor as T;
+  };
+  let latents: SafetensorsFile | undefined;
+  let prompts: SafetensorsFile | undefined;
+  try {
+    latents = await openEntry(latentPath, LATENT);
+    prompts = await openEntry(promptPath, PROMPT);
+    const encodedVideo = await read<tf.Tensor4D>(latents, "encoded_video");
+    const promptEmbedding = await read<tf.Tensor2D>(prompts, "prompt_embedding");
+    const image = await read<tf.Tensor3D>(latents, "image");
+    const signed = tf.tidy(() => tf.sub(tf.mul(tf.div(tf.cast(image, "float32"), 255), 2), 1));
+    const sample = { encodedVideo, promptEmbedding, image: tf.transpose(signed, [2, 0, 1]) as tf.Tensor3D };
+    tf.dispose([image, signed]);
+    return sample;
+  } catch (error) {
+    tf.dispose(loaded);
+    throw error;
+  } finally {
+    await latents?.close();
+    await prompts?.close();
   }
 }

@@ -13,11 +13,13 @@ import {
 import { AutoencoderKLCogVideoX } from "../vae/autoencoder.js";
 import { ConfigError, readJsonObject } from "../weights/config.js";
 import { ArgumentError, assertConsistent, type TrainArguments } from "./arguments.js";
-import { findCheckpoint } from "./checkpoint.js";
+import { checkpointsToResume } from "./checkpoint.js";
 import { MemoryData } from "./data.js";
 import { assignBuckets, type Bucket, bucketName, DatasetError, parseBucket, readDataset } from "./dataset.js";
-import { CachedData, type CachedEntry, LatentCache } from "./latent-cache.js";
+import { fingerprint, fingerprintComponent } from "./fingerprint.js";
+import { CachedData, type EncodeReport, LatentCache } from "./latent-cache.js";
 import type { LossModels } from "./loss.js";
+import { lockOutput } from "./output-lock.js";
 import {
   countTokens,
   estimateMemory,
@@ -27,6 +29,7 @@ import {
   memoryInUse,
 } from "./plan.js";
 import { T5PromptEncoder } from "./prompt-encoder.js";
+import { fixedArguments, type RunFingerprint, resumeFrom } from "./resume.js";
 import { makeTrackers, stepValues, type Tracker } from "./trackers.js";
 import { Trainer, type TrainerOptions } from "./trainer.js";
 import { readValidationSet, type ValidationOptions, type ValidationSample, validate } from "./validation.js";
@@ -53,10 +56,30 @@ type Models = LossModels & { readonly scheduler: CogVideoXDDIMScheduler | CogVid
 
 /** Trains as `firstframe train` does. The engine has to be running. */
 export async function runTraining(args: TrainArguments, options: RunOptions = {}): Promise<RunResult> {
-  const { log = console.log, signal } = options;
-  if (args.resume_from_checkpoint !== undefined) {
-    await findCheckpoint(args.output_dir, args.resume_from_checkpoint); // refused before hours of encoding
+  const { log = console.log } = options;
+  assertConsistent(args);
+  const lock = await lockOutput(args.output_dir, log);
+  try {
+    await assertResumable(args);
+    return await runInOwnFolder(args, { ...options, log });
+  } finally {
+    lock.release();
   }
+}
+
+/** Refuses before hours of encoding what the arguments alone tell; the trainer looks at everything. */
+async function assertResumable(args: TrainArguments): Promise<void> {
+  const { outputDir, allowChangedArguments: allowed, ...use } = trainerOptions(args);
+  const places = await checkpointsToResume(outputDir, use);
+  const named = args.resume_from_checkpoint !== "latest";
+  await resumeFrom(places, { arguments: fixedArguments(args) }, { allowed, named }, async () => {});
+}
+
+async function runInOwnFolder(
+  args: TrainArguments,
+  options: RunOptions & Required<Pick<RunOptions, "log">>,
+): Promise<RunResult> {
+  const { log, signal } = options;
   const { models, buckets } = await openModels(args);
   let trainer: Trainer | undefined;
   let validation: Validation | undefined;
@@ -67,9 +90,9 @@ export async function runTraining(args: TrainArguments, options: RunOptions = {}
   try {
     const prepared = await prepareData(args, models, buckets, { log, signal });
     validation = prepared.validation;
-    if (prepared.entries === undefined) return { step: 0, totalSteps: 0, finished: false };
-    const data = new CachedData(prepared.entries);
-    trainer = await Trainer.create(models, data, trainerOptions(args));
+    const { data, fingerprint } = prepared;
+    if (data === undefined) return { step: 0, totalSteps: 0, finished: false };
+    trainer = await Trainer.create(models, data, { ...trainerOptions(args), fingerprint, log });
     if (trainer.step > 0) log(`resumed from ${trainer.lastCheckpoint!.path}`);
     for (const line of describeTraining(args, models, trainer, data, buckets)) log(line);
     for (const tracker of trackers) await tracker.start({ ...args }, trainer.step);
@@ -140,7 +163,6 @@ async function trainLoop(
 // -- models and data ---------------------------------------------------------------------------------------------
 
 async function openModels(args: TrainArguments): Promise<{ models: Models; buckets: Bucket[] }> {
-  assertConsistent(args);
   const model = args.model_path!;
   const schedulerConfig = await readJsonObject(join(model, "scheduler", "scheduler_config.json"));
   const Scheduler =
@@ -197,8 +219,9 @@ async function openTransformer(args: TrainArguments): Promise<CogVideoXTransform
 
 interface PreparedData {
   /** Undefined if encoding was aborted. */
-  readonly entries: CachedEntry[] | undefined;
-  readonly validation: Validation | undefined;
+  readonly data?: CachedData;
+  readonly fingerprint?: RunFingerprint;
+  readonly validation?: Validation;
 }
 
 /** Reads the data set, fills the latent cache, reads the validation set; the text encoder is gone afterwards. */
@@ -209,18 +232,20 @@ async function prepareData(
   { log, signal }: { log: (line: string) => void; signal?: AbortSignal },
 ): Promise<PreparedData> {
   const assigned = await readEntries(args, buckets, log);
-  const { cache, promptEncoder } = await openCache(args, vae, transformer);
+  const { cache, promptEncoder } = await openCache(args, vae, transformer, log);
   try {
-    const entries: CachedEntry[] = [];
+    const entries: EncodeReport[] = [];
+    const taken: typeof assigned = [];
     let encoded = 0;
     for (const [i, { entry, bucket }] of assigned.entries()) {
       if (signal?.aborted) {
         log(`stopped after encoding ${i} of ${assigned.length} clips; the next run goes on from there`);
-        return { entries: undefined, validation: undefined };
+        return {};
       }
       try {
         const result = await cache.ensure(entry, bucket);
         entries.push(result);
+        taken.push({ entry, bucket });
         if (result.encoded) {
           encoded++;
           log(`encoded ${i + 1}/${assigned.length}  ${result.report}`);
@@ -232,14 +257,47 @@ async function prepareData(
     }
     if (entries.length === 0) throw new DatasetError(`${args.data_root}: no clip is left to train on`);
     log(`${entries.length} clips in the cache, ${encoded} of them encoded now`);
+    const repair = async (index: number) => {
+      const { entry, bucket } = taken[index]!;
+      try {
+        await cache.ensure(entry, bucket, { verify: true });
+      } finally {
+        await promptEncoder.dispose();
+      }
+    };
+    const clips = entries.map(({ content }) => content);
+    const captions = taken.map(({ entry }) => entry.prompt);
     return {
-      entries,
+      data: new CachedData(entries, { repair }),
+      fingerprint: {
+        arguments: fixedArguments(args),
+        data: { samples: entries.length, clips: fingerprint(clips), captions: fingerprint(captions) },
+        model: await fingerprintPipeline(args, transformer),
+      },
       validation: args.do_validation ? await openValidation(args, buckets, cache) : undefined,
     };
   } finally {
     await promptEncoder.dispose();
   }
 }
+
+/** The pipeline's parts that a training depends on. Hashes of files are kept with the cache. */
+async function fingerprintPipeline(
+  args: TrainArguments,
+  transformer: CogVideoXTransformer3DModel,
+): Promise<Record<string, string>> {
+  const memoDir = contentDir(args);
+  const parts: Record<string, string> = {};
+  for (const name of ["vae", "scheduler", "tokenizer", "text_encoder", "transformer"]) {
+    if (name === "transformer" && args.transformer_config !== undefined) {
+      parts.transformer_config = fingerprint(transformer.config);
+    } else parts[name] = await fingerprintComponent(join(args.model_path!, name), memoDir);
+  }
+  return parts;
+}
+
+const cacheDir = (args: TrainArguments): string => args.cache_dir ?? join(args.data_root!, "cache");
+const contentDir = (args: TrainArguments): string => join(cacheDir(args), "content");
 
 const isClipProblem = (error: unknown): boolean =>
   ["ClipError", "DatasetError"].includes((error as Error).name);
@@ -265,18 +323,19 @@ async function openCache(
   args: TrainArguments,
   vae: AutoencoderKLCogVideoX,
   transformer: CogVideoXTransformer3DModel,
+  log: (line: string) => void,
 ) {
-  const cacheDir = args.cache_dir ?? join(args.data_root!, "cache");
   const maxLength = transformer.config.max_text_seq_length;
-  const promptEncoder = await T5PromptEncoder.open(args.model_path!, maxLength, join(cacheDir, "content"));
+  const promptEncoder = await T5PromptEncoder.open(args.model_path!, maxLength, contentDir(args));
   const cache = await LatentCache.open({
-    cacheDir,
+    cacheDir: cacheDir(args),
     modelName:
       args.model_name ?? (transformer.config.patch_size_t === null ? "cogvideox-i2v" : "cogvideox1.5-i2v"),
     vae,
     promptEncoder,
     fit: args.fit,
     shortClips: args.short_clips,
+    log,
   });
   return { cache, promptEncoder };
 }
@@ -345,6 +404,8 @@ function trainerOptions(args: TrainArguments): TrainerOptions {
     checkpointingSteps: args.checkpointing_steps,
     checkpointingLimit: args.checkpointing_limit,
     resumeFromCheckpoint: args.resume_from_checkpoint,
+    allowChangedArguments: args.allow_changed_arguments,
+    overwriteOutputDir: args.overwrite_output_dir,
     gradientCheckpointing: args.gradient_checkpointing,
     rank: args.rank,
     loraAlpha: args.lora_alpha,
@@ -367,6 +428,7 @@ export async function planTraining(
   args: TrainArguments,
   { log = console.log }: RunOptions = {},
 ): Promise<void> {
+  assertConsistent(args);
   const { models, buckets } = await openModels(args);
   try {
     const assigned = await readEntries(args, buckets, log);

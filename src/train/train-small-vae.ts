@@ -14,7 +14,7 @@ import { parseArgs } from "node:util";
 import { useEngine } from "../engine/index.js";
 import { Generator } from "../engine/random.js";
 import { AutoencoderKLCogVideoX, type AutoencoderKLCogVideoXConfig } from "../vae/autoencoder.js";
-import { findCheckpoint } from "./checkpoint.js";
+import { listCheckpoints, readCheckpoint } from "./checkpoint.js";
 import { evaluateVae, measureScalingFactor, trainVae } from "./vae-training.js";
 
 const { values } = parseArgs({
@@ -79,8 +79,9 @@ for await (const { step, mse, vae } of values.export ? [] : training) {
   }
 }
 
-const newest = await findCheckpoint(values.work, "latest");
+const newest = (await listCheckpoints(values.work)).at(-1);
 if (newest === undefined) throw new Error(`${values.work}: no checkpoint to export`);
+await readCheckpoint(newest);
 const folder = join(newest.path, "vae");
 const trained = await AutoencoderKLCogVideoX.fromPretrained(folder);
 const scalingFactor = measureScalingFactor(trained, { clips: 32, numFrames: 17, height: 64, width: 96 });

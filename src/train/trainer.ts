@@ -2,7 +2,7 @@
  * The training loop of CogVideoX image-to-video: what zai-org/CogVideo's fine-tuning does, SFT and LoRA, with options of
  * the same names. A run that is killed and resumed ends with the same weights, bit for bit, on the same engine.
  */
-import { readFile, writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { setImmediate as nextTick } from "node:timers/promises";
 import { currentEngine } from "../engine/index.js";
@@ -13,10 +13,18 @@ import { LORA_TARGET_MODULES } from "../transformer/lora.js";
 import { LORA_WEIGHT_NAME } from "../transformer/lora-files.js";
 import { openWeights } from "../weights/checkpoint.js";
 import { loadParameters, type Parameter } from "../weights/module.js";
-import { loadFile, safeOpen, saveFile } from "../weights/safetensors.js";
-import { type CheckpointPlace, findCheckpoint, ResumeError, saveCheckpoint } from "./checkpoint.js";
+import { loadFile, SafetensorsError, safeOpen, saveFile } from "../weights/safetensors.js";
+import {
+  type CheckpointPlace,
+  checkpointsToResume,
+  DamagedCheckpointError,
+  ResumeError,
+  removeCheckpoints,
+  saveCheckpoint,
+} from "./checkpoint.js";
 import { collate, type TrainingData } from "./data.js";
 import { Ema } from "./ema.js";
+import { fingerprint, fingerprintModel } from "./fingerprint.js";
 import { DivergenceError, DivergenceGuard, type GuardState } from "./guard.js";
 import {
   computeLoss,
@@ -30,6 +38,16 @@ import {
 import { getScheduler, type LrSchedulerName } from "./lr-scheduler.js";
 import { MuonAdamW } from "./muon-adamw.js";
 import { Adam, clipFactor, gradNorm, type Optimizer, type OptimizerName } from "./optimizer.js";
+import { lockOutput, type OutputLock } from "./output-lock.js";
+import {
+  argumentName,
+  type Difference,
+  describeChanges,
+  fixedArguments,
+  type ResumableState,
+  type RunFingerprint,
+  resumeFrom,
+} from "./resume.js";
 import { BatchSampler, type SamplerState } from "./sampler.js";
 
 /** The recipe's options, with its defaults. */
@@ -76,6 +94,17 @@ export interface TrainerOptions {
   readonly checkpointingLimit?: number;
   /** "latest", or a checkpoint's folder. "latest" starts anew where there is none. */
   readonly resumeFromCheckpoint?: string;
+  /**
+   * What a checkpoint must agree with to be gone on from. Default: these options, the data's and the models' content; weights
+   * only for a LoRA, since otherwise the checkpoint has them all.
+   */
+  readonly fingerprint?: RunFingerprint;
+  /** Names, as the command's arguments have them, that may differ from the checkpoint's; "all" for any. Default none. */
+  readonly allowChangedArguments?: readonly string[];
+  /** Remove the checkpoints of the run that `outputDir` holds. Default false: such a folder is refused. */
+  readonly overwriteOutputDir?: boolean;
+  /** Is told of checkpoints that are passed over, and of what changed since the one gone on from. Default: `console.warn`. */
+  readonly log?: (line: string) => void;
   /** Compute activations again for the gradient instead of keeping them. Default true. */
   readonly gradientCheckpointing?: boolean;
   /** LoRA: rank. Default 128. */
@@ -120,14 +149,13 @@ export interface TrainingResult {
   readonly checkpoint?: CheckpointPlace;
 }
 
-interface TrainerState {
-  readonly format: 1;
-  readonly step: number;
+interface TrainerState extends ResumableState {
   readonly sampler: SamplerState;
   readonly draws: GeneratorState;
   readonly dropout: GeneratorState;
   readonly guard: GuardState;
   readonly samples: number;
+  readonly totalSteps?: number;
   readonly trainingType: "sft" | "lora";
   readonly engine: string | undefined;
 }
@@ -159,6 +187,7 @@ const DEFAULTS = {
   paddingInLoss: true,
   noisedImageDropout: 0,
   divergenceFactor: 10,
+  log: (line: string) => console.warn(line),
 } as const satisfies TrainerOptions;
 
 type Options = Omit<TrainerOptions, keyof typeof DEFAULTS> &
@@ -189,9 +218,13 @@ export class Trainer {
   readonly #learningRate: (step: number) => number;
   #step = 0;
   #lastCheckpoint: CheckpointPlace | undefined;
+  readonly #lock: OutputLock | undefined;
+  #fingerprint: RunFingerprint | undefined;
+  #began: RunFingerprint | undefined;
 
-  private constructor(models: LossModels, data: TrainingData, options: Options) {
+  private constructor(models: LossModels, data: TrainingData, options: Options, lock?: OutputLock) {
     this.options = options;
+    this.#lock = lock;
     this.#models = models;
     this.#data = data;
     for (const key of ["gradientAccumulationSteps", "checkpointingSteps", "checkpointingLimit"] as const) {
@@ -249,9 +282,11 @@ export class Trainer {
   /**
    * Prepares a run, and goes on from a checkpoint where `resumeFromCheckpoint` names one.
    *
-   * The models stay the caller's. A LoRA run puts an adapter called "default" on the transformer.
+   * The models stay the caller's. A LoRA run puts an adapter called "default" on the transformer. `outputDir` is the run's
+   * alone until {@link dispose}.
    *
-   * @throws RangeError naming an option; ResumeError naming a checkpoint that does not fit.
+   * @throws RangeError naming an option; ResumeError naming a checkpoint that does not fit, or an `outputDir` that holds
+   *   another run.
    */
   static async create(
     models: LossModels,
@@ -259,13 +294,49 @@ export class Trainer {
     options: TrainerOptions = {},
   ): Promise<Trainer> {
     const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
-    const trainer = new Trainer(models, data, { ...DEFAULTS, ...given } as Options);
-    const { outputDir, resumeFromCheckpoint } = trainer.options;
-    if (resumeFromCheckpoint !== undefined) {
-      const found = await findCheckpoint(outputDir ?? "", resumeFromCheckpoint);
-      if (found) await trainer.#restore(found);
+    const complete = { ...DEFAULTS, ...given } as Options;
+    const { outputDir, resumeFromCheckpoint } = complete;
+    const lock = outputDir === undefined ? undefined : await lockOutput(outputDir, complete.log);
+    try {
+      const trainer = new Trainer(models, data, complete, lock);
+      if (outputDir !== undefined || resumeFromCheckpoint !== undefined) await trainer.#begin();
+      return trainer;
+    } catch (error) {
+      lock?.release();
+      throw error;
     }
-    return trainer;
+  }
+
+  /** Finds out where the run stands, and takes its folder over. */
+  async #begin(): Promise<void> {
+    const { outputDir, resumeFromCheckpoint, allowChangedArguments, overwriteOutputDir, log } = this.options;
+    const places = await checkpointsToResume(outputDir, this.options);
+    const now = this.options.fingerprint ?? (await this.#ownFingerprint());
+    const named = resumeFromCheckpoint !== "latest";
+    const restore = async (place: CheckpointPlace, state: TrainerState, changed: readonly Difference[]) => {
+      await this.#restore(place, state, new Set(changed.map(({ name }) => name)));
+      this.#began = changed.length > 0 ? (state.began ?? state.fingerprint) : state.began;
+      if (changed.length > 0) log(`changed since ${place.path}: ${describeChanges(changed)}`);
+    };
+    await resumeFrom<TrainerState>(places, now, { allowed: allowChangedArguments, named, log }, restore);
+    this.#fingerprint = now;
+    if (overwriteOutputDir && outputDir !== undefined) await removeCheckpoints(outputDir);
+  }
+
+  async #ownFingerprint(): Promise<RunFingerprint> {
+    const { vae, transformer, scheduler } = this.#models;
+    const { trainingType, emaDecay } = this.options;
+    const options = Object.entries(this.options).map(([key, value]) => [argumentName(key), value]);
+    const lora = trainingType === "lora";
+    return {
+      arguments: fixedArguments({ ...Object.fromEntries(options), use_ema: emaDecay !== undefined }),
+      data: (await this.#data.fingerprint?.()) ?? { samples: this.#data.length },
+      model: {
+        transformer: lora ? await fingerprintModel(transformer) : fingerprint(transformer.config),
+        vae: await fingerprintModel(vae),
+        scheduler: fingerprint(scheduler.config),
+      },
+    };
   }
 
   /** Optimizer steps taken. */
@@ -331,6 +402,7 @@ export class Trainer {
   dispose(): void {
     this.#optimizer.dispose();
     this.#ema?.dispose();
+    this.#lock?.release();
   }
 
   async #takeStep(): Promise<StepReport> {
@@ -406,27 +478,28 @@ export class Trainer {
   async save(): Promise<CheckpointPlace | undefined> {
     const { outputDir, checkpointingLimit, trainingType } = this.options;
     if (outputDir === undefined || this.#lastCheckpoint?.step === this.#step) return this.#lastCheckpoint;
+    const state: TrainerState = {
+      fingerprint: this.#fingerprint,
+      began: this.#began,
+      sampler: this.#sampler.getState(),
+      draws: this.#draws.getState(),
+      dropout: this.#dropout.getState(),
+      guard: this.#guard.getState(),
+      samples: this.#data.length,
+      totalSteps: this.totalSteps,
+      trainingType,
+      engine: currentEngine()?.name,
+    };
     this.#lastCheckpoint = await saveCheckpoint(
       outputDir,
       this.#step,
+      state,
       async (folder) => {
         await this.#saveWeights(folder);
         await this.#ema?.apply(() => this.#saveWeights(join(folder, "ema")));
         const moments = this.#optimizer.stateTensors();
         await saveFile(moments, join(folder, "optimizer.safetensors"));
         tf.dispose(moments);
-        const state: TrainerState = {
-          format: 1,
-          step: this.#step,
-          sampler: this.#sampler.getState(),
-          draws: this.#draws.getState(),
-          dropout: this.#dropout.getState(),
-          guard: this.#guard.getState(),
-          samples: this.#data.length,
-          trainingType,
-          engine: currentEngine()?.name,
-        };
-        await writeFile(join(folder, "trainer_state.json"), `${JSON.stringify(state)}\n`);
       },
       { limit: checkpointingLimit },
     );
@@ -440,19 +513,56 @@ export class Trainer {
     else await transformer.savePretrained(join(folder, "transformer"));
   }
 
-  async #restore(place: CheckpointPlace): Promise<void> {
-    const { path } = place;
-    const state = await readState(path);
-    if (state.trainingType !== this.options.trainingType) {
-      throw new ResumeError(
-        `${path}: a checkpoint of ${state.trainingType}, expected ${this.options.trainingType}`,
-      );
+  /** @param changed names of arguments that are meant to differ. */
+  async #restore(
+    { path, step }: CheckpointPlace,
+    state: TrainerState,
+    changed: ReadonlySet<string>,
+  ): Promise<void> {
+    const { trainingType, lrScheduler, log } = this.options;
+    if (state.trainingType !== trainingType) {
+      throw new ResumeError(`${path}: a checkpoint of ${state.trainingType}, expected ${trainingType}`);
     }
-    if (state.samples !== this.#data.length) {
+    if (state.samples !== this.#data.length && !changed.has("data_root")) {
       throw new ResumeError(
         `${path}: made with ${state.samples} samples, the data set has ${this.#data.length}`,
       );
     }
+    if (step > this.totalSteps) {
+      throw new ResumeError(`${path}: is at step ${step}, the run ends at ${this.totalSteps} (train_steps)`);
+    }
+    try {
+      await this.#restoreWeights(path, state, step, changed);
+    } catch (error) {
+      const { message, syscall } = error as NodeJS.ErrnoException;
+      if (!(error instanceof SafetensorsError) && syscall === undefined) throw error;
+      throw new DamagedCheckpointError(error instanceof SafetensorsError ? message : `${path}: ${message}`);
+    }
+    // The place in an epoch means nothing in other data.
+    this.#sampler.setState(changed.has("data_root") ? { ...state.sampler, position: 0 } : state.sampler);
+    this.#draws.setState(state.draws);
+    this.#dropout.setState(state.dropout);
+    this.#guard.setState(state.guard);
+    this.#step = step;
+    this.#lastCheckpoint = { path, step };
+    const engine = currentEngine()?.name;
+    if (state.engine !== engine) {
+      log(`${path}: was made on ${state.engine}; on ${engine} the numbers are a little different`);
+    }
+    const planned = state.totalSteps ?? this.totalSteps;
+    if (planned !== this.totalSteps && !lrScheduler.startsWith("constant")) {
+      log(
+        `${path}: was to end at step ${planned}; the ${lrScheduler} schedule now ends at ${this.totalSteps}`,
+      );
+    }
+  }
+
+  async #restoreWeights(
+    path: string,
+    state: TrainerState,
+    step: number,
+    changed: ReadonlySet<string>,
+  ): Promise<void> {
     const byName = new Map(this.#parameters.map((parameter) => [parameter.name, parameter]));
     if (state.trainingType === "lora") {
       const file = await safeOpen(join(path, LORA_WEIGHT_NAME));
@@ -464,49 +574,40 @@ export class Trainer {
     } else {
       await this.#models.transformer.loadWeights(join(path, "transformer"));
     }
-    const moments = await loadFile(join(path, "optimizer.safetensors"));
-    this.#optimizer.loadState(moments, state.step);
-    tf.dispose(moments);
-    if (this.#ema) await this.#restoreEma(this.#ema, join(path, "ema"), state);
-    this.#sampler.setState(state.sampler);
-    this.#draws.setState(state.draws);
-    this.#dropout.setState(state.dropout);
-    this.#guard.setState(state.guard);
-    this.#step = state.step;
-    this.#lastCheckpoint = place;
+    // Another optimizer remembers something else, and starts without.
+    if (!changed.has("optimizer")) {
+      const moments = await loadFile(join(path, "optimizer.safetensors"));
+      try {
+        this.#optimizer.loadState(moments, step);
+      } finally {
+        tf.dispose(moments);
+      }
+    }
+    if (!this.#ema) return;
+    const folder = join(path, "ema");
+    if (changed.has("use_ema") && !existsSync(folder)) this.#ema.restart();
+    else await this.#restoreEma(this.#ema, folder, state.trainingType, step);
   }
 
-  async #restoreEma(ema: Ema, folder: string, state: TrainerState): Promise<void> {
+  async #restoreEma(ema: Ema, folder: string, trainingType: "sft" | "lora", step: number): Promise<void> {
     const source = await openWeights(
-      state.trainingType === "lora" ? join(folder, LORA_WEIGHT_NAME) : join(folder, "transformer"),
+      trainingType === "lora" ? join(folder, LORA_WEIGHT_NAME) : join(folder, "transformer"),
     );
+    const shadows: Record<string, tf.Tensor> = {};
     try {
-      const shadows: Record<string, tf.Tensor> = {};
       for (const key of source.keys()) {
         const { shape } = source.info(key);
         shadows[withoutPrefix(key)] = tf.tensor((await source.getData(key)).data as Float32Array, [...shape]);
       }
-      ema.loadState(shadows, state.step);
-      tf.dispose(shadows);
+      ema.loadState(shadows, step);
     } finally {
+      tf.dispose(shadows);
       await source.close();
     }
   }
 }
 
 const withoutPrefix = (key: string): string => key.replace(/^transformer\./, "");
-
-async function readState(path: string): Promise<TrainerState> {
-  const file = join(path, "trainer_state.json");
-  let state: TrainerState;
-  try {
-    state = JSON.parse(await readFile(file, "utf8")) as TrainerState;
-  } catch (error) {
-    throw new ResumeError(`${file}: not a trainer's state (${(error as Error).message})`);
-  }
-  if (state.format !== 1) throw new ResumeError(`${file}: expected format 1, found ${state.format}`);
-  return state;
-}
 
 function addAndDispose(sums: tf.Tensor[], terms: tf.Tensor[]): tf.Tensor[] {
   const added = sums.map((sum, i) => tf.tidy(() => tf.add(sum, terms[i]!)));

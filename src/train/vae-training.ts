@@ -1,5 +1,5 @@
 /** Trains a VAE on procedural clips: the small one that the notebooks use. */
-import { appendFile, mkdir, readFile, writeFile } from "node:fs/promises";
+import { appendFile } from "node:fs/promises";
 import { join } from "node:path";
 import { releasing } from "../engine/ops/tape.js";
 import { Generator, type GeneratorState } from "../engine/random.js";
@@ -8,12 +8,15 @@ import { AutoencoderKLCogVideoX, type AutoencoderKLCogVideoXConfig } from "../va
 import { Clip } from "../video/clip.js";
 import { proceduralClip } from "../video/procedural.js";
 import type { Parameter } from "../weights/module.js";
-import { loadFile, saveFile } from "../weights/safetensors.js";
-import { findCheckpoint, saveCheckpoint } from "./checkpoint.js";
+import { loadFile, SafetensorsError, saveFile } from "../weights/safetensors.js";
+import { checkpointsToResume, DamagedCheckpointError, saveCheckpoint } from "./checkpoint.js";
+import { canonicalJson } from "./fingerprint.js";
 import { getScheduler } from "./lr-scheduler.js";
 import { psnr, ssim } from "./metrics.js";
 import { Muon } from "./muon.js";
 import { Adam, clipFactor, gradNorm } from "./optimizer.js";
+import { lockOutput } from "./output-lock.js";
+import { type ResumableState, type RunFingerprint, resumeFrom } from "./resume.js";
 
 export interface VaeTrainingOptions {
   readonly config: Partial<AutoencoderKLCogVideoXConfig>;
@@ -54,8 +57,7 @@ const HEIGHTS = [64, 64, 64, 96, 128];
 /** Every other step with clips sees longer ones, of more than one frame group, in which later groups follow the first. */
 const LONG_EVERY = 2;
 
-interface VaeTrainingState {
-  readonly step: number;
+interface VaeTrainingState extends ResumableState {
   readonly generator: GeneratorState;
 }
 
@@ -68,12 +70,29 @@ export interface VaeQuality {
 /**
  * Trains from the newest checkpoint in `outputDir`, or from scratch, and yields once a step. Losses are appended to
  * `log.jsonl` there.
+ *
+ * @throws ResumeError if the checkpoints there are of other options. How long it trains may change.
  */
-export async function* trainVae(
-  options: VaeTrainingOptions,
-): AsyncGenerator<{ step: number; mse: number; vae: AutoencoderKLCogVideoX }> {
-  const { outputDir, trainSteps, klWeight } = options;
-  await mkdir(outputDir, { recursive: true });
+export async function* trainVae(options: VaeTrainingOptions): AsyncGenerator<VaeTrainingStep> {
+  const lock = await lockOutput(options.outputDir, console.warn);
+  try {
+    yield* trainInOwnFolder(options);
+  } finally {
+    lock.release();
+  }
+}
+
+interface VaeTrainingStep {
+  readonly step: number;
+  readonly mse: number;
+  readonly vae: AutoencoderKLCogVideoX;
+}
+
+async function* trainInOwnFolder(options: VaeTrainingOptions): AsyncGenerator<VaeTrainingStep> {
+  const { outputDir, trainSteps, decaySteps, checkpointingSteps, klWeight, ...rest } = options;
+  const fingerprint: RunFingerprint = {
+    arguments: { ...rest, klWeight, config: canonicalJson(options.config) },
+  };
   let generator = new Generator(options.seed);
   const vae = AutoencoderKLCogVideoX.fromConfig(options.config, generator);
   prepareWeights(vae);
@@ -85,36 +104,42 @@ export async function* trainVae(
   const rise = getScheduler("constant_with_warmup", { learningRate: 1, numWarmupSteps: options.warmupSteps });
   const schedule = (step: number) =>
     rise(step + 1) *
-    Math.min(1, (trainSteps - step) / options.decaySteps) *
+    Math.min(1, (trainSteps - step) / decaySteps) *
     (step < options.imageSteps ? 1 : options.clipRate);
   let step = 0;
-  const found = await findCheckpoint(outputDir, "latest");
-  if (found) {
-    const state = JSON.parse(await readFile(join(found.path, "state.json"), "utf8")) as VaeTrainingState;
-    await vae.loadWeights(join(found.path, "vae"));
-    const moments = await loadFile(join(found.path, "optimizer.safetensors"));
-    const isMomentum = ([key]: [string, tf.Tensor]) => key.endsWith(".momentum_buffer");
-    const entries = Object.entries(moments);
-    muon.loadState(Object.fromEntries(entries.filter(isMomentum)));
-    adam.loadState(Object.fromEntries(entries.filter((entry) => !isMomentum(entry))), state.step);
-    tf.dispose(moments);
+  const places = await checkpointsToResume(outputDir, { resumeFromCheckpoint: "latest" });
+  const log = console.warn;
+  await resumeFrom<VaeTrainingState>(places, fingerprint, { log }, async (place, state) => {
+    try {
+      await vae.loadWeights(join(place.path, "vae"));
+      const moments = await loadFile(join(place.path, "optimizer.safetensors"));
+      const isMomentum = ([key]: [string, tf.Tensor]) => key.endsWith(".momentum_buffer");
+      const entries = Object.entries(moments);
+      muon.loadState(Object.fromEntries(entries.filter(isMomentum)));
+      adam.loadState(Object.fromEntries(entries.filter((entry) => !isMomentum(entry))), place.step);
+      tf.dispose(moments);
+    } catch (error) {
+      if (error instanceof SafetensorsError) throw new DamagedCheckpointError(error.message);
+      throw error;
+    }
     generator = Generator.fromState(state.generator);
-    step = state.step;
-  }
-  const save = () =>
-    saveCheckpoint(
+    step = place.step;
+  });
+  const save = () => {
+    const state: VaeTrainingState = { fingerprint, generator: generator.getState() };
+    return saveCheckpoint(
       outputDir,
       step,
+      state,
       async (folder) => {
         await vae.savePretrained(join(folder, "vae"));
         const moments = { ...adam.stateTensors(), ...muon.stateTensors() };
         await saveFile(moments, join(folder, "optimizer.safetensors"));
         tf.dispose(moments);
-        const state: VaeTrainingState = { step, generator: generator.getState() };
-        await writeFile(join(folder, "state.json"), JSON.stringify(state));
       },
       { limit: 2 },
     );
+  };
   try {
     while (step < trainSteps) {
       if (step === options.imageSteps) seeNowOnly(vae);
@@ -157,7 +182,7 @@ export async function* trainVae(
       step++;
       const line = { step, loss, mse: error, kl: divergence, grad_norm: norm, lr: rate };
       await appendFile(join(outputDir, "log.jsonl"), `${JSON.stringify(line)}\n`);
-      if (step % options.checkpointingSteps === 0 || step === trainSteps) await save();
+      if (step % checkpointingSteps === 0 || step === trainSteps) await save();
       yield { step, mse: error, vae };
     }
   } finally {

@@ -195,7 +195,9 @@ test("a checkpoint that does not fit is refused by name", async () => {
   await run({ ...SFT, outputDir, trainSteps: 1 });
   await assert.rejects(run({ ...LORA, outputDir, trainSteps: 2, resumeFromCheckpoint: "latest" }), {
     name: "ResumeError",
-    message: `${outputDir}/checkpoint-1: a checkpoint of sft, expected lora`,
+    message: new RegExp(
+      `^${outputDir}/checkpoint-1: was made with other arguments: training_type: sft in the checkpoint, lora now; .*now$`,
+    ),
   });
   await assert.rejects(run({ ...SFT, outputDir, resumeFromCheckpoint: join(folder, "checkpoint-9") }), {
     name: "ResumeError",

@@ -1,0 +1,169 @@
+/** Whether a checkpoint belongs to a run: what it was made with against what the run has, one by one. */
+import { ALLOW_ALL, ARGUMENTS, type ArgumentName } from "./arguments.js";
+import { type CheckpointPlace, DamagedCheckpointError, ResumeError, readCheckpoint } from "./checkpoint.js";
+import { canonicalJson } from "./fingerprint.js";
+
+/** What the clips are, wherever they lie; the hashes are compared where both sides have them. */
+export interface DataFingerprint {
+  readonly samples: number;
+  readonly clips?: string;
+  readonly captions?: string;
+}
+
+/** All that decides what a run computes. It is kept in every checkpoint. */
+export interface RunFingerprint {
+  /** By name, those that must not change between a checkpoint and the run that goes on from it. */
+  readonly arguments: Readonly<Record<string, unknown>>;
+  readonly data?: DataFingerprint;
+  /** Hashes by component. */
+  readonly model?: Readonly<Record<string, string>>;
+}
+
+/** What a checkpoint has to say to be recognised. */
+export interface ResumableState {
+  readonly fingerprint?: RunFingerprint;
+  /** What the run began with, where it was changed later. */
+  readonly began?: RunFingerprint;
+}
+
+export interface Difference {
+  /** The argument; `data_root` for another data set, `model_path` for another model. */
+  readonly name: string;
+  /** Values as a person reads them. */
+  readonly before: string;
+  readonly now: string;
+}
+
+/** Those of a run's arguments that must not change. */
+export function fixedArguments(values: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const names = (Object.keys(ARGUMENTS) as ArgumentName[]).filter((name) =>
+    ["fixed", "never"].includes(ARGUMENTS[name].resume),
+  );
+  return Object.fromEntries(
+    names.flatMap((name) => (values[name] === undefined ? [] : [[name, values[name]]])),
+  );
+}
+
+const ruleOf = (name: string): { resume: string; default?: unknown } | undefined =>
+  Object.hasOwn(ARGUMENTS, name) ? ARGUMENTS[name as ArgumentName] : undefined;
+
+/** An option's name in code as the arguments have it: `learningRate` is `learning_rate`. */
+export const argumentName = (option: string): string =>
+  option.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+
+/** What differs; parts that `now` leaves out are not compared. */
+export function differences(before: RunFingerprint, now: RunFingerprint): Difference[] {
+  const found: Difference[] = [];
+  const compare = (name: string, was: unknown, is: unknown, show = shown) => {
+    if (normal(was) !== normal(is)) found.push({ name, before: show(was), now: show(is) });
+  };
+  for (const name of union(before.arguments, now.arguments)) {
+    // An argument that came later has done what its default does.
+    const preset = ruleOf(name)?.default;
+    compare(name, before.arguments[name] ?? preset, now.arguments[name] ?? preset);
+  }
+  if (before.data && now.data) {
+    const { samples } = before.data;
+    if (samples !== now.data.samples) {
+      compare("data_root", samples, now.data.samples, (count) => `${count} clips`);
+    } else {
+      for (const part of ["clips", "captions"] as const) {
+        const [was, is] = [before.data[part], now.data[part]];
+        if (was !== undefined && is !== undefined)
+          compare("data_root", was, is, (hash) => `${part} ${short(hash)}`);
+      }
+    }
+  }
+  if (before.model && now.model) {
+    for (const part of union(before.model, now.model)) {
+      const name = part === "transformer_config" ? part : "model_path";
+      const show = (hash: unknown) => `${part} ${short(hash)}`;
+      compare(name, before.model[part], now.model[part], show);
+    }
+  }
+  return found;
+}
+
+const union = (a: object, b: object): string[] => [...new Set([...Object.keys(a), ...Object.keys(b)])];
+const short = (hash: unknown): string => (typeof hash === "string" ? hash.slice(0, 8) : "none");
+const shown = (value: unknown): string =>
+  value === undefined ? "nothing" : Array.isArray(value) ? value.join(" ") : String(value);
+/** A list's order is not looked at: those of the arguments are sets. */
+const normal = (value: unknown): string =>
+  canonicalJson(Array.isArray(value) ? [...value].sort() : (value ?? null));
+
+export interface ResumeOptions {
+  /** Names that may differ. */
+  readonly allowed?: readonly string[];
+  /** Only this one will do: what is wrong with it is an error. */
+  readonly named?: boolean;
+  /** Is told of checkpoints that are passed over, and why. */
+  readonly log?: (line: string) => void;
+}
+
+/**
+ * Restores the first of the checkpoints that is this run's and whole.
+ *
+ * @param places the one to try first first.
+ * @param restore may find that the checkpoint is damaged, and throw that or a SafetensorsError.
+ * @returns whether there was one; false where there are no checkpoints at all.
+ * @throws ResumeError naming what differs, or what is damaged, when none will do.
+ */
+export async function resumeFrom<S extends ResumableState>(
+  places: readonly CheckpointPlace[],
+  now: RunFingerprint,
+  { allowed = [], named = false, log = () => {} }: ResumeOptions,
+  restore: (
+    place: CheckpointPlace,
+    state: S & { format: number },
+    changed: readonly Difference[],
+  ) => Promise<void>,
+): Promise<boolean> {
+  const unexpected = (fingerprint: RunFingerprint) =>
+    differences(fingerprint, now).filter(
+      ({ name }) => isNever(name) || !(allowed.includes(name) || allowed.includes(ALLOW_ALL)),
+    );
+  const foreign: string[] = [];
+  const damaged: string[] = [];
+  for (const place of places) {
+    try {
+      const state = await readCheckpoint<S>(place);
+      const { fingerprint, began } = state;
+      if (fingerprint === undefined && !allowed.includes(ALLOW_ALL)) {
+        throw new ResumeError(
+          `${place.path}: does not say what it was made with, as an earlier version wrote it; if it is this run's, go on with --allow_changed_arguments ${ALLOW_ALL}`,
+        );
+      }
+      const unlike = fingerprint ? unexpected(fingerprint) : [];
+      if (unlike.length > 0) {
+        const problem = `${place.path}: was made with other arguments: ${listed(unlike)}${advice(unlike)}`;
+        // The run's own newest, made after a change that this call does not have: an older one would lose its steps.
+        if (named || (began && unexpected(began).length === 0)) throw new ResumeError(problem);
+        foreign.push(problem);
+        continue;
+      }
+      await restore(place, state, fingerprint ? differences(fingerprint, now) : []);
+      for (const note of [...damaged, ...foreign]) log(`passed over ${note}`);
+      return true;
+    } catch (error) {
+      if (!(error instanceof DamagedCheckpointError) || named) throw error;
+      damaged.push(error.message);
+    }
+  }
+  if (foreign.length + damaged.length === 0) return false;
+  const problem = [...damaged, ...foreign.slice(0, 1)].join("; ");
+  throw new ResumeError(foreign.length > 0 ? problem : `${problem}; no whole checkpoint is left`);
+}
+
+const listed = (found: readonly Difference[]): string =>
+  found.map(({ name, before, now }) => `${name}: ${before} in the checkpoint, ${now} now`).join("; ");
+const advice = (found: readonly Difference[]): string => {
+  if (found.some(({ name }) => isNever(name))) return "";
+  const names = [...new Set(found.map(({ name }) => name))];
+  return `; if that is meant, go on with --allow_changed_arguments ${names.join(" ")}`;
+};
+const isNever = (name: string): boolean => ruleOf(name)?.resume === "never";
+
+/** For a line that says what was changed with a run's consent. */
+export const describeChanges = (found: readonly Difference[]): string =>
+  found.map(({ name, before, now }) => `${name} ${before} -> ${now}`).join(", ");
