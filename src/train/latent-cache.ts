@@ -212,10 +212,12 @@ async function openEntry(path: string, tensors: readonly string[]): Promise<Safe
   const file = await safeOpen(path);
   try {
     for (const tensor of tensors) file.info(tensor);
+    // Entries of earlier versions have neither key nor checksums.
     const key = file.metadata().get("key");
     if (key !== undefined && key !== keyOf(path)) {
       throw new SafetensorsError(path, `expected the entry of its name, found that of ${key}`);
     }
+    if (key !== undefined && !file.hasChecksums) throw new SafetensorsError(path, "its checksums are gone");
     return file;
   } catch (error) {
     await file.close();

@@ -297,11 +297,14 @@ export class Trainer {
     const complete = { ...DEFAULTS, ...given } as Options;
     const { outputDir, resumeFromCheckpoint } = complete;
     const lock = outputDir === undefined ? undefined : await lockOutput(outputDir, complete.log);
+    let trainer: Trainer | undefined;
     try {
-      const trainer = new Trainer(models, data, complete, lock);
+      trainer = new Trainer(models, data, complete, lock);
       if (outputDir !== undefined || resumeFromCheckpoint !== undefined) await trainer.#begin();
       return trainer;
     } catch (error) {
+      trainer?.dispose();
+      if (trainer && complete.trainingType === "lora") models.transformer.deleteAdapters("default");
       lock?.release();
       throw error;
     }

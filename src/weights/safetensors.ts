@@ -48,7 +48,7 @@ export class SafetensorsFile {
   readonly #handle: FileHandle;
   readonly #tensors: ReadonlyMap<string, TensorInfo>;
   readonly #metadata: ReadonlyMap<string, string>;
-  readonly #checksums: ReadonlyMap<string, string>;
+  readonly #checksums: ReadonlyMap<string, string> | undefined;
 
   /** Use {@link safeOpen}. */
   constructor(path: string, handle: FileHandle, header: Header) {
@@ -73,6 +73,11 @@ export class SafetensorsFile {
     return this.#metadata;
   }
 
+  /** Whether what is read is compared with checksums: {@link saveFile} writes them. */
+  get hasChecksums(): boolean {
+    return this.#checksums !== undefined;
+  }
+
   /** @throws SafetensorsError when the file has no tensor of this name. */
   info(key: string): TensorInfo {
     const info = this.#tensors.get(key);
@@ -95,7 +100,7 @@ export class SafetensorsFile {
     const bytes = buffer(byteLength);
     const filled = new Uint8Array(bytes, 0, byteLength);
     await readFully(this.path, this.#handle, filled, byteOffset);
-    if (this.#checksums.size > 0 && checksum(filled) !== this.#checksums.get(key))
+    if (this.#checksums && checksum(filled) !== this.#checksums.get(key))
       throw new SafetensorsError(
         this.path,
         `tensor "${key}": its bytes do not match their checksum (the file is damaged)`,
@@ -298,8 +303,8 @@ async function writeFully(handle: FileHandle, bytes: Uint8Array): Promise<void> 
 interface Header {
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   readonly metadata: ReadonlyMap<string, string>;
-  /** By tensor; empty where the file has none. */
-  readonly checksums: ReadonlyMap<string, string>;
+  /** By tensor. */
+  readonly checksums?: ReadonlyMap<string, string>;
 }
 
 /** The bytes of a file's header with its length before them, which hold the checksums of the rest. */
@@ -317,7 +322,7 @@ async function readHeader(path: string, handle: FileHandle): Promise<Header> {
   const raw = await readRawHeader(path, handle, size);
   const { tensors, metadata } = parseHeader(path, raw.subarray(8), size);
   const text = metadata.get(CHECKSUMS_KEY);
-  if (text === undefined) return { tensors, metadata, checksums: new Map() };
+  if (text === undefined) return { tensors, metadata };
   metadata.delete(CHECKSUMS_KEY);
   const [own, ...checksums] = text.split(" ");
   const at = raw.indexOf(`${CHECKSUMS_START}${text}"`) + CHECKSUMS_START.length;
