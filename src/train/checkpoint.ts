@@ -83,6 +83,7 @@ export async function saveCheckpoint(
     if (existsSync(path)) await rename(path, replaced);
     await rename(temporary, path);
     await syncFolder(outputDir);
+    await syncFolder(dirname(resolve(outputDir)));
   } catch (error) {
     await rm(temporary, { recursive: true, force: true });
     await tidyCheckpoints(outputDir);

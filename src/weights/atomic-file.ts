@@ -30,13 +30,15 @@ export async function writeAtomically(
 /** Makes names and renames in a folder last through a power cut. */
 export async function syncFolder(folder: string): Promise<void> {
   if (process.platform === "win32") return; // there a folder can't be opened
-  const handle = await open(folder, "r");
+  let handle: FileHandle | undefined;
   try {
+    handle = await open(folder, "r");
     await handle.sync();
   } catch (error) {
-    // Some file systems have nothing to do here and say so.
-    if (!["EINVAL", "ENOTSUP"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
+    // Some file systems have nothing to do here and say so; a folder may be writable and not readable.
+    const { code = "" } = error as NodeJS.ErrnoException;
+    if (!["EINVAL", "ENOTSUP", "EACCES", "EPERM"].includes(code)) throw error;
   } finally {
-    await handle.close();
+    await handle?.close();
   }
 }

@@ -1,9 +1,10 @@
 /** A run goes on from its own checkpoints alone, and one run has a folder at a time. */
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
-import { cp, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { existsSync, promises } from "node:fs";
+import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { syncBuiltinESMExports } from "node:module";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { useEngine } from "../../../src/engine/index.js";
 import { Generator } from "../../../src/engine/random.js";
@@ -12,6 +13,8 @@ import { checkpointsToResume, listCheckpoints, saveCheckpoint } from "../../../s
 import { differences, fixedArguments, type RunFingerprint } from "../../../src/train/resume.js";
 import { runTraining } from "../../../src/train/run.js";
 import { CogVideoXTransformer3DModel } from "../../../src/transformer/transformer.js";
+import { writeJson } from "../../../src/weights/config.js";
+import { saveFile } from "../../../src/weights/safetensors.js";
 import { train, writeLoraTask } from "./command.js";
 import { tinyModels, writeDataset } from "./tiny.js";
 
@@ -389,6 +392,31 @@ test("every argument says what its change means, and differences() goes by it", 
     assert.ok(free.includes(name), name);
 });
 
+/** What this process has the system do, in order. */
+function recordDisk(): { events: string[]; stop: () => void } {
+  const events: string[] = [];
+  const { open, rename: renameFile } = promises;
+  promises.open = async (...args) => {
+    const handle = await open(...args);
+    const sync = handle.sync.bind(handle);
+    handle.sync = async () => {
+      await sync();
+      events.push(`sync ${args[0]}`);
+    };
+    return handle;
+  };
+  promises.rename = async (from, to) => {
+    await renameFile(from, to);
+    events.push(`rename ${to}`);
+  };
+  syncBuiltinESMExports();
+  const stop = () => {
+    Object.assign(promises, { open, rename: renameFile });
+    syncBuiltinESMExports();
+  };
+  return { events, stop };
+}
+
 describe("checkpoints in a folder", () => {
   const write = async (at: string) => writeFile(join(at, "weights"), "w");
 
@@ -402,6 +430,32 @@ describe("checkpoints in a folder", () => {
     assert.deepEqual(await steps(outputDir), [2, 3]);
     await saveCheckpoint(outputDir, 4, {}, write, { limit: 1 });
     assert.deepEqual(await steps(outputDir), [4]);
+  });
+
+  test("all is on the disk before it has its name, and the name after it", async () => {
+    const outputDir = await fresh();
+    const { events, stop } = recordDisk();
+    try {
+      await saveCheckpoint(outputDir, 4, {}, async (at) => {
+        await mkdir(join(at, "ema"));
+        const tensor = { dtype: "U8", shape: [1], data: Uint8Array.of(1) } as const;
+        for (const name of ["a.safetensors", "ema/b.safetensors"]) await saveFile({ tensor }, join(at, name));
+        await writeJson(join(at, "ema", "config.json"), {});
+      });
+    } finally {
+      stop();
+    }
+    const temporary = join(outputDir, ".checkpoint-4.tmp");
+    const named = events.indexOf(`rename ${join(outputDir, "checkpoint-4")}`);
+    assert.ok(named > 0, events.join("\n"));
+    for (const name of ["a.safetensors", "ema/b.safetensors", "ema/config.json", "trainer_state.json"]) {
+      const file = join(temporary, name);
+      const synced = events.findIndex((event) => event.startsWith(`sync ${file}.`));
+      const renamed = events.indexOf(`rename ${file}`);
+      const folderSynced = events.indexOf(`sync ${dirname(file)}`, renamed);
+      assert.ok(0 <= synced && synced < renamed && renamed < folderSynced && folderSynced < named, file);
+    }
+    assert.ok(events.indexOf(`sync ${outputDir}`) > named);
   });
 
   test("cut short while one is replaced, the old or the new one is there", async () => {
@@ -419,14 +473,14 @@ describe("checkpoints in a folder", () => {
 });
 
 describe("two runs at once", () => {
-  const LONG = ["--train_steps", "100000", "--checkpointing_steps", "100000", "--report_to", "none"];
+  const LONG = ["--train_steps", "100000", "--checkpointing_steps", "100000"];
 
   test("the second is refused; a killed one's folder is free at once; a sleeping one keeps it", async () => {
     const outputDir = await fresh();
     const args = ["--config", join(folder, "lora.yaml"), "--output_dir", outputDir, "--report_to", "none"];
     const second = () => train([...args, "--resume", "latest", "--train_steps", "2"]);
-    let started = () => {};
-    const running = new Promise<void>((resolve) => {
+    let started: (ended?: unknown) => void = () => {};
+    const running = new Promise((resolve) => {
       started = resolve;
     });
     let signal: (name: NodeJS.Signals) => void = () => {};
@@ -435,7 +489,7 @@ describe("two runs at once", () => {
         signal = kill;
       },
     });
-    await running;
+    assert.equal(await Promise.race([running, first.then(({ stderr }) => stderr)]), undefined);
     for (const asleep of [false, true]) {
       if (asleep) signal("SIGSTOP");
       const refused = await second();
