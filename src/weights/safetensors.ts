@@ -331,7 +331,7 @@ async function readHeader(path: string, handle: FileHandle): Promise<Header> {
   if (!matches || checksums.length !== tensors.size)
     throw new SafetensorsError(
       path,
-      `the header does not match its checksum (the file is damaged, or another program changed it and kept "${CHECKSUMS_KEY}" of __metadata__)`,
+      `the header does not match its checksum (the file is damaged, or another program changed it and kept "${CHECKSUMS_KEY}" of __metadata__; without that entry it is not compared)`,
     );
   return { tensors, metadata, checksums: new Map([...tensors.keys()].map((key, i) => [key, checksums[i]!])) };
 }

@@ -92,7 +92,40 @@ test("what firstframe encode put into the cache is there for training", async ()
   const trained = await train([...args, "--output_dir", join(folder, "filled-run"), "--report_to", "none"]);
   assert.equal(trained.code, 0, trained.stderr);
   assert.match(trained.stdout, /3 clips in the cache, 0 of them encoded now/);
+
+  const latents = join(folder, "filled", "video_latent", "cogvideox1.5-i2v", "9x32x48");
+  await flipLastBit(join(latents, (await readdir(latents))[0]!));
+  const again = spawnSync(process.execPath, [main, "encode", ...data, ...options, ...cache], {
+    encoding: "utf8",
+  });
+  assert.equal(again.status, 0, again.stderr);
+  assert.match(again.stderr, /video_latent.*\.safetensors: tensor ".*checksum.*; it is encoded again$/m);
+  assert.equal(again.stdout.match(/^\d\/3 encoded/gm)?.length, 1, again.stdout);
 });
+
+test("a run over a damaged cache encodes what is damaged again, and ends with the same weights", async () => {
+  const args = (name: string) => ["--config", join(folder, "lora.yaml"), "--output_dir", join(folder, name)];
+  const cacheDir = join(folder, "bad-cache");
+  const weights = (name: string) =>
+    readFile(join(folder, name, "checkpoint-6", "pytorch_lora_weights.safetensors"));
+  const whole = await train([...args("from-whole"), "--cache_dir", cacheDir, "--report_to", "none"]);
+  assert.equal(whole.code, 0, whole.stderr);
+  const files = (await readdir(cacheDir, { recursive: true })).filter((name) =>
+    name.endsWith(".safetensors"),
+  );
+  assert.equal(files.length, 6);
+  for (const name of files) await flipLastBit(join(cacheDir, name));
+  const damaged = await train([...args("from-damaged"), "--cache_dir", cacheDir, "--report_to", "none"]);
+  assert.equal(damaged.code, 0, damaged.stderr);
+  assert.equal(damaged.stdout.match(/checksum.*; it is encoded again$/gm)?.length, 6, damaged.stdout);
+  assert.ok((await weights("from-damaged")).equals(await weights("from-whole")));
+});
+
+async function flipLastBit(file: string): Promise<void> {
+  const bytes = await readFile(file);
+  bytes[bytes.length - 1]! ^= 1;
+  await writeFile(file, bytes);
+}
 
 test("a dry run says what would happen and writes nothing", async () => {
   const outputDir = join(folder, "dry");

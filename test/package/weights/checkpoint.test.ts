@@ -3,12 +3,14 @@ import {
   cpSync,
   existsSync,
   mkdtempSync,
+  promises,
   readdirSync,
   readFileSync,
   rmSync,
   truncateSync,
   writeFileSync,
 } from "node:fs";
+import { syncBuiltinESMExports } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -109,6 +111,34 @@ for (const options of [
     other.dispose();
     assert.equal(tf.memory().numTensors, 0);
   });
+
+test("cut short between two shards of another save, a folder is no mixture of both", async () => {
+  const folder = newFolder();
+  const [first, second] = [small(1), small(2)];
+  await first.saveWeights(folder, { maxShardSize: 60 });
+  const { rename } = promises;
+  let renamed = 0;
+  promises.rename = async (from, to) => {
+    if (
+      /-of-\d{5}\.safetensors$/.test(String(to)) &&
+      /\d\.safetensors\.tmp$/.test(String(from)) &&
+      ++renamed === 2
+    )
+      throw new Error("cut short");
+    await rename(from, to);
+  };
+  syncBuiltinESMExports();
+  try {
+    await assert.rejects(second.saveWeights(folder, { maxShardSize: 60 }), /cut short/);
+  } finally {
+    promises.rename = rename;
+    syncBuiltinESMExports();
+  }
+  assert.equal(renamed, 2);
+  await assert.rejects(openWeights(folder), /found neither/);
+  first.dispose();
+  second.dispose();
+});
 
 test("shards and their index are named and filled as diffusers does it", async () => {
   const folder = newFolder();

@@ -8,6 +8,7 @@ import { useEngine } from "../../../src/engine/index.js";
 import * as tf from "../../../src/engine/tf.js";
 import { DTYPE_BYTES, type Dtype, viewData } from "../../../src/weights/dtype.js";
 import {
+  CHECKSUMS_KEY,
   loadFile,
   MAX_HEADER_BYTES,
   SafetensorsError,
@@ -344,4 +345,49 @@ test("fuzz: a header made of plausible and implausible parts never gives overlap
     ),
     { numRuns: 500 },
   );
+});
+
+test("each flipped bit of a file is noticed, or changes nothing that is read", async () => {
+  const tensors = {
+    a: { dtype: "F32", shape: [2, 1], data: Float32Array.of(1, 2) },
+    b: { dtype: "BF16", shape: [3], data: Uint16Array.of(1, 2, 3) },
+  } as const;
+  await saveFile(tensors, file("whole"), { format: "pt", note: "n" });
+  const whole = readFileSync(file("whole"));
+  let unnoticed = 0;
+  for (let at = 0; at < 8 * whole.length; at++) {
+    const bytes = Buffer.from(whole);
+    bytes[at >> 3]! ^= 1 << (at & 7);
+    try {
+      await using opened = await safeOpen(writeRaw(bytes));
+      for (const [key, tensor] of Object.entries(tensors))
+        assert.deepEqual(await opened.getData(key), tensor);
+      // Only the checksums' own name may be another.
+      assert.ok(!opened.hasChecksums, `bit ${at} of the file`);
+      unnoticed++;
+    } catch (error) {
+      if (!(error instanceof SafetensorsError)) throw error;
+    }
+  }
+  assert.ok(unnoticed <= 8 * CHECKSUMS_KEY.length, `${unnoticed} bits`);
+});
+
+test("checksums are not taken from a file that was written anew by others, or from one's own metadata", async () => {
+  const a = { dtype: "U8", shape: [1], data: Uint8Array.of(1) } as const;
+  await saveFile({ a }, file("own"), {
+    [CHECKSUMS_KEY]: "stale",
+    note: `"${CHECKSUMS_KEY}":"00000000 00000000"`,
+  });
+  await using own = await safeOpen(file("own"));
+  await own.verify();
+  assert.deepEqual([...own.metadata().keys()], ["note"]);
+  const header = { a: { dtype: "U8", shape: [1], data_offsets: [0, 1] } };
+  const kept = { __metadata__: { [CHECKSUMS_KEY]: "3cd11180 a505df1b" }, ...header };
+  await assert.rejects(
+    safeOpen(write("others", JSON.stringify(kept), Uint8Array.of(1))),
+    /the header does not match its checksum \(the file is damaged, or another program changed it and kept "firstframe/,
+  );
+  await using plain = await safeOpen(write("plain", JSON.stringify(header), Uint8Array.of(7)));
+  assert.equal(plain.hasChecksums, false);
+  assert.deepEqual((await plain.getData("a")).data, Uint8Array.of(7));
 });
