@@ -40,6 +40,7 @@ export type { T5Config } from "./text/t5-config.js";
 export { T5EncoderModel } from "./text/t5-encoder.js";
 export { T5Tokenizer } from "./text/tokenizer.js";
 export { readArguments, type TrainArguments } from "./train/arguments.js";
+export { ResumeError } from "./train/checkpoint.js";
 export {
   collate,
   encodeVideo,
@@ -62,6 +63,7 @@ export { firstFrameFidelity, frameDifference, psnr, psnrPerFrame, ssim } from ".
 export { Adam, clipGradNorm } from "./train/optimizer.js";
 export { TrainingPanel, type TrainingPanelOptions } from "./train/panel.js";
 export { countTokens, estimateMemory, formatBytes, formatCount, type MemoryEstimate } from "./train/plan.js";
+export type { DataFingerprint, RunFingerprint } from "./train/resume.js";
 export { type RunOptions, type RunResult, runTraining } from "./train/run.js";
 export { JsonlTracker, TensorBoardTracker, type Tracker } from "./train/trackers.js";
 export { type StepReport, Trainer, type TrainerOptions, type TrainingResult } from "./train/trainer.js";

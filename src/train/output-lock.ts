@@ -44,7 +44,7 @@ export async function lockOutput(outputDir: string, log: (line: string) => void)
       if (["EACCES", "EPERM", "EROFS", "EEXIST", "ENOTDIR"].includes(code)) {
         throw new ResumeError(`${outputDir}: expected a folder to write to (${message})`);
       }
-      if (!code.startsWith("SQLITE_")) throw error;
+      if (code === "ENOSPC") throw error;
       log(`${outputDir}: can't be locked here (${message}); see that no other run writes to it`);
       held.set(folder, { database: undefined, users: 0 });
     }
