@@ -8,7 +8,7 @@ import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { dirname, join, relative, resolve, sep } from "node:path";
 import { syncFolder, writeAtomically } from "../weights/atomic-file.js";
-import { readHeaderBytes } from "../weights/safetensors.js";
+import { readHeaderBytes, SafetensorsError } from "../weights/safetensors.js";
 
 export interface CheckpointPlace {
   readonly path: string;
@@ -164,9 +164,10 @@ async function writeState(path: string, state: object): Promise<void> {
 export async function readCheckpoint<S extends object>(place: CheckpointPlace): Promise<S & CheckpointState> {
   const file = join(place.path, STATE_FILE);
   const damaged = (what: string, problem: string) => new DamagedCheckpointError(`${what}: ${problem}`);
-  const text = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
-    throw damaged(file, reason(error));
-  });
+  const lost = (what: string) => (error: unknown) => {
+    throw isLost(error) ? damaged(what, error.code === "ENOENT" ? "no such file" : error.message) : error;
+  };
+  const text = await readFile(file, "utf8").catch(lost(file));
   let state: (S & CheckpointState & { sha256?: string }) | null;
   try {
     state = JSON.parse(text) as typeof state;
@@ -184,16 +185,13 @@ export async function readCheckpoint<S extends object>(place: CheckpointPlace): 
   if (state.step !== place.step) throw damaged(file, `expected step ${place.step}, found ${state.step}`);
   for (const [name, expected] of Object.entries(state.files ?? {})) {
     const path = join(place.path, name);
-    const info = await stat(path).catch((error: NodeJS.ErrnoException) => {
-      throw damaged(path, reason(error));
-    });
+    const info = await stat(path).catch(lost(path));
     if (!info.isFile()) throw damaged(path, "not a file");
     if (info.size !== expected.bytes)
       throw damaged(path, `expected ${expected.bytes} bytes, found ${info.size}`);
-    const found = await recordFile(path).catch((error: Error) => {
-      throw error.message.startsWith(path)
-        ? new DamagedCheckpointError(error.message)
-        : damaged(path, error.message);
+    const found = await recordFile(path).catch((error: unknown) => {
+      if (error instanceof SafetensorsError) throw new DamagedCheckpointError(error.message);
+      return lost(path)(error);
     });
     if (found.sha256 !== expected.sha256)
       throw damaged(path, "not the file that was saved with this checkpoint");
@@ -201,8 +199,9 @@ export async function readCheckpoint<S extends object>(place: CheckpointPlace): 
   return state;
 }
 
-const reason = ({ code, message }: NodeJS.ErrnoException): string =>
-  code === "ENOENT" ? "no such file" : message;
+/** Whether a file can't be read because it is not there, is something else, or the disk fails. */
+export const isLost = (error: unknown): error is NodeJS.ErrnoException =>
+  ["ENOENT", "ENOTDIR", "EISDIR", "EIO"].includes((error as NodeJS.ErrnoException).code ?? "");
 
 // -- a run's folder ----------------------------------------------------------------------------------------------
 

@@ -1,6 +1,13 @@
 /** Whether a checkpoint belongs to a run: what it was made with against what the run has, one by one. */
+import { SafetensorsError } from "../weights/safetensors.js";
 import { ALLOW_ALL, ARGUMENTS, type ArgumentName } from "./arguments.js";
-import { type CheckpointPlace, DamagedCheckpointError, ResumeError, readCheckpoint } from "./checkpoint.js";
+import {
+  type CheckpointPlace,
+  DamagedCheckpointError,
+  isLost,
+  ResumeError,
+  readCheckpoint,
+} from "./checkpoint.js";
 import { canonicalJson } from "./fingerprint.js";
 
 /** What the clips are, wherever they lie; the hashes are compared where both sides have them. */
@@ -105,7 +112,7 @@ export interface ResumeOptions {
  * Restores the first of the checkpoints that is this run's and whole.
  *
  * @param places the one to try first first.
- * @param restore may find that the checkpoint is damaged, and throw that or a SafetensorsError.
+ * @param restore may find a file damaged as it reads it, and is then called with the next checkpoint.
  * @returns whether there was one; false where there are no checkpoints at all.
  * @throws ResumeError naming what differs, or what is damaged, when none will do.
  */
@@ -146,13 +153,21 @@ export async function resumeFrom<S extends ResumableState>(
       for (const note of [...damaged, ...foreign]) log(`passed over ${note}`);
       return true;
     } catch (error) {
-      if (!(error instanceof DamagedCheckpointError) || named) throw error;
-      damaged.push(error.message);
+      const damage = asDamage(error, place);
+      if (damage === undefined || named) throw damage ?? error;
+      damaged.push(damage.message);
     }
   }
   if (foreign.length + damaged.length === 0) return false;
   const problem = [...damaged, ...foreign.slice(0, 1)].join("; ");
   throw new ResumeError(foreign.length > 0 ? problem : `${problem}; no whole checkpoint is left`);
+}
+
+/** What a file's content or the disk is to blame for; undefined for other errors. */
+function asDamage(error: unknown, { path }: CheckpointPlace): DamagedCheckpointError | undefined {
+  if (error instanceof DamagedCheckpointError) return error;
+  if (error instanceof SafetensorsError) return new DamagedCheckpointError(error.message);
+  return isLost(error) ? new DamagedCheckpointError(`${path}: ${error.message}`) : undefined;
 }
 
 const listed = (found: readonly Difference[]): string =>

@@ -13,11 +13,10 @@ import { LORA_TARGET_MODULES } from "../transformer/lora.js";
 import { LORA_WEIGHT_NAME } from "../transformer/lora-files.js";
 import { openWeights } from "../weights/checkpoint.js";
 import { loadParameters, type Parameter } from "../weights/module.js";
-import { loadFile, SafetensorsError, safeOpen, saveFile } from "../weights/safetensors.js";
+import { loadFile, safeOpen, saveFile } from "../weights/safetensors.js";
 import {
   type CheckpointPlace,
   checkpointsToResume,
-  DamagedCheckpointError,
   ResumeError,
   removeCheckpoints,
   saveCheckpoint,
@@ -534,13 +533,7 @@ export class Trainer {
     if (step > this.totalSteps) {
       throw new ResumeError(`${path}: is at step ${step}, the run ends at ${this.totalSteps} (train_steps)`);
     }
-    try {
-      await this.#restoreWeights(path, state, step, changed);
-    } catch (error) {
-      const { message, syscall } = error as NodeJS.ErrnoException;
-      if (!(error instanceof SafetensorsError) && syscall === undefined) throw error;
-      throw new DamagedCheckpointError(error instanceof SafetensorsError ? message : `${path}: ${message}`);
-    }
+    await this.#restoreWeights(path, state, step, changed);
     // The place in an epoch means nothing in other data.
     this.#sampler.setState(changed.has("data_root") ? { ...state.sampler, position: 0 } : state.sampler);
     this.#draws.setState(state.draws);

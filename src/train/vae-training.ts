@@ -8,8 +8,8 @@ import { AutoencoderKLCogVideoX, type AutoencoderKLCogVideoXConfig } from "../va
 import { Clip } from "../video/clip.js";
 import { proceduralClip } from "../video/procedural.js";
 import type { Parameter } from "../weights/module.js";
-import { loadFile, SafetensorsError, saveFile } from "../weights/safetensors.js";
-import { checkpointsToResume, DamagedCheckpointError, saveCheckpoint } from "./checkpoint.js";
+import { loadFile, saveFile } from "../weights/safetensors.js";
+import { checkpointsToResume, saveCheckpoint } from "./checkpoint.js";
 import { canonicalJson } from "./fingerprint.js";
 import { getScheduler } from "./lr-scheduler.js";
 import { psnr, ssim } from "./metrics.js";
@@ -107,24 +107,6 @@ async function* trainInOwnFolder(options: VaeTrainingOptions): AsyncGenerator<Va
     Math.min(1, (trainSteps - step) / decaySteps) *
     (step < options.imageSteps ? 1 : options.clipRate);
   let step = 0;
-  const places = await checkpointsToResume(outputDir, { resumeFromCheckpoint: "latest" });
-  const log = console.warn;
-  await resumeFrom<VaeTrainingState>(places, fingerprint, { log }, async (place, state) => {
-    try {
-      await vae.loadWeights(join(place.path, "vae"));
-      const moments = await loadFile(join(place.path, "optimizer.safetensors"));
-      const isMomentum = ([key]: [string, tf.Tensor]) => key.endsWith(".momentum_buffer");
-      const entries = Object.entries(moments);
-      muon.loadState(Object.fromEntries(entries.filter(isMomentum)));
-      adam.loadState(Object.fromEntries(entries.filter((entry) => !isMomentum(entry))), place.step);
-      tf.dispose(moments);
-    } catch (error) {
-      if (error instanceof SafetensorsError) throw new DamagedCheckpointError(error.message);
-      throw error;
-    }
-    generator = Generator.fromState(state.generator);
-    step = place.step;
-  });
   const save = () => {
     const state: VaeTrainingState = { fingerprint, generator: generator.getState() };
     return saveCheckpoint(
@@ -141,6 +123,19 @@ async function* trainInOwnFolder(options: VaeTrainingOptions): AsyncGenerator<Va
     );
   };
   try {
+    const places = await checkpointsToResume(outputDir, { resumeFromCheckpoint: "latest" });
+    const log = console.warn;
+    await resumeFrom<VaeTrainingState>(places, fingerprint, { log }, async (place, state) => {
+      await vae.loadWeights(join(place.path, "vae"));
+      const moments = await loadFile(join(place.path, "optimizer.safetensors"));
+      const isMomentum = ([key]: [string, tf.Tensor]) => key.endsWith(".momentum_buffer");
+      const entries = Object.entries(moments);
+      muon.loadState(Object.fromEntries(entries.filter(isMomentum)));
+      adam.loadState(Object.fromEntries(entries.filter((entry) => !isMomentum(entry))), place.step);
+      tf.dispose(moments);
+      generator = Generator.fromState(state.generator);
+      step = place.step;
+    });
     while (step < trainSteps) {
       if (step === options.imageSteps) seeNowOnly(vae);
       const images = step < options.imageSteps;

@@ -23,12 +23,12 @@ before(async () => {
 });
 after(() => rm(folder, { recursive: true, force: true }));
 
-async function train(outputDir: string, until: number): Promise<number[]> {
+async function train(outputDir: string, until: number, seed = 1): Promise<number[]> {
   const errors: number[] = [];
   const steps = trainVae({
     config,
     outputDir,
-    seed: 1,
+    seed,
     trainSteps: 8,
     imageSteps: 3,
     muonLearningRate: 0.02,
@@ -56,6 +56,10 @@ test("a VAE learns procedural clips; stopped and resumed, it ends with the same 
   const mean = (values: number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
   assert.ok(mean(errors.slice(-3)) < mean(errors.slice(0, 3)), errors.join(", "));
   await train(join(folder, "parts"), 5); // the checkpoint is the fourth step's
+  await assert.rejects(train(join(folder, "parts"), 8, 2), {
+    name: "ResumeError",
+    message: /checkpoint-4: was made with other arguments: seed: 1 in the checkpoint, 2 now/,
+  });
   await train(join(folder, "parts"), 8);
   const weights = (run: string) =>
     readFile(join(folder, run, "checkpoint-8", "vae", "diffusion_pytorch_model.safetensors"));
