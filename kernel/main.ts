@@ -1,6 +1,7 @@
 /**
  * What the kernelspec starts: `node main.js CONNECTION_FILE`.
  */
+import { RemoteLanguage } from "./language/remote.js";
 import { readConnectionFile } from "./protocol/connection.js";
 import { Kernel } from "./server/kernel.js";
 import { watchParent } from "./server/parent.js";
@@ -15,14 +16,17 @@ if (file === undefined || rest.length > 0) {
 
 try {
   const cwd = process.cwd();
+  const language = new RemoteLanguage(cwd);
   const kernel = new Kernel({
     connection: readConnectionFile(file),
     cwd,
-    language: async () => {
-      const { TypeScriptLanguage } = await import("./language/index.js");
-      return new TypeScriptLanguage({ cwd });
+    language,
+    onExit: () => {
+      language.killCompiler();
+      // A thread in the midst of native code would keep the process from ending.
+      if (language.stuck) process.kill(process.pid, "SIGKILL");
+      process.exit(0);
     },
-    onExit: () => process.exit(0),
   });
   process.on("SIGINT", () => kernel.interrupt());
   process.on("SIGTERM", () => void kernel.shutdown());

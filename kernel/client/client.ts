@@ -222,16 +222,16 @@ export class KernelClient {
       void this.receive(channel, this[channel]);
     }
     void this.receive("iopub", this.iopub);
-    const deadline = Date.now() + timeout;
+    const deadline = performance.now() + timeout;
     // Ready once a request's idle status arrives: then output is heard, too.
     for (;;) {
       const { reply } = this.send("kernel_info_request", {}, "shell", { needsIdle: true, options: {} });
       try {
-        await this.within(reply, Math.min(1000, Math.max(1, deadline - Date.now())), "");
+        await this.within(reply, Math.min(1000, Math.max(1, deadline - performance.now())), "");
         return;
       } catch (error) {
         if (!(error instanceof KernelTimeoutError)) throw error;
-        if (Date.now() >= deadline) {
+        if (performance.now() >= deadline) {
           throw new KernelTimeoutError(`the kernel did not answer within ${timeout / 1000} s`);
         }
       }

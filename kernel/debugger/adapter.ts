@@ -5,6 +5,7 @@
 import { readFileSync } from "node:fs";
 import { TraceMap } from "@jridgewell/trace-mapping";
 import { transformSync } from "oxc-transform";
+import { isShallow } from "../language/depth.js";
 import type { TransformedCell } from "../language/language.js";
 import { Catches } from "./catches.js";
 import { hashSeed } from "./hash.js";
@@ -39,7 +40,7 @@ export interface DebugAdapterOptions {
   /** Sends a Debug Adapter Protocol event to front ends. */
   readonly emit: (event: object) => void;
   /** The source map of code, as it would be if it ran; null if it can't. */
-  readonly mapOf: (code: string) => string | null;
+  readonly mapOf: (code: string) => Promise<string | null>;
   /** An expression of the executor that gives the MIME bundle of a value. */
   readonly bundle: (expression: string) => string;
 }
@@ -267,7 +268,7 @@ export class DebugAdapter {
     await this.post("Debugger.setBreakpointsActive", { active: true });
     const scripts = this.sources.scriptsOf(path);
     for (const script of scripts) await this.install(script);
-    const map = scripts.at(-1)?.map ?? this.expectedMap(path);
+    const map = scripts.at(-1)?.map ?? (await this.expectedMap(path));
     return {
       breakpoints: wanted.map(({ line }, i) => {
         const found = map === undefined ? { line } : breakable({ map }, line);
@@ -278,9 +279,9 @@ export class DebugAdapter {
   }
 
   /** The source map that a cell will have which has not run yet. */
-  private expectedMap(path: string): TraceMap | undefined {
+  private async expectedMap(path: string): Promise<TraceMap | undefined> {
     const code = this.sources.codeOf(path);
-    const map = code === undefined ? null : this.options.mapOf(code);
+    const map = code === undefined ? null : await this.options.mapOf(code);
     return map === null ? undefined : new TraceMap(map);
   }
 
@@ -584,6 +585,7 @@ const capabilities = {
 
 /** An expression without its types. */
 function javaScriptOf(expression: string): string {
+  if (!isShallow(expression)) return expression;
   const { code, errors } = transformSync("expression.ts", `(${expression}\n)`, { lang: "ts" });
   return errors.length > 0 ? expression : code.trim().replace(/;$/, "");
 }

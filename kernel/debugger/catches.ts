@@ -1,4 +1,5 @@
 import { type Node, parseSync } from "oxc-parser";
+import { isShallow } from "../language/depth.js";
 import { isFunction, walk } from "../language/source.js";
 
 /**
@@ -25,6 +26,7 @@ export class Catches {
 }
 
 function checkOf(source: string): (line: number, column: number) => boolean {
+  if (!isShallow(source)) return () => false;
   const lines = [0];
   for (let at = source.indexOf("\n"); at >= 0; at = source.indexOf("\n", at + 1)) lines.push(at + 1);
   const { program } = parseSync("script.js", source, { lang: "js", sourceType: "unambiguous" });

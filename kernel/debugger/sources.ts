@@ -9,6 +9,7 @@ import {
   TraceMap,
 } from "@jridgewell/trace-mapping";
 import { parseSync } from "oxc-parser";
+import { isShallow } from "../language/depth.js";
 import type { TransformedCell } from "../language/language.js";
 import { walk } from "../language/source.js";
 import { hashSeed, murmur2 } from "./hash.js";
@@ -140,6 +141,7 @@ export function breakable(
 
 /** V8 stops where statements begin, which may be in what the transform put in front of them. */
 function statementStart(code: string, line: number, column: number): number {
+  if (!isShallow(code)) return column;
   const lineStart = code.split("\n", line - 1).reduce((sum, text) => sum + text.length + 1, 0);
   const offset = lineStart + column;
   const { program } = parseSync("script.js", code, { lang: "js", sourceType: "module" });

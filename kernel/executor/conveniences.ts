@@ -27,10 +27,10 @@ export async function bash(script: string): Promise<void> {
 export async function install(packages: readonly string[]): Promise<void> {
   const displayId = newDisplayId();
   const what = `npm install ${packages.join(" ")}`;
-  const start = Date.now();
-  const seconds = () => ((Date.now() - start) / 1000).toFixed(1);
+  const start = performance.now();
+  const seconds = () => ((performance.now() - start) / 1000).toFixed(1);
   let fetched = 0;
-  let drawn = 0;
+  let drawn = Number.NEGATIVE_INFINITY;
   const said: string[] = [];
   const draw = (text: string, update: boolean) => displayFunction.text(text, { displayId, update });
   await draw(`${what} ...`, false);
@@ -40,8 +40,8 @@ export async function install(packages: readonly string[]): Promise<void> {
     } else if (line.trim() !== "" && !/^npm warn .*user config/i.test(line)) {
       said.push(line);
     }
-    if (Date.now() - drawn < progressInterval) return;
-    drawn = Date.now();
+    if (performance.now() - drawn < progressInterval) return;
+    drawn = performance.now();
     void draw(`${what}: ${fetched} fetched, ${seconds()} s ...`, true);
   });
   const npm = process.platform === "win32" ? "npm.cmd" : "npm";

@@ -17,11 +17,10 @@ interface CellSource {
 }
 
 const ownFolder = fileURLToPath(new URL("..", import.meta.url));
-const scriptUrl = /(cell-[\w.-]+?\.tsx?):(\d+):(\d+)/g;
+const scriptUrl = /(cell-[\w-]{1,40}\.ts):(\d{1,9}):(\d{1,9})/g;
 
 /** Source maps of the user's own modules, by file. */
 export const moduleMaps = new Map<string, TraceMap>();
-const modulePosition = /((?:\/|[A-Za-z]:\\)[^:()\n]+):(\d+):(\d+)/g;
 
 export class CellErrors {
   private readonly cells = new Map<string, CellSource | null>();
@@ -117,11 +116,15 @@ const cellFrame = /(cell \[\d*\]):(\d+):(\d+)/;
 /** Replaces a position in what the user's module was compiled to by the one in the module. */
 function mappedModule(frame: string): string {
   if (moduleMaps.size === 0) return frame;
-  return frame.replace(modulePosition, (whole, file: string, line: string, column: string) => {
-    const map = moduleMaps.get(file);
-    const at = map && originalPositionFor(map, { line: Number(line), column: Number(column) - 1 });
-    return at?.line == null ? whole : `${file}:${at.line}:${at.column + 1}`;
-  });
+  const position = /:(\d+):(\d+)\)?$/.exec(frame);
+  if (position === null) return frame;
+  const [text, line, column] = position;
+  const start = frame.lastIndexOf("(", position.index) + 1 || (frame.startsWith("async ") ? 6 : 0);
+  const file = frame.slice(start, position.index);
+  const map = moduleMaps.get(file);
+  const at = map && originalPositionFor(map, { line: Number(line), column: Number(column) - 1 });
+  if (at?.line == null) return frame;
+  return `${frame.slice(0, position.index)}:${at.line}:${at.column + 1}${text.endsWith(")") ? ")" : ""}`;
 }
 
 /** The same as {@link withoutOwnFrames}, before it costs time to print and to map each frame. */

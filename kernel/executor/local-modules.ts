@@ -187,7 +187,8 @@ export class LocalModules {
   private compile(source: string, file: string): string {
     const output = this.service().compile(withoutImportSyntax(source, file), file);
     // Its comment stays, for debuggers.
-    const encoded = /\/\/# sourceMappingURL=data:[^,]*;base64,(\S+)\s*$/.exec(output)?.[1];
+    const comment = output.slice(Math.max(0, output.lastIndexOf("//# sourceMappingURL=data:")));
+    const encoded = /^\/\/# sourceMappingURL=data:[^,]*;base64,(\S+)/.exec(comment)?.[1];
     if (encoded) moduleMaps.set(file, new TraceMap(Buffer.from(encoded, "base64").toString("utf8")));
     return output;
   }

@@ -142,7 +142,8 @@ function isMissing(error: unknown, specifier: string): boolean {
 /** The TypeScript file that a package (of a monorepo, say) consists of, where Node does not run those. */
 function typeScriptOf(error: unknown): string | null {
   const { code, message } = (error ?? {}) as NodeJS.ErrnoException;
-  if (code === "ERR_UNKNOWN_FILE_EXTENSION") return / for (.*\.[cm]?tsx?)$/.exec(message)?.[1] ?? null;
+  if (code === "ERR_UNKNOWN_FILE_EXTENSION")
+    return /^Unknown file extension "\.[cm]?tsx?" for (.+)$/s.exec(message)?.[1] ?? null;
   if (code !== "ERR_UNSUPPORTED_NODE_MODULES_TYPE_STRIPPING") return null;
   const url = /"(file:[^"]+)"/.exec(message)?.[1];
   return url ? fileURLToPath(url) : null;

@@ -5,34 +5,67 @@ import type { Writable } from "node:stream";
 import { pathToFileURL } from "node:url";
 import {
   AbstractMessageWriter,
+  CancellationTokenSource,
   createMessageConnection,
   type Message,
   type MessageConnection,
   type MessageWriter,
   StreamMessageReader,
 } from "vscode-jsonrpc/node";
+import { Watchdog } from "./watchdog.js";
 
 /** How often in a row the compiler may die on one request. */
 const attempts = 2;
+/** After two failures in a row that cells had to wait for, it is left alone for a while (ms). */
+const failuresInARow = 2;
+const pause = 30_000;
+
+/** The compiler can't answer. The message says why, to whoever wrote the cell. */
+export class CompilerError extends Error {
+  override name = "CompilerError";
+}
+
+export interface CompilerSettings {
+  /** How long (ms) the compiler may work on a question before it is replaced. */
+  readonly limit: number;
+  /** Called with its process whenever there is a new one. */
+  readonly onProcess?: (pid: number | undefined) => void;
+}
+
+interface Running {
+  readonly child: ChildProcess;
+  readonly connection: MessageConnection;
+  watchdog?: Watchdog;
+  /** Why it is not there any more. */
+  failure?: CompilerError;
+  /** It was ended by us, as it did not answer. */
+  gaveUp: boolean;
+}
 
 /**
  * TypeScript's native compiler as a child process that speaks the language server protocol. It is started again when it
- * dies, with the same documents open, and the request it died on is repeated once.
+ * dies, with the same documents open, and the request it died on is repeated once. One that is stopped or takes too
+ * long is ended, and what it was asked fails.
  */
 export class Compiler {
-  private connection: MessageConnection | undefined;
-  private child: ChildProcess | undefined;
-  private starting: Promise<MessageConnection> | undefined;
+  private running: Running | undefined;
+  private starting: Promise<Running> | undefined;
   private disposed = false;
   private readonly documents = new Map<string, { text: string; version: number }>();
+  /** Failures that cells waited for, since it last answered. */
+  private failures = { count: 0, at: 0, last: undefined as CompilerError | undefined };
 
-  constructor(private readonly cwd: string) {}
+  constructor(
+    private readonly cwd: string,
+    private readonly settings: CompilerSettings,
+  ) {}
 
   /** The compiler's process, for who wants to know whether it lives. */
   get pid(): number | undefined {
-    return this.child?.pid;
+    return this.running?.child.pid;
   }
 
+  /** Rejects with {@link CompilerError} if it can't be started; the next request tries again. */
   async start(): Promise<void> {
     await this.connect();
   }
@@ -69,22 +102,34 @@ export class Compiler {
     });
   }
 
-  async request<T>(method: string, params: unknown): Promise<T> {
+  /** Rejects with {@link CompilerError} if the compiler can't answer. `signal` tells it that nobody waits any more. */
+  async request<T>(method: string, params: unknown, signal?: AbortSignal): Promise<T> {
     for (let attempt = 1; ; attempt += 1) {
-      const connection = this.connection ?? (await this.connect());
+      const running = this.running ?? (await this.connect());
+      const answered = running.watchdog?.wait();
+      const cancel = new CancellationTokenSource();
+      const onAbort = () => cancel.cancel();
+      signal?.addEventListener("abort", onAbort);
       try {
-        return await connection.sendRequest<T>(method, params);
+        const result = await running.connection.sendRequest<T>(method, params, cancel.token);
+        this.failures.count = 0;
+        return result;
       } catch (error) {
-        const died = this.connection !== connection;
-        if (!died || this.disposed || attempt >= attempts) throw error;
+        const { failure, gaveUp } = running;
+        if (failure === undefined) throw error;
+        if (this.disposed || gaveUp || attempt >= attempts) throw failure;
+      } finally {
+        answered?.();
+        signal?.removeEventListener("abort", onAbort);
       }
     }
   }
 
   async dispose(): Promise<void> {
     this.disposed = true;
-    const { child, connection } = this;
-    if (!child || !connection) return;
+    const { running } = this;
+    if (!running) return;
+    const { child, connection } = running;
     const gone = new Promise((resolve) => child.once("exit", resolve));
     const timer = setTimeout(() => child.kill("SIGKILL"), 500);
     connection.sendRequest("shutdown").then(
@@ -97,57 +142,92 @@ export class Compiler {
 
   private notify(method: string, params: unknown): void {
     // What is said before the start, or while it is dead, is said again when the documents are opened.
-    if (this.connection) this.connection.sendNotification(method, params).catch(() => undefined);
+    this.running?.connection.sendNotification(method, params).catch(() => undefined);
   }
 
-  private connect(): Promise<MessageConnection> {
-    if (this.connection) return Promise.resolve(this.connection);
-    if (this.disposed) return Promise.reject(new Error("the TypeScript compiler was shut down"));
-    this.starting ??= this.launch().finally(() => {
-      this.starting = undefined;
-    });
+  private connect(): Promise<Running> {
+    if (this.running) return Promise.resolve(this.running);
+    if (this.disposed) return Promise.reject(new CompilerError("the TypeScript compiler was shut down"));
+    const { count, at, last } = this.failures;
+    if (last && count >= failuresInARow && performance.now() < at + pause) return Promise.reject(last);
+    this.starting ??= this.launch()
+      .catch((error: unknown) => {
+        throw this.failed(error instanceof CompilerError ? error : new CompilerError(messageOf(error)));
+      })
+      .finally(() => {
+        this.starting = undefined;
+      });
     return this.starting;
   }
 
-  private async launch(): Promise<MessageConnection> {
+  private failed(error: CompilerError): CompilerError {
+    this.failures = { count: this.failures.count + 1, at: performance.now(), last: error };
+    return error;
+  }
+
+  private async launch(): Promise<Running> {
     const child = spawn(await compilerPath(), ["--lsp", "--stdio"], {
       cwd: this.cwd,
       stdio: ["pipe", "pipe", "ignore"],
       // A group of its own: the signal that interrupts a cell would end it. It ends when its input does.
       detached: process.platform !== "win32",
     });
-    this.child = child;
     const connection = createMessageConnection(
       new StreamMessageReader(child.stdout),
       new PromptWriter(child.stdin),
     );
-    const lost = new Promise<never>((_, reject) => {
-      const end = (cause: string) => {
-        if (this.connection === connection) this.connection = undefined;
-        connection.dispose();
-        reject(new Error(`the TypeScript compiler ${cause}`));
-      };
-      child.once("error", (error) => end(`could not be started: ${error.message}`));
-      child.once("exit", (code, signal) => end(`ended with ${signal ?? `code ${code}`}`));
-      child.stdin.on("error", () => undefined);
-    });
-    lost.catch(() => undefined);
+    const running: Running = { child, connection, gaveUp: false };
+    const lost = this.watch(running);
     connection.onError(() => undefined);
     connection.onRequest((method, params) => answer(method, params));
     connection.listen();
+    this.settings.onProcess?.(child.pid);
     const ready = connection.sendRequest("initialize", {
       processId: process.pid,
       rootUri: pathToFileURL(this.cwd).href,
       capabilities,
       initializationOptions: {},
     });
-    await Promise.race([ready, lost]);
+    const answered = running.watchdog?.wait();
+    try {
+      await Promise.race([ready, lost]);
+    } finally {
+      answered?.();
+    }
     await connection.sendNotification("initialized", {});
     for (const [file, document] of this.documents) {
       await connection.sendNotification("textDocument/didOpen", opened(file, document));
     }
-    this.connection = connection;
-    return connection;
+    this.running = running;
+    return running;
+  }
+
+  /** Rejects once the compiler is gone, by itself or because it had to be ended. */
+  private watch(running: Running): Promise<never> {
+    const { child, connection } = running;
+    const lost = new Promise<never>((_, reject) => {
+      const end = (cause: string) => {
+        running.failure ??= new CompilerError(`the TypeScript compiler ${cause}`);
+        running.watchdog?.end();
+        if (this.running === running) this.running = undefined;
+        connection.dispose();
+        reject(running.failure);
+      };
+      const giveUp = (cause: string) => {
+        running.gaveUp = true;
+        const wasRunning = this.running === running;
+        end(`${cause} and is replaced`);
+        // Whoever waits for its start hears of it anyway.
+        if (wasRunning) this.failed(running.failure!);
+        child.kill("SIGKILL");
+      };
+      child.once("error", ({ message }) => end(`could not be started: ${message}`));
+      child.once("exit", (code, signal) => end(`ended with ${signal ?? `code ${code}`}`));
+      child.stdin?.on("error", () => undefined);
+      if (child.pid !== undefined) running.watchdog = new Watchdog(child.pid, this.settings.limit, giveUp);
+    });
+    lost.catch(() => undefined);
+    return lost;
   }
 }
 
@@ -209,6 +289,10 @@ function opened(file: string, { text, version }: { text: string; version: number
 
 export function uriOf(file: string): string {
   return pathToFileURL(file).href;
+}
+
+function messageOf(error: unknown): string {
+  return `the TypeScript compiler could not be started: ${error instanceof Error ? error.message : String(error)}`;
 }
 
 async function compilerPath(): Promise<string> {

@@ -23,12 +23,35 @@ function breaksInString(
   return first !== undefined && !/^(?:`|\/\*|\})/.test(code.slice(first.start));
 }
 
-/** The indentation of the last line, one step deeper for each bracket that it leaves open. */
+/** The indentation of the last line, one step deeper if that leaves a bracket open. */
 function indentAfter(code: string): string {
-  const line = code.trimEnd().split("\n").at(-1) ?? "";
+  const text = code.trimEnd();
+  const line = text.slice(text.lastIndexOf("\n") + 1);
   const indent = /^\s*/.exec(line)?.[0] ?? "";
   const step = /^\t/m.test(code) ? "\t" : "  ";
-  const brackets = line.replace(/"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\/\/.*/g, "");
-  const depth = (brackets.match(/[{([]/g)?.length ?? 0) - (brackets.match(/[})\]]/g)?.length ?? 0);
-  return depth > 0 || /=>\s*$/.test(brackets) ? indent + step : indent;
+  return leavesOpen(line) ? indent + step : indent;
+}
+
+/** Whether a line opens more brackets than it closes, or ends in an arrow; strings and comments left out. */
+function leavesOpen(line: string): boolean {
+  let depth = 0;
+  let last = "";
+  for (let at = 0; at < line.length; at += 1) {
+    const c = line[at]!;
+    if (c === '"' || c === "'") at = closing(line, at);
+    else if (c === "/" && line[at + 1] === "/") break;
+    else if ("{([".includes(c)) depth += 1;
+    else if ("})]".includes(c)) depth -= 1;
+    if (c !== " ") last = last.slice(-1) + c;
+  }
+  return depth > 0 || last === "=>";
+}
+
+/** Where a string ends. */
+function closing(line: string, start: number): number {
+  for (let at = start + 1; at < line.length; at += 1) {
+    if (line[at] === "\\") at += 1;
+    else if (line[at] === line[start]) return at;
+  }
+  return line.length;
 }

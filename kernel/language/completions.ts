@@ -1,5 +1,6 @@
 import type { Completions } from "./language.js";
 import type { Position, Range } from "./positions.js";
+import { nameStart } from "./words.js";
 
 export interface CompletionItem {
   readonly label: string;
@@ -61,7 +62,7 @@ export async function toCompletions(
   const labels = new Set(known.map(({ label }) => label));
   if (labels.has("globalThis"))
     for (const label of names) if (!labels.has(label)) items.push({ label, kind: 6 });
-  const word = cursor - wordBefore(code, cursor).length;
+  const word = wordStart(code, cursor);
   // An entry may replace more than the word, e.g. the dot before `["a-b"]`; Jupyter has one range for all.
   const ranges = new Map<number, { end: number; items: CompletionItem[] }>();
   for (const item of items) {
@@ -120,6 +121,7 @@ function signatureOf({ detail, label }: CompletionItem): string | undefined {
   return first !== undefined && at >= 0 ? first.slice(at + label.length).replace(/\s+/g, " ") : undefined;
 }
 
-function wordBefore(code: string, cursor: number): string {
-  return /#?[\p{ID_Continue}$]*$/u.exec(code.slice(0, cursor))?.[0] ?? "";
+function wordStart(code: string, cursor: number): number {
+  const start = nameStart(code, cursor);
+  return code[start - 1] === "#" ? start - 1 : start;
 }

@@ -38,5 +38,5 @@ export function readUserConfig(cwd: string): UserConfig {
 export function configStamp(cwd: string): string {
   const file = findTsconfig(path.join(cwd, "cell.ts"));
   const stat = file ? statSync(file, { throwIfNoEntry: false }) : undefined;
-  return stat ? `${file}:${stat.mtimeMs}:${stat.size}` : "";
+  return stat ? `${file}:${stat.mtimeMs}:${stat.ino}:${stat.size}` : "";
 }

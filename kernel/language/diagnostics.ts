@@ -1,5 +1,5 @@
 import type { Diagnostic } from "./language.js";
-import { offsetAt, type Range } from "./positions.js";
+import { Lines, type Range } from "./positions.js";
 import { readableTypes } from "./session.js";
 import type { Declaration } from "./source.js";
 
@@ -37,10 +37,11 @@ export function toDiagnostics(
   length: number,
   kindOf: (name: string) => Declaration["kind"] | undefined,
 ): Diagnostic[] {
+  const lines = new Lines(text);
   return found.flatMap(({ range, severity = 1, code, message }) => {
     const number = Number(code ?? 0);
-    const start = offsetAt(text, range.start) - offset;
-    const end = offsetAt(text, range.end) - offset;
+    const start = lines.offsetAt(range.start) - offset;
+    const end = lines.offsetAt(range.end) - offset;
     if (severity > 2 || allowed.has(number) || start < -1 || start > length) return [];
     const name = text.slice(offset + start, offset + end);
     const reason = number === importAssigned ? assigned[kindOf(name) ?? "import"] : undefined;

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import path from "node:path";
 import { parseSync } from "oxc-parser";
 import type { UserConfig } from "./config.js";
+import { deepest, isShallow } from "./depth.js";
 import { isPath, resolveFile, stampOf } from "./resolve.js";
 
 interface Known {
@@ -50,7 +51,7 @@ export class LocalFiles {
 
 /** Files that the imports of a module may mean; those that are not there are listed too, as they may appear. */
 function importedBy(code: string, folder: string, config: UserConfig): string[] {
-  if (!/\b(?:import|export|require)\b/.test(code)) return [];
+  if (!/\b(?:import|export|require)\b/.test(code) || !isShallow(code, deepest)) return [];
   const specifiers = new Set<string>();
   const { module, errors } = parseSync("module.tsx", code, { lang: "tsx", sourceType: "module" });
   if (errors.length === 0) {

@@ -1,5 +1,5 @@
 import path from "node:path";
-import { Compiler, uriOf } from "./compiler.js";
+import { Compiler, CompilerError, uriOf } from "./compiler.js";
 import { completenessOf } from "./completeness.js";
 import { type CompletionList, toCompletions } from "./completions.js";
 import { configStamp, readUserConfig, type UserConfig } from "./config.js";
@@ -13,21 +13,14 @@ import {
   sourceOf,
   toInspection,
 } from "./inspection.js";
-import type {
-  Cell,
-  Completeness,
-  Completions,
-  Diagnostic,
-  Inspection,
-  Language,
-  TransformedCell,
-} from "./language.js";
-import { offsetAt, type Position, positionAt } from "./positions.js";
+import type { Cell, Completeness, Completions, Diagnostic, Inspection, TransformedCell } from "./language.js";
+import { Lines, type Position } from "./positions.js";
 import { projectConfig } from "./project.js";
 import { type AcceptedCell, closureOf, Session } from "./session.js";
 import { type Declaration, parseCell, type Source } from "./source.js";
 import { transformCell } from "./transform.js";
 import { evidentTypes, type PlainType, plainTypeOf } from "./types.js";
+import { blanksStart, nameEnd, nameStart } from "./words.js";
 
 export * from "./language.js";
 
@@ -39,6 +32,8 @@ interface Query {
   readonly offset: number;
 }
 
+/** How long (ms) the compiler may work on a cell, unless FIRSTFRAME_CHECK_TIMEOUT says so in seconds. */
+const checkAtMost = 60_000;
 /** How many accepted cells stay open in the compiler; each costs a little at every request. */
 const openAtMost = 200;
 /** Of how many variables of a cell the types are asked for. */
@@ -49,11 +44,17 @@ const offeredWithTypes = 500;
 const unresolved = new Set([2307, 2732, 2792, 2875, 2882, 7016]);
 const currentFile = ".firstframe-current";
 
+export interface LanguageOptions {
+  readonly cwd: string;
+  /** Called with the compiler's process whenever there is a new one. */
+  readonly onCompiler?: (pid: number | undefined) => void;
+}
+
 /**
  * TypeScript for notebooks in a folder. Cells are checked as modules of that folder which exist only in the compiler's
  * memory, so that their imports resolve as a file's there would; nothing is written.
  */
-export class TypeScriptLanguage implements Language {
+export class TypeScriptLanguage {
   private readonly cwd: string;
   private readonly compiler: Compiler;
   private readonly files: LocalFiles;
@@ -66,18 +67,22 @@ export class TypeScriptLanguage implements Language {
   /** Types of the variables of the cell that was checked last. */
   private learned: { cell: string; types: Map<string, PlainType> } | undefined;
 
-  constructor(options: { cwd: string }) {
-    this.cwd = path.resolve(options.cwd);
-    this.compiler = new Compiler(this.cwd);
+  constructor({ cwd, onCompiler }: LanguageOptions) {
+    this.cwd = path.resolve(cwd);
+    this.compiler = new Compiler(this.cwd, {
+      limit: checkLimit(),
+      ...(onCompiler && { onProcess: onCompiler }),
+    });
     this.files = new LocalFiles(this.cwd);
     this.config = readConfig(this.cwd);
     this.stamp = configStamp(this.cwd);
+    this.writeProject();
   }
 
+  /** Resolves once the compiler can answer, or it is clear that it can't for now. */
   async start(): Promise<void> {
-    await this.compiler.start();
+    await this.compiler.start().catch(() => undefined);
     // The first check reads the standard library; it need not wait for the first cell.
-    this.writeProject();
     void this.check({ id: "start", count: 0, code: "undefined" }).catch(() => undefined);
   }
 
@@ -86,17 +91,17 @@ export class TypeScriptLanguage implements Language {
     return this.compiler.pid;
   }
 
-  check(cell: Cell): Promise<Diagnostic[]> {
+  check(cell: Cell, signal?: AbortSignal): Promise<Diagnostic[]> {
     return new Promise((resolve, reject) => {
       const work = async () => {
         if (isUnchecked(cell.code)) return resolve([]);
         const source = parseCell(cell.code);
         const query = this.show(source.code, source.shift, source);
-        let found = await this.diagnose(query);
+        let found = await this.diagnose(query, signal);
         if (found.some(({ code }) => unresolved.has(Number(code)))) {
           // It may be there since the compiler last looked, which it does again when a file's imports change.
           this.compiler.write(query.file, `${query.text}\nimport {} from "node:process";`);
-          found = await this.diagnose(query);
+          found = await this.diagnose(query, signal);
         }
         const kindOf = (name: string) => this.kindOf(name);
         const result = toDiagnostics(found, query.text, query.offset, cell.code.length, kindOf);
@@ -106,7 +111,7 @@ export class TypeScriptLanguage implements Language {
         // The cell need not wait for this, but the next request does: it is the document's turn.
         if (result.every(({ severity }) => severity !== "error")) await this.learn(source, query, types);
       };
-      this.exclusively(work).catch(reject);
+      this.exclusively(work, signal).catch(reject);
     });
   }
 
@@ -118,8 +123,8 @@ export class TypeScriptLanguage implements Language {
     this.session.accept(cell, this.learned?.cell === cell.id ? this.learned.types : new Map());
   }
 
-  complete(code: string, cursor: number): Promise<Completions> {
-    return this.exclusively(async () => {
+  complete(code: string, cursor: number, signal?: AbortSignal): Promise<Completions> {
+    const work = async () => {
       const source = parseCell(code);
       // Opening many cells at once takes long; their names need no types to be offered.
       const own = ownNames(code, source);
@@ -128,41 +133,49 @@ export class TypeScriptLanguage implements Language {
         .filter((name) => this.session.isPlain(name) || this.isOpen(name))
         .slice(-offeredWithTypes);
       const query = this.show(code, 0, source, { also });
-      const position = positionAt(query.text, query.offset + cursor);
-      const list = await this.compiler.request<CompletionList | null>("textDocument/completion", {
-        ...this.document(query),
-        position,
-      });
-      const offsetOf = (at: Position) => offsetAt(query.text, at) - query.offset;
+      const lines = new Lines(query.text);
+      const position = lines.positionAt(query.offset + cursor);
+      const list = await this.compiler.request<CompletionList | null>(
+        "textDocument/completion",
+        { ...this.document(query), position },
+        signal,
+      );
+      const offsetOf = (at: Position) => lines.offsetAt(at) - query.offset;
       return toCompletions(
         list,
         code,
         cursor,
         offsetOf,
         names,
-        (item) => this.compiler.request("completionItem/resolve", item),
+        (item) => this.compiler.request("completionItem/resolve", item, signal),
         (name) => (isMember(code, cursor) ? undefined : shown(this.kindOf(name))),
       );
-    });
+    };
+    return unlessInTrouble(this.exclusively(work, signal), { items: [], start: cursor, end: cursor });
   }
 
-  inspect(code: string, cursor: number, detail: 0 | 1): Promise<Inspection | null> {
-    return this.exclusively(async () => {
+  inspect(code: string, cursor: number, detail: 0 | 1, signal?: AbortSignal): Promise<Inspection | null> {
+    const work = async () => {
       const query = this.show(code, 0, parseCell(code), { documented: true });
       const place = this.placeOf(query, code, cursor) ?? {
         ...this.document(query),
-        position: positionAt(query.text, query.offset + cursor),
+        position: new Lines(query.text).positionAt(query.offset + cursor),
       };
-      const hover = await this.compiler.request<Hover | null>("textDocument/hover", place);
+      const hover = await this.compiler.request<Hover | null>("textDocument/hover", place, signal);
       const help = hover
         ? null
-        : await this.compiler.request<SignatureHelp | null>("textDocument/signatureHelp", place);
+        : await this.compiler.request<SignatureHelp | null>("textDocument/signatureHelp", place, signal);
       if (!hover && !help) return null;
       if (detail === 0) return toInspection(hover, help);
-      const definitions = await this.compiler.request<Definition[] | null>("textDocument/definition", place);
+      const definitions = await this.compiler.request<Definition[] | null>(
+        "textDocument/definition",
+        place,
+        signal,
+      );
       const source = sourceOf(definitions ?? [], (file) => this.textOf(file, query));
       return toInspection(hover, help, source);
-    });
+    };
+    return unlessInTrouble(this.exclusively(work, signal), null);
   }
 
   isComplete(code: string): Completeness {
@@ -178,9 +191,10 @@ export class TypeScriptLanguage implements Language {
   }
 
   /** One request at a time: they share the document that holds the code in question. */
-  private exclusively<T>(work: () => Promise<T>): Promise<T> {
+  private exclusively<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    const start = () => (signal?.aborted ? Promise.reject(new Error("called off")) : work());
     // At once where nothing is under way: the compiler then works while the caller goes on.
-    const result = this.waiting === 0 ? work() : this.queue.then(work);
+    const result = this.waiting === 0 ? start() : this.queue.then(start);
     this.waiting += 1;
     const done = () => {
       this.waiting -= 1;
@@ -198,8 +212,9 @@ export class TypeScriptLanguage implements Language {
     const variables = source.declarations.filter(
       ({ kind, name }) => (kind === "let" || kind === "const") && !types.has(name),
     );
+    const lines = new Lines(query.text);
     const learnOne = async ({ name, start }: Declaration) => {
-      const position = positionAt(query.text, query.offset - source.shift + start);
+      const position = lines.positionAt(query.offset - source.shift + start);
       const params = { ...this.document(query), position };
       const hover = await this.compiler.request<Hover | null>("textDocument/hover", params);
       const plain = hover && plainTypeOf(hoverText(hover), name);
@@ -279,10 +294,11 @@ export class TypeScriptLanguage implements Language {
     for (const file of files) this.compiler.write(file, "export {};\n");
   }
 
-  private async diagnose(query: Query): Promise<LspDiagnostic[]> {
+  private async diagnose(query: Query, signal?: AbortSignal): Promise<LspDiagnostic[]> {
     const report = await this.compiler.request<{ items?: LspDiagnostic[] }>(
       "textDocument/diagnostic",
       this.document(query),
+      signal,
     );
     return report.items ?? [];
   }
@@ -293,7 +309,7 @@ export class TypeScriptLanguage implements Language {
    */
   private placeOf(query: Query, code: string, cursor: number) {
     const name = identifierAt(code, cursor);
-    if (!name || /\.\s*$/.test(code.slice(0, name.start))) return undefined;
+    if (!name || isMember(code, name.start)) return undefined;
     const cell = this.session.declaredIn(name.text);
     const declaration = cell?.declarations.get(name.text);
     if (!cell || !declaration || !this.open.has(cell)) return undefined;
@@ -301,7 +317,7 @@ export class TypeScriptLanguage implements Language {
     const variable = declaration.kind === "let" && header.includes(`declare let ${name.text}:`);
     const type = declaration.kind === "type" && code.trim() === name.text;
     if (!variable && !type) return undefined;
-    const position = positionAt(cell.text, cell.offset + declaration.start);
+    const position = new Lines(cell.text).positionAt(cell.offset + declaration.start);
     return { textDocument: { uri: uriOf(this.fileOf(cell)) }, position };
   }
 
@@ -326,10 +342,37 @@ function readConfig(cwd: string): UserConfig {
   }
 }
 
+function checkLimit(): number {
+  const seconds = Number(process.env.FIRSTFRAME_CHECK_TIMEOUT);
+  return seconds > 0 ? seconds * 1000 : checkAtMost;
+}
+
+/** Help that nobody needs to be told the lack of: what is wrong with the compiler is said with the next cell. */
+async function unlessInTrouble<T>(answer: Promise<T>, otherwise: T): Promise<T> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (error instanceof CompilerError) return otherwise;
+    throw error;
+  }
+}
+
 /** Whether the comments at a cell's top say `@ts-nocheck`. */
 function isUnchecked(code: string): boolean {
-  const comments = /^(?:\s|\/\/.*(?:\n|$)|\/\*[\s\S]*?\*\/)*/.exec(code)?.[0] ?? "";
-  return /^\s*(?:\/\/\/?|\/\*)\s*@ts-nocheck\b/m.test(comments);
+  for (let at = 0; at < code.length; ) {
+    if (/\s/.test(code[at]!)) {
+      at += 1;
+      continue;
+    }
+    const line = code.startsWith("//", at);
+    if (!line && !code.startsWith("/*", at)) return false;
+    const end = code.indexOf(line ? "\n" : "*/", at + 2);
+    const comment = code.slice(at + 2, end < 0 ? code.length : end);
+    if (/^\/?\s*@ts-nocheck\b/.test(comment)) return true;
+    if (end < 0) return false;
+    at = end + (line ? 1 : 2);
+  }
+  return false;
 }
 
 /** What code declares itself. */
@@ -349,7 +392,7 @@ function declaredByLine(code: string): string[] {
   }
   // What imports and patterns bind; property names among them do no harm.
   for (const [, imported, pattern] of code.matchAll(
-    /^(?:import\b([^"'=;(]*?)\bfrom\b|(?:const|let|var)\s*([[{][^=;]*[\]}])\s*=)/gm,
+    /^(?:import\b([^"'=;(]{0,1000}?)\bfrom\b|(?:const|let|var)\s{0,100}([[{][^=;]{0,1000}[\]}])\s{0,100}=)/gm,
   )) {
     names.push(...((imported ?? pattern ?? "").match(/[\p{ID_Start}$_][\p{ID_Continue}$]*/gu) ?? []));
   }
@@ -363,12 +406,11 @@ function shown(kind: Declaration["kind"] | undefined): string | undefined {
 
 /** Whether what stands before the cursor is a property of something. */
 function isMember(code: string, cursor: number): boolean {
-  return /\.\s*[\p{ID_Continue}$]*$/u.test(code.slice(0, cursor));
+  return code[blanksStart(code, nameStart(code, cursor)) - 1] === ".";
 }
 
 function identifierAt(code: string, cursor: number): { text: string; start: number } | null {
-  const before = /[\p{ID_Continue}$]*$/u.exec(code.slice(0, cursor))?.[0] ?? "";
-  const after = /^[\p{ID_Continue}$]*/u.exec(code.slice(cursor))?.[0] ?? "";
-  const text = before + after;
-  return text === "" ? null : { text, start: cursor - before.length };
+  const start = nameStart(code, cursor);
+  const text = code.slice(start, nameEnd(code, cursor));
+  return text === "" ? null : { text, start };
 }

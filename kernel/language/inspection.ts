@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { Inspection } from "./language.js";
-import { offsetAt, type Range } from "./positions.js";
+import { Lines, type Range } from "./positions.js";
 import { readableTypes } from "./session.js";
 
 type Markup = string | { readonly kind?: string; readonly value: string };
@@ -70,7 +70,8 @@ export function sourceOf(
         continue;
       }
     }
-    return text.slice(offsetAt(text, span.start), offsetAt(text, span.end)).trim();
+    const lines = new Lines(text);
+    return text.slice(lines.offsetAt(span.start), lines.offsetAt(span.end)).trim();
   }
   return undefined;
 }
@@ -79,7 +80,7 @@ export function sourceOf(
 function readable(part: string): string {
   return readableTypes(part)
     .replace(/^(```\w*\n)\(alias\) /, "$1")
-    .replace(/\[([^\]\n]*)\]\(file:[^)\s]*\)/g, "$1");
+    .replace(/\[([^[\]\n]*)\]\(file:[^()\s]*\)/g, "$1");
 }
 
 function textOf(markup: Markup): string {
@@ -88,19 +89,21 @@ function textOf(markup: Markup): string {
 
 /** Markdown without its marks, for front ends that show text. */
 function plainOf(markdown: string): string {
-  return markdown
-    .split(/^(```[\s\S]*?^```$)/m)
-    .map((part) =>
-      part.startsWith("```")
-        ? part.replace(/^```.*\n/, "").replace(/\n```$/, "")
-        : part
-            .replace(/\[([^\]]*)\]\(([^)]*)\)/g, "$1 ($2)")
-            .replace(/(\*\*|__)(.+?)\1/g, "$2")
-            .replace(/^\*(@\w+)\*/gm, "$1")
-            .replace(/`([^`\n]*)`/g, "$1")
-            .replace(/^#+ /gm, "")
-            .replace(/\\([\\`*_{}[\]()#+\-.!<>])/g, "$1"),
-    )
-    .join("")
-    .trim();
+  let fenced = false;
+  const plain: string[] = [];
+  for (const line of markdown.split("\n")) {
+    if (line.startsWith("```")) fenced = !fenced;
+    else plain.push(fenced ? line : plainLine(line));
+  }
+  return plain.join("\n").trim();
+}
+
+function plainLine(line: string): string {
+  return line
+    .replace(/\[([^[\]]*)\]\(([^()]*)\)/g, "$1 ($2)")
+    .replace(/\*\*([^*]+)\*\*|__([^_]+)__/g, "$1$2")
+    .replace(/^\*(@\w+)\*/, "$1")
+    .replace(/`([^`]*)`/g, "$1")
+    .replace(/^#+ /, "")
+    .replace(/\\([\\`*_{}[\]()#+\-.!<>])/g, "$1");
 }

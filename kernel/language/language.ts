@@ -3,17 +3,26 @@
  * the server converts from and to the code points that Jupyter's messages use.
  */
 export interface Language {
-  /** Starts the compiler; resolves when it can answer. */
+  /** Starts the compiler; resolves when it can answer, or when it is clear that it can't for now. */
   start(): Promise<void>;
-  /** Type errors of a cell that has not run yet, in the context of all accepted cells. */
-  check(cell: Cell): Promise<Diagnostic[]>;
-  /** The JavaScript that the executor evaluates. Throws {@link CellSyntaxError}. */
-  transform(cell: Cell): TransformedCell;
+  /**
+   * Type errors of a cell that has not run yet, in the context of all accepted cells. Rejects if the compiler is in
+   * trouble; `signal` says that nobody waits for the answer any more.
+   */
+  check(cell: Cell, signal?: AbortSignal): Promise<Diagnostic[]>;
+  /** The JavaScript that the executor evaluates. Rejects with {@link CellSyntaxError}. */
+  transform(cell: Cell): Promise<Script>;
+  /** Source map version 3, as JSON, of the script that a cell was transformed to. Its one source is the cell. */
+  map(cell: Cell, url: string): Promise<string>;
   /** Makes a cell's declarations visible to later cells. Called when the cell has started to run. */
   accept(cell: Cell): void;
+  /** None where the compiler is in trouble. */
   complete(code: string, cursor: number): Promise<Completions>;
+  /** Null where nothing is known, or the compiler is in trouble. */
   inspect(code: string, cursor: number, detail: 0 | 1): Promise<Inspection | null>;
-  isComplete(code: string): Completeness;
+  isComplete(code: string): Promise<Completeness>;
+  /** Somebody waits: what does not answer soon is replaced. */
+  interrupt(): void;
   /** Forgets every cell (after the executor was replaced). */
   reset(): void;
   dispose(): Promise<void>;
@@ -36,12 +45,15 @@ export interface Diagnostic {
   readonly end: number;
 }
 
-export interface TransformedCell {
+export interface Script {
   readonly code: string;
-  /** Source map version 3, as JSON, whose one source is the cell. */
-  readonly map: string;
   /** What V8 calls the script: its stack frames carry this name. */
   readonly url: string;
+}
+
+export interface TransformedCell extends Script {
+  /** Source map version 3, as JSON, whose one source is the cell. */
+  readonly map: string;
 }
 
 /** A cell that is not TypeScript. */

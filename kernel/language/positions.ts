@@ -9,22 +9,26 @@ export interface Range {
   readonly end: Position;
 }
 
-export function offsetAt(text: string, { line, character }: Position): number {
-  let start = 0;
-  for (let i = 0; i < line; i += 1) {
-    const end = text.indexOf("\n", start);
-    if (end < 0) return text.length;
-    start = end + 1;
-  }
-  return Math.min(start + character, text.length);
-}
+/** The lines of a text, found once for all positions in it. */
+export class Lines {
+  private readonly starts: number[] = [0];
 
-export function positionAt(text: string, offset: number): Position {
-  let line = 0;
-  let start = 0;
-  for (let end = text.indexOf("\n"); end >= 0 && end < offset; end = text.indexOf("\n", start)) {
-    line += 1;
-    start = end + 1;
+  constructor(private readonly text: string) {
+    for (let at = text.indexOf("\n"); at >= 0; at = text.indexOf("\n", at + 1)) this.starts.push(at + 1);
   }
-  return { line, character: offset - start };
+
+  offsetAt({ line, character }: Position): number {
+    const start = this.starts[line];
+    return start === undefined ? this.text.length : Math.min(start + character, this.text.length);
+  }
+
+  positionAt(offset: number): Position {
+    let low = 0;
+    for (let high = this.starts.length; high - low > 1; ) {
+      const middle = (low + high) >> 1;
+      if (this.starts[middle]! <= offset) low = middle;
+      else high = middle;
+    }
+    return { line: low, character: offset - this.starts[low]! };
+  }
 }

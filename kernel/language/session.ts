@@ -30,6 +30,14 @@ export function readableTypes(text: string): string {
   return text.replace(/"[^"\n]*\.firstframe-cell-(\d+)-\d+"/g, (_, count: string) => `"cell [${count}]"`);
 }
 
+/** A statement, or a type, whose lines mean the same one behind the other. */
+export function onOneLine(text: string): string {
+  return text
+    .split("\n")
+    .map((line, i) => (i > 0 ? line.trim() : line))
+    .join(" ");
+}
+
 /** The names that cells have declared, the last declaration of each in force. */
 export class Session {
   /** In the order of their declaration. */
@@ -130,9 +138,9 @@ export class Session {
     }
     for (const [cell, names] of imports)
       statements.add(`import { ${names.join(", ")} } from "./${cell.name}";`);
-    const references = code.match(/^\s*\/\/\/\s*<reference\s.*$/gm) ?? [];
+    const references = code.match(/^[ \t]*\/\/\/[ \t]*<reference\s.*$/gm) ?? [];
     // On one line, so that the cell's lines differ from the file's by a constant.
-    const line = [...statements].map((statement) => statement.replace(/\s*\n\s*/g, " ")).join(" ");
+    const line = [...statements].map(onOneLine).join(" ");
     return {
       header: `${references.map((reference) => `${reference.trim()}\n`).join("")}${line}\n`,
       needs: [...needs],

@@ -44,7 +44,8 @@ export function parseValidCell(cell: string): Source {
 
 function parse(cell: string): Source {
   // A cell such as `{ a: 1, b }` means an object to whoever writes it, as in Node's own REPL.
-  if (/^\s*\{[\s\S]*\}\s*$/.test(cell)) {
+  const trimmed = cell.trim();
+  if (trimmed.startsWith("{") && trimmed.endsWith("}")) {
     const parenthesized = parseAs("ts", `(${cell})`, 1);
     const [first] = parenthesized.program.body;
     if (parenthesized.errors.length === 0 && first?.type === "ExpressionStatement") {

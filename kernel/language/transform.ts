@@ -133,7 +133,7 @@ function toJavaScriptByTypeScript(source: Source, url: string, options: Compiler
     },
   });
   return {
-    code: outputText.replace(/\n\/\/# sourceMappingURL=.*\s*$/, "\n"),
+    code: outputText.slice(0, outputText.lastIndexOf("//# sourceMappingURL=")),
     map: JSON.parse(sourceMapText ?? "null") as SourceMapInput,
   };
 }

@@ -1,4 +1,5 @@
 import { type Node, type Program, parseSync } from "oxc-parser";
+import { onOneLine } from "./session.js";
 import { walk } from "./source.js";
 
 /** A variable's type that means the same in every cell: nothing in it is declared by cells or imported. */
@@ -87,6 +88,6 @@ export function plainTypeOf(shown: string, name: string): PlainType | null {
   const [alias] = program.body;
   const type = alias?.type === "TSTypeAliasDeclaration" ? alias.typeAnnotation : null;
   const literal = kind === "const" && type?.type === "TSLiteralType";
-  const oneLine = text.replace(/\s*\n\s*/g, " ");
+  const oneLine = onOneLine(text);
   return { declared: literal ? ` = ${text}` : `: ${oneLine}`, globals: [...used] };
 }

@@ -59,7 +59,7 @@ export class Outbox {
   }
 
   private async deliver(frames: zmq.MessageLike[]): Promise<void> {
-    const start = Date.now();
+    const start = performance.now();
     while (!this.closed) {
       try {
         await this.socket.send(frames);
@@ -68,7 +68,7 @@ export class Outbox {
         // A ROUTER's peer may be gone; then there is nobody to answer.
         if ((error as { code?: string }).code !== "EAGAIN" || !(this.socket instanceof zmq.XPublisher))
           return;
-        const now = Date.now();
+        const now = performance.now();
         if (now < this.dropUntil || now - start > patience) {
           // One stopped client must not stop the others: for a while, what it has no room for is dropped.
           if (now >= this.dropUntil) this.dropUntil = now + patience;

@@ -2,14 +2,14 @@
  * From the text of a cell to its result: conveniences, type check, transform, and the executor's part.
  */
 import type { DebugAdapter } from "../debugger/adapter.js";
-import type { ErrorContent, MappedSource, RunCommand, Script } from "../executor/frames.js";
+import type { ErrorContent, MappedSource, RunCommand } from "../executor/frames.js";
 import { ownScript, runtimeGlobal } from "../executor/names.js";
 import {
   type Cell,
   CellSyntaxError,
   type Diagnostic,
   type Language,
-  type TransformedCell,
+  type Script,
 } from "../language/language.js";
 import type { ExecuteRequest } from "../protocol/messages.js";
 import {
@@ -26,24 +26,24 @@ import type { CellResult, Runner } from "./runner.js";
 
 /** A cell that runs longer (ms) may well be interrupted: its source map is made, and sent, while nobody waits. */
 const mapAfter = 50;
-/** Of how many cells the JavaScript and its source map are kept. */
-const keptTransformed = 50;
 /** Ends by itself, too. */
 const rehearsed = [
-  "for (const start = Date.now(); Date.now() < start + 100; );",
+  "for (const start = performance.now(); performance.now() < start + 100; );",
   "await new Promise((resolve) => setTimeout(resolve, 100));",
 ];
 const nothing = { userExpressions: {}, payload: [] };
 
 export class CellExecution {
-  /** What scripts are called in stack traces, and their source maps. */
-  private readonly scripts = new Map<
-    string,
-    { readonly cell: Cell; readonly transformed: TransformedCell }
-  >();
-  private readonly recent: string[] = [];
+  /** The cells that scripts were made from, by what those are called in stack traces. */
+  private readonly scripts = new Map<string, Cell>();
   private interrupted = false;
   private onInterrupt: () => void = () => undefined;
+  /** Resolves once the cell that is prepared is interrupted. */
+  private interruption: Promise<"interrupted"> = new Promise(() => undefined);
+  /** The compiler is in trouble, which has been said. */
+  private unchecked = false;
+  /** The cell that is in the executor. */
+  private current: number | undefined;
   private rehearsal = Promise.resolve();
   private check = checkModeOf(process.env.FIRSTFRAME_CHECK);
 
@@ -51,7 +51,7 @@ export class CellExecution {
   debugger: Pick<DebugAdapter, "cellWillRun"> | undefined;
 
   constructor(
-    private readonly language: Promise<Language>,
+    private readonly language: Language,
     private readonly runner: Runner,
     private readonly print: (stream: "stdout" | "stderr", text: string, id: number) => void,
   ) {}
@@ -60,32 +60,40 @@ export class CellExecution {
   interrupt(): void {
     this.interrupted = true;
     this.onInterrupt();
+    this.language.interrupt();
   }
 
   /** Goes the way of an interrupt, in a loop and in an await. Cells wait until this is over, a few milliseconds. */
-  rehearse(language: Language): void {
-    const scripts = rehearsed.map((code, i) =>
-      this.transform(language, { id: `rehearsal-${i}`, count: 0, code }),
-    );
-    this.rehearsal = (async () => {
-      for (const script of scripts) await this.runner.rehearse(script);
-    })();
+  rehearse(): void {
+    const run = async () => {
+      const scripts = rehearsed.map((code, i) => this.transform({ id: `rehearsal-${i}`, count: 0, code }));
+      for (const script of await Promise.all(scripts)) await this.runner.rehearse(script);
+    };
+    this.rehearsal = run().catch(() => undefined);
   }
 
   /** The executor was replaced. */
   forget(): void {
     this.scripts.clear();
-    this.recent.length = 0;
   }
 
-  mapOf(url: string): MappedSource | null {
-    const script = this.scripts.get(url);
-    return script === undefined ? null : { map: script.transformed.map, name: `cell [${script.cell.count}]` };
+  /** The source map of a script, and the name of its cell. */
+  async mapOf(url: string): Promise<MappedSource | null> {
+    const cell = this.scripts.get(url);
+    if (cell === undefined) return null;
+    try {
+      return { map: await this.language.map(cell, url), name: `cell [${cell.count}]` };
+    } catch {
+      return null; // a stack trace shows positions in the script then
+    }
   }
 
   /** Never rejects for what is wrong with the cell: that is its result. */
   async run(id: number, count: number, request: ExecuteRequest): Promise<CellResult> {
     this.interrupted = false;
+    this.interruption = new Promise((resolve) => {
+      this.onInterrupt = () => resolve("interrupted");
+    });
     let parsed: ParsedCell;
     try {
       parsed = parseConveniences(request.code);
@@ -109,23 +117,27 @@ export class CellExecution {
     count: number,
     request: ExecuteRequest,
   ): Promise<CellResult> {
-    const language = await this.language;
     const cell: Cell = { id: String(id), count, code: parsed.code };
     let script: Script | undefined;
     if (parsed.code.trim() !== "") {
-      const prepared = await this.prepare(language, cell, parsed, id, request.code);
+      const prepared = await this.prepare(cell, parsed, id, request.code);
       if ("error" in prepared) return { error: prepared.error, ...nothing };
       script = prepared.script;
-      if (parsed.timeit === undefined) language.accept(cell);
+      if (parsed.timeit === undefined) this.language.accept(cell);
     }
     await this.rehearsal;
-    if (this.interrupted) return interruption;
-    const expressions = this.transformExpressions(language, request.userExpressions, cell);
+    if (this.interrupted) return interrupted;
+    const expressions = await this.unlessInterrupted(
+      this.transformExpressions(request.userExpressions, cell),
+    );
+    if (expressions === "interrupted") return interrupted;
     if (script !== undefined && this.debugger !== undefined) {
-      const { transformed } = this.scripts.get(script.url)!;
-      await this.debugger.cellWillRun(request.code, transformed, count);
+      const map = await this.unlessInterrupted(this.language.map(cell, script.url));
+      if (map === "interrupted") return interrupted;
+      await this.debugger.cellWillRun(request.code, { ...script, map }, count);
     }
-    const timer = setTimeout(() => this.sendMap(script?.url), mapAfter);
+    const timer = setTimeout(() => void this.sendMap(id, script?.url), mapAfter);
+    this.current = id;
     const result = await this.runner.run({
       ...this.command(id, count, request),
       ...(script && { script }),
@@ -133,19 +145,19 @@ export class CellExecution {
       ...(parsed.timeit && { repeat: parsed.timeit }),
       userExpressions: expressions.scripts,
     });
+    this.current = undefined;
     clearTimeout(timer);
     if (result.error !== undefined) return { ...result, userExpressions: {} };
     return { ...result, userExpressions: { ...result.userExpressions, ...expressions.failed } };
   }
 
-  private sendMap(url: string | undefined): void {
-    const map = url === undefined ? null : this.mapOf(url);
-    if (map !== null) this.runner.knowMap(url!, map);
+  private async sendMap(id: number, url: string | undefined): Promise<void> {
+    const map = url === undefined ? null : await this.mapOf(url);
+    if (map !== null && this.current === id) this.runner.knowMap(url!, map);
   }
 
   /** Checks types while the cell is turned into JavaScript. Nothing runs if either finds an error. */
   private async prepare(
-    language: Language,
     cell: Cell,
     { timeit }: ParsedCell,
     id: number,
@@ -153,92 +165,84 @@ export class CellExecution {
   ): Promise<{ script: Script } | { error: ErrorContent }> {
     // As its author sees it, conveniences and all; they have the same length.
     const written = { ...cell, code };
+    const over = new AbortController();
     const checked: Promise<readonly Diagnostic[]> =
-      this.check === "off" ? Promise.resolve([]) : language.check(cell);
+      this.check === "off" ? Promise.resolve([]) : this.language.check(cell, over.signal);
     checked.catch(() => undefined);
-    let script: Script;
     try {
-      script = timeit === undefined ? this.transform(language, cell) : this.transformRepeated(language, cell);
+      const script = await this.unlessInterrupted(
+        timeit === undefined ? this.transform(cell) : this.transformRepeated(cell),
+      );
+      if (script === "interrupted") return interrupted;
+      const found = await this.unlessInterrupted(this.found(checked, id));
+      if (found === "interrupted") return interrupted;
+      const errors = found.filter(({ severity }) => severity === "error");
+      if (errors.length === 0) return { script };
+      if (this.check === "before") return { error: diagnosticsContent("TypeScriptError", written, errors) };
+      this.print("stderr", `${describeDiagnostics(written, errors).join("\n")}\n`, id);
+      return { script };
     } catch (error) {
       if (!(error instanceof CellSyntaxError)) throw error;
-      const found = await Promise.race([checked.catch(() => []), this.interruption().then(() => [])]);
-      const known = found.filter(isGrammar);
+      const found = await this.unlessInterrupted(checked.catch(() => []));
+      const known = found === "interrupted" ? [] : found.filter(isGrammar);
       return {
         error: diagnosticsContent("SyntaxError", written, known.length > 0 ? known : error.diagnostics),
       };
+    } finally {
+      over.abort();
     }
-    let found: readonly Diagnostic[] | "interrupted";
+  }
+
+  /** What the compiler found. A cell runs even where that is in trouble; but it is said, once until it is over. */
+  private async found(checked: Promise<readonly Diagnostic[]>, id: number): Promise<readonly Diagnostic[]> {
     try {
-      found = await Promise.race([checked, this.interruption()]);
+      const found = await checked;
+      if (this.check !== "off") this.unchecked = false;
+      return found;
     } catch (error) {
-      // A cell runs even where the compiler is in trouble; but it is said.
-      this.print(
-        "stderr",
-        `types were not checked: ${error instanceof Error ? error.message : String(error)}\n`,
-        id,
-      );
-      return { script };
+      if (!this.unchecked)
+        this.print(
+          "stderr",
+          `types were not checked: ${error instanceof Error ? error.message : String(error)}\n`,
+          id,
+        );
+      this.unchecked = true;
+      return [];
     }
-    if (found === "interrupted") return interruption;
-    const errors = found.filter(({ severity }) => severity === "error");
-    if (errors.length === 0) return { script };
-    if (this.check === "before") return { error: diagnosticsContent("TypeScriptError", written, errors) };
-    this.print("stderr", `${describeDiagnostics(written, errors).join("\n")}\n`, id);
-    return { script };
   }
 
-  private interruption(): Promise<"interrupted"> {
-    return new Promise((resolve) => {
-      if (this.interrupted) resolve("interrupted");
-      else this.onInterrupt = () => resolve("interrupted");
-    });
+  private unlessInterrupted<T>(work: Promise<T>): Promise<T | "interrupted"> {
+    if (this.interrupted) return Promise.resolve("interrupted");
+    return Promise.race([work, this.interruption]);
   }
 
-  private transform(language: Language, cell: Cell): Script {
-    const transformed = language.transform(cell);
-    this.scripts.set(transformed.url, { cell, transformed });
-    this.recent.push(transformed.url);
-    if (this.recent.length > keptTransformed) this.slim(this.recent.shift()!, language);
-    return { code: transformed.code, url: transformed.url };
-  }
-
-  /** Of older cells only the text is kept: what it was transformed to takes ten times as much memory. */
-  private slim(url: string, language: Language): void {
-    const cell = this.scripts.get(url)?.cell;
-    if (cell === undefined) return;
-    this.scripts.set(url, {
-      cell,
-      get transformed() {
-        return language.transform(cell);
-      },
-    });
+  private async transform(cell: Cell): Promise<Script> {
+    const script = await this.language.transform(cell);
+    this.scripts.set(script.url, cell);
+    return script;
   }
 
   /** The cell as a function to be called again and again; an async one only if it has to be. */
-  private transformRepeated(language: Language, cell: Cell): Script {
+  private async transformRepeated(cell: Cell): Promise<Script> {
     try {
-      return this.transform(language, { ...cell, code: `(() => {${cell.code}\n})` });
+      return await this.transform({ ...cell, code: `(() => {${cell.code}\n})` });
     } catch (error) {
       if (!(error instanceof CellSyntaxError)) throw error;
-      return this.transform(language, { ...cell, code: `(async () => {${cell.code}\n})` });
+      return await this.transform({ ...cell, code: `(async () => {${cell.code}\n})` });
     }
   }
 
-  private transformExpressions(
-    language: Language,
-    expressions: Readonly<Record<string, string>>,
-    { id, count }: Cell,
-  ) {
+  private async transformExpressions(expressions: Readonly<Record<string, string>>, { id, count }: Cell) {
     const scripts: Record<string, Script> = {};
     const failed: Record<string, object> = {};
-    Object.entries(expressions).forEach(([name, code], i) => {
+    for (const [i, [name, code]] of Object.entries(expressions).entries()) {
       try {
-        scripts[name] = this.transform(language, { id: `${id}-${i}`, count, code });
+        scripts[name] = await this.transform({ id: `${id}-${i}`, count, code });
       } catch (error) {
         const { name: ename, message } = error instanceof Error ? error : new Error(String(error));
         failed[name] = { status: "error", ...errorContent(ename, message) };
       }
-    });
+    }
     return { scripts, failed };
   }
 
@@ -261,7 +265,8 @@ export class CellExecution {
 
   /** What `name?` shows, in the front end's pager. */
   private async page({ code, detail }: { code: string; detail: 0 | 1 }, id: number): Promise<CellResult> {
-    const found = await (await this.language).inspect(code, code.length, detail);
+    const found = await this.unlessInterrupted(this.language.inspect(code, code.length, detail));
+    if (found === "interrupted") return interrupted;
     if (found === null) {
       this.print("stdout", `${code}: nothing is known of it\n`, id);
       return nothing;
@@ -273,7 +278,7 @@ export class CellExecution {
   /** Runs what is JavaScript already. */
   private async runScript(code: string, id: number, request: ExecuteRequest): Promise<CellResult> {
     await this.rehearsal;
-    if (this.interrupted) return interruption;
+    if (this.interrupted) return interrupted;
     return this.runner.run({
       ...this.command(id, 0, request),
       script: { code, url: "" },
@@ -290,7 +295,7 @@ export class CellExecution {
   }
 }
 
-const interruption = { error: errorContent("KeyboardInterrupt", "interrupted"), ...nothing };
+const interrupted = { error: errorContent("KeyboardInterrupt", "interrupted"), ...nothing };
 
 function call(name: string, argument: unknown): string {
   return `await ${runtimeGlobal}.await(${runtimeGlobal}.${name}(${JSON.stringify(argument)})); void 0\n//# sourceURL=${ownScript}`;

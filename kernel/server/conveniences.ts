@@ -35,11 +35,14 @@ export const conveniencesHelp = `%time CODE            run and say how long it t
 NAME? or ?NAME        what NAME is, in the pager; with ?? its source as well
 %help                 this list`;
 
-const inspection = /^\s*(\?{1,2})?\s*([\p{ID_Start}_$][\p{ID_Continue}$.[\]'"]*)\s*(\?{1,2})?\s*$/u;
+const inspection = /^(\?{1,2})?\s*([\p{ID_Start}_$][\p{ID_Continue}$.[\]'"]*)\s*(\?{1,2})?$/u;
+/** Longer ones are no names. */
+const maxQuestion = 1000;
 
 /** Whether a cell begins with a convenience at all; nearly none does. */
 export function hasConvenience(code: string): boolean {
-  return /^\s*[%?]/.test(code) || /\?\s*$/.test(code);
+  const text = code.trim();
+  return text.startsWith("%") || text.startsWith("?") || text.endsWith("?");
 }
 
 /** Whether a cell is `name?` or `?name`, with one mark or two. */
@@ -48,7 +51,9 @@ export function isQuestion(code: string): boolean {
 }
 
 function questionOf(code: string): ParsedCell["inspect"] {
-  const [, before, name, after] = inspection.exec(code) ?? [];
+  const text = code.trim();
+  if (text.length > maxQuestion) return undefined;
+  const [, before, name, after] = inspection.exec(text) ?? [];
   if (name === undefined || (before === undefined) === (after === undefined)) return undefined;
   return { code: name, detail: (before ?? after)!.length === 2 ? 1 : 0 };
 }
@@ -62,7 +67,7 @@ export function parseConveniences(code: string): ParsedCell {
   for (let i = 0; i < lines.length; i++) {
     const line = lines[i]!;
     if (line.trim() === "") continue;
-    const command = /^\s*(%{1,2})([A-Za-z]*)[ \t]*(.*)$/.exec(line);
+    const command = /^\s*(%{1,2})([A-Za-z]*)[ \t]*(.*)$/s.exec(line);
     if (command === null) break;
     const [, marks, name, rest] = command as unknown as [string, string, string, string];
     const before = line.length - rest.length;
@@ -89,14 +94,19 @@ export function parseConveniences(code: string): ParsedCell {
       case "time":
         return { first, code: remaining(), time: true };
       case "timeit": {
-        const flags = /^((?:-[nr]\s*\d+\s*)*)(.*)$/.exec(rest)!;
-        const number = (flag: string) => Number(new RegExp(`-${flag}\\s*(\\d+)`).exec(flags[1]!)?.[1] ?? 0);
-        const timeit = { number: number("n"), runs: number("r") || 7 };
-        const start = line.length - flags[2]!.length;
-        const kept = [...blank(lines.slice(0, i)), " ".repeat(start) + flags[2], ...lines.slice(i + 1)].join(
+        const flags = { n: 0, r: 0 };
+        const flag = /-([nr])\s*(\d+)\s*/y;
+        let end = 0;
+        for (let found = flag.exec(rest); found !== null; found = flag.exec(rest)) {
+          flags[found[1] as "n" | "r"] ||= Number(found[2]);
+          end = flag.lastIndex;
+        }
+        const timed = rest.slice(end);
+        const start = line.length - timed.length;
+        const kept = [...blank(lines.slice(0, i)), " ".repeat(start) + timed, ...lines.slice(i + 1)].join(
           "\n",
         );
-        return { first, code: kept, timeit };
+        return { first, code: kept, timeit: { number: flags.n, runs: flags.r || 7 } };
       }
       case "bash":
       case "sh":

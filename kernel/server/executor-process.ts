@@ -112,8 +112,8 @@ export class ExecutorProcess {
     const { out } = this.pipes;
     const fd = fdOf(out);
     if (fd === undefined || out.isPaused() || out.readableLength > 0) return;
-    const end = Date.now() + limit;
-    while (!enough() && Date.now() <= end) {
+    const end = performance.now() + limit;
+    while (!enough() && performance.now() <= end) {
       const size = readNow(fd);
       if (size === 0) return; // it has ended, which the stream tells
       if (size > 0) out.emit("data", Buffer.from(scratch.subarray(0, size)));

@@ -7,6 +7,7 @@ import type { DebugAdapter } from "../debugger/adapter.js";
 import type { ErrorContent, Frame } from "../executor/frames.js";
 import { runtimeGlobal } from "../executor/names.js";
 import { CellSyntaxError, type Language } from "../language/language.js";
+import { isName, memberBefore } from "../language/words.js";
 import type { ConnectionInfo } from "../protocol/connection.js";
 import { type Header, type Message, ProtocolError, protocolVersion, requests } from "../protocol/messages.js";
 import { KernelSockets, type Outbox } from "../protocol/sockets.js";
@@ -22,8 +23,7 @@ import { Runner } from "./runner.js";
 export interface KernelOptions {
   readonly connection: ConnectionInfo;
   readonly cwd: string;
-  /** Loads what knows TypeScript, which takes longer than all else. */
-  readonly language: () => Promise<Language>;
+  readonly language: Language;
   /** Called once the kernel has been shut down. */
   readonly onExit: () => void;
 }
@@ -47,8 +47,10 @@ const rememberedContexts = 20_000;
 const headStart = 150;
 /** How long after the start (ms) an interrupt is rehearsed, if no cell runs. */
 const quiet = 300;
-/** How long (ms) a message may take to arrive. */
-const onTheWay = 200;
+/** With cells waiting behind one that fails, how long (ms) it takes of silence to think that no more are on their way. */
+const silence = 20;
+/** But no longer than that is an error held back. */
+const patience = 200;
 
 const packageJson = JSON.parse(readFileSync(new URL("../../../package.json", import.meta.url), "utf8")) as {
   version: string;
@@ -63,9 +65,7 @@ export class Kernel {
   private readonly cells: CellExecution;
   private readonly history = new History();
   private readonly comms = new CommRegistry();
-  private readonly language: Promise<Language>;
-  private resolveLanguage!: (language: Language) => void;
-  private rejectLanguage!: (error: unknown) => void;
+  private readonly language: Language;
   private readonly contexts = new Map<number, Context>();
   private readonly commMessages = new Set<number>();
   private readonly inputs = new Map<string, (value: string | null) => void>();
@@ -74,7 +74,8 @@ export class Kernel {
   private lastContext = 0;
   private lastCell = 0;
   private executionCount = 0;
-  private failedAt = 0;
+  /** Counts the cells that have arrived. */
+  private arrivals = 0;
   private begun = false;
   private adapter: DebugAdapter | undefined;
   private debugging: Promise<void> = Promise.resolve();
@@ -83,11 +84,7 @@ export class Kernel {
   constructor(private readonly options: KernelOptions) {
     this.wire = new Wire(options.connection);
     this.publisher = new Publisher(this.wire, this.sockets.iopub, (full) => this.runner.pause(full));
-    this.language = new Promise((resolve, reject) => {
-      this.resolveLanguage = resolve;
-      this.rejectLanguage = reject;
-    });
-    this.language.catch(() => undefined);
+    this.language = options.language;
     this.runner = new Runner(options.cwd, {
       text: (stream, text, context) => {
         const { message, silent } = this.contextOf(context);
@@ -127,7 +124,7 @@ export class Kernel {
   async shutdown(): Promise<void> {
     if (this.stopping) return;
     this.stopping = true;
-    const language = this.begun ? this.language.then((each) => each.dispose()) : Promise.resolve();
+    const language = this.language.dispose();
     // The compiler also ends when we do; it is not worth a wait.
     const patience = new Promise((resolve) => setTimeout(resolve, 200));
     await Promise.all([this.runner.stop(), Promise.race([language, patience]).catch(() => undefined)]);
@@ -141,22 +138,18 @@ export class Kernel {
     if (this.begun || this.stopping) return;
     this.begun = true;
     this.runner.start();
-    this.startLanguage().then(this.resolveLanguage, this.rejectLanguage);
-  }
-
-  private async startLanguage(): Promise<Language> {
-    const language = await this.options.language();
-    await language.start();
-    this.rehearse(language);
-    return language;
+    void this.language.start().then(
+      () => this.rehearse(),
+      () => undefined,
+    );
   }
 
   /** Once no cell runs. Not under the debugger's eyes. */
-  private rehearse(language: Language): void {
+  private rehearse(): void {
     setTimeout(async () => {
       await this.runner.turn();
-      if (this.running !== undefined) this.rehearse(language);
-      else if (this.adapter === undefined && !this.stopping) this.cells.rehearse(language);
+      if (this.running !== undefined) this.rehearse();
+      else if (this.adapter === undefined && !this.stopping) this.cells.rehearse();
     }, quiet).unref();
   }
 
@@ -178,8 +171,8 @@ export class Kernel {
     switch (message.header.msg_type) {
       case "execute_request":
         this.begin();
-        if (this.isOvertaken(message.header)) this.abort(request);
-        else this.queue.push(request);
+        this.arrivals += 1;
+        this.queue.push(request);
         if (this.running === undefined) void this.runQueue();
         break;
       case "kernel_info_request":
@@ -264,8 +257,7 @@ export class Kernel {
     const { code, cursorPos } = requests.complete(content);
     const cursor = toUnits(code, cursorPos);
     this.begin();
-    const language = await this.language;
-    let found = await language.complete(typeScriptOf(code), cursor);
+    let found = await this.language.complete(typeScriptOf(code), cursor);
     if (found.items.length === 0) found = (await this.runtimeMembers(code, cursor)) ?? found;
     const range = { start: toPoints(code, found.start), end: toPoints(code, found.end) };
     return {
@@ -278,13 +270,12 @@ export class Kernel {
 
   /** What types know nothing of, e.g. of a value of type `any`, may still be found out from the value. */
   private async runtimeMembers(code: string, cursor: number) {
-    const access =
-      /([\p{ID_Start}_$][\p{ID_Continue}$]*(?:\.[\p{ID_Start}_$][\p{ID_Continue}$]*|\[\d+\])*)\.([\p{ID_Continue}$]*)$/u;
-    const [, expression, typed] = access.exec(code.slice(0, cursor)) ?? [];
-    if (expression === undefined || typed === undefined) return undefined;
-    const members = await this.runner.members(expression);
+    const access = memberBefore(code, cursor);
+    if (access === undefined) return undefined;
+    const { object, typed } = access;
+    const members = await this.runner.members(object);
     const items = members
-      .filter(({ name }) => name.startsWith(typed) && /^[\p{ID_Start}_$][\p{ID_Continue}$]*$/u.test(name))
+      .filter(({ name }) => name.startsWith(typed) && isName(name))
       .map(({ name, type }) => ({ text: name, type }));
     return { items, start: cursor - typed.length, end: cursor };
   }
@@ -292,8 +283,7 @@ export class Kernel {
   private async inspect(content: Record<string, unknown>): Promise<object> {
     const { code, cursorPos, detailLevel } = requests.inspect(content);
     this.begin();
-    const language = await this.language;
-    const found = await language.inspect(typeScriptOf(code), toUnits(code, cursorPos), detailLevel);
+    const found = await this.language.inspect(typeScriptOf(code), toUnits(code, cursorPos), detailLevel);
     if (found === null) return { found: false, data: {}, metadata: {} };
     return {
       found: true,
@@ -322,16 +312,17 @@ export class Kernel {
   }
 
   private async startDebugger(): Promise<DebugAdapter> {
-    const [{ DebugAdapter }, language] = await Promise.all([import("../debugger/adapter.js"), this.language]);
+    const { DebugAdapter } = await import("../debugger/adapter.js");
     const adapter = new DebugAdapter({
       inspector: this.runner.inspector,
       emit: (event) => {
         this.publisher.flush();
         this.publisher.publish("debug_event", this.contextOf(undefined).message?.header, event);
       },
-      mapOf: (code) => {
+      mapOf: async (code) => {
+        const cell = { id: "expected", count: 0, code: typeScriptOf(code) };
         try {
-          return language.transform({ id: "expected", count: 0, code: typeScriptOf(code) }).map;
+          return await this.language.map(cell, "");
         } catch {
           return null; // it will not run
         }
@@ -347,7 +338,7 @@ export class Kernel {
     if (/^\s*%%/.test(code)) return { status: code.endsWith("\n") ? "complete" : "incomplete", indent: "" };
     if (isQuestion(code)) return { status: "complete" };
     this.begin();
-    return (await this.language).isComplete(typeScriptOf(code));
+    return this.language.isComplete(typeScriptOf(code));
   }
 
   // Execution
@@ -386,9 +377,23 @@ export class Kernel {
     this.idle(header);
   }
 
-  /** Whether a cell was sent before the error of an earlier one could be seen, but arrives only now. */
-  private isOvertaken({ date }: Header): boolean {
-    return Date.now() < this.failedAt + onTheWay && Date.parse(date) < this.failedAt;
+  /**
+   * Waits for the cells that were sent along with one that failed. Nobody has heard of the error before this is over, so
+   * that what has arrived by then was sent without knowing of it, and what arrives later is meant.
+   */
+  private async stragglers(): Promise<void> {
+    // What ZeroMQ has got is handed over within a turn of the event loop.
+    let seen: number;
+    do {
+      seen = this.arrivals;
+      await new Promise((resolve) => setImmediate(resolve));
+    } while (seen !== this.arrivals);
+    if (this.queue.length === 0) return;
+    const end = performance.now() + patience;
+    do {
+      seen = this.arrivals;
+      await new Promise((resolve) => setTimeout(resolve, silence));
+    } while (seen !== this.arrivals && performance.now() < end);
   }
 
   /** Whether the cells that wait are to be aborted. */
@@ -406,7 +411,7 @@ export class Kernel {
     this.lastCell = id;
     const { error, userExpressions, payload } = await this.cells.run(id, count, wanted);
     if (error !== undefined) {
-      if (wanted.stopOnError) this.failedAt = Date.now();
+      if (wanted.stopOnError) await this.stragglers();
       if (!silent) this.publisher.publish("error", message.header, error);
     }
     this.publisher.flush();
@@ -440,10 +445,8 @@ export class Kernel {
   private replaced(reason: string): void {
     this.adapter?.replaced();
     this.cells.forget();
-    void this.language.then((language) => {
-      language.reset();
-      this.rehearse(language);
-    });
+    this.language.reset();
+    this.rehearse();
     const parent = this.contextOf(undefined).message?.header;
     for (const id of this.comms.clear())
       this.publisher.publish("comm_close", parent, { comm_id: id, data: {} });

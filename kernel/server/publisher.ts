@@ -17,7 +17,7 @@ export class Publisher {
     | { parent: Header | undefined; name: "stdout" | "stderr"; pieces: string[]; length: number }
     | undefined;
   private timer: NodeJS.Timeout | undefined;
-  private lastFlush = 0;
+  private lastFlush = Number.NEGATIVE_INFINITY;
   private congested = false;
 
   constructor(
@@ -50,7 +50,7 @@ export class Publisher {
     this.text.length += text.length;
     if (this.text.length >= maxText) this.flush();
     else if (this.timer === undefined) {
-      const wait = Math.max(0, this.lastFlush + gather - Date.now());
+      const wait = Math.max(0, this.lastFlush + gather - performance.now());
       this.timer = setTimeout(() => this.flush(), wait);
     }
   }
@@ -61,7 +61,7 @@ export class Publisher {
     const { text } = this;
     if (text === undefined) return;
     this.text = undefined;
-    this.lastFlush = Date.now();
+    this.lastFlush = performance.now();
     this.send("stream", text.parent, { name: text.name, text: text.pieces.join("") });
   }
 

@@ -40,7 +40,7 @@ export interface RunnerEvents {
     password: boolean,
   ): Promise<{ value: string | null } | { refused: string }>;
   /** The source map of a script that the executor evaluated. */
-  map(url: string): MappedSource | null;
+  map(url: string): Promise<MappedSource | null>;
   /** The executor has dealt with a message of a comm. */
   handled(context: number): void;
   /** A new process has taken the place of one that died. */
@@ -252,7 +252,9 @@ export class Runner {
         });
         break;
       case "map":
-        executor.control({ op: "answer", id: message.id, value: this.events.map(message.url) });
+        void this.events.map(message.url).then((value) => {
+          executor.control({ op: "answer", id: message.id, value });
+        });
         break;
       case "members":
         this.queries.get(message.id)?.(message.members);

@@ -3,7 +3,7 @@
  * framework/summary.proto). TensorFlow.js has a writer for its TensorFlow engines and scalars only; this one works on
  * every engine and writes pictures too.
  */
-import { type FileHandle, mkdir, open } from "node:fs/promises";
+import { type FileHandle, mkdir, open, readdir } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { crc32c } from "@aws-crypto/crc32c";
@@ -49,7 +49,12 @@ export class SummaryWriter {
     { purgeStep, now = () => Date.now() / 1000 }: { purgeStep?: number; now?: () => number } = {},
   ): Promise<SummaryWriter> {
     await mkdir(logDir, { recursive: true });
-    const name = `events.out.tfevents.${Math.floor(now())}.${hostname()}.${process.pid}`;
+    // TensorBoard reads files in the order of their names, whatever has happened to the clock since the last one.
+    const earlier = (await readdir(logDir)).map((file) =>
+      Number(/^events\.out\.tfevents\.(\d+)\./.exec(file)?.[1] ?? 0),
+    );
+    const time = earlier.reduce((latest, each) => Math.max(latest, each), Math.floor(now()));
+    const name = `events.out.tfevents.${time}.${hostname()}.${process.pid}`;
     let path = join(logDir, `${name}.0`);
     let handle: FileHandle | undefined;
     for (let i = 1; handle === undefined; i++) {

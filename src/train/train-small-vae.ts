@@ -46,7 +46,7 @@ const config: Partial<AutoencoderKLCogVideoXConfig> = {
 const engine = await useEngine();
 console.log(`${engine.name} on ${engine.device}, seed ${seed}, ${trainSteps} steps`);
 
-const started = Date.now();
+const started = performance.now();
 const recent: number[] = [];
 const training = trainVae({
   config,
@@ -70,7 +70,7 @@ for await (const { step, mse, vae } of values.export ? [] : training) {
   if (step % 50 === 0) {
     const mean = recent.splice(0).reduce((sum, value) => sum + value, 0) / 50;
     console.log(
-      `step ${step}: mean squared error ${mean.toFixed(5)}, ${((Date.now() - started) / 60000).toFixed(1)} min`,
+      `step ${step}: mean squared error ${mean.toFixed(5)}, ${((performance.now() - started) / 60000).toFixed(1)} min`,
     );
   }
   if (step % 100 === 0) {

@@ -1,0 +1,276 @@
+/**
+ * TypeScript's part of the kernel as the server has it: in a thread, which may be kept busy by what a cell asks of a
+ * parser, and in the compiler's process, which that thread keeps. Either is replaced when it fails.
+ */
+import { Worker } from "node:worker_threads";
+import {
+  type Cell,
+  CellSyntaxError,
+  type Completeness,
+  type Completions,
+  type Diagnostic,
+  type Inspection,
+  type Language,
+  type Script,
+} from "./language.js";
+import type { Calls, FromThread, ThreadError, ToThread } from "./thread.js";
+
+/** Room for what native parsers need at the depth that is let through (depth.ts); what is not used takes no memory. */
+const stackSizeMb = 512;
+/** How often (ms) a thread that somebody waits for is asked whether it lives. */
+const interval = 1000;
+/** How long (ms) it may be busy with one thing before it is replaced, and how long once somebody interrupts. */
+const patience = 60_000;
+const patienceOnceInterrupted = 4000;
+/** How long (ms) completions and documentation are waited for; then there are none. */
+const answerTime = 20_000;
+
+interface Pending {
+  readonly name: keyof Calls;
+  resolve(value: unknown): void;
+  reject(error: Error): void;
+}
+
+type ArgumentsOf<Name extends keyof Calls> = Calls[Name] extends (
+  signal: AbortSignal,
+  ...args: infer Rest
+) => unknown
+  ? Rest
+  : never;
+
+export class RemoteLanguage implements Language {
+  private worker: Worker | undefined;
+  private readonly pending = new Map<number, Pending>();
+  private lastId = 0;
+  private compiler: number | undefined;
+  /** What later cells see, for a thread that takes another's place. */
+  private accepted: Cell[] = [];
+  private timer: NodeJS.Timeout | undefined;
+  private askedAt: number | undefined;
+  private interruptedAt: number | undefined;
+  private started = false;
+  private disposed = false;
+  /** Threads that were told to end, and have not yet. */
+  private ending = 0;
+
+  constructor(private readonly cwd: string) {}
+
+  /** Whether, once it is disposed of, a thread is too busy to end. */
+  get stuck(): boolean {
+    return this.ending > 0 || this.askedAt !== undefined;
+  }
+
+  start(): Promise<void> {
+    const started = this.call("start");
+    this.started = true;
+    return started;
+  }
+
+  check(cell: Cell, signal?: AbortSignal): Promise<Diagnostic[]> {
+    return this.call("check", [cell], signal);
+  }
+
+  transform(cell: Cell): Promise<Script> {
+    return this.call("transform", [cell]);
+  }
+
+  map(cell: Cell, url: string): Promise<string> {
+    return this.call("map", [cell, url]);
+  }
+
+  accept(cell: Cell): void {
+    this.accepted.push(cell);
+    this.call("accept", [cell]).catch(() => undefined);
+  }
+
+  complete(code: string, cursor: number): Promise<Completions> {
+    return this.inTime("complete", [code, cursor], { items: [], start: cursor, end: cursor });
+  }
+
+  inspect(code: string, cursor: number, detail: 0 | 1): Promise<Inspection | null> {
+    return this.inTime("inspect", [code, cursor, detail], null);
+  }
+
+  isComplete(code: string): Promise<Completeness> {
+    return this.inTime("isComplete", [code], { status: "unknown" });
+  }
+
+  interrupt(): void {
+    if (this.pending.size > 0) this.interruptedAt ??= performance.now();
+  }
+
+  reset(): void {
+    this.accepted = [];
+    this.call("reset").catch(() => undefined);
+  }
+
+  async dispose(): Promise<void> {
+    this.disposed = true;
+    if (this.worker === undefined) return;
+    this.ask(this.worker);
+    await this.call("dispose").catch(() => undefined);
+  }
+
+  /** It ends by itself with the thread, unless it is stopped. */
+  killCompiler(): void {
+    if (this.compiler === undefined) return;
+    try {
+      process.kill(this.compiler, "SIGKILL");
+    } catch {
+      // gone already
+    }
+    this.compiler = undefined;
+  }
+
+  private async inTime<Name extends keyof Calls>(
+    name: Name,
+    args: ArgumentsOf<Name>,
+    otherwise: Awaited<ReturnType<Calls[Name]>>,
+  ): Promise<Awaited<ReturnType<Calls[Name]>>> {
+    const late = new AbortController();
+    const timer = setTimeout(() => late.abort(), answerTime);
+    try {
+      return await this.call(name, args, late.signal);
+    } catch (error) {
+      // Their author's next key asks again.
+      if (late.signal.aborted || error instanceof ThreadEndedError || error instanceof CellSyntaxError)
+        return otherwise;
+      throw error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  private call<Name extends keyof Calls>(
+    name: Name,
+    args?: ArgumentsOf<Name>,
+    signal?: AbortSignal,
+  ): Promise<Awaited<ReturnType<Calls[Name]>>> {
+    const worker = this.thread();
+    this.lastId += 1;
+    const id = this.lastId;
+    return new Promise((resolve, reject) => {
+      this.pending.set(id, { name, resolve: resolve as (value: unknown) => void, reject });
+      signal?.addEventListener("abort", () => {
+        if (this.pending.get(id) === undefined) return;
+        this.settle(id);
+        send(worker, { op: "cancel", id });
+        reject(new Error("nobody waits any more"));
+      });
+      send(worker, { op: "call", id, name, args: args ?? [] });
+      this.timer ??= setInterval(() => this.watch(), interval).unref();
+    });
+  }
+
+  private thread(): Worker {
+    if (this.worker !== undefined) return this.worker;
+    const worker = new Worker(new URL("./thread.js", import.meta.url), {
+      workerData: { cwd: this.cwd },
+      resourceLimits: { stackSizeMb },
+    });
+    worker.unref();
+    this.worker = worker;
+    this.askedAt = undefined;
+    worker.on("message", (message: FromThread) => this.hear(message, worker));
+    worker.on("error", (error) => this.replace(worker, describe(error)));
+    worker.on("exit", () => this.replace(worker, "it ended"));
+    const tell = (name: keyof Calls, args: readonly unknown[]) => {
+      this.lastId += 1;
+      send(worker, { op: "call", id: this.lastId, name, args });
+    };
+    for (const cell of this.accepted) tell("accept", [cell]);
+    if (this.started) tell("start", []);
+    return worker;
+  }
+
+  private hear(message: FromThread, worker: Worker): void {
+    if (worker !== this.worker) return;
+    switch (message.op) {
+      case "pong":
+        this.askedAt = undefined;
+        this.interruptedAt = undefined;
+        break;
+      case "compiler":
+        this.compiler = message.pid;
+        break;
+      case "answer":
+        this.settle(message.id)?.resolve(message.value);
+        break;
+      default:
+        this.settle(message.id)?.reject(errorOf(message.error));
+    }
+  }
+
+  private settle(id: number): Pending | undefined {
+    const pending = this.pending.get(id);
+    this.pending.delete(id);
+    if (this.pending.size === 0 && !this.disposed) {
+      clearInterval(this.timer);
+      this.timer = undefined;
+      this.askedAt = undefined;
+      this.interruptedAt = undefined;
+    }
+    return pending;
+  }
+
+  private watch(): void {
+    const { worker } = this;
+    if (worker === undefined) return;
+    if (this.askedAt === undefined) {
+      this.ask(worker);
+      return;
+    }
+    const now = performance.now();
+    const late = now - this.askedAt > patience;
+    const interrupted =
+      this.interruptedAt !== undefined &&
+      now - Math.max(this.interruptedAt, this.askedAt) > patienceOnceInterrupted;
+    if (late || interrupted) this.replace(worker, "it took too long");
+  }
+
+  private ask(worker: Worker): void {
+    this.askedAt ??= performance.now();
+    send(worker, { op: "ping" });
+  }
+
+  /** The next call finds another in its place, which knows the same cells. */
+  private replace(worker: Worker, reason: string): void {
+    if (worker !== this.worker) return;
+    if (!this.disposed) console.error(`firstframe: the thread that reads TypeScript is replaced: ${reason}`);
+    this.end(worker, new ThreadEndedError(`the kernel could not read this code: ${reason}`));
+  }
+
+  private end(worker: Worker, error: Error): void {
+    this.worker = undefined;
+    this.ending += 1;
+    worker.terminate().then(
+      () => {
+        this.ending -= 1;
+      },
+      () => undefined,
+    );
+    this.killCompiler();
+    const pending = [...this.pending.keys()].map((id) => this.settle(id));
+    for (const each of pending) each?.reject(error);
+  }
+}
+
+/** The thread was ended, or ended by itself, with the question unanswered. */
+export class ThreadEndedError extends Error {
+  override name = "ThreadEndedError";
+}
+
+function send(worker: Worker, message: ToThread): void {
+  worker.postMessage(message);
+}
+
+function describe(error: Error): string {
+  return (error as NodeJS.ErrnoException).code === "ERR_WORKER_OUT_OF_MEMORY"
+    ? "it ran out of memory"
+    : String(error.stack ?? error);
+}
+
+function errorOf({ name, message, stack, diagnostics }: ThreadError): Error {
+  if (diagnostics !== undefined) return new CellSyntaxError(diagnostics);
+  return Object.assign(new Error(message), { name, stack });
+}

@@ -1,0 +1,87 @@
+/**
+ * Tells when a process that somebody waits for won't answer: because it is stopped, sleeps, or takes too long. What a
+ * slow or busy machine keeps from running is not taken for one that sleeps.
+ */
+import { readFileSync } from "node:fs";
+
+/** How often (ms) it is looked at. */
+const interval = 1000;
+/** How long (ms) a process may be stopped, and how long it may use no time of the processor. */
+const stoppedAtMost = 5000;
+const asleepAtMost = 20_000;
+
+export class Watchdog {
+  private readonly waiting = new Map<number, number>();
+  private last = 0;
+  private timer: NodeJS.Timeout | undefined;
+  private seen: { readonly state: string; readonly used: number; readonly since: number } | undefined;
+
+  /** `limit` is how long (ms) it may work on one question. */
+  constructor(
+    private readonly pid: number,
+    private readonly limit: number,
+    private readonly onFailure: (reason: string) => void,
+  ) {}
+
+  /** Somebody waits from now on, until the function is called that this returns. */
+  wait(): () => void {
+    this.last += 1;
+    const id = this.last;
+    this.waiting.set(id, performance.now());
+    this.timer ??= setInterval(() => this.look(), interval).unref();
+    return () => {
+      this.waiting.delete(id);
+      if (this.waiting.size === 0) this.end();
+    };
+  }
+
+  end(): void {
+    clearInterval(this.timer);
+    this.timer = undefined;
+    this.seen = undefined;
+  }
+
+  private look(): void {
+    const now = performance.now();
+    const reason = this.tooLong(now) ?? this.tooQuiet(now);
+    if (reason === undefined) return;
+    this.waiting.clear();
+    this.end();
+    this.onFailure(reason);
+  }
+
+  private tooLong(now: number): string | undefined {
+    const [since] = this.waiting.values();
+    return since !== undefined && now - since > this.limit
+      ? `did not answer within ${this.limit / 1000} s`
+      : undefined;
+  }
+
+  private tooQuiet(now: number): string | undefined {
+    const found = stateOf(this.pid);
+    if (found === undefined) return undefined;
+    const { state, used } = found;
+    const stopped = state === "T" || state === "t";
+    // Whatever is ready to run, or waits for a disk, is as quick as the machine lets it be.
+    const quiet = stopped || state === "S";
+    if (!quiet || this.seen?.used !== used || this.seen.state !== state) {
+      this.seen = { state, used, since: now };
+      return undefined;
+    }
+    const for_ = now - this.seen.since;
+    if (stopped && for_ >= stoppedAtMost) return "was stopped";
+    return for_ >= asleepAtMost ? "did not answer, nor do anything" : undefined;
+  }
+}
+
+/** The state of a process and the time it has used, where the system has a `/proc` that tells. */
+function stateOf(pid: number): { state: string; used: number } | undefined {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, "utf8");
+    // Behind the name, which may hold anything.
+    const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+    return { state: fields[0] ?? "", used: Number(fields[11]) + Number(fields[12]) };
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,76 @@
+/**
+ * Names around a place in a cell. They are looked for character by character from there: an expression that ends in `$`
+ * would begin anew at every character of a long run.
+ */
+
+/** How far a name is followed; nothing is called by a longer one. */
+const window = 1000;
+
+const part = /[\p{ID_Continue}$]/u;
+const first = /[\p{ID_Start}$_]/u;
+
+/** Whether a text is a name as a whole. */
+export function isName(text: string): boolean {
+  return text.length <= window && /^[\p{ID_Start}$_][\p{ID_Continue}$]*$/u.test(text);
+}
+
+/** Where the name begins that ends at `end`; `end` where there is none. */
+export function nameStart(text: string, end: number): number {
+  let at = end;
+  while (at > 0 && end - at < window) {
+    const size = sizeBefore(text, at);
+    if (!part.test(text.slice(at - size, at))) break;
+    at -= size;
+  }
+  return at;
+}
+
+/** Where the name ends that begins, or goes on, at `start`. */
+export function nameEnd(text: string, start: number): number {
+  let at = start;
+  while (at < text.length && at - start < window) {
+    const size = text.codePointAt(at)! > 0xffff ? 2 : 1;
+    if (!part.test(text.slice(at, at + size))) break;
+    at += size;
+  }
+  return at;
+}
+
+/** Where the blanks begin that end at `end`. */
+export function blanksStart(text: string, end: number): number {
+  let at = end;
+  while (at > 0 && /\s/.test(text[at - 1]!)) at -= 1;
+  return at;
+}
+
+/** For `a.b[0].na` before the cursor: what is left of the last dot, and what right of it. */
+export function memberBefore(text: string, cursor: number): { object: string; typed: string } | undefined {
+  const typed = nameStart(text, cursor);
+  const dot = typed - 1;
+  if (text[dot] !== ".") return undefined;
+  let start = dot;
+  for (let at = dot; dot - at < window; at = start - 1) {
+    const segment = segmentStart(text, at);
+    if (segment === undefined) return undefined;
+    start = segment;
+    if (text[start - 1] !== ".") return { object: text.slice(start, dot), typed: text.slice(typed, cursor) };
+  }
+  return undefined;
+}
+
+/** Where `name` or `name[0][1]` begins that ends at `end`. */
+function segmentStart(text: string, end: number): number | undefined {
+  let at = end;
+  while (text[at - 1] === "]" && end - at < window) {
+    let digits = at - 1;
+    while (/\d/.test(text[digits - 1] ?? "") && end - digits < window) digits -= 1;
+    if (digits === at - 1 || text[digits - 1] !== "[") return undefined;
+    at = digits - 1;
+  }
+  const start = nameStart(text, at);
+  return start < at && first.test(String.fromCodePoint(text.codePointAt(start)!)) ? start : undefined;
+}
+
+function sizeBefore(text: string, at: number): number {
+  return at > 1 && text.codePointAt(at - 2)! > 0xffff ? 2 : 1;
+}
