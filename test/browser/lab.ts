@@ -41,6 +41,12 @@ const SETTINGS = {
 
 export type Theme = "light" | "dark";
 
+export interface OpenOptions {
+  readonly theme?: Theme;
+  /** Called before JupyterLab is loaded. */
+  readonly before?: (page: Page) => unknown;
+}
+
 /** A real JupyterLab with our kernel and extension, in folders of its own, and a real Chromium that looks at it. */
 export class Lab {
   private constructor(
@@ -76,19 +82,25 @@ export class Lab {
   }
 
   /** Opens a notebook in a page of its own. */
-  async open(name: string, { theme = "light" }: { theme?: Theme } = {}): Promise<NotebookPage> {
+  async open(name: string, { theme = "light", before }: OpenOptions = {}): Promise<NotebookPage> {
+    const notebook = await this.openFile(name, before);
+    await notebook.page.locator(".jp-NotebookPanel-notebook .jp-Cell").first().waitFor();
+    await notebook.setTheme(theme);
+    return notebook;
+  }
+
+  /** Opens a file of any kind in a page of its own, with whatever JupyterLab has for it. */
+  async openFile(name: string, before?: OpenOptions["before"]): Promise<NotebookPage> {
     const page = await this.context.newPage();
     const problems: string[] = [];
     page.on("pageerror", (error) => problems.push(error.message));
+    await before?.(page);
     const url = new URL(
       `lab/tree/${encodeURIComponent(name)}?reset&token=${this.address.token}`,
       this.address.url,
     );
     await page.goto(url.href);
-    await page.locator(".jp-NotebookPanel-notebook .jp-Cell").first().waitFor();
-    const notebook = new NotebookPage(page, problems);
-    await notebook.setTheme(theme);
-    return notebook;
+    return new NotebookPage(page, problems);
   }
 
   async stop(): Promise<void> {

@@ -8,6 +8,9 @@ import { type SharedScope, sharedModule } from "./shared.js";
 /**
  * Draws `application/vnd.firstframe.controls.v1+json`: controls above an output. Their values go to the kernel over a comm, what
  * comes back replaces the output. Without a kernel the output is the one in the notebook and the controls are off.
+ *
+ * The notebook's output is trusted as the notebook is; only the kernel's own answers are trusted by themselves. A notebook that is
+ * not trusted has no word with the kernel either.
  */
 
 const MIME_TYPE = "application/vnd.firstframe.controls.v1+json";
@@ -30,7 +33,18 @@ interface Spec {
   readonly controls: readonly Control[];
 }
 
-type Reply = { readonly ready: true } | { readonly bundle: object } | { readonly error: string };
+interface Reply {
+  readonly ready?: true;
+  readonly bundle?: object;
+  readonly error?: string;
+}
+
+const OFF = "Run the cell to use these controls.";
+const UNTRUSTED = "This notebook is not trusted: run the cell to use these controls.";
+const UNSAFE = "This notebook is not trusted: run the cell to see its output.";
+
+/** Controls and choices together; a page with more is busy for minutes. */
+const MOST_INPUTS = 20_000;
 
 const STYLE = `
 .firstframe-controls { padding: 4px 0; }
@@ -55,10 +69,11 @@ export default async function extension(scope: SharedScope): Promise<IRenderMime
   class ControlsRenderer extends Panel implements IRenderMime.IRenderer {
     readonly #form = new Widget({ node: document.createElement("form") });
     readonly #note = document.createElement("div");
-    readonly #values: Record<string, unknown> = {};
+    readonly #values = new Map<string, unknown>();
     #output: { mimeType: string; renderer: Renderer } | undefined;
     #notebook: NotebookPanel | undefined;
     #spec: Spec | undefined;
+    #trusted = false;
     #comm: Comm | undefined;
     /** A reply is due; what changes meanwhile is sent after it. */
     #waiting = false;
@@ -73,30 +88,38 @@ export default async function extension(scope: SharedScope): Promise<IRenderMime
     }
 
     async renderModel(model: IRenderMime.IMimeModel): Promise<void> {
-      this.#spec = model.data[MIME_TYPE] as unknown as Spec;
-      this.#form.node.replaceChildren(
-        ...this.#spec.controls.map((control) => this.#row(control)),
-        this.#note,
-      );
+      this.#disconnect();
+      this.#spec = undefined;
+      this.#trusted = model.trusted;
+      this.#values.clear();
+      const { [MIME_TYPE]: value, ...first } = model.data;
+      try {
+        const spec = readSpec(value);
+        this.#form.node.replaceChildren(...spec.controls.map((control) => this.#row(spec.id, control)));
+        this.#spec = spec;
+        this.#enable(false, model.trusted ? "" : UNTRUSTED);
+      } catch (error) {
+        this.#form.node.replaceChildren();
+        this.#tell(`These controls could not be shown: ${(error as Error).message}`, true);
+      }
+      this.#form.node.append(this.#note);
       for (const input of this.#form.node.querySelectorAll<HTMLElement>("input, select")) {
         input.dataset.lmSuppressShortcuts = "true"; // arrow keys move the sliders, not the notebook
       }
-      this.#enable(false);
-      const { [MIME_TYPE]: _, ...first } = model.data;
-      await this.#show(first);
+      await this.#show(first, model.trusted);
       await this.#connect();
     }
 
-    #row(control: Control): HTMLElement {
+    #row(spec: string, control: Control): HTMLElement {
       const row = document.createElement("div");
       row.className = "firstframe-controls-row";
       const label = document.createElement("label");
       label.textContent = control.label;
-      const id = `firstframe-${this.#spec!.id}-${control.name}`;
+      const id = `firstframe-${spec}-${control.name}`;
       label.htmlFor = id;
-      this.#values[control.name] = control.value;
+      this.#values.set(control.name, control.value);
       const set = (value: unknown) => {
-        this.#values[control.name] = value;
+        this.#values.set(control.name, value);
         this.#changed = true;
         this.#send();
       };
@@ -133,26 +156,42 @@ export default async function extension(scope: SharedScope): Promise<IRenderMime
       for (const input of this.#form.node.querySelectorAll("input, select")) {
         (input as HTMLInputElement).disabled = !on;
       }
+      this.#tell(note, false);
+    }
+
+    #tell(note: string, failed: boolean): void {
+      this.#note.className = failed ? "firstframe-controls-error" : "firstframe-controls-note";
       this.#note.textContent = note;
     }
 
-    /** Draws a bundle below the controls; a renderer that is there already takes the new content. */
-    async #show(bundle: object): Promise<void> {
+    /**
+     * Draws a bundle below the controls; a renderer that is there already takes the new content.
+     *
+     * @param trusted whether it may run scripts: as the notebook is trusted, or since the kernel sent it just now
+     */
+    async #show(bundle: object, trusted: boolean): Promise<void> {
       const { rendermime } = await host();
       if (this.isDisposed) return;
-      const mimeType = rendermime.preferredMimeType(bundle, "any") ?? "text/plain";
+      const mimeType = rendermime.preferredMimeType(bundle, trusted ? "any" : "ensure");
+      if (mimeType === undefined) {
+        this.#output?.renderer.dispose();
+        this.#output = undefined;
+        if (this.#spec && !trusted && Object.keys(bundle).length > 0) this.#tell(UNSAFE, false);
+        return;
+      }
       if (this.#output?.mimeType !== mimeType) {
         this.#output?.renderer.dispose();
         this.#output = { mimeType, renderer: rendermime.createRenderer(mimeType) };
         this.addWidget(this.#output.renderer as unknown as Widgets.Widget);
       }
-      await this.#output.renderer.renderModel(new MimeModel({ data: bundle, trusted: true }));
+      await this.#output.renderer.renderModel(new MimeModel({ data: bundle, trusted }));
     }
 
     /** The kernel may not know these controls: it was restarted since, or the notebook was only opened. */
     async #connect(): Promise<void> {
       const { notebookOf } = await host();
-      if (this.isDisposed || !this.isAttached || this.#comm || !this.#spec) return;
+      // Not even whether the kernel knows these controls is a stranger's to ask.
+      if (this.isDisposed || !this.isAttached || this.#comm || !this.#spec || !this.#trusted) return;
       const notebook = notebookOf(this.node);
       if (!notebook) return;
       if (!this.#notebook) {
@@ -161,18 +200,19 @@ export default async function extension(scope: SharedScope): Promise<IRenderMime
         notebook.sessionContext.statusChanged.connect(this.#onStatus);
       }
       const kernel = notebook.sessionContext.session?.kernel;
-      const off = "Run the cell to use these controls.";
       if (!kernel) {
-        this.#enable(false, off);
+        this.#enable(false, OFF);
         return;
       }
       const comm = kernel.createComm(TARGET);
       this.#comm = comm;
-      comm.onMsg = ({ content }) => void this.#receive(content.data as Reply);
+      comm.onMsg = ({ content }) => {
+        if (this.#comm === comm) void this.#receive((content.data ?? {}) as Reply);
+      };
       comm.onClose = () => {
         if (this.#comm !== comm || this.isDisposed) return;
         this.#comm = undefined;
-        this.#enable(false, off);
+        this.#enable(false, OFF);
       };
       comm.open({ id: this.#spec.id });
     }
@@ -188,25 +228,31 @@ export default async function extension(scope: SharedScope): Promise<IRenderMime
       if (!/restarting|terminating|dead|autorestarting/.test(status)) return;
       this.#comm = undefined;
       this.#waiting = false;
-      this.#enable(false, "Run the cell to use these controls.");
+      if (this.#spec && this.#trusted) this.#enable(false, OFF);
     };
+
+    #disconnect(): void {
+      const comm = this.#comm;
+      this.#comm = undefined;
+      this.#waiting = false;
+      this.#changed = false;
+      if (comm && !comm.isDisposed) comm.close();
+    }
 
     async #receive(reply: Reply): Promise<void> {
       if (this.isDisposed) return;
-      if ("ready" in reply) return this.#enable(true);
+      if (reply.ready) return this.#enable(true);
       this.#waiting = false;
       this.#send();
-      const failed = "error" in reply;
-      this.#note.className = failed ? "firstframe-controls-error" : "firstframe-controls-note";
-      this.#note.textContent = failed ? reply.error : "";
-      if (!failed) await this.#show(reply.bundle);
+      this.#tell(reply.error ?? "", reply.error !== undefined);
+      if (reply.bundle) await this.#show(reply.bundle, true);
     }
 
     #send(): void {
       if (!this.#comm || this.#comm.isDisposed || this.#waiting || !this.#changed) return;
       this.#changed = false;
       this.#waiting = true;
-      this.#comm.send({ values: { ...this.#values } });
+      this.#comm.send({ values: Object.fromEntries(this.#values) });
     }
 
     protected override onAfterAttach(message: Message): void {
@@ -218,9 +264,7 @@ export default async function extension(scope: SharedScope): Promise<IRenderMime
       if (this.isDisposed) return;
       this.#notebook?.sessionContext.kernelChanged.disconnect(this.#reconnect);
       this.#notebook?.sessionContext.statusChanged.disconnect(this.#onStatus);
-      const comm = this.#comm;
-      this.#comm = undefined;
-      if (comm && !comm.isDisposed) comm.close();
+      this.#disconnect();
       super.dispose();
     }
   }
@@ -242,4 +286,46 @@ export default async function extension(scope: SharedScope): Promise<IRenderMime
 
 function text(value: number): string {
   return String(Number(value.toPrecision(6)));
+}
+
+/** The controls of a notebook, which may be anybody's. @throws Error that says what was expected and what was found */
+function readSpec(value: unknown): Spec {
+  expect(isObject(value), "an object", value);
+  expect(typeof value.id === "string", "id to be a text", value.id);
+  expect(Array.isArray(value.controls), "controls to be an array", value.controls);
+  const controls = value.controls as unknown[];
+  let inputs = controls.length;
+  controls.forEach((control, i) => {
+    const key = `controls[${i}]`;
+    expect(isObject(control), `${key} to be an object`, control);
+    for (const name of ["name", "label"]) {
+      expect(typeof control[name] === "string", `${key}.${name} to be a text`, control[name]);
+    }
+    if (control.kind === "slider") {
+      for (const name of ["min", "max", "step", "value"]) {
+        expect(Number.isFinite(control[name]), `${key}.${name} to be a number`, control[name]);
+      }
+    } else if (control.kind === "choice") {
+      const { options } = control;
+      const texts = Array.isArray(options) && options.every((option) => typeof option === "string");
+      expect(texts, `${key}.options to be texts`, options);
+      expect(typeof control.value === "string", `${key}.value to be a text`, control.value);
+      inputs += (options as string[]).length;
+    } else {
+      expect(control.kind === "switch", `${key}.kind to be slider, choice or switch`, control.kind);
+      expect(typeof control.value === "boolean", `${key}.value to be true or false`, control.value);
+    }
+  });
+  expect(inputs <= MOST_INPUTS, `at most ${MOST_INPUTS} controls and choices`, inputs);
+  return value as unknown as Spec;
+}
+
+function expect(holds: boolean, expected: string, found: unknown): asserts holds {
+  if (holds) return;
+  const shown = JSON.stringify(found) ?? "nothing";
+  throw new Error(`expected ${expected}, found ${shown.length > 60 ? `${shown.slice(0, 60)}…` : shown}`);
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -29,7 +29,8 @@ export interface NotebookPanel {
 }
 
 export interface RenderMimeRegistry {
-  preferredMimeType(bundle: object, safe: "any"): string | undefined;
+  /** @param safe "ensure": only renderers that take anybody's data */
+  preferredMimeType(bundle: object, safe: "ensure" | "any"): string | undefined;
   createRenderer(mimeType: string): Renderer;
 }
 
