@@ -2,6 +2,7 @@
  * A client of Jupyter kernels without a browser and without Python.
  */
 import { randomUUID } from "node:crypto";
+import { setImmediate } from "node:timers/promises";
 import * as zmq from "zeromq";
 import { type ConnectionInfo, endpoint, readConnectionFile } from "../protocol/connection.js";
 import type { Header, Message } from "../protocol/messages.js";
@@ -271,7 +272,9 @@ export class KernelClient {
   }
 
   private async receive(channel: string, socket: zmq.Dealer | zmq.Subscriber): Promise<void> {
-    while (!socket.closed) {
+    for (let count = 1; !socket.closed; count++) {
+      // A flood of messages keeps the event loop from turning: timers would be late, and buffers not be freed.
+      if (count % 16 === 0) await setImmediate();
       let frames: Buffer[];
       try {
         frames = (await socket.receive()) as Buffer[];

@@ -3,6 +3,11 @@ import type { Command } from "./arguments.js";
 
 const command = <const C extends Command>(entry: C): C => entry;
 
+const sanitizeOption = {
+  type: "boolean",
+  help: "takes scripts, styles and frames out of the HTML of outputs, too, as nbconvert's flag does",
+} as const;
+
 const kernelOption = {
   type: "string",
   value: "NAME",
@@ -95,6 +100,7 @@ export const commands = {
       kernel: kernelOption,
       inplace: { type: "boolean", help: "writes the outputs into the notebooks themselves, and no pages" },
       html: { type: "boolean", help: "writes only the pages" },
+      "sanitize-html": sanitizeOption,
       check: { type: "boolean", help: "compares outputs with those in the notebooks and writes a report" },
       rtol: {
         type: "number",
@@ -122,11 +128,12 @@ export const commands = {
     summary: "builds web pages, with an index, from notebooks as they are",
     usage: "[NOTEBOOK...] [options]",
     description:
-      "Nothing is executed: the pages show the outputs that the notebooks carry (default notebooks/*.ipynb).",
+      "Nothing is executed: the pages show the outputs that the notebooks carry (default notebooks/*.ipynb). No script in a notebook's text, pictures, figures or metadata runs on its page, and pictures come from the notebook's folder or the web. The text/html of outputs is shown as it is, with its scripts, as nbconvert does; --sanitize-html takes them out: use it for notebooks of people you don't know.",
     positionals: [0, Number.POSITIVE_INFINITY],
     options: {
       out: { type: "string", value: "DIR", default: "out/site", help: "where to write" },
       title: { type: "string", value: "TEXT", default: "firstframe", help: "the index page's heading" },
+      "sanitize-html": sanitizeOption,
     },
   }),
   encode: command({

@@ -94,7 +94,7 @@ export function usableKernel(name: string, notebook: string): FoundKernelspec {
     spec = findKernelspec(name, env);
   } catch (error) {
     const { message } = error as Error;
-    // A damaged kernel.json says by itself what is wrong.
+    // A damaged kernel.json and a name that can't be one say by themselves what is wrong.
     if (!message.startsWith("no kernelspec")) throw new UsageError(`${notebook}: ${message}`);
     const names = kernelspecNames(env);
     const found = names.length > 0 ? `found ${names.join(", ")}` : "found none";

@@ -1,11 +1,10 @@
-import { access, constants, stat } from "node:fs/promises";
+import { access, constants, realpath, stat } from "node:fs/promises";
 import { constants as osConstants } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import { stripVTControlCharacters } from "node:util";
-import { writeFileAtomic } from "../engine/cache.js";
 import { type Arguments, parseCommand } from "./arguments.js";
 import { commands } from "./commands.js";
-import { UsageError } from "./errors.js";
+import { UsageError, warn } from "./errors.js";
 import { usableKernel } from "./kernel.js";
 import type { Difference } from "./notebook/compare.js";
 import { type Execution, executeNotebook } from "./notebook/execute.js";
@@ -21,6 +20,7 @@ import {
   textReport,
 } from "./notebook/report.js";
 import { RunProgress } from "./progress.js";
+import { writeOutput } from "./write.js";
 
 type Values = Arguments<typeof commands.run>["values"];
 type Kernel = ReturnType<typeof usableKernel>;
@@ -62,10 +62,10 @@ export async function runCommand(argv: string[]): Promise<number> {
     interrupted.dispose();
   }
   results.sort((a, b) => positionals.indexOf(a.path) - positionals.indexOf(b.path));
-  if (values.junit !== undefined) await writeFileAtomic(values.junit, junit(results));
+  if (values.junit !== undefined) await writeOutput(values.junit, junit(results));
   if (values.check) {
     const file = join(values.out, "check.html");
-    await writeFileAtomic(file, reportPage(results));
+    await writeOutput(file, reportPage(results));
     const bad = results.filter(failed).length;
     console.log(
       `${results.length - bad} of ${results.length} notebooks give the outputs that they carry → ${file}`,
@@ -84,8 +84,9 @@ class Stop extends Error {
 /** Everything that can be wrong with the input is found here, before anything runs or is written. */
 async function plan(paths: readonly string[], values: Values): Promise<Job[]> {
   if (values.inplace && values.check) throw new UsageError("--inplace and --check exclude each other");
-  if (values.html && (values.inplace || values.check)) {
-    throw new UsageError(`--html and --${values.inplace ? "inplace" : "check"} exclude each other`);
+  for (const flag of ["html", "sanitize-html"] as const) {
+    if (!values[flag] || !(values.inplace || values.check)) continue;
+    throw new UsageError(`--${flag} and --${values.inplace ? "inplace" : "check"} exclude each other`);
   }
   if (values.inplace && values.param.length > 0) {
     throw new UsageError("--inplace and --param exclude each other: a notebook keeps its own parameters");
@@ -101,7 +102,8 @@ async function plan(paths: readonly string[], values: Values): Promise<Job[]> {
   const kernels = notebooks.map(({ path, notebook }) =>
     usableKernel(kernelName(path, notebook, values.kernel), path),
   );
-  await assertWritable(values.inplace ? dirname(targets[0]!) : values.out);
+  if (values.inplace) for (const path of paths) await assertReplaceable(path);
+  else await assertWritable(values.out);
   if (values.junit !== undefined) await assertWritable(dirname(values.junit));
   const withParameters = await applyParameters(notebooks, given, process.cwd());
   return paths.map((path, i) => ({
@@ -133,6 +135,15 @@ async function assertWritable(folder: string): Promise<void> {
   await access(folder, constants.W_OK).catch(() => {
     throw new UsageError(`${folder}: can't be written to`);
   });
+}
+
+/** A notebook that is to be written in place: it and the folder it is in, behind symbolic links. */
+async function assertReplaceable(path: string): Promise<void> {
+  const file = await realpath(path);
+  await access(file, constants.W_OK).catch(() => {
+    throw new UsageError(`${path}: can't be written to`);
+  });
+  await assertWritable(dirname(file));
 }
 
 async function runNotebook(
@@ -202,10 +213,14 @@ async function write(
   const { renderPage } = await import("./page/page.js");
   const page = `${target}.html`;
   const pages = new Set(jobs.map((job) => basename(job.path)));
-  await writeFileAtomic(
-    page,
-    await renderPage(notebook, { folder: dirname(path), pages, name: basename(target) }),
-  );
+  const html = await renderPage(notebook, {
+    folder: dirname(path),
+    pages,
+    name: basename(target),
+    sanitizeHtml: values["sanitize-html"],
+    warn: (message) => warn(`${path}, ${message}`),
+  });
+  await writeOutput(page, html);
   return values.html ? [page] : [file, page];
 }
 

@@ -1,8 +1,19 @@
 import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
-import { mkdir, open, readFile, rename, rm, statfs } from "node:fs/promises";
+import {
+  mkdir,
+  open,
+  readFile,
+  readlink,
+  realpath,
+  rename,
+  rm,
+  stat,
+  statfs,
+  writeFile,
+} from "node:fs/promises";
 import { homedir } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import lockfile from "proper-lockfile";
 import { EngineError } from "./errors.js";
 
@@ -21,22 +32,46 @@ export function temporaryBeside(path: string): string {
   return `${path}.${process.pid}.${randomBytes(4).toString("hex")}.tmp`;
 }
 
-/** Writes a whole file or nothing. */
-export async function writeFileAtomic(path: string, text: string): Promise<void> {
+/**
+ * Writes a whole file or nothing. A file that is there keeps its mode and, where the system lets it, its owner; a symbolic link stays
+ * one, and what it leads to is written. (`write-file-atomic` would do the same, but takes half a file for a whole one when the disk
+ * is full.)
+ */
+export async function writeFileAtomic(path: string, content: string | Uint8Array): Promise<void> {
   await mkdir(dirname(path), { recursive: true });
-  const temporary = temporaryBeside(path);
+  const old = await stat(path).catch(() => undefined);
+  // A pipe or a terminal can't be replaced; a folder is an error.
+  if (old !== undefined && !old.isFile()) return await writeFile(path, content);
+  const target = await behindLinks(path);
+  const temporary = temporaryBeside(target);
   try {
-    const file = await open(temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL);
+    const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
+    const file = await open(temporary, flags, old === undefined ? 0o666 : old.mode & 0o777);
     try {
-      await file.writeFile(text);
+      await file.writeFile(content);
+      if (old !== undefined) {
+        await file.chown(old.uid, old.gid).catch(() => {});
+        await file.chmod(old.mode & 0o7777);
+      }
       await file.sync();
     } finally {
       await file.close();
     }
-    await rename(temporary, path);
+    await rename(temporary, target);
   } catch (error) {
     await rm(temporary, { force: true });
     throw error;
+  }
+}
+
+/** What a path leads to, also where a link's target is not there yet. */
+async function behindLinks(path: string): Promise<string> {
+  try {
+    return await realpath(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    const link = await readlink(path).catch(() => undefined);
+    return link === undefined ? path : await behindLinks(resolve(dirname(path), link));
   }
 }
 

@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { basename, dirname, extname, join } from "node:path";
 import sharp, { type Sharp } from "sharp";
+import { writeFileAtomic } from "../engine/cache.js";
 import type { Clip } from "./clip.js";
 import { withMediabunny } from "./webcodecs.js";
 
@@ -37,7 +38,7 @@ export async function writeClip(path: string, clip: Clip, options: WriteClipOpti
   } else {
     throw new RangeError(`${path}: expected .mp4, .webp, .gif, .png or a folder, found "${extension}"`);
   }
-  await atomically(path, (temporary) => writeFile(temporary, bytes));
+  await writeFileAtomic(path, bytes);
 }
 
 /** Animated WebP: what notebooks show. */
@@ -102,20 +103,14 @@ async function encodeMp4(
 }
 
 async function writeFolder(path: string, clip: Clip): Promise<void> {
-  await atomically(path, async (temporary) => {
+  await mkdir(dirname(path), { recursive: true });
+  const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString("hex")}.tmp`);
+  try {
     await mkdir(temporary);
     const digits = Math.max(4, String(clip.numFrames - 1).length);
     for (let i = 0; i < clip.numFrames; i++) {
       await writeFile(join(temporary, `${String(i).padStart(digits, "0")}.png`), await encodePng(clip, i));
     }
-  });
-}
-
-async function atomically(path: string, write: (temporary: string) => Promise<void>): Promise<void> {
-  await mkdir(dirname(path), { recursive: true });
-  const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString("hex")}.tmp`);
-  try {
-    await write(temporary);
     await rename(temporary, path);
   } catch (error) {
     await rm(temporary, { recursive: true, force: true });

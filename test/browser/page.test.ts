@@ -144,7 +144,7 @@ describe("the web page of a notebook", () => {
       assert.equal(await page.locator(".contents a").count(), 3);
       assert.equal(
         await page.getByText("next", { exact: true }).getAttribute("href"),
-        "02-next.html#Part-two",
+        "02-next.html#user-content-Part-two",
       );
       assert.equal(await page.getByText("other", { exact: true }).getAttribute("href"), "other.ipynb");
       assert.match((await page.locator('img[alt="local"]').getAttribute("src"))!, /^data:image\/png;base64,/);
@@ -152,7 +152,7 @@ describe("the web page of a notebook", () => {
       assert.equal(stream.trimEnd(), "100%\nred <b>&");
       assert.equal(await page.locator(".stdout .ansi-red-fg").textContent(), "red");
       assert.ok((await page.locator(".hljs-keyword").count()) > 0);
-      assert.equal(await page.locator("#Part-two").textContent(), "Part two");
+      assert.equal(await page.locator("#user-content-Part-two").textContent(), "Part two");
       await page.screenshot({
         path: join(screenshots, `page-${dark ? "dark" : "light"}.png`),
         fullPage: true,

@@ -40,7 +40,7 @@ it("firstframe site makes a page of each notebook as it is, and an index", async
   assert.match(index, /<h1>All &#60;of&#62; it<\/h1>/);
   assert.match(
     index,
-    /<a href="01-first\.html"><img src="data:image\/webp;base64,[^"]+".*<strong>First &amp; foremost<\/strong><p>It says x\^2\. On<\/p>/,
+    /<a href="01-first\.html"><img src="data:image\/webp;base64,[^"]+".*<strong>First &#38; foremost<\/strong><p>It says x\^2\. On<\/p>/,
   );
   assert.ok(index.length < png.length + 40_000, "small pictures");
   const page = readFileSync(cli.path("site/01-first.html"), "utf8");

@@ -1,4 +1,5 @@
 import sharp from "sharp";
+import { mediaUrl, shownType } from "../page/media.js";
 import type { CodeCell, MimeBundle, Notebook, Output } from "./format.js";
 
 /** How far numbers in text may be apart: |found - expected| <= atol + rtol * |expected|, as in numpy's allclose. */
@@ -169,10 +170,9 @@ export function sameText(expected: string, found: string, { rtol, atol }: Tolera
 
 /** What a figure shows, without its numbers: one line per trace, and the titles. */
 function figureOutline(content: unknown): string {
-  const { data = [], layout = {} } = content as {
-    data?: Record<string, unknown>[];
-    layout?: Record<string, unknown>;
-  };
+  // Of a stranger's notebook: anything may stand anywhere.
+  const object = (value: unknown) => (value ?? {}) as Record<string, unknown>;
+  const { data, layout } = object(content);
   const size = (value: unknown): string => {
     if (Array.isArray(value)) {
       return Array.isArray(value[0]) ? `${value.length}x${size(value[0])}` : `${value.length}`;
@@ -180,7 +180,7 @@ function figureOutline(content: unknown): string {
     const packed = (value as { bdata?: unknown } | null)?.bdata;
     return typeof packed === "string" ? `${packed.length} characters` : "";
   };
-  const lines = data.map((trace) => {
+  const lines = (Array.isArray(data) ? data.map(object) : []).map((trace) => {
     const arrays = Object.keys(trace)
       .filter((key) => size(trace[key]) !== "")
       .sort()
@@ -188,7 +188,7 @@ function figureOutline(content: unknown): string {
     return [trace.type ?? "scatter", trace.name ?? "", ...arrays].filter((part) => part !== "").join(" ");
   });
   const titles = ["title", "xaxis", "yaxis"].map((key) => {
-    const part = layout[key] as { text?: unknown; title?: { text?: unknown } } | undefined;
+    const part = object(layout)[key] as { text?: unknown; title?: { text?: unknown } } | undefined;
     return `${key}: ${part?.text ?? part?.title?.text ?? ""}`;
   });
   return [...lines, ...titles].join("\n");
@@ -211,8 +211,7 @@ function pictures(expected: Output | undefined, found: Output | undefined): Diff
 
 function picture(output: Output | undefined): string | undefined {
   if (output === undefined || !("data" in output)) return undefined;
-  const type = Object.keys(output.data).find((name) => name.startsWith("image/") && name !== "image/svg+xml");
-  return type === undefined
-    ? undefined
-    : `data:${type};base64,${String(output.data[type]).replaceAll(/\s/g, "")}`;
+  const { "image/svg+xml": _, ...pixels } = output.data;
+  const type = shownType(pixels, "image");
+  return type === undefined ? undefined : mediaUrl(type, pixels[type]);
 }

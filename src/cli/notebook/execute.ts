@@ -29,6 +29,12 @@ export interface Execution {
   readonly error?: string;
 }
 
+/**
+ * What is kept of outputs, in characters of the notebook's file: 16 million that a cell prints, 256 million of all. Node.js holds half
+ * a thousand million in one string, and a page is longer than its notebook.
+ */
+const outputLimits = { printed: 2 ** 24, total: 2 ** 28 };
+
 /** How long an interrupted cell has before its kernel is killed, in milliseconds. */
 const graceAfterInterrupt = 20_000;
 
@@ -61,7 +67,7 @@ export async function executeNotebook(source: Notebook, options: ExecuteOptions)
   try {
     signal.throwIfAborted();
     await describeKernel(notebook, client, kernel);
-    const collector = new OutputCollector();
+    const collector = new OutputCollector(outputLimits);
     const total = cells.length;
     const started = performance.now();
     for (const [index, cell] of cells.entries()) {
@@ -124,7 +130,7 @@ async function runCell(
   allowed: boolean,
   limit: number,
 ): Promise<RunResult> {
-  const { outputs, add } = collector.cell();
+  const { outputs, add, end } = collector.cell();
   cell.outputs = outputs;
   const started = performance.now();
   const result = (more: Partial<RunResult> = {}): RunResult => ({
@@ -149,7 +155,8 @@ async function runCell(
       stopOnError: !allowed,
       onOutput: (message) => {
         if (message.header.msg_type === "execute_input") {
-          cell.execution_count = message.content.execution_count as number;
+          const { execution_count } = message.content;
+          if (Number.isInteger(execution_count)) cell.execution_count = execution_count as number;
         }
         add(message);
       },
@@ -165,9 +172,11 @@ async function runCell(
       ? `${lateError()} and did not end when interrupted`
       : `DeadKernel: ${error.message}`;
     const [ename = "", evalue = ""] = message.split(/: (.*)/s);
+    end();
     outputs.push({ output_type: "error", ename, evalue, traceback: [message] });
     return result({ error: message, timedOut, dead: true });
   } finally {
+    end();
     clearTimeout(timer);
     clearTimeout(killer);
   }

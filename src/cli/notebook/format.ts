@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { Ajv, type ErrorObject } from "ajv";
-import { writeFileAtomic } from "../../engine/cache.js";
 import { UsageError } from "../errors.js";
+import { writeOutput } from "../write.js";
 import { notebookSchema } from "./schema.js";
 
 /** A MIME bundle: text joined to one string, JSON types as values. */
@@ -102,10 +102,31 @@ export function parseNotebook(text: string, name: string): Notebook {
       `${name}: notebook format ${JSON.stringify(json.nbformat)}, expected 4 (JupyterLab and \`jupyter nbconvert --to notebook\` convert it)`,
     );
   }
+  if (isDeeperThan(json, deepest)) {
+    throw new UsageError(`${name}: not a valid notebook: nested deeper than ${deepest} levels`);
+  }
   upgrade(json);
   const fault = notebookFault(json);
   if (fault !== undefined) throw new UsageError(`${name}: not a valid notebook: ${fault}`);
   return joinLines(json as unknown as Notebook);
+}
+
+/** More than any notebook needs, and little enough for whatever walks one by recursion. */
+const deepest = 500;
+
+function isDeeperThan(root: Json, limit: number): boolean {
+  let level = [root];
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth > limit) return true;
+    const next: Json[] = [];
+    for (const value of level) {
+      if (typeof value !== "object" || value === null) continue;
+      for (const inner of Object.values(value))
+        if (typeof inner === "object" && inner !== null) next.push(inner);
+    }
+    level = next;
+  }
+  return false;
 }
 
 /** The file's text as nbformat writes it: keys sorted, one blank per level, text split into lines, a last newline. */
@@ -119,7 +140,7 @@ export function formatNotebook(notebook: Notebook): string {
 export async function writeNotebook(path: string, notebook: Notebook): Promise<void> {
   const text = formatNotebook(notebook);
   parseNotebook(text, path);
-  await writeFileAtomic(path, text);
+  await writeOutput(path, text);
 }
 
 const ajv = new Ajv({ discriminator: true, strict: false });

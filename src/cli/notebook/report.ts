@@ -69,7 +69,7 @@ function xml(text: string): string {
 /** A difference for a terminal or a log: what is gone with `-`, what is new with `+`. */
 export function textReport(difference: Difference, colors: boolean): string {
   const paint = (code: number, line: string) => (colors ? `\x1b[${code}m${line}\x1b[0m` : line);
-  const head = `${difference.where}: ${difference.message}`;
+  const head = stripVTControlCharacters(`${difference.where}: ${difference.message}`);
   if (difference.text === undefined) return head;
   const lines = changedLines(difference.text).map(({ sign, line }) => {
     if (sign === " ") return `  ${line}`;
@@ -83,16 +83,32 @@ interface Line {
   readonly line: string;
 }
 
+/** Texts that differ by more lines than this are shown one after the other: comparing them would take as long as its square. */
+const mostEdits = 1000;
+/** The most lines of one difference. */
+const mostLines = 400;
+
 /** The changed lines with one line of what surrounds them, and long ones shortened. */
 function changedLines({ expected, found }: { expected: string; found: string }): Line[] {
   const clean = (text: string) => `${stripVTControlCharacters(text)}\n`;
-  const all = diffLines(clean(expected), clean(found)).flatMap(({ value, added, removed }): Line[] =>
-    value
-      .replace(/\n$/, "")
-      .split("\n")
-      .map((line) => ({ sign: added ? "+" : removed ? "-" : " ", line: shortened(line) })),
+  const [before, after] = [clean(expected), clean(found)];
+  const changes = diffLines(before, after, { maxEditLength: mostEdits });
+  if (changes === undefined) return [...atMost(lines(before, "-")), ...atMost(lines(after, "+"))];
+  const all = changes.flatMap(({ value, added, removed }) => lines(value, added ? "+" : removed ? "-" : " "));
+  return atMost(
+    all.filter((line, i) => [all[i - 1], line, all[i + 1]].some((near) => near && near.sign !== " ")),
   );
-  return all.filter((line, i) => [all[i - 1], line, all[i + 1]].some((near) => near && near.sign !== " "));
+}
+
+function lines(text: string, sign: Line["sign"]): Line[] {
+  const all = text.replace(/\n$/, "").split("\n");
+  return all.map((line) => ({ sign, line: shortened(line) }));
+}
+
+function atMost(lines: Line[]): Line[] {
+  if (lines.length <= mostLines) return lines;
+  const more = `... ${lines.length - mostLines} more lines`;
+  return [...lines.slice(0, mostLines), { sign: " ", line: more }];
 }
 
 const shortened = (line: string) => (line.length > 300 ? `${line.slice(0, 297)}...` : line);
@@ -117,7 +133,7 @@ export function reportPage(results: readonly NotebookResult[]): string {
 }
 
 function cellReport(cell: CellResult): string {
-  const head = `<h3>cell [${cell.count ?? " "}] <code>${escapeXml(cell.title)}</code></h3>`;
+  const head = `<h3>cell [${escapeXml(String(cell.count ?? " "))}] <code>${escapeXml(cell.title)}</code></h3>`;
   const error =
     cell.error === undefined
       ? ""
@@ -133,7 +149,7 @@ function differenceReport({ where, message, text, pictures }: Difference): strin
       })
     : [];
   const side = (name: string, address: string | undefined) =>
-    `<figure>${address ? `<img src="${address}" alt="${name}">` : "nothing"}<figcaption>${name}</figcaption></figure>`;
+    `<figure>${address ? `<img src="${escapeXml(address)}" alt="${name}">` : "nothing"}<figcaption>${name}</figcaption></figure>`;
   const pair = pictures
     ? `<div class="pair">${side("expected", pictures.expected)}${side("found", pictures.found)}</div>`
     : "";

@@ -33,10 +33,23 @@ export function highlight(source: string, language: string | undefined): string 
   return hljs.highlight(source, { language, ignoreIllegals: true }).value;
 }
 
+/** The most of a text that a page shows, in characters; the notebook has all of it. */
+const longestText = 2_000_000;
+
 /** A terminal's text as HTML: colours by class, lines overwritten after a carriage return as they end up. */
 export function terminal(text: string): string {
   const ansi = new AnsiUp();
   ansi.use_classes = true;
-  const lines = text.replaceAll("\r\n", "\n").split("\n");
-  return ansi.ansi_to_html(lines.map((line) => line.replace(/\r+$/, "").replace(/^.*\r/s, "")).join("\n"));
+  const lines = text.replaceAll("\r\n", "\n").split("\n").map(overwritten).join("\n");
+  if (lines.length <= longestText) return ansi.ansi_to_html(lines);
+  const left = lines.length - longestText;
+  const [start, end] = [lines.slice(0, longestText / 2), lines.slice(-longestText / 2)];
+  const gap = `<span class="note">\n... ${left} characters are left out on this page ...\n</span>`;
+  return ansi.ansi_to_html(start) + gap + ansi.ansi_to_html(end);
+}
+
+function overwritten(line: string): string {
+  let end = line.length;
+  while (line[end - 1] === "\r") end--;
+  return line.slice(line.lastIndexOf("\r", end - 1) + 1, end);
 }

@@ -2,32 +2,35 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { gzipSync } from "node:zlib";
+import { escapeXml } from "../../display/mime.js";
+import { type Needs, noNeeds, policy, sha256 } from "./policy.js";
 import { script } from "./script.js";
 import { style } from "./style.js";
 
-/** What the page has to bring along for what is on it. */
-export interface Needs {
-  math: boolean;
-  plotly: boolean;
-}
-
-/** A whole HTML file in the pages' style. */
-export function htmlPage(title: string, body: string, needs: Needs = { math: false, plotly: false }): string {
+/**
+ * A whole HTML file in the pages' style. What its script works with is found by its place in the body: first the button, last the
+ * packed plotly.js, then the script itself.
+ *
+ * @param title plain text
+ */
+export function htmlPage(title: string, body: string, needs: Needs = noNeeds()): string {
+  const scripts = [sha256(script), ...(needs.plotly ? [plotly().hash] : [])];
   return [
     "<!DOCTYPE html>",
     '<html lang="en">',
     "<head>",
     '<meta charset="utf-8">',
+    `<meta http-equiv="Content-Security-Policy" content="${policy(needs, scripts)}">`,
     '<meta name="viewport" content="width=device-width, initial-scale=1">',
     '<meta name="color-scheme" content="light dark">',
-    `<title>${title.replace(/<[^>]*>/g, "")}</title>`,
+    `<title>${escapeXml(title)}</title>`,
     needs.math ? `<style>${mathStyle()}</style>` : "",
     `<style>${style}</style>`,
     "</head>",
     "<body>",
     '<button id="theme" type="button" title="Light or dark" aria-label="Switch between light and dark">◐</button>',
     body,
-    needs.plotly ? `<script type="text/plain" id="plotly.js.gz">${plotly()}</script>` : "",
+    needs.plotly ? `<script type="text/plain">${plotly().packed}</script>` : "",
     `<script>${script}</script>`,
     "</body>",
     "</html>",
@@ -50,10 +53,16 @@ function mathStyle(): string {
   });
 }
 
-let packedPlotly: string | undefined;
+let plotlyParts: { readonly packed: string; readonly hash: string } | undefined;
 
-/** plotly.js packed: a fifth of its size, and the page unpacks it in a moment. */
-function plotly(): string {
-  packedPlotly ??= gzipSync(readFileSync(require.resolve("plotly.js-dist")), { level: 9 }).toString("base64");
-  return packedPlotly;
+/**
+ * plotly.js packed: a third of its size, and the page unpacks it in a moment. The page runs it as an inline script, by the hash of
+ * what was packed. The strict bundle, as the other makes functions from strings.
+ */
+function plotly(): { readonly packed: string; readonly hash: string } {
+  if (plotlyParts === undefined) {
+    const code = readFileSync(require.resolve("plotly.js-strict-dist-min"), "utf8");
+    plotlyParts = { packed: gzipSync(code, { level: 9 }).toString("base64"), hash: sha256(code) };
+  }
+  return plotlyParts;
 }

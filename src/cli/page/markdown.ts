@@ -1,10 +1,11 @@
-import { readFile } from "node:fs/promises";
-import { extname, resolve } from "node:path";
-import createDOMPurify, { type DOMPurify } from "dompurify";
-import { Marked, type Token, type Tokens } from "marked";
+import { Marked, type Tokens } from "marked";
 import markedKatex from "marked-katex-extension";
+import { escapeXml } from "../../display/mime.js";
 import type { MimeBundle } from "../notebook/format.js";
 import { highlight } from "./code.js";
+import { embedded, pageLink } from "./links.js";
+import { PREFIX } from "./names.js";
+import { sanitize } from "./sanitize.js";
 
 export interface MarkdownContext {
   /** Pictures named by a relative path are read from here and put into the page. */
@@ -12,43 +13,39 @@ export interface MarkdownContext {
   /** Links to these notebooks (paths relative to the page) lead to their pages. */
   readonly pages: ReadonlySet<string>;
   readonly attachments?: Readonly<Record<string, MimeBundle>>;
+  /** Told of what could not be shown. */
+  readonly warn?: (message: string) => void;
 }
 
 export interface Heading {
   readonly depth: number;
   readonly id: string;
-  /** Without markup. */
+  /** Without markup: plain text, not HTML. */
   readonly text: string;
 }
 
-export interface RenderedMarkdown {
+export interface RenderedHtml {
   readonly html: string;
   readonly headings: readonly Heading[];
+  /** The first paragraph as plain text, without a heading that runs into it. */
+  readonly paragraph: string;
   readonly hasMath: boolean;
+  /** Whether it shows pictures that the reader's browser has to fetch. */
+  readonly hasRemotePictures: boolean;
 }
+
+/** KaTeX trusts nobody by default: no links, no HTML. Sizes are bounded, so that no rule covers the page. */
+export const katexOptions = { throwOnError: false, maxSize: 50 } as const;
 
 /**
  * Markdown as JupyterLab renders it: GitHub's flavour with $math$. Scripts, event handlers and styles in it are dropped;
- * the pictures it shows become part of the page.
+ * the pictures it shows become part of the page, but for those on the web, which the reader's browser fetches.
  */
-export async function renderMarkdown(source: string, context: MarkdownContext): Promise<RenderedMarkdown> {
-  const headings: Heading[] = [];
-  const marked = new Marked({ gfm: true, async: true });
-  marked.use(markedKatex({ throwOnError: false, nonStandard: true }));
+export async function renderMarkdown(source: string, context: MarkdownContext): Promise<RenderedHtml> {
+  const marked = new Marked({ gfm: true });
+  marked.use(markedKatex({ ...katexOptions, nonStandard: true }));
   marked.use({
-    walkTokens: async (token: Token) => {
-      if (token.type === "image") token.href = await embedded((token as Tokens.Image).href, context);
-      if (token.type === "link") token.href = pageLink((token as Tokens.Link).href, context.pages);
-    },
     renderer: {
-      heading({ tokens, depth, text }) {
-        const inner = this.parser.parseInline(tokens);
-        const plain = inner.replace(/<[^>]*>/g, "");
-        // JupyterLab's anchors: the heading's text with hyphens for blanks.
-        const heading = { depth, id: text.trim().replaceAll(/\s+/g, "-"), text: plain };
-        headings.push(heading);
-        return `<h${depth} id="${heading.id.replaceAll('"', "&quot;")}">${inner}</h${depth}>\n`;
-      },
       code({ text, lang }) {
         return `<pre class="code"><code>${highlight(text, lang?.split(/\s/)[0])}</code></pre>\n`;
       },
@@ -62,52 +59,69 @@ export async function renderMarkdown(source: string, context: MarkdownContext): 
       },
     },
   });
-  const html = await sanitize(await marked.parse(source));
-  return { html, headings, hasMath: html.includes('class="katex') };
+  return await renderHtml(await marked.parse(source), context);
 }
 
-let purifier: DOMPurify | undefined;
-
-async function sanitize(html: string): Promise<string> {
-  const { JSDOM } = await import("jsdom");
-  purifier ??= createDOMPurify(new JSDOM("").window);
-  return purifier.sanitize(html, {
-    ADD_TAGS: ["semantics", "annotation"],
-    ADD_ATTR: ["encoding", "target"],
-    FORBID_TAGS: ["style", "form"],
+/** HTML of a notebook's made safe, with the notebook's pictures in it and anchors at its headings. */
+export async function renderHtml(source: string, context: MarkdownContext): Promise<RenderedHtml> {
+  const problems = new Map<Element, string>();
+  const remote = new Set<Element>();
+  const body = await sanitize(source, {
+    link: (address) => pageLink(address, context.pages),
+    picture: (address, element) => {
+      const picture = embedded(address, context);
+      if ("address" in picture) {
+        if (picture.remote) remote.add(element);
+        return picture.address;
+      }
+      problems.set(element, `the picture ${shortened(address)} is not shown: ${picture.problem}`);
+      return undefined;
+    },
   });
-}
-
-const TYPES: Record<string, string> = {
-  ".avif": "image/avif",
-  ".gif": "image/gif",
-  ".jpeg": "image/jpeg",
-  ".jpg": "image/jpeg",
-  ".png": "image/png",
-  ".svg": "image/svg+xml",
-  ".webp": "image/webp",
-};
-
-/** A picture's address, as a data URL where the picture is the notebook's own. */
-async function embedded(href: string, { folder, attachments }: MarkdownContext): Promise<string> {
-  if (href.startsWith("attachment:")) {
-    const bundle = attachments?.[decodeURIComponent(href.slice("attachment:".length))];
-    const type = Object.keys(bundle ?? {}).find((name) => name.startsWith("image/"));
-    return type === undefined ? href : dataUrl(type, bundle![type]);
+  for (const image of body.querySelectorAll("img")) {
+    const problem = problems.get(image);
+    if (problem !== undefined) {
+      context.warn?.(problem);
+      const note = body.ownerDocument.createElement("span");
+      note.className = "note";
+      note.textContent = [image.alt, `(${problem})`].filter(Boolean).join(" ");
+      image.replaceWith(note);
+    } else if (remote.has(image)) image.setAttribute("referrerpolicy", "no-referrer");
   }
-  const type = TYPES[extname(href).toLowerCase()];
-  if (/^[a-z][a-z\d+.-]*:|^\/\//i.test(href) || type === undefined) return href;
-  const file = await readFile(resolve(folder, decodeURIComponent(href))).catch(() => undefined);
-  return file === undefined ? href : `data:${type};base64,${file.toString("base64")}`;
+  const headings = [...body.querySelectorAll("h1, h2, h3, h4, h5, h6")].map((heading) => {
+    const text = plainText(heading);
+    // JupyterLab's anchors: the heading's text with hyphens for blanks.
+    heading.id ||= PREFIX + text.replaceAll(/\s+/g, "-");
+    return { depth: Number(heading.nodeName.slice(1)), id: heading.id, text };
+  });
+  return {
+    html: body.innerHTML,
+    headings,
+    paragraph: firstParagraph(body),
+    hasMath: body.querySelector(".katex") !== null,
+    hasRemotePictures: remote.size > 0,
+  };
 }
 
-/** A picture from a MIME bundle as an address: base64, but for SVG, which is text. */
-export function dataUrl(type: string, content: unknown): string {
-  const base64 = type === "image/svg+xml" ? Buffer.from(String(content)).toString("base64") : String(content);
-  return `data:${type};base64,${base64.replaceAll(/\s/g, "")}`;
+/** An element's text; math, which is there twice for readers and for screen readers, as its TeX source. */
+function plainText(element: Element): string {
+  const copy = element.cloneNode(true) as Element;
+  for (const drawn of copy.querySelectorAll(".katex-html, .katex-mathml mrow")) drawn.remove();
+  return (copy.textContent ?? "").trim();
 }
 
-function pageLink(href: string, pages: ReadonlySet<string>): string {
-  const [, path = "", fragment = ""] = /^(?:\.\/)?([^#]*)(#.*)?$/.exec(href) ?? [];
-  return pages.has(decodeURIComponent(path)) ? path.replace(/\.ipynb$/, ".html") + fragment : href;
+function firstParagraph(body: HTMLElement): string {
+  const paragraph = body.querySelector("p")?.cloneNode(true) as Element | undefined;
+  if (paragraph === undefined) return "";
+  const [first] = paragraph.childNodes;
+  if (first?.nodeName === "STRONG") first.remove();
+  return plainText(paragraph);
+}
+
+/** What a note or a warning says of an address: it may be a whole file. */
+const shortened = (address: string) => (address.length > 100 ? `${address.slice(0, 100)}…` : address);
+
+/** Text that can't be rendered, as it is. */
+export function plainSource(source: string): string {
+  return `<pre class="raw">${escapeXml(source)}</pre>`;
 }

@@ -1,12 +1,14 @@
+import { createHash } from "node:crypto";
 import { escapeXml } from "../../display/mime.js";
 import type { Cell, CodeCell, Notebook, TextCell } from "../notebook/format.js";
 import { highlight } from "./code.js";
-import { htmlPage, type Needs } from "./html.js";
-import { type Heading, type MarkdownContext, renderMarkdown } from "./markdown.js";
-import { renderOutput } from "./output.js";
+import { htmlPage } from "./html.js";
+import { type Heading, plainSource, renderMarkdown } from "./markdown.js";
+import { needed, type OutputContext, plainOutput, renderOutput } from "./output.js";
+import { type Needs, noNeeds } from "./policy.js";
 
 export interface PageOptions {
-  /** The notebook's own folder: relative pictures are found from here. */
+  /** The notebook's own folder: relative pictures are found from here, and none outside of it is shown. */
   readonly folder: string;
   /** Notebooks whose pages stand beside this one. */
   readonly pages: ReadonlySet<string>;
@@ -14,24 +16,32 @@ export interface PageOptions {
   readonly name: string;
   /** HTML above the first cell: a way back to an index. */
   readonly navigation?: string;
+  /** Takes scripts out of the outputs' HTML; without it they run, as on nbconvert's pages. */
+  readonly sanitizeHtml?: boolean;
+  /** Told of what the page can't show, with the cell: `cell 3, output 1: ...`. */
+  readonly warn?: (message: string) => void;
 }
 
-/** A notebook as one HTML file that needs nothing else: pictures, fonts and plotly.js are in it, each only if used. */
+/**
+ * A notebook as one HTML file that needs nothing else: pictures, fonts and plotly.js are in it, each only if used. No script of the
+ * notebook's runs in it, but for those in its outputs' own HTML, if `sanitizeHtml` is not set.
+ */
 export async function renderPage(notebook: Notebook, options: PageOptions): Promise<string> {
-  const needs: Needs = { math: false, plotly: false };
+  const needs = noNeeds(nonceOf(notebook));
   const headings: Heading[] = [];
   const language =
     notebook.metadata.language_info?.name ?? notebook.metadata.kernelspec?.language ?? "typescript";
   const cells: string[] = [];
-  for (const cell of notebook.cells) {
-    if (cell.cell_type === "code") cells.push(await codeCell(cell, String(language), options, needs));
-    else cells.push(await textCell(cell, options, needs, headings));
+  for (const [i, cell] of notebook.cells.entries()) {
+    const context = { ...options, warn: (message: string) => options.warn?.(`cell ${i + 1}${message}`) };
+    if (cell.cell_type === "code") cells.push(await codeCell(cell, String(language), context, needs));
+    else cells.push(await textCell(cell, context, needs, headings));
   }
   const title = notebook.metadata.title ?? headings.find(({ depth }) => depth === 1)?.text ?? options.name;
   const sections = headings.filter(({ depth }) => depth === 2);
   const contents =
     sections.length > 2
-      ? `<nav class="contents"><ol>${sections.map(({ id, text }) => `<li><a href="#${escapeXml(id)}">${text}</a></li>`).join("")}</ol></nav>`
+      ? `<nav class="contents"><ol>${sections.map(({ id, text }) => `<li><a href="#${escapeXml(id)}">${escapeXml(text)}</a></li>`).join("")}</ol></nav>`
       : "";
   return htmlPage(
     String(title),
@@ -40,14 +50,33 @@ export async function renderPage(notebook: Notebook, options: PageOptions): Prom
   );
 }
 
+/**
+ * The same notebook gives the same page, so the nonce comes from what is in it: who writes a cell that knows it
+ * would change it.
+ */
+function nonceOf({ cells }: Notebook): string {
+  const hash = createHash("sha256");
+  for (const cell of cells) hash.update(JSON.stringify(cell));
+  return hash.digest("base64url");
+}
+
 async function codeCell(
   cell: CodeCell,
   language: string,
-  context: MarkdownContext,
+  context: OutputContext & Required<Pick<OutputContext, "warn">>,
   needs: Needs,
 ): Promise<string> {
   const outputs: string[] = [];
-  for (const output of cell.outputs) outputs.push(await renderOutput(output, context, needs));
+  for (const [i, output] of cell.outputs.entries()) {
+    const warn = (message: string) => context.warn(`, output ${i + 1}: ${message}`);
+    outputs.push(
+      await orPlain(
+        () => renderOutput(output, { ...context, warn }, needs),
+        () => plainOutput(output),
+        warn,
+      ),
+    );
+  }
   const source = `<pre class="code"><code>${highlight(cell.source, language)}</code></pre>`;
   const { source_hidden, outputs_hidden } = (cell.metadata.jupyter ?? {}) as Record<string, unknown>;
   const shown = outputs
@@ -58,23 +87,40 @@ async function codeCell(
     shown.length === 0 ? "" : outputs_hidden ? folded("Output", shown.join("")) : shown.join(""),
   ];
   if (parts.every((part) => part === "")) return "";
-  const count = cell.execution_count === null ? "" : `<span class="count">[${cell.execution_count}]</span>`;
-  return `<section class="cell" id="${escapeXml(cell.id)}">${count}${parts.join("")}</section>`;
+  const count =
+    cell.execution_count === null ? "" : `<span class="count">[${Number(cell.execution_count)}]</span>`;
+  return `<section class="cell" id="cell-${escapeXml(cell.id)}">${count}${parts.join("")}</section>`;
 }
 
 async function textCell(
   cell: TextCell,
-  context: MarkdownContext,
+  context: OutputContext & Required<Pick<OutputContext, "warn">>,
   needs: Needs,
   headings: Heading[],
 ): Promise<string> {
-  if (!isMarkdown(cell))
-    return `<section class="cell"><pre class="raw">${escapeXml(cell.source)}</pre></section>`;
-  const attachments = cell.attachments ?? {};
-  const { html, headings: found, hasMath } = await renderMarkdown(cell.source, { ...context, attachments });
-  headings.push(...found);
-  needs.math ||= hasMath;
-  return `<section class="markdown">${html}</section>`;
+  if (!isMarkdown(cell)) return `<section class="cell">${plainSource(cell.source)}</section>`;
+  const warn = (message: string) => context.warn(`: ${message}`);
+  const html = async () => {
+    const attachments = cell.attachments ?? {};
+    const markdown = await renderMarkdown(cell.source, { ...context, attachments, warn });
+    headings.push(...markdown.headings);
+    return needed(markdown, needs);
+  };
+  return `<section class="markdown">${await orPlain(html, () => plainSource(cell.source), warn)}</section>`;
+}
+
+/** One part that can't be rendered (nested too deep for a library, say) is shown as text and leaves the rest of the page alone. */
+async function orPlain(
+  render: () => Promise<string>,
+  plain: () => string,
+  warn: (message: string) => void,
+): Promise<string> {
+  try {
+    return await render();
+  } catch (error) {
+    warn(`shown as plain text, as it can't be rendered: ${(error as Error).message}`);
+    return plain();
+  }
 }
 
 /** A raw cell may say that it is Markdown or HTML, which are rendered alike: with scripts taken out. */

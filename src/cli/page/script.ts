@@ -1,16 +1,34 @@
-/** What runs on a page: the switch between light and dark, and plotly's figures. It fetches nothing. */
+import { PREFIX } from "./names.js";
+
+/**
+ * What runs on a page: the switch between light and dark, plotly's figures, links to sections. It fetches nothing. In a block of its
+ * own, and with nothing found by a name that an output's HTML could have, too: `document.x` may be an element of that name.
+ */
 export const script = `
 "use strict";
-const root = document.documentElement;
+{
+const own = Object.getOwnPropertyDescriptor(Document.prototype, "currentScript").get.call(document);
+const body = own.parentElement;
+const root = body.parentElement;
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const isDark = () => (root.dataset.theme ?? (dark.matches ? "dark" : "light")) === "dark";
 try { const kept = localStorage.getItem("theme"); if (kept) root.dataset.theme = kept; } catch {}
-document.getElementById("theme").addEventListener("click", () => {
+body.firstElementChild.addEventListener("click", () => {
   root.dataset.theme = isDark() ? "light" : "dark";
   try { localStorage.setItem("theme", root.dataset.theme); } catch {}
   draw();
 });
 dark.addEventListener("change", () => draw());
+
+// Names of a notebook's have a prefix on its page; links from elsewhere may lead to them without it.
+const element = (id) => Document.prototype.getElementById.call(document, id);
+function find() {
+  let name = location.hash.slice(1);
+  try { name = decodeURIComponent(name); } catch {}
+  if (name !== "" && !element(name)) element(${JSON.stringify(PREFIX)} + name)?.scrollIntoView();
+}
+addEventListener("hashchange", find);
+find();
 
 // A figure's own template goes before the page's colours, and its layout before both.
 function themed(layout, room) {
@@ -32,25 +50,35 @@ function merged(below, above) {
   return Object.fromEntries([...keys].map((key) => [key, merged(below[key], above[key])]));
 }
 
-const figures = [...document.querySelectorAll("div.plotly")].map((element) => {
-  const { data = [], layout = {}, config = {}, frames } = JSON.parse(element.querySelector("script").textContent);
-  return { element, data, layout, config, frames };
-});
+// Only the page's own figures are in scripts: a notebook's text has none, and another's are left alone when they can't be drawn.
+const figures = [...body.querySelectorAll('div.plotly > script[type="application/vnd.plotly.v1+json"]')];
 async function unpack() {
-  const packed = Uint8Array.from(atob(document.getElementById("plotly.js.gz").textContent), (c) => c.charCodeAt(0));
+  const packed = Uint8Array.from(atob(own.previousElementSibling.textContent), (c) => c.charCodeAt(0));
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-  const code = document.createElement("script");
+  const code = Document.prototype.createElement.call(document, "script");
   code.textContent = await new Response(stream).text();
-  document.head.append(code);
+  body.append(code);
 }
 let ready = figures.length > 0 ? unpack() : undefined;
 async function draw() {
   if (!ready) return;
   await ready;
-  for (const { element, data, layout, config, frames } of figures) {
-    await Plotly.react(element, { data, layout: themed(layout, element.clientWidth), config: { responsive: true, displaylogo: false, ...config }, frames });
+  for (const spec of figures) {
+    const place = spec.parentElement;
+    if (!place) continue; // given up
+    try {
+      const { data, layout, config, frames } = JSON.parse(spec.textContent);
+      await Plotly.react(place, { data: data ?? [], layout: themed(layout ?? {}, place.clientWidth), config: { responsive: true, displaylogo: false, ...config }, frames });
+    } catch (error) {
+      // The picture of it that is there for readers without scripts, or why there is none.
+      const still = place.nextElementSibling;
+      Plotly.purge(place);
+      if (still?.localName === "noscript") place.innerHTML = still.textContent;
+      else place.textContent = "This figure can't be drawn: " + (error?.message ?? error);
+    }
   }
   root.dataset.figures = "drawn";
 }
 draw();
+}
 `;

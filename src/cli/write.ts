@@ -1,0 +1,16 @@
+import { writeFileAtomic } from "../engine/cache.js";
+import { CommandFailure } from "./errors.js";
+
+/**
+ * Writes a file that a command was asked for, whole or not at all.
+ * @throws CommandFailure naming the file and what the system says against it
+ */
+export async function writeOutput(path: string, text: string): Promise<void> {
+  try {
+    await writeFileAtomic(path, text);
+  } catch (error) {
+    const { code, syscall } = error as NodeJS.ErrnoException;
+    if (syscall === undefined) throw error;
+    throw new CommandFailure(`${path}: can't be written: ${code}`);
+  }
+}
