@@ -4,16 +4,16 @@
 import { randomUUID } from "node:crypto";
 import { setImmediate } from "node:timers/promises";
 import * as zmq from "zeromq";
-import { type ConnectionInfo, endpoint, readConnectionFile } from "../protocol/connection.js";
+import { type ConnectionInfo, curveOptions, endpoint, readConnectionFile } from "../protocol/connection.js";
 import type { Header, Message } from "../protocol/messages.js";
-import { Outbox } from "../protocol/sockets.js";
+import { Outbox } from "../protocol/outbox.js";
 import { Wire } from "../protocol/wire.js";
 import { type FoundKernelspec, findKernelspec } from "./kernelspecs.js";
 import { KernelProcess, type StartOptions } from "./process.js";
 
 export type { Message } from "../protocol/messages.js";
 
-/** The kernel's process ended although nobody asked it to. */
+/** The kernel is gone, or this client was closed; all that waits for an answer, and all that is asked later, fails with it. */
 export class DeadKernelError extends Error {
   override name = "DeadKernelError";
 }
@@ -70,12 +70,16 @@ export class KernelClient {
   private readonly shell: zmq.Dealer;
   private readonly control: zmq.Dealer;
   private readonly stdin: zmq.Dealer;
-  private readonly iopub = new zmq.Subscriber({ linger: 0, receiveHighWaterMark: 0, reconnectInterval: 10 });
+  private readonly iopub: zmq.Subscriber;
   private readonly outboxes: Record<"shell" | "control" | "stdin", Outbox>;
   private readonly waiting = new Map<string, Waiting>();
   private readonly listeners = new Set<(message: Message, channel: string) => void>();
   private closed = false;
   private stopping = false;
+  /** Why nothing can be asked any more. */
+  private ended: DeadKernelError | undefined;
+  /** What went wrong when the sockets met the kernel's. */
+  private refused: string | undefined;
 
   private constructor(
     readonly connection: ConnectionInfo,
@@ -84,7 +88,15 @@ export class KernelClient {
   ) {
     this.wire = new Wire(connection);
     // Input requests come to the socket that bears the name of the one that asked.
-    const options = { routingId: randomUUID(), linger: 1000, reconnectInterval: 10 };
+    const curve = curveOptions(connection);
+    const encrypted = curve && { ...curve, curveServerKey: curve.curvePublicKey };
+    const options = { routingId: randomUUID(), linger: 1000, reconnectInterval: 10, ...encrypted };
+    this.iopub = new zmq.Subscriber({
+      linger: 0,
+      receiveHighWaterMark: 0,
+      reconnectInterval: 10,
+      ...encrypted,
+    });
     this.shell = new zmq.Dealer(options);
     this.control = new zmq.Dealer(options);
     this.stdin = new zmq.Dealer(options);
@@ -93,9 +105,8 @@ export class KernelClient {
       control: new Outbox(this.control),
       stdin: new Outbox(this.stdin),
     };
-    void process?.exited.then((reason) => {
-      if (!this.stopping) this.fail(new DeadKernelError(`the kernel ${reason}`));
-    });
+    void process?.exited.then((reason) => this.end(`the kernel ${reason}`));
+    for (const channel of ["shell", "control"] as const) void this.watch(channel, this[channel]);
   }
 
   /** Starts a kernel by its name or kernelspec and waits until it answers. */
@@ -119,7 +130,12 @@ export class KernelClient {
   /** Connects to a kernel that runs already. */
   static async attach(connectionFile: string, { timeout = startTimeout } = {}): Promise<KernelClient> {
     const client = new KernelClient(readConnectionFile(connectionFile), undefined, undefined);
-    await client.connect(timeout);
+    try {
+      await client.connect(timeout);
+    } catch (error) {
+      client.close();
+      throw error;
+    }
     return client;
   }
 
@@ -129,14 +145,15 @@ export class KernelClient {
     return () => this.listeners.delete(listener);
   }
 
-  /** Sends a request and resolves with its reply. */
+  /** Sends a request and resolves with its reply. Rejects with a {@link DeadKernelError} if the kernel is gone, or ends before it answers. */
   async request(type: string, content: object = {}, options: RequestOptions = {}): Promise<Message> {
     const { reply } = this.send(type, content, options.channel ?? "shell", { needsIdle: false, options: {} });
     return this.within(reply, options.timeout, `${type} was not answered`);
   }
 
-  /** Sends a message that has no reply, such as comm_msg. */
+  /** Sends a message that has no reply, such as comm_msg. Throws a {@link DeadKernelError} if the kernel is gone. */
   post(type: string, content: object, buffers: readonly Uint8Array[] = []): string {
+    if (this.ended !== undefined) throw this.ended;
     const header = this.wire.header(type);
     this.outboxes.shell.send(this.wire.encode([], { type, content, buffers }, header));
     return header.msg_id;
@@ -175,6 +192,7 @@ export class KernelClient {
 
   /** Interrupts the cell that runs. */
   async interrupt(): Promise<void> {
+    if (this.ended !== undefined) throw this.ended;
     if (this.spec?.interruptMode === "signal" && this.process !== undefined) this.process.signal("SIGINT");
     else await this.request("interrupt_request", {}, { channel: "control", timeout: 10_000 });
   }
@@ -208,7 +226,9 @@ export class KernelClient {
   close(): void {
     if (this.closed) return;
     this.closed = true;
-    this.fail(new DeadKernelError("the connection was closed"));
+    // Whoever asks hears that, also where the kernel had ended before.
+    this.ended = undefined;
+    this.end("the connection was closed");
     for (const outbox of Object.values(this.outboxes)) outbox.close();
     for (const socket of [this.shell, this.control, this.stdin, this.iopub]) socket.close();
   }
@@ -233,7 +253,8 @@ export class KernelClient {
       } catch (error) {
         if (!(error instanceof KernelTimeoutError)) throw error;
         if (performance.now() >= deadline) {
-          throw new KernelTimeoutError(`the kernel did not answer within ${timeout / 1000} s`);
+          const why = this.refused === undefined ? "" : `: ${this.refused}`;
+          throw new KernelTimeoutError(`the kernel did not answer within ${timeout / 1000} s${why}`);
         }
       }
     }
@@ -247,13 +268,11 @@ export class KernelClient {
   ): { reply: Promise<Message> } {
     const header = this.wire.header(type);
     const reply = new Promise<Message>((resolve, reject) => {
-      if (this.closed) {
-        reject(new DeadKernelError("the connection was closed"));
-        return;
-      }
-      this.waiting.set(header.msg_id, { ...wait, idle: false, resolve, reject });
+      if (this.ended !== undefined) reject(this.ended);
+      else this.waiting.set(header.msg_id, { ...wait, idle: false, resolve, reject });
     });
     reply.catch(() => undefined);
+    if (this.ended !== undefined) return { reply };
     this.outboxes[channel].send(this.wire.encode([], { type, content }, header));
     return { reply };
   }
@@ -319,8 +338,30 @@ export class KernelClient {
     this.outboxes.stdin.send(this.wire.encode([], { type: "input_reply", parent, content }));
   }
 
-  private fail(error: Error): void {
-    for (const waiting of this.waiting.values()) waiting.reject(error);
+  /**
+   * Without a process of ours to look at, it is the connection that tells when a kernel ends. It may be started again at the same
+   * place, by whoever started it; what has not been answered by then never will be.
+   */
+  private async watch(channel: "shell" | "control", socket: zmq.Dealer): Promise<void> {
+    const address = endpoint(this.connection, channel);
+    let connected = false;
+    for await (const event of socket.events) {
+      if (event.type === "handshake") {
+        connected = true;
+        this.refused = undefined;
+        if (!this.closed && this.process === undefined) this.ended = undefined;
+      } else if (event.type === "disconnect" && connected && this.process === undefined) {
+        connected = false;
+        this.end(`the kernel at ${address} closed the connection`);
+      } else if (event.type.startsWith("handshake:error")) {
+        this.refused = `${address} refused the connection (${curveOptions(this.connection) ? "is it encrypted, with these keys?" : "is it encrypted?"})`;
+      }
+    }
+  }
+
+  private end(reason: string): void {
+    this.ended ??= new DeadKernelError(reason);
+    for (const waiting of this.waiting.values()) waiting.reject(this.ended);
     this.waiting.clear();
   }
 }

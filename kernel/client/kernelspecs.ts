@@ -14,6 +14,8 @@ export interface FoundKernelspec {
   readonly language: string;
   readonly interruptMode: "message" | "signal";
   readonly env: Readonly<Record<string, string>>;
+  /** How it can encrypt its messages, in lower case; `curve` is the one there is. */
+  readonly supportedEncryption?: readonly string[];
 }
 
 /** Data folders in Jupyter's order: JUPYTER_PATH, the user's, the environment's, the system's. */
@@ -101,5 +103,13 @@ export function readKernelspec(file: string): FoundKernelspec {
     language: String(spec.language ?? ""),
     interruptMode: spec.interrupt_mode === "message" ? "message" : "signal",
     env: env as Record<string, string>,
+    supportedEncryption: encryptionOf(spec.metadata),
   };
+}
+
+/** One name or a list of them, in any case: as jupyter_client reads it. */
+function encryptionOf(metadata: unknown): string[] {
+  const given = (metadata as { supported_encryption?: unknown } | null | undefined)?.supported_encryption;
+  const names = Array.isArray(given) ? given : given === undefined ? [] : [given];
+  return names.map((name) => String(name).trim().toLowerCase());
 }

@@ -5,6 +5,8 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { capability } from "zeromq";
+import { withoutAllocatorSettings } from "../install/allocator.js";
 import { type ConnectionInfo, newConnection, writeConnectionFile } from "../protocol/connection.js";
 import type { FoundKernelspec } from "./kernelspecs.js";
 
@@ -15,6 +17,11 @@ export interface StartOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Where the kernel's own log goes; default "ignore". */
   readonly log?: "inherit" | "ignore" | number;
+  /**
+   * Whether messages are encrypted with CurveZMQ, as jupyter_client's `transport_encryption`: never ("disabled", the
+   * default), where the kernelspec says that the kernel can ("auto"), or else the kernel is not started ("required").
+   */
+  readonly transportEncryption?: "disabled" | "auto" | "required";
 }
 
 export class KernelProcess {
@@ -42,7 +49,7 @@ export class KernelProcess {
   }
 
   static async start(spec: FoundKernelspec, options: StartOptions = {}): Promise<KernelProcess> {
-    const connection = await newConnection(spec.name);
+    const connection = await newConnection(spec.name, { encrypted: isEncrypted(spec, options) });
     // A folder made so is its owner's alone, and so is the file: who has the key can run code.
     const folder = mkdtempSync(join(tmpdir(), "firstframe-kernel-"));
     const file = join(folder, "connection.json");
@@ -50,7 +57,12 @@ export class KernelProcess {
     const argv = spec.argv.map((part) =>
       part.replaceAll("{connection_file}", file).replaceAll("{resource_dir}", spec.folder),
     );
-    const env: NodeJS.ProcessEnv = { ...process.env, JPY_PARENT_PID: String(process.pid), ...options.env };
+    const env: NodeJS.ProcessEnv = {
+      // Those of this process, should it compute.
+      ...withoutAllocatorSettings(process.env),
+      JPY_PARENT_PID: String(process.pid),
+      ...options.env,
+    };
     for (const [name, value] of Object.entries(spec.env)) {
       env[name] = value.replace(/\$\{(\w+)\}/g, (_, variable: string) => env[variable] ?? "");
     }
@@ -83,4 +95,15 @@ export class KernelProcess {
       // gone in the meantime
     }
   }
+}
+
+function isEncrypted(spec: FoundKernelspec, { transportEncryption = "disabled" }: StartOptions): boolean {
+  if (transportEncryption === "disabled") return false;
+  const can = spec.supportedEncryption?.includes("curve") === true && capability.curve === true;
+  if (can || transportEncryption === "auto") return can;
+  throw new Error(
+    capability.curve
+      ? `kernelspec ${join(spec.folder, "kernel.json")}: metadata.supported_encryption: expected "curve" among them, found ${JSON.stringify(spec.supportedEncryption ?? [])}`
+      : "transportEncryption: this build of zeromq can't encrypt",
+  );
 }

@@ -7,7 +7,8 @@ import { homedir, platform } from "node:os";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import sharp from "sharp";
-import { allocatorSettings } from "./allocator.js";
+import { capability } from "zeromq";
+import { serverAllocatorSettings } from "./allocator.js";
 
 export const kernelName = "firstframe";
 
@@ -30,8 +31,9 @@ export function kernelspec(): Kernelspec {
     language: "typescript",
     // A signal takes a client no connection first, as a message does in jupyter_client; both are understood.
     interrupt_mode: platform() === "win32" ? "message" : "signal",
-    env: { ...allocatorSettings },
-    metadata: { debugger: true },
+    env: { ...serverAllocatorSettings },
+    // What jupyter_client asks before it encrypts.
+    metadata: { debugger: true, ...(capability.curve && { supported_encryption: ["curve"] }) },
   };
 }
 

@@ -4,6 +4,7 @@
 import { randomUUID } from "node:crypto";
 import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
 import { createServer } from "node:net";
+import { capability, curveKeyPair } from "zeromq";
 
 export interface ConnectionInfo {
   readonly transport: "tcp" | "ipc";
@@ -17,6 +18,9 @@ export interface ConnectionInfo {
   readonly key: string;
   readonly signature_scheme: string;
   readonly kernel_name?: string;
+  /** CurveZMQ's keys, in Z85: with them all sockets are encrypted. One pair serves both sides. */
+  readonly curve_publickey?: string;
+  readonly curve_secretkey?: string;
 }
 
 export type Channel = "shell" | "iopub" | "stdin" | "control" | "hb";
@@ -56,8 +60,37 @@ export function checkConnection(value: unknown, file: string): ConnectionInfo {
   if (typeof scheme !== "string" || !/^hmac-[a-z0-9-]+$/.test(scheme)) {
     fail("signature_scheme", '"hmac-sha256" or another "hmac-" scheme');
   }
+  checkCurveKeys(info, file);
   return { ...info, transport, signature_scheme: scheme } as unknown as ConnectionInfo;
 }
+
+const curveKeys = ["curve_publickey", "curve_secretkey"] as const;
+
+function checkCurveKeys(info: Record<string, unknown>, file: string): void {
+  // Keys that were meant to be there must not be passed over: all would go out in plain text.
+  if (curveKeys.every((key) => info[key] === undefined || info[key] === null)) return;
+  for (const key of curveKeys) {
+    const value = info[key];
+    if (typeof value === "string" && z85Key.test(value)) continue;
+    // Not the value, which may be the secret but for a slip.
+    const found = typeof value === "string" ? `${value.length} characters` : `${typeof value}`;
+    throw new Error(`connection file ${file}: ${key}: expected 40 characters of Z85, found ${found}`);
+  }
+  if (!capability.curve) {
+    throw new Error(`connection file ${file}: ${curveKeys[0]}: this build of zeromq can't encrypt`);
+  }
+}
+
+/** The options of a socket that encrypts; undefined where nothing is encrypted. */
+export function curveOptions(
+  info: ConnectionInfo,
+): { readonly curvePublicKey: string; readonly curveSecretKey: string } | undefined {
+  const { curve_publickey: curvePublicKey, curve_secretkey: curveSecretKey } = info;
+  if (!curvePublicKey || !curveSecretKey) return undefined;
+  return { curvePublicKey, curveSecretKey };
+}
+
+const z85Key = /^[0-9a-zA-Z.\-:+=^!/*?&<>()[\]{}@%$#]{40}$/;
 
 /** The ZeroMQ endpoint of a channel. */
 export function endpoint(info: ConnectionInfo, channel: Channel): string {
@@ -65,12 +98,21 @@ export function endpoint(info: ConnectionInfo, channel: Channel): string {
   return info.transport === "ipc" ? `ipc://${info.ip}-${port}` : `tcp://${bracketed(info.ip)}:${port}`;
 }
 
+/** The same for a server of Node's. */
+export function listeningAt(
+  info: ConnectionInfo,
+  channel: Channel,
+): { readonly host: string; readonly port: number } | { readonly path: string } {
+  const port = info[`${channel}_port`];
+  return info.transport === "ipc" ? { path: `${info.ip}-${port}` } : { host: info.ip, port };
+}
+
 function bracketed(ip: string): string {
   return ip.includes(":") && !ip.startsWith("[") ? `[${ip}]` : ip;
 }
 
-/** Picks five free ports on the loopback interface and a new key. */
-export async function newConnection(kernelName: string): Promise<ConnectionInfo> {
+/** Picks five free ports on the loopback interface, a new key, and where all is to be encrypted a new pair of keys. */
+export async function newConnection(kernelName: string, { encrypted = false } = {}): Promise<ConnectionInfo> {
   const servers = Array.from({ length: 5 }, () => createServer());
   // All are held at once, so that no port is handed out twice.
   const ports = await Promise.all(
@@ -94,7 +136,13 @@ export async function newConnection(kernelName: string): Promise<ConnectionInfo>
     key: randomUUID(),
     signature_scheme: "hmac-sha256",
     kernel_name: kernelName,
+    ...(encrypted && newCurveKeys()),
   };
+}
+
+function newCurveKeys(): Pick<ConnectionInfo, (typeof curveKeys)[number]> {
+  const { publicKey, secretKey } = curveKeyPair();
+  return { curve_publickey: publicKey, curve_secretkey: secretKey };
 }
 
 /** Writes a connection file that only its owner can read: who reads it can run code. */

@@ -2,91 +2,33 @@
  * A kernel's five ZeroMQ sockets.
  */
 import * as zmq from "zeromq";
-import { type Channel, type ConnectionInfo, endpoint } from "./connection.js";
+import { type Channel, type ConnectionInfo, curveOptions, endpoint, listeningAt } from "./connection.js";
+import { Outbox, Replies } from "./outbox.js";
+import { Relay } from "./relay.js";
 
 /** One message may be this large; a peer that sends more is disconnected before memory runs out. */
 const maxMessageSize = 2 ** 29;
-/** Messages kept for a subscriber that is slow; with coalesced output that is a lot of output. */
-const iopubHighWaterMark = 1000;
-const replying = { maxMessageSize, sendHighWaterMark: 100_000, linger: 1000 };
-/** How long one stuck subscriber holds up output before what it misses is dropped. */
-const patience = 5000;
-
 /**
- * Sends one message after the other. Sends that are not awaited fail once some 512 have been issued in a tick,
- * so all go through here.
+ * ZeroMQ counts messages, not bytes: of replies it takes a few for each client, and reads few requests ahead. What
+ * else there is waits here or with the client.
  */
-export class Outbox {
-  private queue: { frames: zmq.MessageLike[]; bytes: number }[] = [];
-  private running: Promise<void> | undefined;
-  private dropUntil = 0;
-  private closed = false;
-  /** Bytes that wait here. */
-  pending = 0;
-  onDrained: (() => void) | undefined;
-
-  constructor(private readonly socket: zmq.Router | zmq.XPublisher | zmq.Dealer) {}
-
-  send(frames: zmq.MessageLike[]): void {
-    if (this.closed) return;
-    let bytes = 0;
-    for (const frame of frames) bytes += byteLength(frame);
-    this.queue.push({ frames, bytes });
-    this.pending += bytes;
-    this.running ??= this.run();
-  }
-
-  /** Resolves when all that was given to {@link send} is with ZeroMQ. */
-  async drained(): Promise<void> {
-    await this.running;
-  }
-
-  close(): void {
-    this.closed = true;
-  }
-
-  private async run(): Promise<void> {
-    while (this.queue.length > 0) {
-      const batch = this.queue;
-      this.queue = [];
-      for (const { frames, bytes } of batch) {
-        await this.deliver(frames);
-        this.pending -= bytes;
-      }
-    }
-    this.running = undefined;
-    this.onDrained?.();
-  }
-
-  private async deliver(frames: zmq.MessageLike[]): Promise<void> {
-    const start = performance.now();
-    while (!this.closed) {
-      try {
-        await this.socket.send(frames);
-        return;
-      } catch (error) {
-        // A ROUTER's peer may be gone; then there is nobody to answer.
-        if ((error as { code?: string }).code !== "EAGAIN" || !(this.socket instanceof zmq.XPublisher))
-          return;
-        const now = performance.now();
-        if (now < this.dropUntil || now - start > patience) {
-          // One stopped client must not stop the others: for a while, what it has no room for is dropped.
-          if (now >= this.dropUntil) this.dropUntil = now + patience;
-          this.socket.noDrop = false;
-          await this.socket.send(frames).catch(() => undefined);
-          this.socket.noDrop = true;
-          return;
-        }
-        await new Promise((resolve) => setTimeout(resolve, 5));
-      }
-    }
-  }
-}
-
-function byteLength(frame: zmq.MessageLike): number {
-  if (typeof frame === "string") return frame.length;
-  return frame !== null && typeof frame === "object" ? frame.byteLength : 8;
-}
+const replying = {
+  maxMessageSize,
+  sendHighWaterMark: 8,
+  receiveHighWaterMark: 8,
+  sendTimeout: 0,
+  mandatory: true,
+  linger: 1000,
+};
+/** What a subscriber has not got yet waits in our own queue, but for this many messages. */
+const iopubHighWaterMark = 4;
+/** Where nothing stands between ZeroMQ and the subscribers, nobody can be cut off: what they have no room for is lost. */
+const directHighWaterMark = 1000;
+const hasRelay = process.platform !== "win32";
+/** Bytes of requests that may wait; then the shell is not read on, so that whoever sends has to wait. */
+const intakeBudget = 2 ** 25;
+/** How long (ms) the last messages have to go out. */
+const farewell = 1000;
 
 export class KernelSockets {
   private readonly shellSocket = new zmq.Router(replying);
@@ -95,16 +37,24 @@ export class KernelSockets {
   private readonly iopubSocket = new zmq.XPublisher({
     maxMessageSize: 4096,
     linger: 1000,
-    sendHighWaterMark: iopubHighWaterMark,
-    noDrop: true,
+    sendHighWaterMark: hasRelay ? iopubHighWaterMark : directHighWaterMark,
+    sendTimeout: 0,
+    noDrop: hasRelay,
   });
-  // A ROUTER that echoes is a REP that no peer can get out of step.
-  private readonly heartbeatSocket = new zmq.Router({ maxMessageSize: 65536, linger: 0 });
+  // A ROUTER that echoes is a REP that no peer can get out of step. Pings are short, and no client sends many.
+  private readonly heartbeatSocket = new zmq.Router({
+    maxMessageSize: 1024,
+    sendHighWaterMark: 8,
+    receiveHighWaterMark: 8,
+    linger: 0,
+  });
+  private readonly relay = hasRelay ? new Relay() : undefined;
 
-  readonly shell = new Outbox(this.shellSocket);
-  readonly control = new Outbox(this.controlSocket);
-  readonly stdin = new Outbox(this.stdinSocket);
-  readonly iopub = new Outbox(this.iopubSocket);
+  readonly intake = new Intake();
+  readonly shell = new Replies(this.shellSocket, (full) => this.intake.hold("shell", full));
+  readonly control = new Replies(this.controlSocket, (full) => this.intake.hold("control", full));
+  readonly stdin = new Replies(this.stdinSocket, () => undefined);
+  readonly iopub = new Outbox(this.iopubSocket, (ms) => this.relay?.waited(ms));
   private readonly heartbeat = new Outbox(this.heartbeatSocket);
 
   async bind(info: ConnectionInfo): Promise<void> {
@@ -118,8 +68,15 @@ export class KernelSockets {
     ];
     for (const [channel, socket] of sockets) {
       const address = endpoint(info, channel);
+      const curve = curveOptions(info);
+      if (curve !== undefined) Object.assign(socket, { ...curve, curveServer: true });
       try {
-        await socket.bind(address);
+        if (channel === "iopub" && this.relay !== undefined) {
+          await socket.bind(`ipc://${this.relay.path}`);
+          await this.relay.listen(listeningAt(info, channel));
+        } else {
+          await socket.bind(address);
+        }
       } catch (error) {
         throw new Error(`${channel} socket: can't bind ${address}: ${(error as Error).message}`);
       }
@@ -131,7 +88,7 @@ export class KernelSockets {
     message(channel: "shell" | "control" | "stdin", frames: Buffer[]): void;
     subscription(topic: Buffer): void;
   }): void {
-    receive(this.shellSocket, (frames) => on.message("shell", frames));
+    receive(this.shellSocket, (frames) => on.message("shell", frames), this.intake);
     receive(this.controlSocket, (frames) => on.message("control", frames));
     receive(this.stdinSocket, (frames) => on.message("stdin", frames));
     receive(this.heartbeatSocket, (frames) => this.heartbeat.send(frames));
@@ -144,7 +101,10 @@ export class KernelSockets {
   /** Sends what is queued, then closes. */
   async close(): Promise<void> {
     const outboxes = [this.shell, this.control, this.stdin, this.iopub];
-    await Promise.all(outboxes.map((outbox) => outbox.drained()));
+    await Promise.race([
+      Promise.all(outboxes.map((outbox) => outbox.drained())),
+      new Promise((resolve) => setTimeout(resolve, farewell)),
+    ]);
     for (const outbox of [...outboxes, this.heartbeat]) outbox.close();
     for (const socket of [
       this.shellSocket,
@@ -155,14 +115,54 @@ export class KernelSockets {
     ]) {
       socket.close();
     }
+    await this.relay?.close();
+  }
+}
+
+/** How much of what came in waits, in bytes: there is a limit, and whoever sends more has to wait, too. */
+export class Intake {
+  private readonly reasons = new Set<string>();
+  private waiting = 0;
+  private open: Promise<void> | undefined;
+  private onOpen: () => void = () => undefined;
+
+  /** Whether enough waits. */
+  get full(): boolean {
+    return this.reasons.size > 0;
+  }
+
+  /** A request came in, or (less than zero) is done with. */
+  add(bytes: number): void {
+    this.waiting += bytes;
+    this.hold("requests", this.waiting > intakeBudget);
+  }
+
+  hold(reason: string, full: boolean): void {
+    if (full) this.reasons.add(reason);
+    else this.reasons.delete(reason);
+    if (this.full) {
+      this.open ??= new Promise((resolve) => {
+        this.onOpen = resolve;
+      });
+    } else {
+      this.open = undefined;
+      this.onOpen();
+    }
+  }
+
+  /** Resolves when there is room. */
+  async room(): Promise<void> {
+    while (this.open !== undefined) await this.open;
   }
 }
 
 async function receive(
   socket: zmq.Router | zmq.XPublisher,
   handle: (frames: Buffer[]) => void,
+  intake?: Intake,
 ): Promise<void> {
   while (!socket.closed) {
+    if (intake?.full) await intake.room();
     try {
       handle((await socket.receive()) as Buffer[]);
     } catch (error) {

@@ -10,12 +10,14 @@ import { CellSyntaxError, type Language } from "../language/language.js";
 import { isName, memberBefore } from "../language/words.js";
 import type { ConnectionInfo } from "../protocol/connection.js";
 import { type Header, type Message, ProtocolError, protocolVersion, requests } from "../protocol/messages.js";
-import { KernelSockets, type Outbox } from "../protocol/sockets.js";
+import { KernelSockets } from "../protocol/sockets.js";
 import { Wire } from "../protocol/wire.js";
 import { CellExecution } from "./cell-execution.js";
 import { CommRegistry } from "./comms.js";
+import { Complaints } from "./complaints.js";
 import { hasConvenience, isQuestion, parseConveniences } from "./conveniences.js";
 import { History } from "./history.js";
+import { MemoryReturn } from "./memory.js";
 import { toPoints, toUnits } from "./positions.js";
 import { Publisher } from "./publisher.js";
 import { Runner } from "./runner.js";
@@ -31,6 +33,8 @@ export interface KernelOptions {
 interface Request {
   readonly message: Message;
   readonly channel: "shell" | "control";
+  /** In bytes, as it came. */
+  readonly size: number;
 }
 
 /** A request that output may belong to. */
@@ -67,7 +71,10 @@ export class Kernel {
   private readonly comms = new CommRegistry();
   private readonly language: Language;
   private readonly contexts = new Map<number, Context>();
-  private readonly commMessages = new Set<number>();
+  /** Messages of comms that the executor has not dealt with, and their sizes. */
+  private readonly commMessages = new Map<number, number>();
+  private readonly complaints = new Complaints();
+  private readonly memory = new MemoryReturn(() => this.sockets.iopub.pending > 0);
   private readonly inputs = new Map<string, (value: string | null) => void>();
   private queue: Request[] = [];
   private running: Request | undefined;
@@ -158,7 +165,7 @@ export class Kernel {
   private receive(channel: "shell" | "control" | "stdin", frames: Buffer[]): void {
     const decoded = this.wire.decode(frames);
     if ("refused" in decoded) {
-      console.error(`firstframe: ${channel}: message refused: ${decoded.refused}`);
+      this.complaints.add(`${channel}: message refused: ${decoded.refused}`);
       return;
     }
     const { message } = decoded;
@@ -166,13 +173,16 @@ export class Kernel {
       this.inputReply(message);
       return;
     }
-    const request = { message, channel };
+    const request = { message, channel, size: frames.reduce((sum, frame) => sum + frame.length, 0) };
     const { content } = message;
     switch (message.header.msg_type) {
       case "execute_request":
         this.begin();
+        this.sockets.intake.add(request.size);
         this.arrivals += 1;
-        this.queue.push(request);
+        // The shell is not read on then; who goes round it has to come back later.
+        if (channel === "control" && this.sockets.intake.full) this.abort(request);
+        else this.queue.push(request);
         if (this.running === undefined) void this.runQueue();
         break;
       case "kernel_info_request":
@@ -204,7 +214,7 @@ export class Kernel {
       case "comm_open":
       case "comm_msg":
       case "comm_close":
-        this.commMessage(message);
+        this.commMessage(request);
         break;
       case "interrupt_request":
         void this.answer(request, "interrupt_reply", () => {
@@ -223,15 +233,14 @@ export class Kernel {
         }).then(() => this.shutdown());
         break;
       default:
-        console.error(
-          `firstframe: ${channel}: unknown message type ${JSON.stringify(message.header.msg_type)}`,
-        );
+        this.complaints.add(`${channel}: unknown message type ${JSON.stringify(message.header.msg_type)}`);
     }
   }
 
   /** Busy, the reply, idle. */
   private async answer(request: Request, type: string, make: () => object | Promise<object>): Promise<void> {
     const { header } = request.message;
+    this.sockets.intake.add(request.size);
     this.publisher.status("busy", header);
     try {
       const content = await make();
@@ -240,17 +249,20 @@ export class Kernel {
       this.reply(request, type, failure(error));
     }
     this.idle(header);
+    this.sockets.intake.add(-request.size);
   }
 
   private idle(header: Header): void {
     this.publisher.status("idle", header);
+    this.memory.soon();
     // Front ends show the last status they saw, and a cell is still running.
     if (this.running !== undefined) this.publisher.status("busy", this.running.message.header);
   }
 
   private reply({ message, channel }: Request, type: string, content: object): void {
-    const socket: Outbox = this.sockets[channel];
-    socket.send(this.wire.encode(message.identities, { type, parent: message.header, content }));
+    this.sockets[channel].send(
+      this.wire.encode(message.identities, { type, parent: message.header, content }),
+    );
   }
 
   private async complete(content: Record<string, unknown>): Promise<object> {
@@ -295,6 +307,7 @@ export class Kernel {
   /** The Debug Adapter Protocol: a response for each request, in the order they came. */
   private debug(request: Request): Promise<void> {
     const { header, content } = request.message;
+    this.sockets.intake.add(request.size);
     const answered = this.debugging.then(async () => {
       this.publisher.status("busy", header);
       try {
@@ -306,6 +319,7 @@ export class Kernel {
         this.reply(request, "debug_reply", failure(error));
       }
       this.idle(header);
+      this.sockets.intake.add(-request.size);
     });
     this.debugging = answered;
     return answered;
@@ -346,6 +360,7 @@ export class Kernel {
   private async runQueue(): Promise<void> {
     for (let next = this.queue.shift(); next !== undefined; next = this.queue.shift()) {
       this.running = next;
+      this.sockets.intake.add(-next.size);
       const { header } = next.message;
       this.publisher.status("busy", header);
       let failed = false;
@@ -359,6 +374,7 @@ export class Kernel {
       this.running = undefined;
       this.inputs.clear();
       this.publisher.status("idle", header);
+      this.memory.soon();
       if (failed) this.abortQueue();
       if (this.stopping) return;
     }
@@ -375,6 +391,7 @@ export class Kernel {
     this.publisher.status("busy", header);
     this.reply(request, "execute_reply", { status: "aborted", execution_count: this.executionCount });
     this.idle(header);
+    this.sockets.intake.add(-request.size);
   }
 
   /**
@@ -450,33 +467,37 @@ export class Kernel {
     const parent = this.contextOf(undefined).message?.header;
     for (const id of this.comms.clear())
       this.publisher.publish("comm_close", parent, { comm_id: id, data: {} });
-    for (const id of [...this.commMessages]) this.commHandled(id);
+    for (const id of [...this.commMessages.keys()]) this.commHandled(id);
     // A cell that runs fails with this as its own error.
     if (this.running !== undefined) return;
     const traceback = [`\x1b[31mExecutorDied\x1b[39m: ${reason}`];
     this.publisher.publish("error", parent, { ename: "ExecutorDied", evalue: reason, traceback });
   }
 
-  private commMessage(message: Message): void {
+  private commMessage({ message, size }: Request): void {
     const { header, content, metadata, buffers } = message;
     const type = header.msg_type;
     this.publisher.status("busy", header);
     try {
       requests.comm(content);
     } catch (error) {
-      console.error(`firstframe: ${type}: ${String(error)}`);
+      this.complaints.add(`${type}: ${String(error)}`);
       this.idle(header);
       return;
     }
     this.comms.note(type, content);
     this.begin();
     const id = this.remember({ message, silent: false, allowStdin: false, count: 0 });
-    this.commMessages.add(id);
+    this.commMessages.set(id, size);
+    this.sockets.intake.add(size);
     this.runner.tell({ op: "comm", id, type, content, metadata }, buffers);
   }
 
   private commHandled(id: number): void {
-    if (!this.commMessages.delete(id)) return;
+    const size = this.commMessages.get(id);
+    if (size === undefined) return;
+    this.commMessages.delete(id);
+    this.sockets.intake.add(-size);
     const header = this.contexts.get(id)?.message.header;
     if (header !== undefined) this.idle(header);
   }

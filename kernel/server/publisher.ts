@@ -3,14 +3,14 @@
  * whatever else is published sends it first.
  */
 import type { Header } from "../protocol/messages.js";
-import type { Outbox } from "../protocol/sockets.js";
+import type { Outbox } from "../protocol/outbox.js";
 import type { Wire } from "../protocol/wire.js";
 
 /** How long text may wait for more. */
 const gather = 30;
 const maxText = 2 ** 19;
 /** Above this, who makes output is slowed down; below the half, let go again. */
-const highWater = 2 ** 25;
+const highWater = 2 ** 24;
 
 export class Publisher {
   private text:

@@ -4,7 +4,6 @@ import { constants } from "node:os";
 import { delimiter, join, resolve } from "node:path";
 import cliProgress from "cli-progress";
 import { ensurePython, PythonError } from "../../kernel/install/python.js";
-import { mallocEnvironment } from "../engine/environment.js";
 import { parseCommand } from "./arguments.js";
 import { commands } from "./commands.js";
 import { CommandFailure, UsageError } from "./errors.js";
@@ -23,7 +22,6 @@ export async function labCommand(argv: string[]): Promise<number> {
   const data = join(ownPrefix, "share/jupyter");
   const env = {
     ...process.env,
-    ...mallocEnvironment(),
     JUPYTER_PATH: [data, process.env.JUPYTER_PATH].filter(Boolean).join(delimiter),
   };
   const child = spawn(jupyter, ["lab", `--notebook-dir=${folder}`, ...rest], { env, stdio: "inherit" });
