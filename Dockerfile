@@ -1,6 +1,6 @@
-# JupyterLab with the kernel and the tutorials: docker build -t firstframe . && docker run --rm -p 8888:8888 firstframe
+# JupyterLab with the kernel and the tutorials: docker build -t firstframe . && docker run --rm -p 127.0.0.1:8888:8888 firstframe
 # Binder and Codespaces use it as well, which is why everything belongs to a user with the id 1000.
-FROM node:22-bookworm-slim
+FROM node:22.23.3-bookworm-slim@sha256:43ac6c60b8f89723f746e8a92ce91abd5017e627ce1ddfe4238355d3a30b772c
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates fonts-dejavu-core g++ git make python3 python3-venv \
  && rm -rf /var/lib/apt/lists/*

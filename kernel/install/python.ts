@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
-import { createHash } from "node:crypto";
-import { existsSync } from "node:fs";
+import { createHash, randomBytes } from "node:crypto";
+import fs, { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
@@ -22,7 +22,7 @@ export interface PythonEnvironment {
 export interface EnsureOptions {
   /** Where the environment is, or is made. */
   readonly folder: string;
-  /** The folder with requirements.txt and constraints.txt; the kernel's own unless given. */
+  /** The folder with locked.txt, which pins all packages by version and SHA-256; the kernel's own unless given. */
   readonly requirements?: string;
   /** Called with what is being done and how far it is, in packages; only when the environment has to be made. */
   readonly onProgress?: (step: string, done: number, total: number) => void;
@@ -32,9 +32,10 @@ export interface EnsureOptions {
 const here = dirname(fileURLToPath(import.meta.url));
 const ownRequirements = join(here, "../../../kernel/install");
 const oldest = [3, 10] as const;
+const locked = "locked.txt";
 
 /**
- * The project's own Python environment with pinned versions (`requirements.txt`), made where it is not there yet, is
+ * The project's own Python environment with pinned packages (`locked.txt`), made where it is not there yet, is
  * half made, was made from other versions or has lost its Python. A stamp written last says that it is whole.
  * @throws PythonError when there is no usable Python or pip can't install.
  */
@@ -48,20 +49,79 @@ export async function ensurePython({
   const wanted = await stampText(folder, requirements);
   if (await isWhole(environment, wanted)) return environment;
   await mkdir(dirname(folder), { recursive: true });
-  const release = await lockfile.lock(dirname(folder), {
-    lockfilePath: `${folder}.lock`,
-    stale: 20_000,
-    update: 4_000,
-    retries: { forever: true, minTimeout: 500, maxTimeout: 2_000 },
-  });
-  try {
+  return await withLock(folder, async (lock) => {
     if (await isWhole(environment, wanted)) return environment;
-    await make(environment, requirements, onProgress ?? (() => {}), signal);
+    const signals = signal ? [signal, lock.signal] : [lock.signal];
+    await make(environment, requirements, onProgress ?? (() => {}), {
+      ...lock,
+      signal: AbortSignal.any(signals),
+    });
+    lock.assertHeld();
     await writeFile(`${stamp(folder)}.tmp`, wanted);
     await rename(`${stamp(folder)}.tmp`, stamp(folder));
     return environment;
-  } finally {
-    await release().catch(() => {});
+  });
+}
+
+/** A lock that this process holds, until another one finds it asleep and takes over. */
+interface Lock {
+  /** Aborted as soon as it shows that the lock is another's. */
+  readonly signal: AbortSignal;
+  /** To be called right before a step that others see. @throws when the lock is another's. */
+  assertHeld(): void;
+}
+
+/**
+ * Runs `work` while no other process holds the lock on `folder`. A holder that died or sleeps is noticed within 20 s, and
+ * another one takes over; a sleeper that wakes then ends its work, and begins again when the other is done.
+ */
+async function withLock<T>(folder: string, work: (lock: Lock) => Promise<T>): Promise<T> {
+  const parent = dirname(folder);
+  const lockfilePath = `${folder}.lock`;
+  // The library notices a loss by the clock, at its next update; who wrote this file last shows it at once.
+  const owner = `${folder}.owner`;
+  const self = `${process.pid} ${randomBytes(16).toString("hex")}`;
+  const isOwner = () => {
+    try {
+      return readFileSync(owner, "utf8") === self;
+    } catch {
+      return false;
+    }
+  };
+  for (;;) {
+    const lost = new AbortController();
+    const release = await lockfile.lock(parent, {
+      lockfilePath,
+      stale: 20_000,
+      update: 4_000,
+      retries: { forever: true, minTimeout: 500, maxTimeout: 2_000 },
+      onCompromised: () => lost.abort(),
+    });
+    let began = false;
+    const held = () => !lost.signal.aborted && (!began || isOwner());
+    try {
+      writeFileSync(owner, self);
+      began = true;
+      return await work({
+        signal: lost.signal,
+        assertHeld() {
+          if (held()) return;
+          lost.abort();
+          throw new PythonError(`${folder}: another process took over`);
+        },
+      });
+    } catch (error) {
+      if (held()) throw error;
+    } finally {
+      if (held()) {
+        await rm(owner, { force: true });
+        await release().catch(() => {});
+      } else {
+        // it is another's: this process forgets it, if it has not yet, and leaves it where it is
+        const rmdir = (_path: string, done: (error: null) => void) => done(null);
+        await lockfile.unlock(parent, { lockfilePath, fs: { ...fs, rmdir } }).catch(() => {});
+      }
+    }
   }
 }
 
@@ -76,9 +136,7 @@ const stamp = (folder: string) => join(folder, "firstframe.json");
 
 /** The folder is part of it: the scripts of an environment that was moved point to where it was made. */
 async function stampText(folder: string, sources: string): Promise<string> {
-  const files = ["requirements.txt", "constraints.txt"].map((name) => readFile(join(sources, name)));
-  const hash = createHash("sha256");
-  for (const file of await Promise.all(files)) hash.update(file);
+  const hash = createHash("sha256").update(await readFile(join(sources, locked)));
   return `${JSON.stringify({ folder, requirements: hash.digest("hex") })}\n`;
 }
 
@@ -91,34 +149,29 @@ async function make(
   environment: PythonEnvironment,
   sources: string,
   onProgress: NonNullable<EnsureOptions["onProgress"]>,
-  signal: AbortSignal | undefined,
+  { signal, assertHeld }: Lock,
 ): Promise<void> {
+  const { folder } = environment;
   const python = await findPython();
-  const pinned = (await readFile(join(sources, "constraints.txt"), "utf8")).match(/^[\w.-]+(?===)/gm);
+  const list = join(sources, locked);
+  const pinned = (await readFile(list, "utf8")).match(/^[\w.-]+(?===)/gm);
   const total = new Set(pinned).size;
   onProgress("python3 -m venv", 0, total);
-  await rm(environment.folder, { recursive: true, force: true });
+  assertHeld();
+  if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) await rm(folder, { force: true });
   try {
-    await run(python, ["-m", "venv", environment.folder], signal);
+    await run(python, alone(folder, ["-m", "venv", "--clear", folder]), signal);
   } catch (error) {
-    if (signal?.aborted) throw error;
+    if (signal.aborted) throw error;
     throw new PythonError(
       `${python} -m venv failed (${(error as Error).message}); on Debian and Ubuntu install python3-venv`,
     );
   }
   const done = new Set<string>();
-  const requirements = join(sources, "requirements.txt");
-  const pip = [
-    "-m",
-    "pip",
-    "install",
-    "--progress-bar",
-    "off",
-    "--disable-pip-version-check",
-    "-r",
-    requirements,
-  ];
+  const options = ["--progress-bar", "off", "--disable-pip-version-check", "--require-hashes", "-r", list];
+  assertHeld();
   try {
+    const pip = alone(folder, ["-m", "pip", "install", ...options]);
     await run(environment.bin("python"), pip, signal, (line) => {
       const name = /^Collecting ([\w.-]+)/.exec(line)?.[1];
       if (name !== undefined) done.add(name.toLowerCase());
@@ -126,9 +179,30 @@ async function make(
       if (line.startsWith("Installing collected")) onProgress("installing", total, total);
     });
   } catch (error) {
-    if (signal?.aborted) throw error;
-    throw new PythonError(`pip could not install ${requirements}: ${(error as Error).message}`);
+    if (signal.aborted) throw error;
+    throw new PythonError(`pip could not install ${list}: ${pipReason(error as ProgramError)}`);
   }
+}
+
+/**
+ * Arguments for a Python that runs with `args` when no other such Python is at work on `folder`: a pip outlives the process
+ * that started it and was killed, and keeps what the system locked for it as long as it lives.
+ */
+function alone(folder: string, args: string[]): string[] {
+  if (process.platform === "win32") return args;
+  const code = `import fcntl, os, sys
+lock = os.open(sys.argv[1], os.O_RDONLY)
+os.set_inheritable(lock, True)
+fcntl.flock(lock, fcntl.LOCK_EX)
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])`;
+  return ["-c", code, dirname(folder), ...args];
+}
+
+/** Why pip failed, in one line. */
+function pipReason({ message, stderr }: ProgramError): string {
+  const hashes = /^ +(\S+==\S+)[^\n]*\n(?: +Expected[^\n]*\n)+ +Got +(\w+)/m.exec(stderr);
+  if (hashes === null) return message;
+  return `${hashes[1]} has a SHA-256 that is not in the list, ${hashes[2]}: somebody changed the file`;
 }
 
 /** The first Python on PATH that is new enough. */
@@ -151,7 +225,17 @@ async function findPython(): Promise<string> {
   );
 }
 
-/** Runs a program to its end; the error carries the last line that it wrote to standard error. */
+/** Why a program failed; the message is the last line that it wrote to standard error. */
+class ProgramError extends Error {
+  constructor(
+    message: string,
+    readonly stderr: string,
+  ) {
+    super(message);
+  }
+}
+
+/** Runs a program to its end. @throws ProgramError when it fails. */
 async function run(
   program: string,
   args: string[],
@@ -164,14 +248,13 @@ async function run(
     stdio: ["ignore", "pipe", "pipe"],
     ...(signal ? { signal } : {}),
   });
-  let last = "";
+  const said: string[] = [];
   createInterface(child.stdout).on("line", onLine);
-  createInterface(child.stderr).on("line", (line) => {
-    if (line.trim() !== "") last = line.trim();
-  });
+  createInterface(child.stderr).on("line", (line) => said.push(line));
   const code = await promisify((done: (error: Error | null, code?: number | null) => void) => {
     child.on("error", done);
     child.on("close", (exit) => done(null, exit));
   })();
-  if (code !== 0) throw new Error(last || `exit code ${code}`);
+  const last = said.findLast((line) => line.trim() !== "")?.trim();
+  if (code !== 0) throw new ProgramError(last ?? `exit code ${code}`, said.join("\n"));
 }

@@ -1,6 +1,13 @@
 import { firstLine } from "../engine/errors.js";
-import { type Engine, useEngine } from "../engine/index.js";
-import { survey } from "../engine/survey.js";
+import {
+  type Engine,
+  EngineError,
+  type EngineName,
+  type TensorflowName,
+  useEngine,
+} from "../engine/index.js";
+import { isWanted } from "../engine/install.js";
+import { type Survey, survey } from "../engine/survey.js";
 import * as tf from "../engine/tf.js";
 import { parseCommand } from "./arguments.js";
 import { commands } from "./commands.js";
@@ -9,8 +16,8 @@ import { printEngines } from "./engine.js";
 /** `firstframe doctor`: what is there, what runs and why, and what to type to get better. */
 export async function doctorCommand(argv: string[]): Promise<number> {
   const { values } = parseCommand("doctor", commands.doctor, argv);
-  const found = await survey();
-  const trial = await tryEngine();
+  const found = await survey(true);
+  const trial = await tryEngine(found);
   if (values.json) {
     console.log(JSON.stringify({ ...found, trial }, null, 2));
     return "error" in trial ? 1 : 0;
@@ -36,13 +43,24 @@ export async function doctorCommand(argv: string[]): Promise<number> {
 
 const side = 1024;
 
+function isTensorflow(name: EngineName): name is TensorflowName {
+  return name === "tensorflow" || name === "tensorflow-gpu";
+}
+
 type Trial = { notes: string[] } & ({ engine: Engine; gflops: number } | { error: string });
 
 /** Starts the engine that would run, and makes sure that it computes. */
-async function tryEngine(): Promise<Trial> {
+async function tryEngine({ engines, chosen }: Survey): Promise<Trial> {
   const notes: string[] = [];
   try {
-    const engine = await useEngine(undefined, { log: (line) => notes.push(line) });
+    // What was found damaged is not started, though a start would not have noticed: it could end this process.
+    const refused = engines.filter(({ name, ready }) => !ready && isTensorflow(name) && isWanted(name));
+    for (const { name, detail } of refused) {
+      if (name === chosen.name) throw new EngineError(`${name}: ${detail}`);
+      notes.push(`firstframe: ${name}: ${detail}; trying the next engine`);
+    }
+    const name = refused.length > 0 ? chosen.name : undefined;
+    const engine = await useEngine(name, { log: (line) => notes.push(line) });
     const ones = tf.ones([side, side]);
     let best = Number.POSITIVE_INFINITY;
     for (let i = 0; i < 4; i++) {

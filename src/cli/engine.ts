@@ -4,12 +4,12 @@ import {
   EngineError,
   type EngineName,
   engineNames,
-  installTensorflow,
   isEngineName,
   isInstalled,
   rememberEngine,
   type TensorflowName,
 } from "../engine/index.js";
+import { type Builds, installFrom, pinnedBuilds } from "../engine/install.js";
 import { recommendedEngine, type Survey, survey } from "../engine/survey.js";
 import { parseCommand } from "./arguments.js";
 import { commands } from "./commands.js";
@@ -37,19 +37,24 @@ export async function engineCommand(argv: string[]): Promise<number> {
 /**
  * Installs an engine with a progress bar: the one asked for, else the one for this machine, or where that can't be had the
  * next one down.
+ * @param from the wheels that may be taken; those that this package pins unless given.
  * @throws CommandFailure with one line that says why it can't be, and which engine runs all the same.
  */
-export async function installWithProgress(name?: TensorflowName, force = false): Promise<void> {
+export async function installWithProgress(
+  name?: TensorflowName,
+  force = false,
+  from: Builds = pinnedBuilds,
+): Promise<void> {
   const chosen = name ?? recommendedEngine();
   const bars = progressBars();
   try {
-    await installTensorflow(chosen, { force, log: bars.log, progress: bars.start });
+    await installFrom(from, chosen, { force, log: bars.log, progress: bars.start });
   } catch (error) {
     if (!(error instanceof EngineError)) throw error;
     bars.stop();
     if (name === undefined && chosen === "tensorflow-gpu") {
       bars.log(`${error.message}; taking tensorflow, which computes on the processor`);
-      return await installWithProgress("tensorflow", force);
+      return await installWithProgress("tensorflow", force, from);
     }
     throw new CommandFailure(`${error.message}; ${await whatElse(chosen)}`);
   } finally {

@@ -1,14 +1,16 @@
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, realpathSync } from "node:fs";
 import { copyFile, mkdir, readdir, rename, rm, statfs, symlink, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { constants } from "node:os";
 import { basename, dirname, join, relative } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import { temporaryBeside } from "./cache.js";
+import { promisify } from "node:util";
+import { type Lock, readJson, replaceFolder, syncTree, temporaryBeside, writeFileAtomic } from "./cache.js";
 import { EngineError, firstLine } from "./errors.js";
+import { checkFiles, describeFiles, installedFiles } from "./integrity.js";
 
 const require = createRequire(import.meta.url);
 
@@ -44,8 +46,107 @@ export function bindingKey(): string {
   return `tfjs${version}-napi${napiVersion}-${own}`;
 }
 
-export function bindingFile(library: Library): string {
+function bindingFile(library: Library): string {
   return join(library.binding, "tfjs_binding.node");
+}
+
+/** In the order in which they are loaded. */
+const bindingAddons = ["stderr.node", "tfjs_binding.node"];
+const operationsAddons = ["operations.node"];
+
+/** Written beside addons that were loaded once, in another process, when they were built. */
+const builtFile = "built.json";
+
+/** Why addons can't be loaded. */
+export interface Fault {
+  reason: string;
+  /** Whether they were built once. */
+  damaged: boolean;
+}
+
+/**
+ * Why the binding can't be loaded, if so: a damaged addon may not fail to load, but end the process.
+ *
+ * @param tried loads it in another process even where all bytes are as they were built.
+ */
+export async function bindingFault(library: Library, tried: boolean): Promise<Fault | undefined> {
+  if (!existsSync(library.binding)) {
+    return { reason: "its binding is not built for this version", damaged: false };
+  }
+  const fault = await addonsFault(library, library.binding, bindingAddons, [], tried);
+  return fault === undefined ? undefined : { reason: `its binding is damaged: ${fault}`, damaged: true };
+}
+
+/** Why the fused operations can't be loaded after the binding, if so. As {@link bindingFault}. */
+export async function operationsFault(library: Library, tried: boolean): Promise<Fault | undefined> {
+  const folder = operationsFolder(library);
+  if (!existsSync(folder)) return { reason: "its fused operations are not compiled", damaged: false };
+  const fault = await addonsFault(library, folder, operationsAddons, [bindingFile(library)], tried);
+  if (fault === undefined) return undefined;
+  return { reason: `its fused operations are damaged: ${fault}`, damaged: true };
+}
+
+async function addonsFault(
+  library: Library,
+  folder: string,
+  names: readonly string[],
+  before: readonly string[],
+  tried: boolean,
+): Promise<string | undefined> {
+  try {
+    if (realpathSync(join(folder, "lib")) !== realpathSync(library.libraries)) return "lib leads elsewhere";
+  } catch {
+    return "lib leads nowhere";
+  }
+  const files = installedFiles(await readJson(join(folder, builtFile)));
+  const known = files !== undefined && names.every((name) => files.some(({ path }) => path === name));
+  if (known) {
+    const { damage } = await checkFiles(folder, files, true);
+    if (damage !== undefined || !tried) return damage;
+  }
+  const failure = await tryAddons([...before, ...names.map((name) => join(folder, name))]);
+  if (failure === undefined && !known) {
+    // a cache that can't be written is tried again the next time
+    await writeBuilt(folder, names).catch(() => {});
+  }
+  return failure;
+}
+
+async function writeBuilt(folder: string, names: readonly string[]): Promise<void> {
+  await writeFileAtomic(
+    join(folder, builtFile),
+    JSON.stringify({ files: await describeFiles(folder, names) }),
+  );
+}
+
+/** Loads addons in another process, one after the other. @returns one line that says what went wrong, if anything did. */
+async function tryAddons(files: readonly string[]): Promise<string | undefined> {
+  const script = `for (const file of process.argv.slice(1)) {
+    console.log(require("node:path").basename(file));
+    process.dlopen({ exports: {} }, file, require("node:os").constants.dlopen.RTLD_NOW);
+  }`;
+  try {
+    await promisify(execFile)(process.execPath, ["--eval", script, "--", ...files], {
+      // the library is what is tried, not the graphics card
+      env: { ...process.env, CUDA_VISIBLE_DEVICES: "-1", TF_CPP_MIN_LOG_LEVEL: "3" },
+      timeout: 300_000,
+      killSignal: "SIGKILL",
+    });
+    return undefined;
+  } catch (error) {
+    const {
+      stdout = "",
+      stderr = "",
+      signal,
+    } = error as {
+      stdout?: string;
+      stderr?: string;
+      signal?: NodeJS.Signals | null;
+    };
+    const name = stdout.trim().split("\n").at(-1) || "it";
+    const said = /^(?:Error: )(.*)$/m.exec(stderr)?.[1] ?? stderr.trim().split("\n").at(-1);
+    return `${name} does not load (${signal ?? (said || firstLine(error))})`;
+  }
 }
 
 /**
@@ -102,43 +203,63 @@ export function libraryFiles(folder: string): string[] | undefined {
  *
  * @throws EngineError that names what is missing (compiler, make, Python, Node's headers), or the compiler's first error.
  */
-export async function buildBinding(library: Library): Promise<void> {
+export async function buildBinding(library: Library, lock: Lock): Promise<void> {
   const binding = join(dirname(require.resolve("@tensorflow/tfjs-node-gpu/package.json")), "binding");
-  await buildAddons("the binding", library, library.binding, [binding, nativeSources], (files) => [
-    addon("tfjs_binding", ["tfjs_backend.cc", "tfjs_binding.cc"], files),
-    addon("stderr", ["stderr.cc"], []),
-  ]);
+  await buildAddons({
+    what: "the binding",
+    library,
+    lock,
+    target: library.binding,
+    sources: [binding, nativeSources],
+    targets: (files) => [
+      addon("tfjs_binding", ["tfjs_backend.cc", "tfjs_binding.cc"], files),
+      addon("stderr", ["stderr.cc"], []),
+    ],
+    names: bindingAddons,
+    before: [],
+  });
 }
 
 /** Where the fused operations for a library are built, named by all their sources. */
-export function operationsFile(library: Library): string {
+function operationsFolder(library: Library): string {
   const hash = createHash("sha256");
   for (const name of operationSources(true))
     hash.update(name).update(readFileSync(join(nativeSources, name)));
   const key = `${basename(library.binding)}-operations-${hash.digest("hex").slice(0, 8)}`;
-  return join(dirname(library.binding), key, "operations.node");
+  return join(dirname(library.binding), key);
 }
 
 /** Compiles the fused operations of `native/`. @throws EngineError as {@link buildBinding}. */
-export async function buildOperations(library: Library): Promise<void> {
-  await buildAddons(
-    "fused operations",
+export async function buildOperations(library: Library, lock: Lock): Promise<void> {
+  await buildAddons({
+    what: "fused operations",
     library,
-    dirname(operationsFile(library)),
-    [nativeSources],
-    (files) => [addon("operations", operationSources(false), files)],
-  );
+    lock,
+    target: operationsFolder(library),
+    sources: [nativeSources],
+    targets: (files) => [addon("operations", operationSources(false), files)],
+    names: operationsAddons,
+    before: [bindingFile(library)],
+  });
 }
 
-/** Registers the fused operations with the library that {@link loadBinding} loaded. @returns false where they aren't built. */
-export function loadOperations(library: Library): boolean {
-  const file = operationsFile(library);
-  if (!existsSync(file)) return false;
+/** Removes fused operations that can't be used. */
+export async function removeOperations(library: Library): Promise<void> {
+  await rm(operationsFolder(library), { recursive: true, force: true });
+}
+
+/**
+ * Registers the fused operations with the library that {@link loadBinding} loaded.
+ * @returns why they can't be, if so: the composites compute the same, slower.
+ */
+export async function loadOperations(library: Library): Promise<Fault | undefined> {
+  const fault = await operationsFault(library, false);
+  if (fault !== undefined) return fault;
   try {
-    loadAddon(file);
-    return true;
-  } catch {
-    return false; // built for another machine: the composites compute the same
+    loadAddon(join(operationsFolder(library), "operations.node"));
+    return undefined;
+  } catch (error) {
+    return { reason: `its fused operations do not load (${firstLine(error)})`, damaged: true };
   }
 }
 
@@ -148,14 +269,25 @@ function operationSources(headers: boolean): string[] {
     .sort();
 }
 
-/** Compiles addons in a folder beside `target`, and moves them there when all are whole. */
-async function buildAddons(
-  what: string,
-  library: Library,
-  target: string,
-  sources: string[],
-  targets: (libraries: string[]) => ReturnType<typeof addon>[],
-): Promise<void> {
+interface Addons {
+  /** What is built, for errors. */
+  what: string;
+  library: Library;
+  lock: Lock;
+  /** The folder that they come to. */
+  target: string;
+  /** Folders of C++ sources. */
+  sources: readonly string[];
+  targets: (libraries: string[]) => ReturnType<typeof addon>[];
+  /** The addons' file names, in the order in which they are loaded. */
+  names: readonly string[];
+  /** Files of addons that are loaded before them. */
+  before: readonly string[];
+}
+
+/** Compiles addons in a folder beside `target`, tries them there, and moves them to it when all are whole. */
+async function buildAddons(addons: Addons): Promise<void> {
+  const { what, library, lock, target, names } = addons;
   const files = libraryFiles(library.libraries);
   if (files === undefined) throw new EngineError(`${library.libraries}: no libtensorflow in it`);
 
@@ -164,7 +296,7 @@ async function buildAddons(
   const output = temporaryBeside(target);
   try {
     await mkdir(staging);
-    for (const folder of sources) {
+    for (const folder of addons.sources) {
       for (const name of await readdir(folder)) {
         if (/\.(cc|h)$/.test(name)) await copyFile(join(folder, name), join(staging, name));
       }
@@ -172,18 +304,19 @@ async function buildAddons(
     await symlink(library.libraries, join(staging, "lib"));
     await symlink(library.include, join(staging, "include"));
     await writeFile(join(staging, "package.json"), "{}");
-    const list = targets(files);
-    await writeFile(join(staging, "binding.gyp"), JSON.stringify({ targets: list }));
-    const failure = await nodeGyp(staging);
+    await writeFile(join(staging, "binding.gyp"), JSON.stringify({ targets: addons.targets(files) }));
+    const failure = await nodeGyp(staging, lock.signal);
     if (failure !== undefined) throw new EngineError(`${what} can't be compiled: ${failure}`);
 
     await mkdir(output);
     await symlink(relative(target, library.libraries), join(output, "lib"));
-    for (const { target_name: name } of list) {
-      await rename(join(staging, "build", "Release", `${name}.node`), join(output, `${name}.node`));
-    }
-    await rm(target, { recursive: true, force: true });
-    await rename(output, target);
+    for (const name of names) await rename(join(staging, "build", "Release", name), join(output, name));
+    const fault = await tryAddons([...addons.before, ...names.map((name) => join(output, name))]);
+    if (fault !== undefined) throw new EngineError(`${what} can't be used: ${fault}`);
+    await writeBuilt(output, names);
+    await syncTree(output);
+    lock.assertHeld();
+    await replaceFolder(output, target);
   } finally {
     await rm(staging, { recursive: true, force: true });
     await rm(output, { recursive: true, force: true });
@@ -221,7 +354,7 @@ function addon(name: string, sources: string[], libraries: string[]) {
 }
 
 /** Runs `node-gyp rebuild` in `directory`. @returns one line that says what went wrong, if anything did. */
-async function nodeGyp(directory: string): Promise<string | undefined> {
+async function nodeGyp(directory: string, signal: AbortSignal): Promise<string | undefined> {
   const tool = join(dirname(require.resolve("node-gyp/package.json")), "bin", "node-gyp.js");
   const headers = nodeHeaders();
   const options = [
@@ -235,6 +368,7 @@ async function nodeGyp(directory: string): Promise<string | undefined> {
     const child = spawn(process.execPath, [tool, ...options], {
       cwd: directory,
       stdio: ["ignore", "pipe", "pipe"],
+      signal,
     });
     let output = "";
     for (const stream of [child.stdout, child.stderr]) {

@@ -1,8 +1,9 @@
 import { randomBytes } from "node:crypto";
-import { constants } from "node:fs";
+import fs, { constants, readFileSync, writeFileSync } from "node:fs";
 import {
   mkdir,
   open,
+  readdir,
   readFile,
   readlink,
   realpath,
@@ -75,6 +76,38 @@ async function behindLinks(path: string): Promise<string> {
   }
 }
 
+/** Puts a finished folder in the place of another one, or of whatever is there. */
+export async function replaceFolder(finished: string, path: string): Promise<void> {
+  const old = temporaryBeside(path);
+  try {
+    await rename(path, old);
+  } catch (error) {
+    if ((error as { code?: string }).code !== "ENOENT") throw error;
+  }
+  await rename(finished, path);
+  await sync(dirname(path));
+  await rm(old, { recursive: true, force: true });
+}
+
+/** Puts all files and folders below `folder` on the disk, so that a rename afterwards can't outrun their content. */
+export async function syncTree(folder: string): Promise<void> {
+  for (const entry of await readdir(folder, { withFileTypes: true })) {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) await syncTree(path);
+    else if (entry.isFile()) await sync(path);
+  }
+  await sync(folder);
+}
+
+async function sync(path: string): Promise<void> {
+  const file = await open(path, "r");
+  try {
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
 /** Reads JSON; undefined when the file is not there or is not JSON. */
 export async function readJson<T>(path: string): Promise<T | undefined> {
   try {
@@ -84,27 +117,86 @@ export async function readJson<T>(path: string): Promise<T | undefined> {
   }
 }
 
+/** A lock that this process holds, until another one finds it asleep and takes over. */
+export interface Lock {
+  /** Aborted as soon as it shows that the lock is another's. */
+  readonly signal: AbortSignal;
+  /** To be called right before a step that others see. @throws when the lock is another's. */
+  assertHeld(): void;
+}
+
 /**
- * Runs `work` while no other process holds the lock on `directory` (made if need be). A holder that died is noticed
- * within 10 s. `onWait` is called once if somebody else is at it.
+ * Runs `work` while no other process holds the lock on `directory` (made if need be). A holder that died or sleeps is
+ * noticed within 10 s, and another one takes over; a sleeper that wakes then must touch nothing of the other's: its work
+ * ends, and is begun again when the other is done. `onWait` is called when somebody else is at it, `onLost` when this
+ * process lost its turn.
  */
-export async function withLock<T>(directory: string, onWait: () => void, work: () => Promise<T>): Promise<T> {
+export async function withLock<T>(
+  directory: string,
+  onWait: () => void,
+  work: (lock: Lock) => Promise<T>,
+  onLost: () => void = () => {},
+): Promise<T> {
   await mkdir(directory, { recursive: true });
-  let release: (() => Promise<void>) | undefined;
-  for (let waited = false; release === undefined; ) {
+  // The library notices a loss by the clock, at its next update; who wrote this file last shows it at once.
+  const owner = join(directory, "lock-owner");
+  const self = `${process.pid} ${randomBytes(16).toString("hex")}`;
+  const isOwner = () => {
     try {
-      release = await lockfile.lock(directory, { stale: 10_000, update: 2_000 });
+      return readFileSync(owner, "utf8") === self;
+    } catch {
+      return false;
+    }
+  };
+  for (;;) {
+    const lost = new AbortController();
+    const release = await acquire(directory, onWait, () => lost.abort());
+    let began = false;
+    const held = () => !lost.signal.aborted && (!began || isOwner());
+    try {
+      writeFileSync(owner, self);
+      began = true;
+      return await work({
+        signal: lost.signal,
+        assertHeld() {
+          if (held()) return;
+          lost.abort();
+          throw new EngineError("another installer took over");
+        },
+      });
+    } catch (error) {
+      if (held()) throw error;
+    } finally {
+      if (held()) {
+        await rm(owner, { force: true });
+        await release().catch(() => {});
+      } else await abandon(directory);
+    }
+    onLost();
+  }
+}
+
+/** Forgets a lock that is another's by now, and leaves it where it is. */
+async function abandon(directory: string): Promise<void> {
+  const rmdir = (_path: string, done: (error: null) => void) => done(null);
+  // it may know of the loss already
+  await lockfile.unlock(directory, { fs: { ...fs, rmdir } }).catch(() => {});
+}
+
+async function acquire(
+  directory: string,
+  onWait: () => void,
+  onCompromised: () => void,
+): Promise<() => Promise<void>> {
+  for (let waited = false; ; ) {
+    try {
+      return await lockfile.lock(directory, { stale: 10_000, update: 2_000, onCompromised });
     } catch (error) {
       if ((error as { code?: string }).code !== "ELOCKED") throw error;
       if (!waited) onWait();
       waited = true;
       await new Promise((wake) => setTimeout(wake, 250));
     }
-  }
-  try {
-    return await work();
-  } finally {
-    await release().catch(() => {});
   }
 }
 

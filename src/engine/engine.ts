@@ -103,8 +103,8 @@ async function start(name: EngineName, log: (line: string) => void): Promise<Eng
 }
 
 const starters: Record<EngineName, (log: (line: string) => void) => Promise<Running>> = {
-  "tensorflow-gpu": () => startTensorflow("tensorflow-gpu"),
-  tensorflow: () => startTensorflow("tensorflow"),
+  "tensorflow-gpu": (log) => startTensorflow("tensorflow-gpu", log),
+  tensorflow: (log) => startTensorflow("tensorflow", log),
   webgpu: startWebgpu,
   wasm: startWasm,
   cpu: startCpu,

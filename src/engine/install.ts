@@ -1,33 +1,43 @@
 import { createHash } from "node:crypto";
-import { existsSync, realpathSync, statSync } from "node:fs";
-import { mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
+import { existsSync, readFileSync, realpathSync, statSync } from "node:fs";
+import { mkdir, readdir, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import process from "node:process";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import {
-  bindingFile,
+  bindingFault,
   bindingKey,
   buildBinding,
   buildOperations,
   type Library,
   libraryFiles,
-  operationsFile,
+  operationsFault,
+  removeOperations,
 } from "./binding.js";
-import { cacheDirectory, megabytes, readJson, temporaryBeside, withLock, writeFileAtomic } from "./cache.js";
-import { download, type OnProgress } from "./download.js";
+import {
+  cacheDirectory,
+  type Lock,
+  megabytes,
+  readJson,
+  replaceFolder,
+  syncTree,
+  temporaryBeside,
+  withLock,
+  writeFileAtomic,
+} from "./cache.js";
+import { download, type OnProgress, removePart } from "./download.js";
 import { EngineError, firstLine } from "./errors.js";
 import { nvidiaDevices } from "./hardware.js";
+import { checkFiles, describeFiles, type InstalledFile, installedFiles } from "./integrity.js";
 import {
   downloadByPip,
   findWheels,
+  type PinnedWheel,
   platformTags,
-  type Requirement,
-  requirementsOfExtra,
+  runsOn,
   type Wheel,
 } from "./packageIndex.js";
 import { unpackWheel } from "./wheel.js";
-
-/** The TensorFlow that is installed. */
-const tensorflowVersion = "2.21.0";
 
 /** The engines that need an installation: TensorFlow on the processor, and on NVIDIA's GPUs. */
 export type TensorflowName = "tensorflow" | "tensorflow-gpu";
@@ -51,70 +61,109 @@ export interface InstallOptions {
 /** What a finished installation contains; its file is written last. */
 interface Manifest {
   version: string;
-  files: { path: string; size: number }[];
+  files: InstalledFile[];
 }
 
+const manifestName = "installed.json";
+
+/** The wheels of an engine, for each platform that has a build: "linux-x64" and so on. */
+export type Builds = Readonly<Record<string, Partial<Record<TensorflowName, readonly PinnedWheel[]>>>>;
+
+/** The TensorFlow that is installed, and the wheels that it comes in; written by .ci/pin-python.mjs. */
+export const { version: tensorflowVersion, builds: pinnedBuilds } = JSON.parse(
+  readFileSync(fileURLToPath(new URL("../../../src/engine/wheels.json", import.meta.url)), "utf8"),
+) as { version: string; builds: Builds };
+
 /**
- * Puts libtensorflow and TensorFlow.js's binding for it into the cache; what is there already stays and needs no
- * network. Interrupted, it goes on where it was; a second installer waits for the first.
+ * Puts libtensorflow and TensorFlow.js's binding for it into the cache; what is there already, whole to the byte, stays
+ * and needs no network. What is damaged is fetched or built again. Interrupted, it goes on where it was; a second installer
+ * waits for the first.
  *
  * @returns where it is.
  * @throws EngineError, one line, when the platform has no build, the network or the disk fails, or nothing can compile.
  */
-export async function installTensorflow(
+export function installTensorflow(name: TensorflowName, options: InstallOptions = {}): Promise<Tensorflow> {
+  return installFrom(pinnedBuilds, name, options);
+}
+
+/** {@link installTensorflow} from other wheels. */
+export async function installFrom(
+  builds: Builds,
   name: TensorflowName,
   options: InstallOptions = {},
 ): Promise<Tensorflow> {
   const log = options.log ?? (() => {});
   const progress = options.progress ?? (() => () => {});
-  const own = ownLibrary();
   const cache = cacheDirectory();
   try {
+    const own = ownLibrary();
     // What is all there needs no turn: somebody may be compiling for another library.
-    const there = options.force ? undefined : (own ?? (await installedLibrary(name)));
-    if (there !== undefined && existsSync(bindingFile(there)) && existsSync(operationsFile(there))) {
+    const there = options.force ? undefined : (own ?? (await intactLibrary(name)));
+    // trying the operations loads the binding before them
+    if (there !== undefined && !(await bindingFault(there, false)) && !(await operationsFault(there, true))) {
       log(`${name} is installed in ${there.libraries}`);
       return there;
     }
     return await withLock(
       cache,
       () => log(`another installer works on ${cache}; waiting for it`),
-      async () => {
+      async (lock) => {
+        await removeLeftovers(cache, join(cache, "downloads"), join(cache, "own"), ...folders(name));
         const library =
           own ??
-          (options.force ? undefined : await installedLibrary(name)) ??
-          (await installLibrary(name, cache, log, progress));
-        if (options.force || !existsSync(bindingFile(library))) {
+          (options.force ? undefined : await intactLibrary(name, log)) ??
+          (await installLibrary(builds, name, { cache, lock, log, progress }));
+        const unbound = await bindingFault(library, true);
+        if (options.force || unbound !== undefined) {
+          if (unbound?.damaged) log(unbound.reason);
           log("compiling the binding between Node and libtensorflow (about half a minute)");
-          await buildBinding(library);
+          await buildBinding(library, lock);
         }
-        if (options.force || !existsSync(operationsFile(library))) {
+        const unfused = await operationsFault(library, true);
+        if (options.force || unfused !== undefined) {
+          if (unfused?.damaged) log(unfused.reason);
           log("compiling the fused operations");
           // everything runs without them, slower
-          await buildOperations(library).catch((error) => log(`${firstLine(error)}; they are left out`));
+          try {
+            await buildOperations(library, lock);
+          } catch (error) {
+            lock.assertHeld();
+            await removeOperations(library);
+            log(`${firstLine(error)}; they are left out`);
+            log(`${name} is installed in ${library.libraries}, without its fused operations`);
+            return library;
+          }
         }
         log(`${name} is installed in ${library.libraries}`);
         return library;
       },
+      () => log("another installer took over while this one was asleep"),
     );
   } catch (error) {
     throw asEngineError(name, error);
   }
 }
 
-/** @throws EngineError that says what to type when there is no libtensorflow or no binding for it. */
-export async function findTensorflow(name: TensorflowName): Promise<Tensorflow> {
-  const library = ownLibrary() ?? (await installedLibrary(name));
-  if (library === undefined) {
-    const broken = folders(name).find((folder) => existsSync(folder));
-    const state = broken === undefined ? "libtensorflow is not installed" : `${broken} is not whole`;
-    throw new EngineError(`${name}: ${state}; run \`firstframe engine install ${name}\``);
+/**
+ * The library that an engine runs on, and its binding.
+ *
+ * @param all compares every byte with what was installed, which takes a second or more; else those of files that were
+ *   written since.
+ * @throws EngineError that says what to type when there is no libtensorflow or no binding for it, or they are damaged.
+ */
+export async function findTensorflow(name: TensorflowName, all = false): Promise<Tensorflow> {
+  const command = `run \`firstframe engine install ${name}\``;
+  let library = ownLibrary();
+  let reason = "libtensorflow is not installed";
+  for (const root of library === undefined ? folders(name) : []) {
+    const fault = await libraryFault(root, all);
+    if (fault === undefined) library = describe(root);
+    else if (existsSync(root)) reason = `${root} is not whole: ${fault}`;
+    if (library !== undefined) break;
   }
-  if (!existsSync(bindingFile(library))) {
-    throw new EngineError(
-      `${name}: its binding is not built for this version; run \`firstframe engine install ${name}\``,
-    );
-  }
+  if (library === undefined) throw new EngineError(`${name}: ${reason}; ${command}`);
+  const fault = await bindingFault(library, false);
+  if (fault !== undefined) throw new EngineError(`${name}: ${fault.reason}; ${command}`);
   return library;
 }
 
@@ -165,8 +214,18 @@ function ownLibrary(): Tensorflow | undefined {
   };
 }
 
-async function installedLibrary(name: TensorflowName): Promise<Tensorflow | undefined> {
-  for (const root of folders(name)) if (await isWhole(root)) return describe(root);
+/** A library that is known to be as it was installed, to the byte; `log` is told of others. */
+async function intactLibrary(
+  name: TensorflowName,
+  log: (line: string) => void = () => {},
+): Promise<Tensorflow | undefined> {
+  for (const root of folders(name)) {
+    const files = installedFiles(await readJson(join(root, manifestName)));
+    const unknown = files?.every(({ sha256 }) => sha256 !== undefined) ? undefined : "it has no checksums";
+    const fault = (await libraryFault(root, true)) ?? unknown;
+    if (fault === undefined) return describe(root);
+    if (existsSync(root)) log(`${root} is not whole: ${fault}`);
+  }
   return undefined;
 }
 
@@ -189,99 +248,99 @@ function describe(root: string): Tensorflow {
   };
 }
 
-/** Whether all files of a finished installation are still there, whole. */
-async function isWhole(root: string): Promise<boolean> {
-  const manifest = await readJson<Manifest>(join(root, "installed.json"));
-  if (manifest?.version !== tensorflowVersion) return false;
-  return manifest.files.every(({ path, size }) => {
-    const found = statSync(join(root, path), { throwIfNoEntry: false });
-    return found?.size === size;
-  });
+/** Why an installation is none, if so. @param all as in {@link findTensorflow}. */
+async function libraryFault(root: string, all: boolean): Promise<string | undefined> {
+  const manifest = await readJson<Manifest>(join(root, manifestName));
+  const files = installedFiles(manifest);
+  if (manifest?.version !== tensorflowVersion || files === undefined) return `it has no ${manifestName}`;
+  const { libraries } = describe(root);
+  const listed = (file: string) => files.some(({ path }) => path === `tensorflow/${file}`);
+  if (!libraryFiles(libraries)?.every(listed)) return "it has no libtensorflow";
+  const { damage, moved } = await checkFiles(root, files, all);
+  if (damage === undefined && moved) {
+    // the same bytes with another time: copied from elsewhere
+    const noted = files.map(({ path, ...file }) => {
+      const modified = Math.floor(statSync(join(root, path)).mtimeMs / 1000);
+      return { path, ...file, modified };
+    });
+    await writeManifest(root, noted).catch(() => {});
+  }
+  return damage;
 }
 
-async function installLibrary(
-  name: TensorflowName,
-  cache: string,
-  log: (line: string) => void,
-  progress: (step: string) => OnProgress,
-): Promise<Tensorflow> {
+async function writeManifest(root: string, files: InstalledFile[]): Promise<void> {
+  const manifest: Manifest = { version: tensorflowVersion, files };
+  await writeFileAtomic(join(root, manifestName), JSON.stringify(manifest));
+}
+
+interface Job {
+  cache: string;
+  lock: Lock;
+  log: (line: string) => void;
+  progress: (step: string) => OnProgress;
+}
+
+async function installLibrary(builds: Builds, name: TensorflowName, job: Job): Promise<Tensorflow> {
+  const wheels = builds[`${process.platform}-${process.arch}`]?.[name];
   const tags = platformTags();
-  // the builds for other processors than x86-64 have no CUDA
-  if (tags === undefined || (name === "tensorflow-gpu" && !tags[0]!.endsWith("_x86_64"))) {
+  if (wheels === undefined || tags === undefined) {
     throw new EngineError(
       `TensorFlow has no ${name === "tensorflow-gpu" ? "CUDA " : ""}build for ${process.platform} ${process.arch}`,
     );
   }
-  const root = libraryFolder(cache, name);
+  const other = wheels.find((wheel) => !runsOn(wheel, tags));
+  if (other !== undefined) {
+    throw new EngineError(`expected a system that ${other.filename} runs on, found ${tags[0]} at most`);
+  }
+  const root = libraryFolder(job.cache, name);
   const staging = temporaryBeside(root);
-  await removeLeftovers(cache);
   await mkdir(staging, { recursive: true });
   try {
-    const files = await installWheels([mainRequirement(name)], { cache, staging, tags, log, progress });
-    if (name === "tensorflow-gpu") {
-      const companions = requirementsOfExtra(await readMetadata(staging, files), "and-cuda");
-      files.push(...(await installWheels(companions, { cache, staging, tags, log, progress })));
-    }
-    await writeFileAtomic(
-      join(staging, "installed.json"),
-      JSON.stringify({ version: tensorflowVersion, files }),
-    );
-    await rm(root, { recursive: true, force: true });
-    await rename(staging, root);
+    const paths: string[] = [];
+    for (const wheel of await findWheels(wheels)) paths.push(...(await installWheel(wheel, staging, job)));
+    await writeManifest(staging, await describeFiles(staging, paths));
+    await syncTree(staging);
+    job.lock.assertHeld();
+    await replaceFolder(staging, root);
   } finally {
     await rm(staging, { recursive: true, force: true });
   }
   return describe(root);
 }
 
-function mainRequirement(name: TensorflowName): Requirement {
-  // only x86-64 has a build without CUDA under a name of its own; elsewhere `tensorflow` is that build
-  const cpuOnly = name === "tensorflow" && process.arch === "x64";
-  return { name: cpuOnly ? "tensorflow-cpu" : "tensorflow", specifier: `==${tensorflowVersion}` };
-}
-
-interface Job {
-  cache: string;
-  staging: string;
-  tags: string[];
-  log: (line: string) => void;
-  progress: (step: string) => OnProgress;
-}
-
-async function installWheels(requirements: Requirement[], job: Job): Promise<Manifest["files"]> {
-  const wheels = await findWheels(requirements, job.tags);
-  const files: Manifest["files"] = [];
-  for (const wheel of wheels) {
-    const path = join(job.cache, "downloads", wheel.filename);
-    await fetchWheel(wheel, path, requirements, job);
-    const unpacked = job.progress(`unpacking ${wheel.filename}`);
-    files.push(...(await unpackWheel(path, job.staging, isNeeded, unpacked)));
-    await rm(path);
-  }
-  return files;
-}
-
-async function fetchWheel(wheel: Wheel, path: string, requirements: Requirement[], job: Job): Promise<void> {
-  await mkdir(join(job.cache, "downloads"), { recursive: true });
-  job.log(`downloading ${wheel.filename}${wheel.size === undefined ? "" : ` (${megabytes(wheel.size)})`}`);
+/** Fetches a wheel and unpacks what is needed of it. @returns the paths of the files. */
+async function installWheel(wheel: Wheel, staging: string, job: Job): Promise<string[]> {
+  const part = join(job.cache, "downloads", `${wheel.filename}.part`);
+  job.log(`downloading ${wheel.filename} (${megabytes(wheel.size)})`);
+  const file = await fetchWheel(wheel, part, job);
   try {
-    await download(wheel, path, job.progress(wheel.filename));
+    const unpacking = job.progress(`unpacking ${wheel.filename}`);
+    const paths = await unpackWheel(file, wheel.filename, staging, isNeeded, unpacking);
+    job.lock.assertHeld();
+    await removePart(part);
+    return paths;
+  } finally {
+    await file.close();
+  }
+}
+
+async function fetchWheel(wheel: Wheel, part: string, job: Job) {
+  const { signal } = job.lock;
+  try {
+    return await download(wheel, part, job.progress(wheel.filename), signal);
   } catch (error) {
     // an index that wants credentials or certificates only pip knows, or a proxy, which Node's fetch passes by
     const proxy = Object.keys(process.env).some((name) => /^(all|https?)_proxy$/i.test(name));
     const pipKnows = /the server answered 40[137]|certificate/.test(firstLine(error));
     if (!pipKnows && !(proxy && /the download failed/.test(firstLine(error)))) throw error;
-    const normal = (name: string) => name.toLowerCase().replace(/[-_.]+/g, "-");
-    const requirement = requirements.find(({ name }) =>
-      normal(wheel.filename).startsWith(`${normal(name)}-`),
-    );
-    if (
-      requirement === undefined ||
-      !(await downloadByPip(requirement, job.tags, join(job.cache, "downloads")))
-    ) {
-      throw error;
+    const folder = temporaryBeside(part);
+    try {
+      if (!(await downloadByPip(wheel, folder))) throw error;
+      const url = pathToFileURL(join(folder, wheel.filename)).href;
+      return await download({ ...wheel, url }, part, () => {}, signal);
+    } finally {
+      await rm(folder, { recursive: true, force: true });
     }
-    await download(wheel, path, () => {});
   }
 }
 
@@ -298,16 +357,15 @@ function isNeeded(path: string): boolean {
   return /^nvidia\/.*\/(lib\/[^/]+\.so[.\d]*|bin\/ptxas|nvvm\/libdevice\/.*)$/.test(path);
 }
 
-async function readMetadata(staging: string, files: Manifest["files"]): Promise<string> {
-  const file = files.find(({ path }) => /^tensorflow-[^/]*\.dist-info\/METADATA$/.test(path));
-  if (file === undefined) throw new EngineError("the wheel of tensorflow has no METADATA");
-  return readFile(join(staging, file.path), "utf8");
-}
-
-/** Staging folders of installers that were killed; the lock is held, so nobody works in them. */
-async function removeLeftovers(cache: string): Promise<void> {
-  for (const name of await readdir(cache)) {
-    if (name.endsWith(".tmp")) await rm(join(cache, name), { recursive: true, force: true });
+/**
+ * Removes what installers left that were killed, or sleep: the lock is held, so nobody else works here. One that wakes
+ * misses its files and finds that its turn is over.
+ */
+async function removeLeftovers(...places: string[]): Promise<void> {
+  for (const place of places) {
+    for (const name of await readdir(place).catch(() => [])) {
+      if (name.endsWith(".tmp")) await rm(join(place, name), { recursive: true, force: true });
+    }
   }
 }
 

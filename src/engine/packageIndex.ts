@@ -1,25 +1,29 @@
 import { execFile } from "node:child_process";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import process from "node:process";
 import { promisify } from "node:util";
-import type { Remote } from "./download.js";
+import { fetchSafely, type Remote } from "./download.js";
 import { glibcVersion } from "./environment.js";
 import { EngineError, firstLine } from "./errors.js";
 
 const run = promisify(execFile);
 
-/** A wheel on a package index. */
-export interface Wheel extends Remote {
-  filename: string;
-}
-
-/** A distribution and which versions of it will do, such as "==2.21.0" or "<13.0,>=12.5.3.2". */
-export interface Requirement {
+/** One file of a distribution, and what its bytes must be, wherever it comes from. */
+export interface PinnedWheel {
+  /** Of the distribution, as in its page's address. */
   name: string;
-  specifier: string;
+  version: string;
+  filename: string;
+  /** In hexadecimal. */
+  sha256: string;
+  /** In bytes. */
+  size: number;
 }
 
-/** Wheels are built per Python; the C libraries in them are the same, so one Python that all versions serve is asked for. */
-const pythonVersion = "3.12";
+/** A pinned wheel and where it is. */
+export type Wheel = PinnedWheel & Remote;
 
 /** The platform tags of wheels that run here, the newest first (PEP 600), or undefined where TensorFlow has none. */
 export function platformTags(
@@ -40,42 +44,41 @@ export function platformTags(
   ];
 }
 
-/**
- * Finds one wheel for each requirement: by pip where it is there, since it knows the user's mirrors, proxies and
- * certificates, else by the index's JSON (PEP 691).
- *
- * @throws EngineError when neither way reaches an index, or it has no such wheel.
- */
-export async function findWheels(requirements: Requirement[], tags: string[]): Promise<Wheel[]> {
-  const pip = await findPip();
-  if (pip === undefined) return Promise.all(requirements.map((one) => askIndex(one, tags)));
-  try {
-    return await askPip(pip, requirements, tags);
-  } catch (error) {
-    try {
-      return await Promise.all(requirements.map((one) => askIndex(one, tags)));
-    } catch (second) {
-      throw new EngineError(`${firstLine(second)} (pip: ${pipReason(error)})`);
-    }
-  }
+/** The platform tags of a wheel, from its file name (PEP 427). */
+function platformsOf(filename: string): string[] {
+  return filename.slice(0, -".whl".length).split("-").at(-1)!.split(".");
 }
 
-/** Lets pip itself fetch a wheel, for indexes that only it has the credentials or certificates for. */
-export async function downloadByPip(
-  requirement: Requirement,
-  tags: string[],
-  directory: string,
-): Promise<boolean> {
+/** Whether a wheel runs where these tags do. */
+export function runsOn(wheel: PinnedWheel, tags: string[]): boolean {
+  return platformsOf(wheel.filename).some((platform) => platform === "any" || tags.includes(platform));
+}
+
+/**
+ * Finds where the wheels are: by pip where it is there, since it knows the user's mirrors, proxies and certificates,
+ * else by the index's JSON (PEP 691). What pip refuses is not looked for in another way.
+ *
+ * @throws EngineError when pip refuses, no index is reached, or it has other wheels.
+ */
+export async function findWheels(pins: readonly PinnedWheel[]): Promise<Wheel[]> {
+  const pip = await findPip();
+  const found = pip && (await askPip(pip, pins));
+  return found ?? Promise.all(pins.map(askIndex));
+}
+
+/**
+ * Lets pip itself fetch a wheel, for indexes that only it has the credentials or certificates for.
+ * @throws EngineError with pip's reason. @returns false where there is no pip.
+ */
+export async function downloadByPip(wheel: PinnedWheel, directory: string): Promise<boolean> {
   const pip = await findPip();
   if (pip === undefined) return false;
-  const [command, ...first] = pip;
-  const options = ["download", "--quiet", "--no-deps", "--dest", directory, ...targetOptions(tags)];
   try {
-    await run(command!, [...first, ...options, `${requirement.name}${requirement.specifier}`]);
-    return true;
-  } catch {
-    return false;
+    await runPip(pip, ["download", "--dest", directory], [wheel]);
+  } catch (error) {
+    throw new EngineError(`pip: ${pipReason(error)}`);
   }
+  return true;
 }
 
 let pip: Promise<string[] | undefined> | undefined;
@@ -95,58 +98,91 @@ function findPip(): Promise<string[] | undefined> {
   return pip;
 }
 
-function targetOptions(tags: string[]): string[] {
-  return [
-    "--only-binary=:all:",
-    "--python-version",
-    pythonVersion,
-    ...tags.flatMap((tag) => ["--platform", tag]),
-  ];
+/** Runs a command of pip on pinned wheels, and on no file but those. @returns what it prints. */
+async function runPip(pip: string[], options: string[], pins: readonly PinnedWheel[]): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), "firstframe-pip-"));
+  try {
+    const list = join(folder, "requirements.txt");
+    await writeFile(
+      list,
+      pins.map(({ name, version, sha256 }) => `${name}==${version} --hash=sha256:${sha256}\n`).join(""),
+    );
+    const platforms = new Set(pins.flatMap(({ filename }) => platformsOf(filename)));
+    // a wheel for another Python than pip's own has the same C libraries
+    const target = [
+      "--only-binary=:all:",
+      "--implementation=cp",
+      `--python-version=${pythonOf(pins)}`,
+      ...Array.from(platforms, (tag) => `--platform=${tag}`),
+    ];
+    const [command, ...first] = pip;
+    const { stdout } = await run(
+      command!,
+      [...first, ...options, "--quiet", "--no-deps", ...target, "--require-hashes", "-r", list],
+      { maxBuffer: 64 << 20 },
+    );
+    return stdout;
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
 }
 
-interface PipReport {
-  install: {
-    download_info: { url: string; archive_info?: { hash?: string; hashes?: { sha256?: string } } };
-  }[];
-}
-
-async function askPip(pip: string[], requirements: Requirement[], tags: string[]): Promise<Wheel[]> {
-  const [command, ...first] = pip;
-  // nothing is installed: --target only keeps pip from looking at what the environment has
-  const options = ["install", "--dry-run", "--quiet", "--report", "-", "--no-deps", "--target", "unused"];
-  const names = requirements.map((one) => `${one.name}${one.specifier}`);
-  const { stdout } = await run(command!, [...first, ...options, ...targetOptions(tags), ...names], {
-    maxBuffer: 64 << 20,
-  });
-  return (JSON.parse(stdout) as PipReport).install.map(
-    ({ download_info: { url, archive_info: archive } }) => {
-      const sha256 = archive?.hashes?.sha256 ?? /^sha256=(.+)$/.exec(archive?.hash ?? "")?.[1];
-      if (sha256 === undefined) throw new Error(`pip reports no SHA-256 of ${url}`);
-      return { url, sha256, filename: decodeURIComponent(new URL(url).pathname.split("/").at(-1)!) };
-    },
+/** Such as "312": the Python that pinned wheels are built for. */
+function pythonOf(pins: readonly PinnedWheel[]): string {
+  return (
+    pins.map(({ filename }) => /-cp(\d+)-/.exec(filename)?.[1]).find((found) => found !== undefined) ?? "3"
   );
 }
 
+interface PipReport {
+  install: { download_info: { url: string } }[];
+}
+
+/** @returns undefined where this pip is too old to say where wheels are. @throws EngineError with the reason why it refuses. */
+async function askPip(pip: string[], pins: readonly PinnedWheel[]): Promise<Wheel[] | undefined> {
+  // nothing is installed: --target only keeps pip from looking at what the environment has
+  const options = ["install", "--dry-run", "--report", "-", "--target", "unused"];
+  let report: PipReport;
+  try {
+    report = JSON.parse(await runPip(pip, options, pins)) as PipReport;
+  } catch (error) {
+    if (/^no such option: --(dry-run|report)/m.test((error as { stderr?: string }).stderr ?? ""))
+      return undefined;
+    throw new EngineError(`pip: ${pipReason(error)}`);
+  }
+  const urls = report.install.map(({ download_info: { url } }) => url);
+  return pins.map((pin) => {
+    const url = urls.find((one) => decodeURIComponent(new URL(one).pathname).endsWith(`/${pin.filename}`));
+    if (url === undefined) throw new EngineError(`pip: found no ${pin.filename}`);
+    return { ...pin, url };
+  });
+}
+
+/** Why pip refused, in one line. */
 function pipReason(error: unknown): string {
-  const text = (error as { stderr?: string }).stderr ?? firstLine(error);
-  const lines = text.split("\n").filter((line) => line.startsWith("ERROR:"));
-  return (lines.at(-1) ?? text.split("\n", 1)[0] ?? "").replace(/^ERROR:\s*/, "").slice(0, 300);
+  const text = (error as { stderr?: string }).stderr || firstLine(error);
+  const hashes = /^ +(\S+==\S+)[^\n]*\n(?: +Expected[^\n]*\n)+ +Got +(\w+)/m.exec(text);
+  if (hashes !== null) return `expected another SHA-256 of ${hashes[1]}, found ${hashes[2]}`;
+  const lines = text.split("\n");
+  const reason =
+    lines.find((line) => line.includes("is not a trusted or secure host")) ??
+    lines.findLast((line) => line.startsWith("ERROR:")) ??
+    lines[0]!;
+  return reason.replace(/^(ERROR|WARNING):\s*/, "").slice(0, 300);
 }
 
 interface IndexFile {
   filename: string;
   url: string;
-  hashes: { sha256?: string };
-  size?: number;
-  yanked?: boolean | string;
+  hashes?: { sha256?: string };
 }
 
-async function askIndex(requirement: Requirement, tags: string[]): Promise<Wheel> {
+async function askIndex(pin: PinnedWheel): Promise<Wheel> {
   const index = (process.env.PIP_INDEX_URL || "https://pypi.org/simple").replace(/\/+$/, "");
-  const page = `${index}/${requirement.name}/`;
+  const page = `${index}/${pin.name}/`;
   let files: IndexFile[];
   try {
-    const response = await fetch(page, { headers: { accept: "application/vnd.pypi.simple.v1+json" } });
+    const response = await fetchSafely(page, { headers: { accept: "application/vnd.pypi.simple.v1+json" } });
     if (!response.ok) throw new EngineError(`${page}: the package index answered ${response.status}`);
     files = ((await response.json()) as { files: IndexFile[] }).files;
   } catch (error) {
@@ -155,90 +191,15 @@ async function askIndex(requirement: Requirement, tags: string[]): Promise<Wheel
     const hint = /certificate/.test(reason) ? "; NODE_EXTRA_CA_CERTS=FILE names a certificate to trust" : "";
     throw new EngineError(`${page}: the package index can't be reached (${reason})${hint}`);
   }
-  const fitting = files
-    .filter((file) => file.filename.endsWith(".whl") && !file.yanked && file.hashes.sha256 !== undefined)
-    .map((file) => ({ file, ...wheelName(file.filename) }))
-    .filter(({ platforms }) => platforms.some((tag) => tag === "any" || tags.includes(tag)))
-    .filter(({ version }) => satisfies(version, requirement.specifier))
-    .sort(
-      (a, b) =>
-        compareVersions(b.version, a.version) || Number(b.python === wanted) - Number(a.python === wanted),
+  const file = files.find(({ filename }) => filename === pin.filename);
+  if (file === undefined) throw new EngineError(`${page}: expected ${pin.filename}, which the index has not`);
+  const offered = file.hashes?.sha256;
+  if (offered !== undefined && offered !== pin.sha256) {
+    throw new EngineError(
+      `${page}: expected ${pin.filename} with SHA-256 ${pin.sha256}, the index offers ${offered}`,
     );
-  const best = fitting[0]?.file;
-  if (best === undefined) {
-    throw new EngineError(`${page}: no wheel of ${requirement.name}${requirement.specifier} for ${tags[0]}`);
   }
-  const { url, filename, size, hashes } = best;
-  return {
-    url: new URL(url, page).href,
-    filename,
-    sha256: hashes.sha256!,
-    ...(size === undefined ? {} : { size }),
-  };
-}
-
-const wanted = `cp${pythonVersion.replace(".", "")}`;
-
-/** The parts of a wheel's file name (PEP 427). */
-function wheelName(filename: string): { version: string; python: string; platforms: string[] } {
-  const parts = filename.slice(0, -".whl".length).split("-");
-  return { version: parts[1] ?? "", python: parts.at(-3) ?? "", platforms: (parts.at(-1) ?? "").split(".") };
-}
-
-/** Whether a final release satisfies a version specifier (PEP 440, without wildcards and pre-releases). */
-export function satisfies(version: string, specifier: string): boolean {
-  if (!/^\d+(\.\d+)*(\.post\d+)?$/.test(version)) return false;
-  return specifier
-    .split(",")
-    .map((clause) => /^\s*(==|!=|<=|>=|<|>|~=)\s*([\d.]+?)(?:\.post\d+)?\s*$/.exec(clause))
-    .every((clause) => {
-      if (clause === null) return specifier.trim() === "";
-      const order = compareVersions(version, clause[2]!);
-      switch (clause[1]) {
-        case "==":
-          return order === 0;
-        case "!=":
-          return order !== 0;
-        case "<=":
-          return order <= 0;
-        case ">=":
-          return order >= 0;
-        case "<":
-          return order < 0;
-        case ">":
-          return order > 0;
-        default: {
-          const prefix = clause[2]!.split(".").slice(0, -1);
-          return order >= 0 && version.split(".").slice(0, prefix.length).join(".") === prefix.join(".");
-        }
-      }
-    });
-}
-
-function compareVersions(a: string, b: string): number {
-  const left = a
-    .replace(/\.post\d+$/, "")
-    .split(".")
-    .map(Number);
-  const right = b
-    .replace(/\.post\d+$/, "")
-    .split(".")
-    .map(Number);
-  for (let i = 0; i < Math.max(left.length, right.length); i++) {
-    const order = (left[i] ?? 0) - (right[i] ?? 0);
-    if (order !== 0) return order;
-  }
-  return 0;
-}
-
-/** The distributions that an extra of a wheel asks for, from its METADATA (core metadata 2.1). */
-export function requirementsOfExtra(metadata: string, extra: string): Requirement[] {
-  const list: Requirement[] = [];
-  for (const line of metadata.split("\n")) {
-    const found = /^Requires-Dist:\s*([\w.-]+)\s*\(?([^;)]*)\)?\s*;.*extra\s*==\s*["']([\w-]+)["']/.exec(
-      line,
-    );
-    if (found?.[3] === extra) list.push({ name: found[1]!, specifier: found[2]!.replace(/\s+/g, "") });
-  }
-  return list;
+  const { href, protocol } = new URL(file.url, page);
+  if (protocol === "file:") throw new EngineError(`${page}: expected a web address, found ${href}`);
+  return { ...pin, url: href };
 }

@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { wasmFeatures } from "./backends/wasm.js";
 import { type AdapterInfo, adapterName } from "./backends/webgpu.js";
-import { operationsFile } from "./binding.js";
+import { operationsFault } from "./binding.js";
 import { cacheDirectory, configFile } from "./cache.js";
 import { type EngineName, isEngineName, rememberedEngine } from "./engine.js";
 import { glibcVersion, threadCount } from "./environment.js";
@@ -40,14 +40,18 @@ export function recommendedEngine(): TensorflowName {
     : "tensorflow";
 }
 
-/** Looks at the machine, its drivers and what is installed; starts no engine, and another process asks the graphics driver. */
-export async function survey(): Promise<Survey> {
+/**
+ * Looks at the machine, its drivers and what is installed; starts no engine, and another process asks the graphics driver.
+ *
+ * @param all compares every byte of what is installed with what was, which takes a second or more.
+ */
+export async function survey(all = false): Promise<Survey> {
   const gpus = nvidiaDevices();
   const { adapter, names } = await adaptersInAnotherProcess();
   const wasm = wasmFeatures();
   const engines: EngineState[] = [
-    await tensorflowGpu(gpus),
-    await tensorflowState("tensorflow", processor()),
+    await tensorflowGpu(gpus, all),
+    await tensorflowState("tensorflow", processor(), all),
     webgpuState(adapter),
     {
       name: "wasm",
@@ -80,25 +84,23 @@ function processor(): string {
   return cpus()[0]?.model ?? "unknown processor";
 }
 
-const withoutFused = "its fused operations are not compiled";
-
-async function tensorflowGpu(gpus: string[]): Promise<EngineState> {
+async function tensorflowGpu(gpus: string[], all: boolean): Promise<EngineState> {
   const name = "tensorflow-gpu";
   if (process.platform !== "linux")
     return { name, ready: false, detail: "TensorFlow has CUDA builds for Linux only" };
   if (gpus.length === 0) return { name, ready: false, detail: "no NVIDIA GPU, or no driver for it" };
-  return tensorflowState(name, gpus[0]!);
+  return tensorflowState(name, gpus[0]!, all);
 }
 
-async function tensorflowState(name: TensorflowName, device: string): Promise<EngineState> {
+async function tensorflowState(name: TensorflowName, device: string, all: boolean): Promise<EngineState> {
   try {
-    const library = await findTensorflow(name);
+    const library = await findTensorflow(name, all);
     const { version, libraries } = library;
-    const fused = name === "tensorflow-gpu" || existsSync(operationsFile(library));
+    const unfused = name === "tensorflow-gpu" ? undefined : await operationsFault(library, false);
     return {
       name,
       ready: true,
-      detail: `${device}; libtensorflow ${version ?? "of your own"} in ${libraries}${fused ? "" : `; ${withoutFused}`}`,
+      detail: `${device}; libtensorflow ${version ?? "of your own"} in ${libraries}${unfused ? `; ${unfused.reason}` : ""}`,
     };
   } catch (error) {
     return { name, ready: false, detail: firstLine(error).replace(`${name}: `, "") };
@@ -191,7 +193,7 @@ function advise(
   const recommended = recommendedEngine();
   if (!ready(recommended)) advice.push(`firstframe engine install ${recommended}`);
   else if (chosen !== recommended && gpus.length > 0) advice.push(`firstframe engine use ${recommended}`);
-  if (engines.some(({ name, detail }) => name === chosen && detail.endsWith(withoutFused))) {
+  if (engines.some(({ name, detail }) => name === chosen && / its fused operations are /.test(detail))) {
     advice.push(`firstframe engine install ${chosen}    # compiles the fused operations`);
   }
   const hardware = typeof adapter !== "string" && !adapter.isFallbackAdapter;

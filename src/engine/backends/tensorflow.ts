@@ -19,10 +19,11 @@ let started: { name: Name; running: Running } | undefined;
  * TensorFlow's C library under TensorFlow.js's own Node backend. The backend's classes are loaded one by one, not
  * through the package's index, which would look for a binding inside node_modules.
  *
+ * @param log is told, in one line, when it computes without the fused operations because they are damaged.
  * @throws EngineError when libtensorflow isn't installed, its binding does not load, or the device that runs is not
  *   the one asked for.
  */
-export async function startTensorflow(name: Name): Promise<Running> {
+export async function startTensorflow(name: Name, log: (line: string) => void): Promise<Running> {
   if (started !== undefined && started.name !== name) {
     throw new EngineError(`${name}: this process already runs ${started.name}; start a new one to change`);
   }
@@ -32,9 +33,15 @@ export async function startTensorflow(name: Name): Promise<Running> {
     prepareEnvironment(name);
     const binding = loadBinding(library, silent);
     const running = register(name, binding, library.version);
-    if (name === "tensorflow" && loadOperations(library)) {
-      registerFusedKernels();
-      running.version += " with fused operations";
+    if (name === "tensorflow") {
+      const fault = await loadOperations(library);
+      if (fault === undefined) {
+        registerFusedKernels();
+        running.version += " with fused operations";
+      } else if (fault.damaged) {
+        const command = `firstframe engine install ${name}`;
+        log(`firstframe: ${name}: ${fault.reason}; it computes without; run \`${command}\``);
+      }
     }
     started = { name, running };
   }

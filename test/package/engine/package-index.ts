@@ -11,9 +11,14 @@ export interface Release {
   name: string;
   filename: string;
   content: Buffer;
-  /** What the index says of the content, where it lies. */
-  sha256?: string;
-  size?: number;
+  /** What the index says of the content, where it lies; null where it says nothing. */
+  sha256?: string | null;
+  /** Where the page says that the file is; here unless given. */
+  url?: string;
+  /** Where a request for the file is sent on to. */
+  redirect?: string;
+  /** Sent after the content. */
+  excess?: number;
   /** The connection closes after so many bytes; each value is for one request. */
   closeAfter?: number[];
   /** Bytes a second; unlimited unless given. */
@@ -26,11 +31,16 @@ export interface Request {
   sent: number;
 }
 
-/** A wheel with the given files. */
+/** In hexadecimal. */
+export function sha256Of(content: Buffer): string {
+  return createHash("sha256").update(content).digest("hex");
+}
+
+/** A wheel with the given files, the same bytes each time. */
 export async function wheel(files: Record<string, string | Buffer>): Promise<Buffer> {
   const zip = new yazl.ZipFile();
   for (const [path, content] of Object.entries(files))
-    zip.addBuffer(Buffer.from(content), path, { compress: false });
+    zip.addBuffer(Buffer.from(content), path, { compress: false, mtime: new Date(2026, 0, 1) });
   zip.end();
   return buffer(zip.outputStream as import("node:stream").Readable);
 }
@@ -54,7 +64,9 @@ export class PackageIndex {
         return void response.end(JSON.stringify(this.#page(page[1]!, found)));
       }
       const [release] = found;
-      const { content, closeAfter, speed } = release!;
+      const { closeAfter, speed, redirect, excess = 0 } = release!;
+      if (redirect !== undefined) return void response.writeHead(302, { location: redirect }).end();
+      const content = Buffer.concat([release!.content, Buffer.alloc(excess)]);
       const start = Number(/^bytes=(\d+)-$/.exec(seen.range ?? "")?.[1] ?? 0);
       const rest = content.subarray(start);
       response.writeHead(start > 0 ? 206 : 200, {
@@ -77,15 +89,25 @@ export class PackageIndex {
     });
   }
 
-  static async start(releases: Release[]): Promise<PackageIndex> {
+  /** @param host all addresses of this machine unless given */
+  static async start(releases: Release[], host = "0.0.0.0"): Promise<PackageIndex> {
     const index = new PackageIndex(releases);
-    index.#server.listen(0, "127.0.0.1");
+    index.#server.listen(0, host);
     await once(index.#server, "listening");
     return index;
   }
 
   get url(): string {
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}/simple`;
+    return `http://127.0.0.1:${this.#port}/simple`;
+  }
+
+  /** By an address that is not this machine's own as far as a client can see. */
+  get remoteUrl(): string {
+    return `http://0.0.0.0:${this.#port}/simple`;
+  }
+
+  get #port(): number {
+    return (this.#server.address() as AddressInfo).port;
   }
 
   /** Requests for a file's content. */
@@ -103,11 +125,11 @@ export class PackageIndex {
     return {
       meta: { "api-version": "1.0" },
       name,
-      files: releases.map(({ filename, content, sha256, size }) => ({
+      files: releases.map(({ filename, content, sha256, url }) => ({
         filename,
-        url: `../../files/${filename}`,
-        hashes: { sha256: sha256 ?? createHash("sha256").update(content).digest("hex") },
-        size: size ?? content.length,
+        url: url ?? `../../files/${filename}`,
+        hashes: sha256 === null ? {} : { sha256: sha256 ?? sha256Of(content) },
+        size: content.length,
       })),
     };
   }
