@@ -1,13 +1,6 @@
 /** The package `firstframe`: everything that notebooks and programs use, by the name it has in diffusers where it has one. */
 export { CogVideoXDDIMScheduler } from "./diffusion/ddim.js";
 export { CogVideoXDPMScheduler } from "./diffusion/dpm.js";
-export { dropDuplicatedFrames, duplicateFirstFrame, firstFrameCopies } from "./diffusion/first-frame.js";
-export {
-  addImageNoise,
-  encodeImage,
-  type ImageNoiseDraws,
-  imageNoiseSigma,
-} from "./diffusion/image-noise.js";
 export type { ImageInput } from "./diffusion/image-processor.js";
 export { CogVideoXImageToVideoPipeline, type ImageToVideoOptions } from "./diffusion/image-to-video.js";
 export type { CogVideoXSchedulerConfig } from "./diffusion/noise-schedule.js";
@@ -36,9 +29,44 @@ export { summary } from "./display/summary.js";
 export { table } from "./display/table.js";
 export * from "./engine/index.js";
 export * as tf from "./engine/tf.js";
-export type { T5Config } from "./text/t5-config.js";
-export { T5EncoderModel } from "./text/t5-encoder.js";
-export { T5Tokenizer } from "./text/tokenizer.js";
+export type { T5Config } from "./models/text/t5-config.js";
+export { T5EncoderModel } from "./models/text/t5-encoder.js";
+export { T5Tokenizer } from "./models/text/tokenizer.js";
+export {
+  get3dRotaryPosEmbed,
+  getResizeCropRegionForGrid,
+  type RotaryTables,
+  samplingRotaryTables,
+  trainingRotaryTables,
+} from "./models/transformer/rotary-positions.js";
+export {
+  CogVideoXTransformer3DModel,
+  type CogVideoXTransformer3DModelConfig,
+  type TransformerInputs,
+} from "./models/transformer/transformer.js";
+export {
+  AutoencoderKLCogVideoX,
+  type AutoencoderKLCogVideoXConfig,
+  type ForwardHook,
+  type StreamOptions,
+  type TilingOptions,
+} from "./models/vae/autoencoder.js";
+export { DiagonalGaussianDistribution } from "./models/vae/distribution.js";
+export { LORA_TARGET_MODULES, type LoraAdapter, type LoraConfig } from "./nn/lora.js";
+export { type ProceduralClip, type ProceduralClipOptions, proceduralClip } from "./procedural/clip.js";
+export { dropDuplicatedFrames, duplicateFirstFrame, firstFrameCopies } from "./recipe/first-frame.js";
+export {
+  addImageNoise,
+  encodeImage,
+  type ImageNoiseDraws,
+  imageNoiseSigma,
+} from "./recipe/image-noise.js";
+export {
+  computeLoss,
+  disposeLossInputs,
+  drawLoss,
+  prepareLoss,
+} from "./recipe/loss.js";
 export { readArguments, type TrainArguments } from "./train/arguments.js";
 export { ResumeError } from "./train/checkpoint.js";
 export {
@@ -52,12 +80,6 @@ export {
 export { type Bucket, DatasetError, parseBucket, readDataset } from "./train/dataset.js";
 export { DivergenceError } from "./train/guard.js";
 export { CachedData, LatentCache } from "./train/latent-cache.js";
-export {
-  computeLoss,
-  disposeLossInputs,
-  drawLoss,
-  prepareLoss,
-} from "./train/loss.js";
 export { getScheduler, type LrSchedulerName } from "./train/lr-scheduler.js";
 export { firstFrameFidelity, frameDifference, psnr, psnrPerFrame, ssim } from "./train/metrics.js";
 export { Adam, clipGradNorm } from "./train/optimizer.js";
@@ -68,34 +90,12 @@ export { type RunOptions, type RunResult, runTraining } from "./train/run.js";
 export { JsonlTracker, TensorBoardTracker, type Tracker } from "./train/trackers.js";
 export { type StepReport, Trainer, type TrainerOptions, type TrainingResult } from "./train/trainer.js";
 export { repeatFirstFrame, validate } from "./train/validation.js";
-export { LORA_TARGET_MODULES, type LoraAdapter, type LoraConfig } from "./transformer/lora.js";
-export type { LoadLoraOptions, SaveLoraOptions } from "./transformer/lora-files.js";
-export {
-  get3dRotaryPosEmbed,
-  getResizeCropRegionForGrid,
-  type RotaryTables,
-  samplingRotaryTables,
-  trainingRotaryTables,
-} from "./transformer/rotary-positions.js";
-export {
-  CogVideoXTransformer3DModel,
-  type CogVideoXTransformer3DModelConfig,
-  type TransformerInputs,
-} from "./transformer/transformer.js";
-export {
-  AutoencoderKLCogVideoX,
-  type AutoencoderKLCogVideoXConfig,
-  type ForwardHook,
-  type StreamOptions,
-  type TilingOptions,
-} from "./vae/autoencoder.js";
-export { DiagonalGaussianDistribution } from "./vae/distribution.js";
 export { Clip, type Size } from "./video/clip.js";
 export { assertFrameRule, selectFrames } from "./video/frames.js";
-export { type ProceduralClip, type ProceduralClipOptions, proceduralClip } from "./video/procedural.js";
 export { ClipError, probeClip, type ReadClipOptions, readClip } from "./video/read.js";
 export { encodePng, encodeWebp, type WriteClipOptions, writeClip } from "./video/write.js";
 export { CheckpointError } from "./weights/checkpoint.js";
 export { ConfigError } from "./weights/config.js";
+export type { LoadLoraOptions, SaveLoraOptions } from "./weights/lora-files.js";
 export * as safetensors from "./weights/safetensors.js";
 export { SafetensorsError } from "./weights/safetensors.js";

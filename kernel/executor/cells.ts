@@ -1,13 +1,13 @@
 /**
  * Runs cells, one at a time: the server sends the next when the last is done.
  */
-import { inContext, print, publish, sendControl } from "./channel.js";
-import { duration, timeIt } from "./conveniences.js";
+import { inContext, print, publish, sendControl } from "../ipc/channel.js";
+import type { ErrorContent, RunCommand, Script } from "../ipc/frames.js";
 import { bundleOf, displaysDone, isNoResult, type MimeBundle } from "./display.js";
 import type { CellErrors } from "./errors.js";
 import { Evaluator, type Outcome } from "./evaluate.js";
-import type { ErrorContent, RunCommand, Script } from "./frames.js";
 import { type Interrupts, KeyboardInterrupt } from "./interrupt.js";
+import { duration, timeIt } from "./magics.js";
 
 /** How long a cell may take to fail by itself after an interrupt that no await of its own could be told of. */
 const grace = 100;

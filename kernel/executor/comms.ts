@@ -2,7 +2,7 @@
  * Comms: messages between cells and widgets or extensions of the front end.
  */
 import { randomUUID } from "node:crypto";
-import { publish } from "./channel.js";
+import { publish } from "../ipc/channel.js";
 
 export interface CommMessage {
   readonly data: unknown;

@@ -12,9 +12,9 @@ import {
   fd,
   type Interrupt,
   type ToControl,
-} from "./frames.js";
+} from "../ipc/frames.js";
+import { abandonExpression, whenIdle } from "../ipc/names.js";
 import { type ControlNote, type ControlSetup, claim, slot } from "./interrupt.js";
-import { abandonExpression, whenIdle } from "./names.js";
 
 /** How long a cell that was interrupted may clean up before its guards throw again. */
 const grace = 300;

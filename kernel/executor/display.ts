@@ -2,7 +2,7 @@
  * What a value looks like in a notebook: a MIME bundle.
  */
 import { randomUUID } from "node:crypto";
-import { publish } from "./channel.js";
+import { publish } from "../ipc/channel.js";
 import { safeInspect } from "./errors.js";
 import { known } from "./shows.js";
 

@@ -5,10 +5,10 @@
 import { fileURLToPath } from "node:url";
 import { inspect } from "node:util";
 import { originalPositionFor, TraceMap } from "@jridgewell/trace-mapping";
-import { codeFrame, red } from "./code-frame.js";
-import type { ErrorContent, MappedSource } from "./frames.js";
+import { codeFrame, red } from "../ipc/code-frame.js";
+import type { ErrorContent, MappedSource } from "../ipc/frames.js";
+import { ownScript } from "../ipc/names.js";
 import { KeyboardInterrupt } from "./interrupt.js";
-import { ownScript } from "./names.js";
 
 interface CellSource {
   readonly name: string;

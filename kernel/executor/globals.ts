@@ -4,13 +4,13 @@
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
+import { interruptFlag, runtimeGlobal } from "../ipc/names.js";
 import type { Comms } from "./comms.js";
-import { bash, install } from "./conveniences.js";
 import { bundleOf, clearOutput, displayFunction } from "./display.js";
 import { box } from "./evaluate.js";
 import { inputFunctions } from "./input.js";
 import type { Interrupts } from "./interrupt.js";
-import { interruptFlag, runtimeGlobal } from "./names.js";
+import { bash, install } from "./magics.js";
 import { loadTslab } from "./tslab.js";
 
 export type Importer = (

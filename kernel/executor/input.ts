@@ -2,7 +2,7 @@
  * Questions to whoever sits in front of the notebook. They block, as in a browser: what comes after them in the
  * cell needs the answer.
  */
-import { context, sendControl } from "./channel.js";
+import { context, sendControl } from "../ipc/channel.js";
 import type { Interrupts } from "./interrupt.js";
 
 export interface Prompt {

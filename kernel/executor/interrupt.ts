@@ -5,9 +5,9 @@
  * is over.
  */
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from "node:worker_threads";
-import { context } from "./channel.js";
-import type { Answer, Interrupt, KnownMap, MappedSource } from "./frames.js";
-import { whenIdle } from "./names.js";
+import { context } from "../ipc/channel.js";
+import type { Answer, Interrupt, KnownMap, MappedSource } from "../ipc/frames.js";
+import { whenIdle } from "../ipc/names.js";
 
 /** Slots of the shared memory. */
 export const slot = {

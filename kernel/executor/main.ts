@@ -3,11 +3,11 @@
  */
 import { Console } from "node:console";
 import { Socket } from "node:net";
+import { inContext, OutputStream, publish, sendControl, setFallbackContext } from "../ipc/channel.js";
+import { FrameReader, fd, type MappedSource, type ToExecutor } from "../ipc/frames.js";
 import { CellRunner } from "./cells.js";
-import { inContext, OutputStream, publish, sendControl, setFallbackContext } from "./channel.js";
 import { Comms } from "./comms.js";
 import { CellErrors } from "./errors.js";
-import { FrameReader, fd, type MappedSource, type ToExecutor } from "./frames.js";
 import { type Importer, installGlobals } from "./globals.js";
 import { Interrupts } from "./interrupt.js";
 import { reportUncaught } from "./uncaught.js";

@@ -2,7 +2,7 @@
  * `import { display } from "tslab"`: tslab's own public API, writing to this kernel instead of to tslab's.
  */
 import { createRequire } from "node:module";
-import { publish } from "./channel.js";
+import { publish } from "../ipc/channel.js";
 import { encoded, type MimeBundle } from "./display.js";
 
 type Tslab = typeof import("tslab");

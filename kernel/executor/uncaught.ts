@@ -1,7 +1,7 @@
 /**
  * Errors that nobody caught, in timers and promises: shown where they belong, and the session goes on.
  */
-import { publish } from "./channel.js";
+import { publish } from "../ipc/channel.js";
 import type { CellErrors } from "./errors.js";
 import { type Interrupts, KeyboardInterrupt } from "./interrupt.js";
 

@@ -4,7 +4,7 @@ import remapping from "@jridgewell/remapping";
 import MagicString from "magic-string";
 import { type Node, type Program, parseSync } from "oxc-parser";
 import { transformSync } from "oxc-transform";
-import { interruptFlag, runtimeGlobal } from "../executor/names.js";
+import { interruptFlag, runtimeGlobal } from "../ipc/names.js";
 import type { CompilerOptions } from "./config.js";
 import { type Cell, CellSyntaxError, type TransformedCell } from "./language.js";
 import { isFunction, nestedVars, parseValidCell, type Source, toDiagnostic, walk } from "./source.js";

@@ -2,8 +2,8 @@
  * From the text of a cell to its result: conveniences, type check, transform, and the executor's part.
  */
 import type { DebugAdapter } from "../debugger/adapter.js";
-import type { ErrorContent, MappedSource, RunCommand } from "../executor/frames.js";
-import { ownScript, runtimeGlobal } from "../executor/names.js";
+import type { ErrorContent, MappedSource, RunCommand } from "../ipc/frames.js";
+import { ownScript, runtimeGlobal } from "../ipc/names.js";
 import {
   type Cell,
   CellSyntaxError,
@@ -12,6 +12,7 @@ import {
   type Script,
 } from "../language/language.js";
 import type { ExecuteRequest } from "../protocol/messages.js";
+import { describeDiagnostics, diagnosticsContent } from "./diagnostics.js";
 import {
   type CheckMode,
   type Convenience,
@@ -20,8 +21,7 @@ import {
   conveniencesHelp,
   type ParsedCell,
   parseConveniences,
-} from "./conveniences.js";
-import { describeDiagnostics, diagnosticsContent } from "./diagnostics.js";
+} from "./magics.js";
 import type { CellResult, Runner } from "./runner.js";
 
 /** A cell that runs longer (ms) may well be interrupted: its source map is made, and sent, while nobody waits. */

@@ -1,8 +1,8 @@
 /**
  * Type errors as a notebook shows them.
  */
-import { codeFrame, cyan, red } from "../executor/code-frame.js";
-import type { ErrorContent } from "../executor/frames.js";
+import { codeFrame, cyan, red } from "../ipc/code-frame.js";
+import type { ErrorContent } from "../ipc/frames.js";
 import type { Cell, Diagnostic } from "../language/language.js";
 import { lineAndColumn } from "./positions.js";
 

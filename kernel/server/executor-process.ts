@@ -6,6 +6,7 @@ import { existsSync, readSync, writeSync } from "node:fs";
 import type { Socket } from "node:net";
 import { StringDecoder } from "node:string_decoder";
 import { fileURLToPath } from "node:url";
+import { allocatorSettings } from "../install/allocator.js";
 import {
   encodeFrame,
   type Frame,
@@ -16,8 +17,7 @@ import {
   type Interrupt,
   type ToControl,
   type ToExecutor,
-} from "../executor/frames.js";
-import { allocatorSettings } from "../install/allocator.js";
+} from "../ipc/frames.js";
 
 export interface ExecutorEvents {
   /** Text of `console`, `process.stdout` (and stderr) where the context is known, of native code where not. */

@@ -4,8 +4,8 @@
  */
 import { readFileSync } from "node:fs";
 import type { DebugAdapter } from "../debugger/adapter.js";
-import type { ErrorContent, Frame } from "../executor/frames.js";
-import { runtimeGlobal } from "../executor/names.js";
+import type { ErrorContent, Frame } from "../ipc/frames.js";
+import { runtimeGlobal } from "../ipc/names.js";
 import { CellSyntaxError, type Language } from "../language/language.js";
 import { isName, memberBefore } from "../language/words.js";
 import type { ConnectionInfo } from "../protocol/connection.js";
@@ -15,8 +15,8 @@ import { Wire } from "../protocol/wire.js";
 import { CellExecution } from "./cell-execution.js";
 import { CommRegistry } from "./comms.js";
 import { Complaints } from "./complaints.js";
-import { hasConvenience, isQuestion, parseConveniences } from "./conveniences.js";
 import { History } from "./history.js";
+import { hasConvenience, isQuestion, parseConveniences } from "./magics.js";
 import { MemoryReturn } from "./memory.js";
 import { toPoints, toUnits } from "./positions.js";
 import { Publisher } from "./publisher.js";

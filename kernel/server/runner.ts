@@ -11,8 +11,8 @@ import type {
   RunCommand,
   Script,
   ToExecutor,
-} from "../executor/frames.js";
-import { whenIdle } from "../executor/names.js";
+} from "../ipc/frames.js";
+import { whenIdle } from "../ipc/names.js";
 import { ExecutorProcess, type Exit } from "./executor-process.js";
 
 /** How long an interrupted cell may keep its process from answering before the process is replaced. */

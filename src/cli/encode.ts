@@ -1,11 +1,11 @@
 import { mkdir } from "node:fs/promises";
 import { basename, extname, join } from "node:path";
 import { Generator } from "../engine/random.js";
+import { AutoencoderKLCogVideoX } from "../models/vae/autoencoder.js";
 import { encodeVideo } from "../train/data.js";
 import { assignBuckets, bucketName, parseBucket, readDataset } from "../train/dataset.js";
 import { LatentCache } from "../train/latent-cache.js";
 import { T5PromptEncoder } from "../train/prompt-encoder.js";
-import { AutoencoderKLCogVideoX } from "../vae/autoencoder.js";
 import { assertFrameRule } from "../video/frames.js";
 import { readClip } from "../video/read.js";
 import { readJsonObject } from "../weights/config.js";

@@ -1,7 +1,7 @@
 /** What the commands that run models share: loading, and errors a person can act on. */
 
 import { currentEngine, EngineError, useEngine } from "../engine/index.js";
-import { SentencePieceError } from "../text/sentencepiece-model.js";
+import { SentencePieceError } from "../models/text/sentencepiece-model.js";
 import { DatasetError } from "../train/dataset.js";
 import { ClipError } from "../video/read.js";
 import { CheckpointError } from "../weights/checkpoint.js";

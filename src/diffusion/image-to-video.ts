@@ -1,5 +1,5 @@
 import * as tf from "../engine/tf.js";
-import { duplicateFirstFrame, firstFrameCopies } from "./first-frame.js";
+import { duplicateFirstFrame, firstFrameCopies } from "../recipe/first-frame.js";
 import { type ImageInput, preprocessImage } from "./image-processor.js";
 import {
   CogVideoXPipelineBase,

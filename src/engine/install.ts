@@ -36,7 +36,7 @@ import {
   platformTags,
   runsOn,
   type Wheel,
-} from "./packageIndex.js";
+} from "./package-index.js";
 import { unpackWheel } from "./wheel.js";
 
 /** The engines that need an installation: TensorFlow on the processor, and on NVIDIA's GPUs. */

@@ -1,10 +1,10 @@
 import type { Generator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
-import type { AutoencoderKLCogVideoX } from "../vae/autoencoder.js";
-import { DiagonalGaussianDistribution } from "../vae/distribution.js";
+import type { AutoencoderKLCogVideoX } from "../models/vae/autoencoder.js";
+import { DiagonalGaussianDistribution } from "../models/vae/distribution.js";
+import type { TrainingBatch } from "../recipe/loss.js";
 import type { Clip } from "../video/clip.js";
 import { fingerprint, fingerprintTensor } from "./fingerprint.js";
-import type { TrainingBatch } from "./loss.js";
 import type { DataFingerprint } from "./resume.js";
 
 /** One clip, encoded. */

@@ -1,5 +1,5 @@
 import * as tf from "../engine/tf.js";
-import type { Parameter } from "../weights/module.js";
+import type { Parameter } from "../nn/module.js";
 import { FlatGroups } from "./flat.js";
 
 export interface EmaOptions {

@@ -3,9 +3,9 @@ import { createReadStream } from "node:fs";
 import { mkdir, readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Tensor } from "../engine/tf.js";
+import type { Model } from "../nn/module.js";
 import { writeAtomically } from "../weights/atomic-file.js";
 import { readJsonObject } from "../weights/config.js";
-import type { Model } from "../weights/module.js";
 
 /** The SHA-256 of a JSON value, its keys in the order given. */
 export function fingerprint(value: unknown): string {

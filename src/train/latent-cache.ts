@@ -7,7 +7,7 @@ import { mkdir, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { Generator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
-import type { AutoencoderKLCogVideoX } from "../vae/autoencoder.js";
+import type { AutoencoderKLCogVideoX } from "../models/vae/autoencoder.js";
 import { SafetensorsError, type SafetensorsFile, safeOpen, saveFile } from "../weights/safetensors.js";
 import { encodeVideo, type TrainingData, type TrainingSample } from "./data.js";
 import {

@@ -1,5 +1,5 @@
 import * as tf from "../engine/tf.js";
-import type { Parameter } from "../weights/module.js";
+import type { Parameter } from "../nn/module.js";
 
 /** One step's polynomial a x + b x^3 + c x^5 of the singular values (Jordan et al. 2024). */
 const [A, B, C] = [3.4445, -4.775, 2.0315];

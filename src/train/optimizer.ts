@@ -1,6 +1,6 @@
-import { adamStep } from "../engine/ops/adam.js";
+import { adamStep } from "../engine/ops/adam/adam.js";
 import * as tf from "../engine/tf.js";
-import type { Parameter } from "../weights/module.js";
+import type { Parameter } from "../nn/module.js";
 import { FlatGroups } from "./flat.js";
 
 const ADAMS = ["adamw", "adam"] as const;

@@ -1,5 +1,5 @@
 import * as tf from "../engine/tf.js";
-import type { CogVideoXTransformer3DModelConfig } from "../transformer/transformer.js";
+import type { CogVideoXTransformer3DModelConfig } from "../models/transformer/transformer.js";
 import type { Bucket } from "./dataset.js";
 
 /** Bytes a training takes, by what holds them. */

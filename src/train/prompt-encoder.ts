@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import * as tf from "../engine/tf.js";
-import { T5EncoderModel } from "../text/t5-encoder.js";
-import { T5Tokenizer } from "../text/tokenizer.js";
+import { T5EncoderModel } from "../models/text/t5-encoder.js";
+import { T5Tokenizer } from "../models/text/tokenizer.js";
 import { fingerprint, fingerprintContent } from "./fingerprint.js";
 import type { PromptEncoder } from "./latent-cache.js";
 

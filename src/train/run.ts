@@ -9,8 +9,9 @@ import * as tf from "../engine/tf.js";
 import {
   CogVideoXTransformer3DModel,
   type CogVideoXTransformer3DModelConfig,
-} from "../transformer/transformer.js";
-import { AutoencoderKLCogVideoX } from "../vae/autoencoder.js";
+} from "../models/transformer/transformer.js";
+import { AutoencoderKLCogVideoX } from "../models/vae/autoencoder.js";
+import type { LossModels } from "../recipe/loss.js";
 import { ConfigError, readJsonObject } from "../weights/config.js";
 import { ArgumentError, assertConsistent, type TrainArguments } from "./arguments.js";
 import { checkpointsToResume } from "./checkpoint.js";
@@ -18,7 +19,6 @@ import { MemoryData } from "./data.js";
 import { assignBuckets, type Bucket, bucketName, DatasetError, parseBucket, readDataset } from "./dataset.js";
 import { fingerprint, fingerprintComponent } from "./fingerprint.js";
 import { CachedData, type EncodeReport, LatentCache } from "./latent-cache.js";
-import type { LossModels } from "./loss.js";
 import { lockOutput } from "./output-lock.js";
 import {
   countTokens,

@@ -9,10 +9,19 @@ import { currentEngine } from "../engine/index.js";
 import { releasing } from "../engine/ops/tape.js";
 import { Generator, type GeneratorState } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
-import { LORA_TARGET_MODULES } from "../transformer/lora.js";
-import { LORA_WEIGHT_NAME } from "../transformer/lora-files.js";
+import { LORA_TARGET_MODULES } from "../nn/lora.js";
+import { loadParameters, type Parameter } from "../nn/module.js";
+import {
+  computeLoss,
+  disposeLossInputs,
+  drawLoss,
+  type LossModels,
+  type LossOptions,
+  lossValues,
+  prepareLoss,
+} from "../recipe/loss.js";
 import { openWeights } from "../weights/checkpoint.js";
-import { loadParameters, type Parameter } from "../weights/module.js";
+import { LORA_WEIGHT_NAME } from "../weights/lora-files.js";
 import { loadFile, safeOpen, saveFile } from "../weights/safetensors.js";
 import {
   type CheckpointPlace,
@@ -25,15 +34,6 @@ import { collate, type TrainingData } from "./data.js";
 import { Ema } from "./ema.js";
 import { fingerprint, fingerprintModel } from "./fingerprint.js";
 import { DivergenceError, DivergenceGuard, type GuardState } from "./guard.js";
-import {
-  computeLoss,
-  disposeLossInputs,
-  drawLoss,
-  type LossModels,
-  type LossOptions,
-  lossValues,
-  prepareLoss,
-} from "./loss.js";
 import { getScheduler, type LrSchedulerName } from "./lr-scheduler.js";
 import { MuonAdamW } from "./muon-adamw.js";
 import { Adam, clipFactor, gradNorm, type Optimizer, type OptimizerName } from "./optimizer.js";

@@ -14,23 +14,23 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { CogVideoXDDIMScheduler } from "../../src/diffusion/ddim.js";
-import { addImageNoise, imageNoiseSigma } from "../../src/diffusion/image-noise.js";
 import { writeFileAtomic } from "../../src/engine/cache.js";
 import { useEngine } from "../../src/engine/index.js";
 import { Generator } from "../../src/engine/random.js";
 import * as tf from "../../src/engine/tf.js";
-import { T5EncoderModel } from "../../src/text/t5-encoder.js";
-import { T5Tokenizer } from "../../src/text/tokenizer.js";
+import { T5EncoderModel } from "../../src/models/text/t5-encoder.js";
+import { T5Tokenizer } from "../../src/models/text/tokenizer.js";
+import { CogVideoXTransformer3DModel } from "../../src/models/transformer/transformer.js";
+import { AutoencoderKLCogVideoX } from "../../src/models/vae/autoencoder.js";
+import { proceduralClip } from "../../src/procedural/clip.js";
+import { HELD_OUT_SEED } from "../../src/procedural/vae-training.js";
+import { addImageNoise, imageNoiseSigma } from "../../src/recipe/image-noise.js";
+import { computeLoss, disposeLossInputs, drawLoss, prepareLoss } from "../../src/recipe/loss.js";
 import { collate, MemoryData } from "../../src/train/data.js";
-import { computeLoss, disposeLossInputs, drawLoss, prepareLoss } from "../../src/train/loss.js";
 import { firstFrameFidelity } from "../../src/train/metrics.js";
 import { Trainer } from "../../src/train/trainer.js";
-import { HELD_OUT_SEED } from "../../src/train/vae-training.js";
 import { repeatFirstFrame, type ValidationSample, validate } from "../../src/train/validation.js";
-import { CogVideoXTransformer3DModel } from "../../src/transformer/transformer.js";
-import { AutoencoderKLCogVideoX } from "../../src/vae/autoencoder.js";
 import { Clip } from "../../src/video/clip.js";
-import { proceduralClip } from "../../src/video/procedural.js";
 
 const { values } = parseArgs({
   options: {

@@ -16,7 +16,7 @@ import { frames } from "../../src/display/frames.js";
 import { interact } from "../../src/display/interact.js";
 import { type Displayable, jupyterDisplay } from "../../src/display/mime.js";
 import { table } from "../../src/display/table.js";
-import { proceduralClip } from "../../src/video/procedural.js";
+import { proceduralClip } from "../../src/procedural/clip.js";
 import { projectRoot } from "./lab.js";
 import { notebook } from "./notebook.js";
 

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { installKernelspec } from "../../kernel/install/kernelspec.js";
-import { projectPython, projectRoot } from "../cli/project.js";
+import { projectPython, projectRoot } from "../src/cli/project.js";
 
 test("jupyter_kernel_test passes, with no sample left out", async () => {
   const prefix = mkdtempSync(join(tmpdir(), "firstframe-conformance-"));

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { type Kernel, KernelManager, type KernelMessage, ServerConnection } from "@jupyterlab/services";
 import { installKernelspec } from "../../kernel/install/kernelspec.js";
-import { projectPython } from "../cli/project.js";
+import { projectPython } from "../src/cli/project.js";
 
 const prefix = mkdtempSync(join(tmpdir(), "firstframe-services-"));
 let server: ChildProcess;

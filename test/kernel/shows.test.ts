@@ -3,7 +3,7 @@ import { symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { CellOutput } from "../../kernel/client/outputs.js";
-import { projectRoot } from "../cli/project.js";
+import { projectRoot } from "../src/cli/project.js";
 import { startKernel } from "./support.js";
 
 const kernel = await startKernel();

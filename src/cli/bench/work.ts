@@ -4,10 +4,10 @@ import { CogVideoXDPMScheduler } from "../../diffusion/dpm.js";
 import { releasing } from "../../engine/ops/tape.js";
 import { Generator } from "../../engine/random.js";
 import * as tf from "../../engine/tf.js";
+import { trainingRotaryTables } from "../../models/transformer/rotary-positions.js";
+import { CogVideoXTransformer3DModel } from "../../models/transformer/transformer.js";
+import { AutoencoderKLCogVideoX } from "../../models/vae/autoencoder.js";
 import { Adam, clipFactor, gradNorm } from "../../train/optimizer.js";
-import { trainingRotaryTables } from "../../transformer/rotary-positions.js";
-import { CogVideoXTransformer3DModel } from "../../transformer/transformer.js";
-import { AutoencoderKLCogVideoX } from "../../vae/autoencoder.js";
 import { loadFile } from "../../weights/safetensors.js";
 import { UsageError } from "../errors.js";
 

@@ -9,7 +9,7 @@ import { findTensorflow } from "../install.js";
 import { registerFusedKernels } from "../native/kernels.js";
 import * as tf from "../tf.js";
 import type { Running } from "./running.js";
-import { registerReshapes, withSharedShapes } from "./sharedShapes.js";
+import { registerReshapes, withSharedShapes } from "./shared-shapes.js";
 
 type Name = "tensorflow" | "tensorflow-gpu";
 

@@ -59,7 +59,7 @@ async function registerThreaded(): Promise<void> {
   const require = createRequire(import.meta.url);
   const script = join(folder(), "wasm-out", "tfjs-backend-wasm-threaded-simd.js");
   const factory = require(script) as (options: object) => Promise<WasmModule>;
-  const thread = fileURLToPath(new URL("./wasmThread.js", import.meta.url));
+  const thread = fileURLToPath(new URL("./wasm-thread.js", import.meta.url));
   const threads = Math.min(threadCount(), maxThreads);
   const wasm = await withCores(2 * threads, () =>
     keepingListeners(() =>

@@ -1,4 +1,4 @@
-import type { AdamAttributes } from "../ops/adam.js";
+import type { AdamAttributes } from "../ops/adam/adam.js";
 import * as tf from "../tf.js";
 
 /** What the fused operations' kernels need of tfjs-node's backend. */

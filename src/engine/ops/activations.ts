@@ -1,5 +1,5 @@
 import * as tf from "../tf.js";
-import { gelu, silu } from "./gelu.js";
+import { gelu, silu } from "./gelu/gelu.js";
 
 /** Activations by the names configurations give them (diffusers' `get_activation`). */
 export const ACTIVATIONS = {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { Session } from "node:inspector";
 import { after, before, test } from "node:test";
 import { originalPositionFor, TraceMap } from "@jridgewell/trace-mapping";
-import { interruptFlag, runtimeGlobal } from "../../../kernel/executor/names.js";
+import { interruptFlag, runtimeGlobal } from "../../../kernel/ipc/names.js";
 import type { CompilerOptions } from "../../../kernel/language/config.js";
 import { CellSyntaxError } from "../../../kernel/language/language.js";
 import { transformCell } from "../../../kernel/language/transform.js";

@@ -1,0 +1,198 @@
+import { currentEngine } from "../../engine.js";
+import * as tf from "../../tf.js";
+import { defineOperation } from "../operation.js";
+
+export interface AttentionAttributes {
+  /** Factor on the scores; 1 / sqrt(features) as a rule. */
+  scale: number;
+  /** The largest score matrix that may be held, in numbers. Default {@link scoreLimit}. */
+  maxScores: number;
+  /** 0: tensors are [batch, heads, tokens, features]. Else so many heads lie side by side: [batch, tokens, heads * features]. */
+  heads: number;
+}
+
+type AttentionOptions = Partial<Omit<AttentionAttributes, "heads">>;
+
+type Qkv = { query: tf.Tensor; key: tf.Tensor; value: tf.Tensor };
+
+/** Queries that go together at least, so that matrix products stay worth their name. */
+const MIN_ROWS = 64;
+
+/**
+ * The largest score matrix that is held, in numbers: 8 MiB on a processor, where it has to stay in the cache between
+ * its passes, 256 MiB on a GPU. Below 64 queries of one head it does not go.
+ */
+export function scoreLimit(): number {
+  const engine = currentEngine()?.name;
+  return engine === "tensorflow-gpu" || engine === "webgpu" ? 2 ** 26 : 2 ** 21;
+}
+
+/**
+ * How many heads and queries are computed at a time, for a number of keys. Many queries of one head make better matrix
+ * products than a few of every head: twice as fast for 1,600 tokens on TensorFlow's CPU.
+ */
+export function attentionBlocks(
+  heads: number,
+  queries: number,
+  keys: number,
+  maxScores: number,
+): { heads: number; rows: number } {
+  const most = Math.max(MIN_ROWS, Math.floor(maxScores / keys));
+  const rows = Math.ceil(queries / Math.ceil(queries / most)); // in parts of about one size
+  return { rows, heads: Math.min(heads, Math.max(1, Math.floor(maxScores / (rows * keys)))) };
+}
+
+type GradientInputs = Qkv & { output: tf.Tensor; dy: tf.Tensor; logSums?: tf.Tensor };
+
+const gradient = defineOperation<GradientInputs, AttentionAttributes>({
+  name: "FirstframeAttentionGrad",
+  forward({ query, key, value, output, dy }, { scale, maxScores, heads: beside }) {
+    const folded = [query, key, value, output, dy].map((x) => foldHeads(x, beside));
+    const [q, k, v, o, d] = folded as [tf.Tensor3D, tf.Tensor3D, tf.Tensor3D, tf.Tensor3D, tf.Tensor3D];
+    const block = attentionBlocks(q.shape[0], q.shape[1], k.shape[1], maxScores);
+    const groups = ranges(q.shape[0], block.heads).map(([head, heads]) =>
+      tf.tidy(() => {
+        const [kh, vh] = [part(k, head, heads), part(v, head, heads)];
+        let dk = tf.zerosLike(kh);
+        let dv = tf.zerosLike(vh);
+        const dq: tf.Tensor3D[] = [];
+        for (const [row, rows] of ranges(q.shape[1], block.rows)) {
+          const step = tf.tidy(() => {
+            const [qb, ob, db] = [q, o, d].map((x) => part(x, head, heads, row, rows)) as [
+              tf.Tensor3D,
+              tf.Tensor3D,
+              tf.Tensor3D,
+            ];
+            const scaled = tf.mul(qb, scale);
+            const weights = tf.softmax(tf.matMul(scaled, kh, false, true));
+            const dWeights = tf.matMul(db, vh, false, true);
+            const dScores = tf.mul(
+              weights,
+              tf.sub(dWeights, tf.sum(tf.mul(db, ob), -1, true)),
+            ) as tf.Tensor3D;
+            return {
+              dq: tf.mul(tf.matMul(dScores, kh), scale) as tf.Tensor3D,
+              dk: tf.add(dk, tf.matMul(dScores, scaled as tf.Tensor3D, true, false)) as tf.Tensor3D,
+              dv: tf.add(dv, tf.matMul(weights as tf.Tensor3D, db, true, false)) as tf.Tensor3D,
+            };
+          });
+          tf.dispose([dk, dv]);
+          dk = step.dk;
+          dv = step.dv;
+          dq.push(step.dq);
+        }
+        return [dq.length === 1 ? dq[0]! : tf.concat(dq, 1), dk, dv];
+      }),
+    );
+    const whole = (i: number, like: tf.Tensor) =>
+      unfoldHeads(joined(groups.map((group) => group[i]!)), like.shape[0]!, beside);
+    return [whole(0, query), whole(1, key), whole(2, value)];
+  },
+});
+
+const operation = defineOperation<Qkv, AttentionAttributes>({
+  name: "FirstframeAttention",
+  forward({ query, key, value }, { scale, maxScores, heads: beside }) {
+    const folded = [query, key, value].map((x) => foldHeads(x, beside));
+    const [q, k, v] = folded as [tf.Tensor3D, tf.Tensor3D, tf.Tensor3D];
+    const block = attentionBlocks(q.shape[0], q.shape[1], k.shape[1], maxScores);
+    const groups = ranges(q.shape[0], block.heads).map(([head, heads]) =>
+      tf.tidy(() => {
+        const [kh, vh] = [part(k, head, heads), part(v, head, heads)];
+        const outputs = ranges(q.shape[1], block.rows).map(([row, rows]) =>
+          tf.tidy(() => {
+            const scaled = tf.mul(part(q, head, heads, row, rows), scale) as tf.Tensor3D;
+            return tf.matMul<tf.Tensor3D>(tf.softmax(tf.matMul(scaled, kh, false, true)), vh);
+          }),
+        );
+        return outputs.length === 1 ? outputs[0]! : tf.concat(outputs, 1);
+      }),
+    );
+    return unfoldHeads(joined(groups), query.shape[0]!, beside);
+  },
+  // A fused kernel has a second output, the logarithms of the weights' sums, which its gradient wants to see.
+  save: { inputs: ["query", "key", "value"], outputs: [true, true] },
+  gradient([dy], [query, key, value, output, logSums], attributes) {
+    const inputs = { query: query!, key: key!, value: value!, output: output!, dy: dy! };
+    const [dq, dk, dv] = gradient(logSums ? { ...inputs, logSums } : inputs, attributes) as [
+      tf.Tensor,
+      tf.Tensor,
+      tf.Tensor,
+    ];
+    return { query: () => dq, key: () => dk, value: () => dv };
+  },
+});
+
+/**
+ * Scaled dot-product attention (Vaswani et al. 2017, arXiv 1706.03762): softmax(scale * q k^T) v.
+ *
+ * It is computed for some heads and queries at a time, and its gradient computes the weights anew (as Dao et al. 2022,
+ * arXiv 2205.14135), so that no score matrix above {@link scoreLimit} is ever held: that of CogVideoX-1.5's 45,000
+ * tokens and 48 heads would take 390 GB.
+ *
+ * @param query [batch, heads, queries, features]
+ * @param key [batch, heads, keys, features]
+ * @param value [batch, heads, keys, features]
+ * @returns [batch, heads, queries, features]
+ */
+export function scaledDotProductAttention(
+  query: tf.Tensor4D,
+  key: tf.Tensor4D,
+  value: tf.Tensor4D,
+  { scale = 1 / Math.sqrt(query.shape[3]), maxScores = scoreLimit() }: AttentionOptions = {},
+): tf.Tensor4D {
+  return tf.tidy(() => operation({ query, key, value }, { scale, maxScores, heads: 0 })[0] as tf.Tensor4D);
+}
+
+/**
+ * {@link scaledDotProductAttention} of heads that lie side by side, as projections leave them.
+ *
+ * @param query [batch, queries, heads * features]
+ * @param key [batch, keys, heads * features]
+ * @param value [batch, keys, heads * features]
+ * @returns [batch, queries, heads * features]
+ */
+export function multiHeadAttention(
+  query: tf.Tensor3D,
+  key: tf.Tensor3D,
+  value: tf.Tensor3D,
+  heads: number,
+  { scale = 1 / Math.sqrt(query.shape[2] / heads), maxScores = scoreLimit() }: AttentionOptions = {},
+): tf.Tensor3D {
+  return tf.tidy(() => operation({ query, key, value }, { scale, maxScores, heads })[0] as tf.Tensor3D);
+}
+
+/** [batch * heads, tokens, features] of either layout. */
+function foldHeads(x: tf.Tensor, beside: number): tf.Tensor3D {
+  if (beside > 0) {
+    const [batch, tokens, width] = x.shape as [number, number, number];
+    const apart = tf.reshape(x, [batch, tokens, beside, width / beside]);
+    return foldHeads(tf.transpose(apart, [0, 2, 1, 3]), 0);
+  }
+  const [batch, heads, tokens, features] = x.shape as [number, number, number, number];
+  return tf.reshape(x, [batch * heads, tokens, features]);
+}
+
+/** The inverse of {@link foldHeads}. */
+function unfoldHeads(x: tf.Tensor3D, batch: number, beside: number): tf.Tensor {
+  const [all, tokens, features] = x.shape;
+  const apart = tf.reshape(x, [batch, all / batch, tokens, features]);
+  return beside > 0 ? tf.reshape(tf.transpose(apart, [0, 2, 1, 3]), [batch, tokens, -1]) : apart;
+}
+
+/** [start, length] of consecutive pieces. */
+function ranges(total: number, size: number): [start: number, length: number][] {
+  const pieces: [number, number][] = [];
+  for (let start = 0; start < total; start += size) pieces.push([start, Math.min(size, total - start)]);
+  return pieces;
+}
+
+/** Some heads of x, and of those some rows; no copy when it is all of them. */
+function part(x: tf.Tensor3D, head: number, heads: number, row = 0, rows = x.shape[1]): tf.Tensor3D {
+  if (heads === x.shape[0] && rows === x.shape[1]) return x;
+  return tf.slice(x, [head, row, 0], [heads, rows, -1]);
+}
+
+function joined(groups: tf.Tensor3D[]): tf.Tensor3D {
+  return groups.length === 1 ? groups[0]! : tf.concat(groups, 0);
+}

@@ -1,0 +1,109 @@
+import * as tf from "../../tf.js";
+import { defineOperation } from "../operation.js";
+import { sumStretches } from "../segments/segments.js";
+
+export interface LinearOptions {
+  /** The weight is [in, out] instead of PyTorch's [out, in]. */
+  inOut?: boolean;
+  /** Weight and bias need no gradient: then the tape does not hold on to `x`. */
+  frozen?: boolean;
+}
+
+type Trained = { x: tf.Tensor; weight: tf.Tensor; bias?: tf.Tensor };
+type Frozen = { x: tf.Tensor };
+
+/** A weight of more than two axes counts as [out, all the rest]. */
+const matrix = (weight: tf.Tensor): tf.Tensor2D =>
+  weight.rank === 2 ? (weight as tf.Tensor2D) : tf.reshape(weight, [weight.shape[0]!, -1]);
+
+type Factors = { a: tf.Tensor; b: tf.Tensor };
+type Transposed = { transposeA: boolean; transposeB: boolean };
+
+/** A matrix of all rows, whatever the axes before the last. */
+const rowsOf = (x: tf.Tensor): tf.Tensor2D => tf.reshape(x, [-1, x.shape.at(-1)!]);
+
+function product({ a, b }: Factors, { transposeA, transposeB }: Transposed): tf.Tensor {
+  const y = tf.matMul(rowsOf(a), rowsOf(b), transposeA, transposeB);
+  return transposeA ? y : tf.reshape(y, [...a.shape.slice(0, -1), y.shape[1]!]);
+}
+
+const matMul = defineOperation<Factors, Transposed>({ name: "FirstframeMatMul", forward: product });
+
+const matMulBias = defineOperation<Factors & { bias: tf.Tensor }, Transposed>({
+  name: "FirstframeMatMulBias",
+  forward: ({ bias, ...factors }, transposed) => tf.add(product(factors, transposed), bias),
+});
+
+const multiply = (x: tf.Tensor, weight: tf.Tensor, transposeB: boolean) =>
+  matMul({ a: x, b: matrix(weight) }, { transposeA: false, transposeB })[0]!;
+
+/** A linear layer's tensors; the weight is [in, out] if `inOut`. */
+export interface Affine {
+  readonly weight: tf.Tensor;
+  readonly bias?: tf.Tensor | null;
+  readonly inOut: boolean;
+}
+
+/** {@link linear} for use inside an operation, where nothing is differentiated. */
+export const applyAffine = (x: tf.Tensor, { weight, bias, inOut }: Affine): tf.Tensor =>
+  bias
+    ? matMulBias({ a: x, b: matrix(weight), bias }, { transposeA: false, transposeB: !inOut })[0]!
+    : multiply(x, weight, !inOut);
+
+/** What {@link applyAffine} hands to the gradient of x. */
+export const affineGradient = (dy: tf.Tensor, { weight, inOut }: Affine): tf.Tensor =>
+  multiply(dy, weight, inOut);
+
+const trained = defineOperation<Trained, { inOut: boolean }>({
+  name: "FirstframeLinear",
+  forward: ({ x, ...layer }, { inOut }) => applyAffine(x, { ...layer, inOut }),
+  save: { inputs: ["x", "weight"] },
+  gradient: ([dy], [x, weight], { inOut }) => ({
+    x: () => affineGradient(dy!, { weight: weight!, inOut }),
+    weight: () => {
+      const [left, right] = inOut ? [x!, dy!] : [dy!, x!];
+      const [product] = matMul({ a: left, b: right }, { transposeA: true, transposeB: false });
+      return tf.reshape(product!, weight!.shape);
+    },
+    bias: () => {
+      const rows = rowsOf(dy!);
+      return tf.reshape(sumStretches(tf.expandDims(rows, 0), [rows.shape[0]], 1), [rows.shape[1]]);
+    },
+  }),
+});
+
+// The weight goes by the attributes, so it must outlive the tape: a variable, not an intermediate tensor.
+const frozen = defineOperation<Frozen, Affine>({
+  name: "FirstframeFrozenLinear",
+  forward: ({ x }, layer) => applyAffine(x, layer),
+  gradient: ([dy], _saved, layer) => ({ x: () => affineGradient(dy!, layer) }),
+});
+
+/** @throws RangeError if x has another number of features than the weight. */
+export function checkFeatures(x: tf.Tensor, { weight, inOut }: Affine): void {
+  const features = inOut ? weight.shape[0]! : weight.size / weight.shape[0]!;
+  if (x.shape.at(-1) !== features) {
+    throw new RangeError(`linear: expected ${features} features, found a tensor of shape [${x.shape}]`);
+  }
+}
+
+/**
+ * x times a weight matrix, plus a bias, over the last axis.
+ *
+ * @param x [..., in]
+ * @param weight [out, in], or [out, ...] with as many values in the other axes; a variable if it is frozen.
+ * @returns [..., out]
+ * @throws RangeError if x has another number of features than the weight.
+ */
+export function linear<T extends tf.Tensor>(
+  x: T,
+  weight: tf.Tensor,
+  bias: tf.Tensor | null,
+  { inOut = false, frozen: isFrozen = false }: LinearOptions = {},
+): T {
+  checkFeatures(x, { weight, inOut });
+  const [y] = isFrozen
+    ? frozen({ x }, { weight, bias, inOut })
+    : trained({ x, weight, ...(bias ? { bias } : {}) }, { inOut });
+  return y as T;
+}

@@ -1,0 +1,207 @@
+/** LoRA adapters of a model (Hu et al. 2021, arXiv 2106.09685), with PEFT's options and diffusers' methods. */
+import type { Generator } from "../engine/random.js";
+import type * as tf from "../engine/tf.js";
+import type { Linear } from "./linear.js";
+import { LoraLayer } from "./lora-layer.js";
+import { type Initializer, normal, type Parameter, ParameterScope, torchDefault, zeros } from "./module.js";
+
+/** PEFT's `LoraConfig`, as far as it concerns linear layers. */
+export interface LoraConfig {
+  /** Rank of the updates. */
+  readonly r: number;
+  /** The update is scaled by loraAlpha / r. */
+  readonly loraAlpha: number;
+  /**
+   * The layers to adapt: names, or ends of names after a dot ("to_q"); "all-linear"; or an expression that fits the
+   * whole name.
+   */
+  readonly targetModules: readonly string[] | "all-linear" | RegExp;
+  /**
+   * How A starts: true for PyTorch's default, "gaussian" for a standard deviation of 1 / r; B starts at zero either
+   * way. false draws both. Default true.
+   */
+  readonly initLoraWeights?: boolean | "gaussian";
+  /** Probability of dropout on the adapters' input in training. Default 0. */
+  readonly loraDropout?: number;
+  /** Scales by loraAlpha / sqrt(r) instead (Kalajdzievski 2023, arXiv 2312.03732). Default false. */
+  readonly useRslora?: boolean;
+}
+
+/** The modules CogVideoX's trainers adapt. */
+export const LORA_TARGET_MODULES = ["to_q", "to_k", "to_v", "to_out.0"] as const;
+
+/** One adapter: its layers by the module they are on. */
+export interface LoraAdapter {
+  readonly config: LoraConfig;
+  readonly layers: ReadonlyMap<string, LoraLayer>;
+  /** "transformer_blocks.0.attn1.to_q.lora_A.weight" and so on, in the model's order. */
+  readonly parameters: ReadonlyMap<string, Parameter>;
+}
+
+/** How a layer of an adapter is made: as the adapter's configuration says, or by what a file holds. */
+export interface LayerPlan {
+  readonly rank: number;
+  readonly scaling: number;
+}
+
+/** The adapters of a model's linear layers. */
+export class LoraAdapters {
+  readonly #linears: ReadonlyMap<string, Linear>;
+  readonly #adapters = new Map<string, LoraAdapter>();
+
+  constructor(linears: ReadonlyMap<string, Linear>) {
+    this.#linears = linears;
+  }
+
+  /** Names of the adapters, in the order they came. */
+  get names(): string[] {
+    return [...this.#adapters.keys()];
+  }
+
+  /** @throws RangeError if there is no adapter of this name. */
+  get(name: string): LoraAdapter {
+    const adapter = this.#adapters.get(name);
+    if (!adapter) {
+      throw new RangeError(
+        `adapter: expected one of ${JSON.stringify(this.names)}, found ${JSON.stringify(name)}`,
+      );
+    }
+    return adapter;
+  }
+
+  /** A new adapter with values from `generator`. It becomes the active one. */
+  add(name: string, config: LoraConfig, generator: Generator): LoraAdapter {
+    checkLoraConfig(config);
+    const scaling = loraScaling(config, config.r, config.loraAlpha);
+    const modules = [...this.#linears.values()]
+      .filter((linear) => isTarget(linear, config.targetModules))
+      .map((linear) => linear.name);
+    if (modules.length === 0) {
+      throw new RangeError(
+        `targetModules: no linear layer of the model matches ${String(config.targetModules)}`,
+      );
+    }
+    const plan = new Map(modules.map((module) => [module, { rank: config.r, scaling }]));
+    const adapter = this.create(name, config, plan);
+    for (const parameter of adapter.parameters.values()) parameter.initialize(generator);
+    return adapter;
+  }
+
+  /** Declares an adapter's layers; their parameters have no values yet. */
+  create(name: string, config: LoraConfig, plan: ReadonlyMap<string, LayerPlan>): LoraAdapter {
+    if (this.#adapters.has(name)) {
+      throw new RangeError(`adapter ${JSON.stringify(name)} exists already; choose another adapterName`);
+    }
+    const scope = new ParameterScope();
+    const layers = new Map<string, LoraLayer>();
+    for (const [module, linear] of this.#linears) {
+      const entry = plan.get(module);
+      if (!entry) continue;
+      const { rank, scaling } = entry;
+      const layer = new LoraLayer(
+        scope.child(module),
+        linear.inFeatures,
+        linear.outFeatures,
+        { rank, scaling, dropout: config.loraDropout ?? 0, ...initializers(config, linear.inFeatures, rank) },
+        linear.patchShape,
+      );
+      layers.set(module, layer);
+    }
+    const adapter: LoraAdapter = { config, layers, parameters: scope.all };
+    this.#adapters.set(name, adapter);
+    for (const [module, layer] of layers) this.#linears.get(module)!.lora.set(name, layer);
+    this.setActive([name]);
+    return adapter;
+  }
+
+  /** Makes these adapters the active ones, each with a factor; all others are off. */
+  setActive(names: readonly string[], weights: readonly number[] = names.map(() => 1)): void {
+    if (weights.length !== names.length) {
+      throw new RangeError(
+        `adapterWeights: expected ${names.length} (one an adapter), found ${weights.length}`,
+      );
+    }
+    for (const name of names) this.get(name);
+    for (const [name, { layers }] of this.#adapters) {
+      const weight = names.includes(name) ? weights[names.indexOf(name)]! : 0;
+      for (const layer of layers.values()) layer.weight = weight;
+    }
+  }
+
+  /** Adds the adapters' updates to the weights, so that they cost nothing more. */
+  fuse(names: readonly string[] = this.names, loraScale = 1): void {
+    for (const [module, layer] of this.#layersOf(names)) {
+      const factor = layer.weight * loraScale;
+      if (layer.fused !== null || factor === 0) continue;
+      const delta = layer.delta();
+      this.#linears.get(module)!.addToWeight(delta, factor);
+      delta.dispose();
+      layer.fused = factor;
+    }
+  }
+
+  /** Takes the updates out of the weights again (exact to a rounding). */
+  unfuse(): void {
+    for (const [module, layer] of this.#layersOf(this.names)) {
+      if (layer.fused === null) continue;
+      const delta = layer.delta();
+      this.#linears.get(module)!.addToWeight(delta, -layer.fused);
+      delta.dispose();
+      layer.fused = null;
+    }
+  }
+
+  /** Removes adapters from the model; what they fused stays in the weights. */
+  delete(names: readonly string[]): void {
+    for (const name of names) {
+      const { layers, parameters } = this.get(name);
+      for (const module of layers.keys()) this.#linears.get(module)!.lora.delete(name);
+      for (const parameter of parameters.values()) parameter.dispose();
+      this.#adapters.delete(name);
+    }
+  }
+
+  /** The variables of all adapters that train. */
+  trainableVariables(): tf.Variable[] {
+    return [...this.#adapters.values()].flatMap(({ parameters }) =>
+      [...parameters.values()].filter(({ trainable }) => trainable).map(({ value }) => value),
+    );
+  }
+
+  #layersOf(names: readonly string[]): [string, LoraLayer][] {
+    return names.flatMap((name) => [...this.get(name).layers]);
+  }
+}
+
+/** PEFT's factor on an update. */
+export function loraScaling(
+  { useRslora = false }: Partial<LoraConfig>,
+  r: number,
+  loraAlpha: number,
+): number {
+  return loraAlpha / (useRslora ? Math.sqrt(r) : r);
+}
+
+/** Whether PEFT would adapt the module. */
+function isTarget({ name, patchShape }: Linear, targets: LoraConfig["targetModules"]): boolean {
+  if (targets === "all-linear") return patchShape === undefined; // a convolution is none
+  if (targets instanceof RegExp) return new RegExp(`^(?:${targets.source})$`, targets.flags).test(name);
+  return targets.some((target) => name === target || name.endsWith(`.${target}`));
+}
+
+function initializers(
+  { initLoraWeights = true }: LoraConfig,
+  inFeatures: number,
+  rank: number,
+): { initA: Initializer; initB: Initializer } {
+  const initA = initLoraWeights === "gaussian" ? normal(1 / rank) : torchDefault(inFeatures);
+  return { initA, initB: initLoraWeights === false ? torchDefault(rank) : zeros };
+}
+
+function checkLoraConfig({ r, loraAlpha, loraDropout = 0 }: LoraConfig): void {
+  if (!Number.isInteger(r) || r < 1) throw new RangeError(`r: expected a positive integer, found ${r}`);
+  if (!Number.isFinite(loraAlpha)) throw new RangeError(`loraAlpha: expected a number, found ${loraAlpha}`);
+  if (!(loraDropout >= 0 && loraDropout < 1)) {
+    throw new RangeError(`loraDropout: expected a number from 0 to below 1, found ${loraDropout}`);
+  }
+}

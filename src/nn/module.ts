@@ -1,0 +1,390 @@
+/**
+ * Parameters of a model by the names they have in diffusers' state dict, and models made of them.
+ *
+ * A module's constructor declares its parameters in a scope ("encoder.conv_in.conv"); they get their values afterwards,
+ * from a file or from a generator. So a model knows what it expects before anything is read, and each tensor goes from
+ * the disk to the engine alone, in the layout the engine likes.
+ */
+import { mkdir } from "node:fs/promises";
+import type { Generator } from "../engine/random.js";
+import * as tf from "../engine/tf.js";
+import {
+  CheckpointError,
+  openWeights,
+  type SaveWeightsOptions,
+  saveWeights,
+  type WeightSource,
+  type WeightsLocation,
+} from "../weights/checkpoint.js";
+import { FLOAT_DTYPES, type FloatDtype, toFloat32 } from "../weights/dtype.js";
+import type { DeferredTensor } from "../weights/safetensors.js";
+
+/** Fills a new parameter's values, in the file's layout. */
+export type Initializer = (values: Float32Array, generator: Generator) => void;
+
+export const zeros: Initializer = () => {};
+
+export const ones: Initializer = (values) => {
+  values.fill(1);
+};
+
+/** Evenly from [-bound, bound). */
+export const uniform =
+  (bound: number): Initializer =>
+  (values, generator) => {
+    for (let i = 0; i < values.length; i++) values[i] = generator.uniform(-bound, bound);
+  };
+
+export const normal =
+  (std: number): Initializer =>
+  (values, generator) => {
+    for (let i = 0; i < values.length; i++) values[i] = generator.normal(0, std);
+  };
+
+/**
+ * PyTorch's default for weights and biases of linear and convolution layers: evenly within 1 / sqrt(fan in).
+ * @param fanIn inputs that one output sees: input channels times kernel size.
+ */
+export const torchDefault = (fanIn: number): Initializer => uniform(1 / Math.sqrt(fanIn));
+
+export interface ParameterOptions {
+  readonly init: Initializer;
+  /** The order of the file's axes in memory, as for `tf.transpose`; default: as in the file. */
+  readonly permutation?: readonly number[];
+  /** False for what PyTorch calls a buffer: stored, not trained. Default true. */
+  readonly trainable?: boolean;
+}
+
+/** A named tensor of a model. Its shape is the file's (PyTorch's); in memory its axes may stand in another order. */
+export class Parameter {
+  readonly permutation: readonly number[] | undefined;
+  readonly #init: Initializer;
+  readonly #buffer: boolean;
+  #trainable: boolean;
+  #value: tf.Variable | undefined;
+
+  constructor(
+    readonly name: string,
+    readonly shape: readonly number[],
+    { init, permutation, trainable = true }: ParameterOptions,
+  ) {
+    this.permutation = permutation;
+    this.#buffer = !trainable;
+    this.#trainable = trainable;
+    this.#init = init;
+  }
+
+  /** Whether training changes the values: PyTorch's `requires_grad`. A buffer stays false. */
+  get trainable(): boolean {
+    return this.#trainable;
+  }
+
+  set trainable(trainable: boolean) {
+    this.#trainable = trainable && !this.#buffer;
+    if (this.#value) this.#value.trainable = this.#trainable;
+  }
+
+  /**
+   * The values, in memory's layout.
+   * @throws Error when the model was neither loaded nor initialised, or is disposed.
+   */
+  get value(): tf.Variable {
+    if (!this.#value)
+      throw new Error(`parameter ${this.name} has no values: load or initialise its model first`);
+    return this.#value;
+  }
+
+  get size(): number {
+    return this.shape.reduce((product, n) => product * n, 1);
+  }
+
+  /** Sets the values from the file's layout. The array must not change afterwards: an engine may go on reading it. */
+  set(values: Float32Array): void {
+    if (values.length !== this.size)
+      throw new RangeError(
+        `parameter ${this.name}: [${this.shape}] has ${this.size} values, found ${values.length}`,
+      );
+    const { permutation } = this;
+    const inMemory = permutation
+      ? tf.tensor(
+          permute(values, this.shape, permutation),
+          permutation.map((axis) => this.shape[axis]!),
+        )
+      : tf.tensor(values, [...this.shape]);
+    if (this.#value) this.#value.assign(inMemory);
+    else this.#value = tf.variable(inMemory, this.trainable);
+    inMemory.dispose();
+  }
+
+  /** Draws the values anew. */
+  initialize(generator: Generator): void {
+    const values = new Float32Array(this.size);
+    this.#init(values, generator);
+    this.set(values);
+  }
+
+  /** A tensor of memory's layout (this parameter's gradient, say) in the file's. The caller disposes it. */
+  toFileLayout(tensor: tf.Tensor): tf.Tensor {
+    if (!this.permutation) return tensor.clone();
+    const inverse: number[] = [];
+    for (const [position, axis] of this.permutation.entries()) inverse[axis] = position;
+    return tf.transpose(tensor, inverse);
+  }
+
+  /** A tensor of the file's layout in memory's. The caller disposes it. */
+  toMemoryLayout(tensor: tf.Tensor): tf.Tensor {
+    return this.permutation ? tf.transpose(tensor, [...this.permutation]) : tensor.clone();
+  }
+
+  /** The values in the file's layout. */
+  async values(): Promise<Float32Array> {
+    const tensor = this.toFileLayout(this.value);
+    try {
+      return (await tensor.data()) as Float32Array;
+    } finally {
+      tensor.dispose();
+    }
+  }
+
+  dispose(): void {
+    this.#value?.dispose();
+    this.#value = undefined;
+  }
+}
+
+/** Where a module declares its parameters; `child` names a submodule, as attributes and list indices do in PyTorch. */
+export class ParameterScope {
+  readonly #all: Map<string, Parameter>;
+
+  constructor(
+    readonly prefix = "",
+    all = new Map<string, Parameter>(),
+  ) {
+    this.#all = all;
+  }
+
+  child(name: string | number): ParameterScope {
+    return new ParameterScope(`${this.prefix}${name}.`, this.#all);
+  }
+
+  /** Declares a parameter by its last name and its shape in files. */
+  parameter(name: string, shape: readonly number[], options: ParameterOptions): Parameter {
+    const parameter = new Parameter(this.prefix + name, shape, options);
+    if (this.#all.has(parameter.name)) throw new Error(`parameter ${parameter.name} is declared twice`);
+    this.#all.set(parameter.name, parameter);
+    return parameter;
+  }
+
+  /** Every parameter declared so far in the whole model, by full name. */
+  get all(): ReadonlyMap<string, Parameter> {
+    return this.#all;
+  }
+}
+
+export interface LoadOptions {
+  /** The parameter's name for a name in the file, or undefined for a tensor that is not wanted. Default: the same. */
+  readonly rename?: (key: string) => string | undefined;
+}
+
+export interface SaveOptions extends SaveWeightsOptions {
+  /** Number format of the weights in the files. Default float32. */
+  readonly dtype?: FloatDtype;
+}
+
+/** What all models share: their parameters by name, loading, saving, disposal. */
+export abstract class Model {
+  readonly #root = new ParameterScope();
+  readonly #weightsName: string | undefined;
+
+  /** @param weightsName weight files' name without ending; default: diffusers' "diffusion_pytorch_model". */
+  protected constructor(weightsName?: string) {
+    this.#weightsName = weightsName;
+  }
+
+  /** Where the subclass's modules declare their parameters. */
+  protected get scope(): ParameterScope {
+    return this.#root;
+  }
+
+  /** The parameters by their names in diffusers' state dict, in its order. */
+  get parameters(): ReadonlyMap<string, Parameter> {
+    return this.#root.all;
+  }
+
+  /** @throws RangeError when the model has no parameter of this name. */
+  parameter(name: string): Parameter {
+    const parameter = this.parameters.get(name);
+    if (!parameter) throw new RangeError(`no parameter ${name}`);
+    return parameter;
+  }
+
+  /** How many numbers the model holds. */
+  numParameters(): number {
+    let total = 0;
+    for (const parameter of this.parameters.values()) total += parameter.size;
+    return total;
+  }
+
+  /** The variables an optimiser trains. */
+  trainableVariables(): tf.Variable[] {
+    return [...this.parameters.values()].filter((parameter) => parameter.trainable).map(({ value }) => value);
+  }
+
+  /** Freezes all parameters (false), or lets them train again (true), as PyTorch's `requires_grad_`. */
+  requiresGrad(trainable: boolean): void {
+    for (const parameter of this.parameters.values()) parameter.trainable = trainable;
+  }
+
+  /** Draws all values by PyTorch's defaults. The same seed gives the same model on every machine. */
+  initialize(generator: Generator): void {
+    for (const parameter of this.parameters.values()) parameter.initialize(generator);
+  }
+
+  /**
+   * Reads all values from a folder or a safetensors file, one tensor at a time.
+   * @throws CheckpointError listing every missing, unexpected and mismatched tensor, or naming the tensor that is not finite.
+   */
+  async loadWeights(path: string, options: LoadOptions & WeightsLocation = {}): Promise<void> {
+    const source = await openWeights(path, { weightsName: this.#weightsName, ...options });
+    try {
+      await loadParameters(this.parameters, source, options);
+    } finally {
+      await source.close();
+    }
+  }
+
+  /** Writes the weights into a folder, which is made if need be. */
+  async saveWeights(folder: string, { dtype = "float32", ...options }: SaveOptions = {}): Promise<void> {
+    await mkdir(folder, { recursive: true });
+    const stored = FLOAT_DTYPES[dtype];
+    if (!stored) throw new RangeError(`dtype: expected float32, float16 or bfloat16, found ${dtype}`);
+    const tensors = [...this.parameters].map(([name, parameter]): [string, DeferredTensor] => [
+      name,
+      { dtype: stored, shape: parameter.shape, load: () => parameter.values() },
+    ]);
+    await saveWeights(folder, tensors, { weightsName: this.#weightsName, ...options });
+  }
+
+  /** Gives the memory of all weights back. */
+  dispose(): void {
+    for (const parameter of this.parameters.values()) parameter.dispose();
+  }
+}
+
+/**
+ * Gives parameters their values from a source, after all names, shapes and formats have been compared.
+ * @throws CheckpointError as {@link Model.loadWeights} does.
+ */
+export async function loadParameters(
+  parameters: ReadonlyMap<string, Parameter>,
+  source: WeightSource,
+  { rename = (key) => key }: LoadOptions = {},
+): Promise<void> {
+  const keyOf = new Map<string, string>();
+  const unexpected: string[] = [];
+  const mismatched: string[] = [];
+  for (const key of source.keys()) {
+    const name = rename(key);
+    if (name === undefined) continue;
+    const parameter = parameters.get(name);
+    if (!parameter) {
+      unexpected.push(key);
+      continue;
+    }
+    keyOf.set(name, key);
+    const { dtype, shape } = source.info(key);
+    if (dtype !== "F32" && dtype !== "F16" && dtype !== "BF16" && dtype !== "F64")
+      mismatched.push(`${key}: expected a float format, found ${dtype}`);
+    else if (String(shape) !== String(parameter.shape))
+      mismatched.push(`${key}: expected shape [${parameter.shape}], found [${shape}]`);
+  }
+  const missing = [...parameters.keys()].filter((name) => !keyOf.has(name));
+  const problems = [
+    listing("missing", missing),
+    listing("unexpected", unexpected),
+    listing("mismatched", mismatched),
+  ].filter((problem) => problem !== "");
+  if (problems.length > 0)
+    throw new CheckpointError(`${source.path}: the weights do not fit the model.${problems.join("")}`);
+
+  // What only passes through is read into the same memory again and again: garbage would wait for its collection.
+  const [read, widened] = [reusedBuffer(), reusedBuffer()];
+  for (const [name, parameter] of parameters) {
+    const key = keyOf.get(name)!;
+    const inPlace = source.info(key).dtype === "F32";
+    const { dtype, data } = await source.getData(key, inPlace && !parameter.permutation ? undefined : read);
+    const values =
+      inPlace || !parameter.permutation
+        ? toFloat32(dtype, data)
+        : toFloat32(dtype, data, new Float32Array(widened(4 * data.length), 0, data.length));
+    const bad = indexOfNonFinite(values);
+    if (bad >= 0) throw new CheckpointError(`${source.path}: "${key}" holds ${values[bad]} at index ${bad}`);
+    parameter.set(values);
+  }
+}
+
+function reusedBuffer(): (byteLength: number) => ArrayBuffer {
+  let buffer = new ArrayBuffer(0);
+  return (byteLength) => {
+    if (buffer.byteLength < byteLength) buffer = new ArrayBuffer(byteLength);
+    return buffer;
+  };
+}
+
+function indexOfNonFinite(values: Float32Array): number {
+  for (let i = 0; i < values.length; i++) if (!Number.isFinite(values[i])) return i;
+  return -1;
+}
+
+/** At most 20 names; a wrong model has thousands. */
+function listing(kind: string, entries: readonly string[]): string {
+  if (entries.length === 0) return "";
+  const shown = entries.slice(0, 20).map((entry) => `\n  ${entry}`);
+  const more = entries.length > 20 ? `\n  and ${entries.length - 20} more` : "";
+  return `\n${entries.length} ${kind}:${shown.join("")}${more}`;
+}
+
+/** Side of the squares in which a matrix is transposed: what is read and written stays in the cache. */
+const TILE = 32;
+
+/** Copies a matrix with its axes exchanged; the large weights of a model are all of this kind. */
+function transpose(values: Float32Array, rows: number, columns: number): Float32Array {
+  const out = new Float32Array(values.length);
+  for (let row = 0; row < rows; row += TILE) {
+    const lastRow = Math.min(rows, row + TILE);
+    for (let column = 0; column < columns; column += TILE) {
+      const lastColumn = Math.min(columns, column + TILE);
+      for (let c = column; c < lastColumn; c++)
+        for (let r = row, to = c * rows + row; r < lastRow; r++) out[to++] = values[r * columns + c]!;
+    }
+  }
+  return out;
+}
+
+/** Copies values into another order of axes, not by the engine, which would hold the weight twice. */
+function permute(
+  values: Float32Array,
+  shape: readonly number[],
+  permutation: readonly number[],
+): Float32Array {
+  if (permutation.length === 2 && permutation[0] === 1) return transpose(values, shape[0]!, shape[1]!);
+  const out = new Float32Array(values.length);
+  const stride: number[] = [];
+  for (let axis = shape.length - 1, size = 1; axis >= 0; size *= shape[axis]!, axis--) stride[axis] = size;
+  const sizes = permutation.map((axis) => shape[axis]!);
+  const strides = permutation.map((axis) => stride[axis]!);
+  const last = sizes.length - 1;
+  const index = new Array<number>(sizes.length).fill(0);
+  for (let to = 0, from = 0; to < out.length; ) {
+    for (let i = 0, at = from; i < sizes[last]!; i++, at += strides[last]!) out[to++] = values[at]!;
+    // Count the outer axes on, as an odometer.
+    for (let axis = last - 1; axis >= 0; axis--) {
+      from += strides[axis]!;
+      if (++index[axis]! < sizes[axis]!) break;
+      from -= strides[axis]! * sizes[axis]!;
+      index[axis] = 0;
+    }
+    if (last === 0) break;
+  }
+  return out;
+}

@@ -1,0 +1,286 @@
+/** Trains a VAE on procedural clips: the small one that the notebooks use. */
+import { appendFile } from "node:fs/promises";
+import { join } from "node:path";
+import { releasing } from "../engine/ops/tape.js";
+import { Generator, type GeneratorState } from "../engine/random.js";
+import * as tf from "../engine/tf.js";
+import { AutoencoderKLCogVideoX, type AutoencoderKLCogVideoXConfig } from "../models/vae/autoencoder.js";
+import type { Parameter } from "../nn/module.js";
+import { checkpointsToResume, saveCheckpoint } from "../train/checkpoint.js";
+import { canonicalJson } from "../train/fingerprint.js";
+import { getScheduler } from "../train/lr-scheduler.js";
+import { psnr, ssim } from "../train/metrics.js";
+import { Muon } from "../train/muon.js";
+import { Adam, clipFactor, gradNorm } from "../train/optimizer.js";
+import { lockOutput } from "../train/output-lock.js";
+import { type ResumableState, type RunFingerprint, resumeFrom } from "../train/resume.js";
+import { Clip } from "../video/clip.js";
+import { loadFile, saveFile } from "../weights/safetensors.js";
+import { proceduralClip } from "./clip.js";
+
+export interface VaeTrainingOptions {
+  readonly config: Partial<AutoencoderKLCogVideoXConfig>;
+  readonly outputDir: string;
+  readonly seed: number;
+  readonly trainSteps: number;
+  /**
+   * So many steps at first see single images: they cost a third of clips of as many frames, no two of them look alike,
+   * and what they teach of space holds for clips too, since a convolution over equal frames is one with its kernel's sum.
+   */
+  readonly imageSteps: number;
+  /** Of Muon, for the kernels between the first and the last one. */
+  readonly muonLearningRate: number;
+  /** Of AdamW, for everything else. */
+  readonly learningRate: number;
+  /** A factor on both for steps with clips: there are fewer of them a step than images, so their gradients are noisier. */
+  readonly clipRate: number;
+  /** Steps in which the learning rate rises from 0. */
+  readonly warmupSteps: number;
+  /** Last steps, in which it falls to 0. Between the two it stays, so a run can be made longer until it falls. */
+  readonly decaySteps: number;
+  /** Weight of the mean Kullback-Leibler divergence beside the mean squared error. */
+  readonly klWeight: number;
+  readonly checkpointingSteps: number;
+  /** Side of the square crops. */
+  readonly cropSize: number;
+  /** Clips a step. */
+  readonly batchSize: number;
+  /** Images a step. */
+  readonly imageBatchSize: number;
+}
+
+/** Seeds from here on make the clips that are only measured on, never trained on. */
+export const HELD_OUT_SEED = 1_000_000;
+
+/** Heights that clips are drawn at before they are cropped, so that sprites come in several sizes: small ones most. */
+const HEIGHTS = [64, 64, 64, 96, 128];
+/** Every other step with clips sees longer ones, of more than one frame group, in which later groups follow the first. */
+const LONG_EVERY = 2;
+
+interface VaeTrainingState extends ResumableState {
+  readonly generator: GeneratorState;
+}
+
+/** Quality of a VAE's reconstructions of clips it was not trained on. */
+export interface VaeQuality {
+  readonly psnr: number;
+  readonly ssim: number;
+}
+
+/**
+ * Trains from the newest checkpoint in `outputDir`, or from scratch, and yields once a step. Losses are appended to
+ * `log.jsonl` there.
+ *
+ * @throws ResumeError if the checkpoints there are of other options. How long it trains may change.
+ */
+export async function* trainVae(options: VaeTrainingOptions): AsyncGenerator<VaeTrainingStep> {
+  const lock = await lockOutput(options.outputDir, console.warn);
+  try {
+    yield* trainInOwnFolder(options);
+  } finally {
+    lock.release();
+  }
+}
+
+interface VaeTrainingStep {
+  readonly step: number;
+  readonly mse: number;
+  readonly vae: AutoencoderKLCogVideoX;
+}
+
+async function* trainInOwnFolder(options: VaeTrainingOptions): AsyncGenerator<VaeTrainingStep> {
+  const { outputDir, trainSteps, decaySteps, checkpointingSteps, klWeight, ...rest } = options;
+  const fingerprint: RunFingerprint = {
+    arguments: { ...rest, klWeight, config: canonicalJson(options.config) },
+  };
+  let generator = new Generator(options.seed);
+  const vae = AutoencoderKLCogVideoX.fromConfig(options.config, generator);
+  prepareWeights(vae);
+  const parameters = [...vae.parameters.values()];
+  const inner = parameters.filter(isInnerKernel);
+  const outer = parameters.filter((parameter) => !isInnerKernel(parameter));
+  const muon = new Muon(inner, { momentum: 0.9 });
+  const adam = new Adam("adamw", outer, { betas: [0.9, 0.99], weightDecay: 1e-4 });
+  const rise = getScheduler("constant_with_warmup", { learningRate: 1, numWarmupSteps: options.warmupSteps });
+  const schedule = (step: number) =>
+    rise(step + 1) *
+    Math.min(1, (trainSteps - step) / decaySteps) *
+    (step < options.imageSteps ? 1 : options.clipRate);
+  let step = 0;
+  const save = () => {
+    const state: VaeTrainingState = { fingerprint, generator: generator.getState() };
+    return saveCheckpoint(
+      outputDir,
+      step,
+      state,
+      async (folder) => {
+        await vae.savePretrained(join(folder, "vae"));
+        const moments = { ...adam.stateTensors(), ...muon.stateTensors() };
+        await saveFile(moments, join(folder, "optimizer.safetensors"));
+        tf.dispose(moments);
+      },
+      { limit: 2 },
+    );
+  };
+  try {
+    const places = await checkpointsToResume(outputDir, { resumeFromCheckpoint: "latest" });
+    const log = console.warn;
+    await resumeFrom<VaeTrainingState>(places, fingerprint, { log }, async (place, state) => {
+      await vae.loadWeights(join(place.path, "vae"));
+      const moments = await loadFile(join(place.path, "optimizer.safetensors"));
+      const isMomentum = ([key]: [string, tf.Tensor]) => key.endsWith(".momentum_buffer");
+      const entries = Object.entries(moments);
+      muon.loadState(Object.fromEntries(entries.filter(isMomentum)));
+      adam.loadState(Object.fromEntries(entries.filter((entry) => !isMomentum(entry))), place.step);
+      tf.dispose(moments);
+      generator = Generator.fromState(state.generator);
+      step = place.step;
+    });
+    while (step < trainSteps) {
+      if (step === options.imageSteps) seeNowOnly(vae);
+      const images = step < options.imageSteps;
+      const long = !images && step % LONG_EVERY === LONG_EVERY - 1;
+      const { batchSize } = options;
+      const video = drawCrops(generator, {
+        count: images ? options.imageBatchSize : long ? Math.max(1, batchSize >> 1) : batchSize,
+        numFrames: images ? 1 : long ? 17 : 9,
+        size: options.cropSize,
+      });
+      const variables = parameters.map(({ value }) => value);
+      let error = 0;
+      let divergence = 0;
+      const { value, grads } = tf.variableGrads(
+        releasing(() => {
+          const { latentDist } = vae.encode(video);
+          const { sample } = vae.decode(latentDist.sample({ generator }));
+          const squared = tf.mean(tf.square(tf.sub(sample, video)));
+          const { mean, var: variance, logvar } = latentDist;
+          const kl = tf.mul(tf.mean(tf.sub(tf.sub(tf.add(tf.square(mean), variance), 1), logvar)), 0.5);
+          error = squared.dataSync()[0]!;
+          divergence = kl.dataSync()[0]!;
+          return tf.add(squared, tf.mul(kl, klWeight)).asScalar();
+        }),
+        variables,
+      );
+      const loss = value.dataSync()[0]!;
+      const gradientOf = ({ value }: Parameter) => grads[(value as tf.Variable).name]!;
+      const raw = outer.map(gradientOf);
+      const norm = gradNorm(parameters.map(gradientOf));
+      tf.dispose([video, value]);
+      if (!Number.isFinite(loss + norm))
+        throw new Error(`step ${step}: the loss is ${loss}, the gradient's norm ${norm}`);
+      const factor = schedule(step);
+      muon.step(inner.map(gradientOf), factor * options.muonLearningRate);
+      const rate = factor * options.learningRate;
+      adam.step(raw, rate, clipFactor(gradNorm(raw), 1));
+      tf.dispose(grads);
+      step++;
+      const line = { step, loss, mse: error, kl: divergence, grad_norm: norm, lr: rate };
+      await appendFile(join(outputDir, "log.jsonl"), `${JSON.stringify(line)}\n`);
+      if (step % checkpointingSteps === 0 || step === trainSteps) await save();
+      yield { step, mse: error, vae };
+    }
+  } finally {
+    muon.dispose();
+    adam.dispose();
+    vae.dispose();
+  }
+}
+
+/** Muon is for matrices inside a network; colours at its two ends and vectors are AdamW's. */
+const isInnerKernel = ({ name, shape }: Parameter): boolean =>
+  shape.length > 1 && !/^(encoder\.conv_in|decoder\.conv_out)\./.test(name);
+
+/** PyTorch's initial weights are evenly distributed within 1 / sqrt(fan in): so much less than variance 1 / fan in. */
+const GAIN = Math.sqrt(3);
+/** Logarithm of the posterior's variance at first, when its mean's is near 1: with little noise, learning starts sooner. */
+const FIRST_LOGVAR = -4;
+
+/**
+ * Makes new weights quick to train: residual blocks that change nothing yet, so that the network is nearly linear;
+ * signals that keep their size; spatial norms that hardly look at the latent; latents with little noise.
+ */
+function prepareWeights(vae: AutoencoderKLCogVideoX): void {
+  const { latent_channels: channels } = vae.config;
+  for (const { name, value } of vae.parameters.values()) {
+    tf.tidy(() => {
+      if (/\.conv2\.conv\.weight$/.test(name)) value.assign(tf.zerosLike(value));
+      else if (/\.conv_[yb]\.conv\.weight$/.test(name)) value.assign(tf.mul(value, 0.3));
+      else if (/\.conv_y\.conv\.bias$/.test(name)) value.assign(tf.onesLike(value));
+      else if (/\.conv_b\.conv\.bias$/.test(name)) value.assign(tf.zerosLike(value));
+      else if (name === "encoder.conv_out.conv.bias")
+        value.assign(tf.concat([tf.zeros([channels]), tf.fill([channels], FIRST_LOGVAR)]));
+      else if (/weight$/.test(name) && value.rank > 1) value.assign(tf.mul(value, GAIN));
+    });
+  }
+}
+
+/**
+ * Moves the causal convolutions' kernels to their last time, the frame itself. For images, whose past is the image, that
+ * changes nothing; clips are now coded frame by frame, until training finds what the frames before are good for. (Measured:
+ * the first ten steps with clips have two fifths of the error that they have with the kernels as they were.)
+ */
+function seeNowOnly(vae: AutoencoderKLCogVideoX): void {
+  for (const { value } of vae.parameters.values()) {
+    if (value.rank !== 5) continue;
+    const [times, ...rest] = value.shape as [number, number, number, number, number]; // time is memory's first axis
+    tf.tidy(() =>
+      value.assign(tf.concat([tf.zeros([times - 1, ...rest]), tf.expandDims(tf.sum(value, 0), 0)], 0)),
+    );
+  }
+}
+
+/** Random crops of procedural clips, [B, 3, F, size, size] in [-1, 1]. */
+function drawCrops(
+  generator: Generator,
+  { count, numFrames, size }: { count: number; numFrames: number; size: number },
+): tf.Tensor5D {
+  const clips = Array.from({ length: count }, () => {
+    const height = HEIGHTS[generator.integer(0, HEIGHTS.length)]!;
+    const width = (height * 3) / 2;
+    const seed = generator.integer(0, HELD_OUT_SEED);
+    const { clip } = proceduralClip({ seed, numFrames, height, width, fps: 16 });
+    return clip.crop({
+      top: generator.integer(0, height - size + 1),
+      left: generator.integer(0, width - size + 1),
+      height: size,
+      width: size,
+    });
+  });
+  return tf.tidy(() => tf.concat(clips.map((clip) => clip.toTensor())));
+}
+
+/** Encodes held-out clips to the posterior's mode, decodes them, and compares. */
+export function evaluateVae(
+  vae: AutoencoderKLCogVideoX,
+  { clips, numFrames, height, width }: { clips: number; numFrames: number; height: number; width: number },
+): VaeQuality {
+  let [decibels, similarity] = [0, 0];
+  for (let i = 0; i < clips; i++) {
+    const { clip } = proceduralClip({ seed: HELD_OUT_SEED + i, numFrames, height, width });
+    const decoded = tf.tidy(() => vae.forward(clip.toTensor()).sample);
+    const back = Clip.fromTensor(decoded, clip);
+    decoded.dispose();
+    decibels += psnr(clip, back) / clips;
+    similarity += ssim(clip, back) / clips;
+  }
+  return { psnr: decibels, ssim: similarity };
+}
+
+/** 1 / the standard deviation of latents over clips: what `scaling_factor` has to be for latents of variance 1. */
+export function measureScalingFactor(
+  vae: AutoencoderKLCogVideoX,
+  { clips, numFrames, height, width }: { clips: number; numFrames: number; height: number; width: number },
+): number {
+  let [sum, squares, count] = [0, 0, 0];
+  for (let seed = 0; seed < clips; seed++) {
+    const { clip } = proceduralClip({ seed, numFrames, height, width });
+    const values = tf.tidy(() => vae.encode(clip.toTensor()).latentDist.mode().dataSync());
+    for (const value of values) {
+      sum += value;
+      squares += value * value;
+    }
+    count += values.length;
+  }
+  return 1 / Math.sqrt(squares / count - (sum / count) ** 2);
+}

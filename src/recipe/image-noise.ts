@@ -1,0 +1,86 @@
+import type { Generator } from "../engine/random.js";
+import * as tf from "../engine/tf.js";
+import type { AutoencoderKLCogVideoX } from "../models/vae/autoencoder.js";
+
+/** The draws of {@link addImageNoise}: given as they are, or taken from a generator. */
+export type ImageNoiseDraws<T extends tf.Tensor = tf.Tensor> =
+  | {
+      /** A standard normal draw z; sigma = exp(-3 + 0.5 z). */
+      sigmaNormal: number;
+      /** Standard normal noise of the image's shape. */
+      noise: T;
+    }
+  | { generator: Generator };
+
+/** Mean and standard deviation of log(sigma), the CogVideoX image-to-video trainer's. */
+export const IMAGE_NOISE_LOG_MEAN = -3.0;
+export const IMAGE_NOISE_LOG_STD = 0.5;
+
+/** The noise level that belongs to a standard normal draw: exp(-3 + 0.5 z), a median of about 0.05. */
+export function imageNoiseSigma(sigmaNormal: number): number {
+  return Math.exp(IMAGE_NOISE_LOG_MEAN + IMAGE_NOISE_LOG_STD * sigmaNormal);
+}
+
+/**
+ * Training's view of the conditioning image: `image + sigma * noise`, sigma drawn once for the whole batch from
+ * exp(normal(-3, 0.5)). It is done to the pixels, before the VAE encodes them, so that the model learns not to
+ * trust the image to the last digit. At inference the image is encoded as it is.
+ *
+ * @param image pixels in [-1, 1], any shape whose first axis is the batch.
+ * @throws RangeError if given noise has another shape than the image.
+ */
+export function addImageNoise<T extends tf.Tensor>(
+  image: T,
+  draws: ImageNoiseDraws<T>,
+): { image: T; sigma: number } {
+  if ("noise" in draws) {
+    if (!tf.util.arraysEqual(draws.noise.shape, image.shape)) {
+      throw new RangeError(
+        `noise: expected the image's shape [${image.shape}], found [${draws.noise.shape}]`,
+      );
+    }
+    const sigma = imageNoiseSigma(draws.sigmaNormal);
+    return { image: tf.tidy(() => tf.add(image, tf.mul(draws.noise, sigma)) as T), sigma };
+  }
+  const sigma = imageNoiseSigma(draws.generator.normal());
+  return {
+    image: tf.tidy(() => tf.add(image, tf.mul(draws.generator.randn(image.shape), sigma)) as T),
+    sigma,
+  };
+}
+
+/**
+ * The conditioning image's latent, as the transformer gets it.
+ *
+ * Training takes noisy images, `imageNoise: { generator }`; inference clean ones, `imageNoise: null`. Either way the
+ * posterior is sampled, unless its mode is asked for.
+ *
+ * @param image pixels in [-1, 1]: [B, 3, H, W].
+ * @returns latent: [B, C, 1, H / 8, W / 8], times the VAE's scaling_factor; the caller disposes it. sigma: the noise
+ *   level, 0 for the clean image.
+ */
+export function encodeImage(
+  vae: AutoencoderKLCogVideoX,
+  image: tf.Tensor4D,
+  {
+    imageNoise,
+    posterior,
+  }: {
+    readonly imageNoise: ImageNoiseDraws<tf.Tensor5D> | null;
+    readonly posterior: { readonly noise: tf.Tensor5D } | { readonly generator: Generator } | "mode";
+  },
+): { latent: tf.Tensor5D; sigma: number } {
+  let level = 0;
+  const latent = tf.tidy(() => {
+    let frame = tf.expandDims(image, 2) as tf.Tensor5D;
+    if (imageNoise) {
+      const noisy = addImageNoise(frame, imageNoise);
+      frame = noisy.image;
+      level = noisy.sigma;
+    }
+    const { latentDist } = vae.encode(frame);
+    const sample = posterior === "mode" ? latentDist.mode() : latentDist.sample(posterior);
+    return tf.mul(sample, vae.config.scaling_factor) as tf.Tensor5D;
+  });
+  return { latent, sigma: level };
+}

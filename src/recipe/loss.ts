@@ -1,0 +1,221 @@
+/** The training loss of CogVideoX image-to-video, step by step as the recipe's trainer computes it. */
+
+import type { CogVideoXScheduler } from "../diffusion/scheduler.js";
+import type { Generator } from "../engine/random.js";
+import * as tf from "../engine/tf.js";
+import { type RotaryTables, trainingRotaryTables } from "../models/transformer/rotary-positions.js";
+import type { CogVideoXTransformer3DModel } from "../models/transformer/transformer.js";
+import type { AutoencoderKLCogVideoX } from "../models/vae/autoencoder.js";
+import { duplicateFirstFrame } from "./first-frame.js";
+import { addImageNoise } from "./image-noise.js";
+
+/** What CogVideoX-1.5's image-to-video model is conditioned on beside time. */
+const OFS = 2.0;
+
+export interface LossModels {
+  readonly vae: AutoencoderKLCogVideoX;
+  readonly transformer: CogVideoXTransformer3DModel;
+  readonly scheduler: CogVideoXScheduler;
+}
+
+/** Clips of one size, encoded before: what the latent cache holds. */
+export interface TrainingBatch {
+  /** Posterior samples times `scaling_factor`: [B, C, F, h, w]. */
+  readonly encodedVideos: tf.Tensor5D;
+  /** [B, tokens, text_embed_dim] */
+  readonly promptEmbedding: tf.Tensor3D;
+  /** First frames in [-1, 1]: [B, 3, H, W]. */
+  readonly images: tf.Tensor4D;
+}
+
+/** Every random draw of one loss. */
+export interface LossDraws {
+  /** Standard normal z; sigma = exp(-3 + 0.5 z), one for the whole batch. */
+  readonly imageNoiseSigmaNormal: number;
+  /** [B, 3, 1, H, W] */
+  readonly imageNoise: tf.Tensor5D;
+  /** The image latent's posterior draw: [B, C, 1, h, w]. */
+  readonly imagePosteriorNoise: tf.Tensor5D;
+  /** Diffusion steps, one a sample, from 0 to num_train_timesteps - 1. */
+  readonly timesteps: readonly number[];
+  /** [B, F, C, h, w], the frames already padded for the temporal patches. */
+  readonly diffusionNoise: tf.Tensor5D;
+  /** Samples whose image latent is replaced by zeros. Default: none. */
+  readonly dropImage?: readonly boolean[];
+}
+
+export interface LossOptions {
+  /** Put noise on the image before it is encoded. Default true, as in the recipe. */
+  readonly imageNoise?: boolean;
+  /** Count the copies of the first frame too. Default true, as in the recipe. */
+  readonly paddingInLoss?: boolean;
+}
+
+/** All that comes before the transformer, none of which is trained. */
+export interface LossInputs {
+  /** With the first frame's copies in front: [B, C, F, h, w]. */
+  readonly latentPadded: tf.Tensor5D;
+  /** How many copies those are. */
+  readonly copies: number;
+  /** The noise's standard deviation; 0 where image noise is off. */
+  readonly imageNoiseSigma: number;
+  /** [B, 3, 1, H, W] */
+  readonly noisyImage: tf.Tensor5D;
+  /** [B, 2 C, 1, h, w] */
+  readonly imageMoments: tf.Tensor5D;
+  /** [B, C, 1, h, w] */
+  readonly imageLatent: tf.Tensor5D;
+  /** The image latent at frame 0, zeros after: [B, F, C, h, w]. */
+  readonly imageLatentsPadded: tf.Tensor5D;
+  /** The target in the transformer's order: [B, F, C, h, w]. */
+  readonly target: tf.Tensor5D;
+  /** The target with diffusion noise: [B, F, C, h, w]. */
+  readonly latentNoisy: tf.Tensor5D;
+  /** Both, along the channels: [B, F, 2 C, h, w]. */
+  readonly modelInput: tf.Tensor5D;
+  readonly timesteps: readonly number[];
+  readonly rotary: RotaryTables | null;
+  /** 1 / (1 - alphas_cumprod[t]) of each sample. */
+  readonly weights: readonly number[];
+}
+
+export interface LossTerms {
+  /** The transformer's velocity: [B, F, C, h, w]. */
+  readonly prediction: tf.Tensor5D;
+  /** The clean latent it amounts to: [B, F, C, h, w]. */
+  readonly latentPred: tf.Tensor5D;
+  /** Mean squared error of each sample, without its weight: [B]. */
+  readonly squaredError: tf.Tensor1D;
+  /** The mean over the batch of weight times squared error. */
+  readonly loss: tf.Scalar;
+}
+
+/** Draws all that one loss needs, in this order: sigma, image noise, posterior noise, timesteps, diffusion noise. */
+export function drawLoss(
+  generator: Generator,
+  batch: TrainingBatch,
+  { transformer, scheduler }: Pick<LossModels, "transformer" | "scheduler">,
+  { imageDropout = 0 }: { imageDropout?: number } = {},
+): LossDraws {
+  const [count, channels, frames, height, width] = batch.encodedVideos.shape;
+  const [, , imageHeight, imageWidth] = batch.images.shape;
+  const patch = transformer.config.patch_size_t ?? 1;
+  const padded = Math.ceil(frames / patch) * patch;
+  const imageNoiseSigmaNormal = generator.normal();
+  const imageNoise = generator.randn<tf.Rank.R5>([count, 3, 1, imageHeight, imageWidth]);
+  const imagePosteriorNoise = generator.randn<tf.Rank.R5>([count, channels, 1, height, width]);
+  const timesteps = Array.from({ length: count }, () => generator.integer(0, scheduler.length));
+  const diffusionNoise = generator.randn<tf.Rank.R5>([count, padded, channels, height, width]);
+  const dropImage =
+    imageDropout > 0 ? Array.from({ length: count }, () => generator.uniform() < imageDropout) : undefined;
+  return { imageNoiseSigmaNormal, imageNoise, imagePosteriorNoise, timesteps, diffusionNoise, dropImage };
+}
+
+/**
+ * Duplicates the first latent frame, encodes the noisy image, and adds diffusion noise.
+ *
+ * @returns tensors that {@link disposeLossInputs} gives back.
+ * @throws RangeError if the batch's or the draws' shapes contradict each other.
+ */
+export function prepareLoss(
+  { vae, transformer, scheduler }: LossModels,
+  batch: TrainingBatch,
+  draws: LossDraws,
+  { imageNoise = true }: LossOptions = {},
+): LossInputs {
+  const { encodedVideos, images } = batch;
+  const count = encodedVideos.shape[0];
+  if (
+    images.shape[0] !== count ||
+    batch.promptEmbedding.shape[0] !== count ||
+    draws.timesteps.length !== count
+  ) {
+    throw new RangeError(
+      `batch: expected ${count} images, prompts and timesteps (one a video), found ${images.shape[0]}, ${batch.promptEmbedding.shape[0]} and ${draws.timesteps.length}`,
+    );
+  }
+  const { latents: latentPadded, copies } = duplicateFirstFrame(encodedVideos, {
+    patchSizeT: transformer.config.patch_size_t,
+  });
+  const [, , frames, height, width] = latentPadded.shape;
+  const image = tf.expandDims(images, 2) as tf.Tensor5D;
+  const noised = imageNoise
+    ? addImageNoise(image, { sigmaNormal: draws.imageNoiseSigmaNormal, noise: draws.imageNoise })
+    : { image: image.clone(), sigma: 0 };
+  image.dispose();
+  const { latentDist } = vae.encode(noised.image);
+  const imageMoments = latentDist.parameters.clone();
+  const tensors = tf.tidy(() => {
+    const sampled = latentDist.sample({ noise: draws.imagePosteriorNoise });
+    let imageLatent = tf.mul(sampled, vae.config.scaling_factor) as tf.Tensor5D;
+    if (draws.dropImage !== undefined) {
+      const keep = draws.dropImage.map((drop) => (drop ? 0 : 1));
+      imageLatent = tf.mul(imageLatent, tf.tensor(keep, [count, 1, 1, 1, 1]));
+    }
+    const target = tf.transpose(latentPadded, [0, 2, 1, 3, 4]) as tf.Tensor5D;
+    const imageFirst = tf.transpose(imageLatent, [0, 2, 1, 3, 4]) as tf.Tensor5D;
+    const imageLatentsPadded = tf.concat(
+      [imageFirst, tf.zeros([count, frames - 1, target.shape[2], height, width])],
+      1,
+    ) as tf.Tensor5D;
+    const latentNoisy = scheduler.addNoise(target, draws.diffusionNoise, draws.timesteps);
+    const modelInput = tf.concat([latentNoisy, imageLatentsPadded], 2);
+    return { imageLatent, target, imageLatentsPadded, latentNoisy, modelInput };
+  });
+  latentDist.dispose();
+  return {
+    latentPadded,
+    copies,
+    imageNoiseSigma: noised.sigma,
+    noisyImage: noised.image,
+    imageMoments,
+    ...tensors,
+    timesteps: draws.timesteps,
+    rotary: trainingRotaryTables(transformer.config, { frames, height, width }),
+    weights: draws.timesteps.map((t) => 1 / (1 - scheduler.alphasCumprod[t]!)),
+  };
+}
+
+export function disposeLossInputs(inputs: LossInputs): void {
+  tf.dispose(Object.values(inputs).filter((value) => value instanceof tf.Tensor) as tf.Tensor[]);
+  if (inputs.rotary) tf.dispose([inputs.rotary.cos, inputs.rotary.sin]);
+}
+
+/**
+ * The transformer's prediction and the loss: differentiable. v-prediction (arXiv 2202.00512) turned into the clean
+ * latent, its squared error weighted by 1 / (1 - alphas_cumprod), which undoes the factor that turning it brings.
+ *
+ * @param generator switches the model's dropout on and feeds it.
+ */
+export function computeLoss(
+  { transformer, scheduler }: Pick<LossModels, "transformer" | "scheduler">,
+  inputs: LossInputs,
+  promptEmbedding: tf.Tensor3D,
+  { paddingInLoss = true, generator }: LossOptions & { generator?: Generator } = {},
+): LossTerms {
+  const { sample: prediction } = transformer.forward({
+    hiddenStates: inputs.modelInput,
+    encoderHiddenStates: promptEmbedding,
+    timestep: inputs.timesteps,
+    ofs: transformer.config.ofs_embed_dim === null ? null : OFS,
+    imageRotaryEmb: inputs.rotary,
+    generator,
+  });
+  const latentPred = scheduler.getVelocity(prediction, inputs.latentNoisy, inputs.timesteps);
+  const squaredError = tf.tidy(() => {
+    let error = tf.square(tf.sub(latentPred, inputs.target));
+    if (!paddingInLoss) error = tf.slice(error, [0, inputs.copies, 0, 0, 0], [-1, -1, -1, -1, -1]);
+    return tf.mean(tf.reshape(error, [error.shape[0]!, -1]), 1) as tf.Tensor1D;
+  });
+  const loss = tf.tidy(() => tf.mean(tf.mul(squaredError, tf.tensor1d([...inputs.weights]))).asScalar());
+  return { prediction, latentPred, squaredError, loss };
+}
+
+/** Weighted losses of the samples, and their mean, in float64 as the recipe has them. */
+export function lossValues(
+  squaredError: ArrayLike<number>,
+  weights: readonly number[],
+): { perSample: number[]; loss: number } {
+  const perSample = weights.map((weight, i) => weight * squaredError[i]!);
+  return { perSample, loss: perSample.reduce((sum, value) => sum + value, 0) / perSample.length };
+}

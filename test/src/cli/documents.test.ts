@@ -1,0 +1,159 @@
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { parse } from "yaml";
+import { type CommandName, commands } from "../../../src/cli/commands.js";
+import { projectRoot } from "./project.js";
+
+const read = (path: string) => readFileSync(join(projectRoot, path), "utf8");
+const documents = [
+  "README.md",
+  "CONTRIBUTING.md",
+  "Dockerfile",
+  ".ci/run",
+  ".github/workflows/ci.yml",
+  ".devcontainer/devcontainer.json",
+];
+
+describe("what the documents and the machines' files say to type", () => {
+  for (const document of documents) {
+    it(`${document}: commands, flags and scripts are there`, () => {
+      const { scripts } = JSON.parse(read("package.json")) as { scripts: Record<string, string> };
+      const text = read(document);
+      for (const [, name] of text.matchAll(/\bnpm run (?:--silent )?([\w:-]+)/g)) {
+        assert.ok(name! in scripts, `npm run ${name}`);
+      }
+      for (const [, line] of text.matchAll(/(?:npx |`|RUN |- run: |&& )firstframe ([a-z][^\n`&|]*)/g)) {
+        const [own = ""] = line!.split(" -- ");
+        const name = /^[\w-]+/.exec(own)![0];
+        assert.ok(name in commands, `firstframe ${name}`);
+        const { options } = commands[name as CommandName];
+        for (const [, flag] of own.matchAll(/ --([\w-]+)/g)) {
+          assert.ok(flag === "help" || flag! in options, `firstframe ${name} --${flag}`);
+        }
+      }
+    });
+  }
+
+  it("the workflow runs what the README says, on every supported Node", () => {
+    const workflow = parse(read(".github/workflows/ci.yml")) as {
+      jobs: Record<string, { strategy?: { matrix: { node: number[] } }; steps: { run?: string }[] }>;
+    };
+    assert.deepEqual(workflow.jobs.test!.strategy!.matrix.node, [20, 22, 24]);
+    assert.ok(workflow.jobs.test!.steps.some(({ run }) => run === ".ci/run"));
+    assert.match(read(".ci/run"), /^npm ci && npm test$/m);
+    assert.match(read("README.md"), /^npm ci && npm test$/m);
+    assert.match(read("README.md"), /^npm ci && npm start$/m);
+  });
+
+  it("the container starts the program that package.json names", () => {
+    const [program, file, command] = JSON.parse(/^CMD (.*)$/m.exec(read("Dockerfile"))![1]!) as string[];
+    const { bin } = JSON.parse(read("package.json")) as { bin: { firstframe: string } };
+    assert.deepEqual([program, file], ["node", bin.firstframe]);
+    assert.ok(command! in commands, command);
+  });
+
+  it("the container of Codespaces is the Dockerfile's", () => {
+    const container = JSON.parse(read(".devcontainer/devcontainer.json")) as {
+      build: { dockerfile: string };
+    };
+    assert.match(
+      readFileSync(join(projectRoot, ".devcontainer", container.build.dockerfile), "utf8"),
+      /^FROM node:/m,
+    );
+  });
+});
+
+describe("what is fetched from elsewhere", () => {
+  it("is an image or an action of known bytes, with its version beside it", () => {
+    const images = [...read("Dockerfile").matchAll(/^FROM (.*)$/gm)].map(([, image]) => image!);
+    assert.ok(images.length > 0);
+    for (const image of images) assert.match(image, /^[\w./-]+:[\w.-]*\d[\w.-]*@sha256:[0-9a-f]{64}$/);
+    const workflows = readdirSync(join(projectRoot, ".github/workflows"));
+    const actions = workflows.flatMap((name) =>
+      [...read(`.github/workflows/${name}`).matchAll(/uses: (.*)$/gm)].map(([, action]) => action!),
+    );
+    assert.ok(actions.length > 0);
+    for (const action of actions) assert.match(action, /^[\w-]+\/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$/);
+  });
+
+  it("is a package whose checksum the lock file has", () => {
+    const { packages } = JSON.parse(read("package-lock.json")) as {
+      packages: Record<string, { version?: string; link?: boolean; integrity?: string; optional?: boolean }>;
+    };
+    const without = Object.entries(packages).filter(
+      ([path, { version, link, integrity }]) => path !== "" && version && !link && !integrity,
+    );
+    // For other platforms, and not on the mirror that the file was made with; .ci/complete-lock.mjs fills them in from a
+    // registry that has them.
+    const missing = /^node_modules\/(@napi-rs\/webcodecs|@oxc-transform\/binding)-(?!linux-x64-gnu$)/;
+    for (const [path, { optional }] of without) {
+      assert.match(path, missing);
+      assert.ok(optional, path);
+    }
+    assert.ok(without.length <= 25, `${without.length} entries without integrity`);
+    for (const [path, { integrity }] of Object.entries(packages)) {
+      if (integrity !== undefined) assert.match(integrity, /^sha512-[A-Za-z0-9+/]{86}==$/, path);
+    }
+  });
+
+  for (const folder of ["kernel/install", "test/package/roundtrip"]) {
+    it(`is a Python package whose checksums ${folder}/locked.txt has`, () => {
+      const normal = (name: string) => name.toLowerCase().replace(/[-_.]+/g, "-");
+      const entries = read(`${folder}/locked.txt`)
+        .replace(/^#.*\n/gm, "")
+        .split(/\n(?=\S)/);
+      const versions = new Map<string, string[]>();
+      for (const entry of entries) {
+        const [, name, version] = /^([\w.-]+)==(\S+)/.exec(entry) ?? [];
+        assert.ok(name && version, entry);
+        assert.match(entry, /^[^\n]+ \\(\n {4}--hash=sha256:[0-9a-f]{64}( \\)?)+\s*$/);
+        versions.set(normal(name), [...(versions.get(normal(name)) ?? []), version]);
+      }
+      for (const [, name, version] of read(`${folder}/requirements.txt`).matchAll(
+        /^([\w.-]+)(?:==(\S+))?$/gm,
+      )) {
+        const locked = versions.get(normal(name!));
+        assert.ok(locked, name);
+        if (version) assert.deepEqual(locked, [version], name);
+      }
+    });
+  }
+
+  it("is a wheel of TensorFlow whose bytes are known, for every platform that has one", () => {
+    const { version, builds } = JSON.parse(read("src/engine/wheels.json")) as {
+      version: string;
+      builds: Record<
+        string,
+        Record<string, { name: string; version: string; filename: string; sha256: string; size: number }[]>
+      >;
+    };
+    assert.deepEqual(
+      Object.entries(builds).map(([platform, engines]) => [platform, Object.keys(engines)]),
+      [
+        ["linux-x64", ["tensorflow", "tensorflow-gpu"]],
+        ["linux-arm64", ["tensorflow"]],
+        ["darwin-arm64", ["tensorflow"]],
+      ],
+    );
+    for (const wheels of Object.values(builds).flatMap((engines) => Object.values(engines))) {
+      assert.equal(wheels[0]!.version, version);
+      for (const wheel of wheels) {
+        assert.ok(wheel.filename.startsWith(`${wheel.name.replaceAll("-", "_")}-${wheel.version}-`));
+        assert.match(wheel.sha256, /^[0-9a-f]{64}$/);
+        assert.ok(wheel.size > 1e6, wheel.filename);
+      }
+    }
+  });
+});
+
+describe("what the documents say to publish", () => {
+  for (const document of documents) {
+    it(`${document}: ports of this machine alone`, () => {
+      for (const [, port] of read(document).matchAll(/docker run[^\n`]* (?:-p|--publish)[ =](\S+)/g)) {
+        assert.match(port!, /^127\.0\.0\.1:/);
+      }
+    });
+  }
+});

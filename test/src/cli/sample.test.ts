@@ -1,0 +1,182 @@
+/** `firstframe sample` and `firstframe encode` on a small pipeline. */
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { copyFile, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { encodeCommand } from "../../../src/cli/encode.js";
+import { UsageError } from "../../../src/cli/errors.js";
+import { sampleCommand } from "../../../src/cli/sample.js";
+import { useEngine } from "../../../src/engine/index.js";
+import { Generator } from "../../../src/engine/random.js";
+import * as tf from "../../../src/engine/tf.js";
+import { proceduralClip } from "../../../src/procedural/clip.js";
+import { readClip } from "../../../src/video/read.js";
+import { writeClip } from "../../../src/video/write.js";
+import { safeOpen, saveFile } from "../../../src/weights/safetensors.js";
+import { tinyPipeline } from "../diffusion/tiny.js";
+import { projectRoot } from "./project.js";
+
+let folder: string;
+let model: string;
+let image: string;
+let clip: string;
+const at = (name: string) => join(folder, name);
+
+before(async () => {
+  await useEngine("cpu");
+  process.env.FIRSTFRAME_ENGINE = "cpu";
+  folder = await mkdtemp(join(tmpdir(), "firstframe-sample-"));
+  [model, image, clip] = [at("model"), at("image.png"), at("clip.mp4")];
+  const pipe = tinyPipeline();
+  await pipe.savePretrained(model);
+  pipe.transformer.addAdapter(
+    { r: 2, loraAlpha: 2, targetModules: ["to_q"], initLoraWeights: false },
+    { generator: new Generator(1) },
+  );
+  await pipe.saveLoraWeights(at("lora"));
+  pipe.dispose();
+  const { clip: made } = proceduralClip({ seed: 1, numFrames: 9, height: 32, width: 46 });
+  await writeClip(image, made.slice(0, 1));
+  await writeClip(clip, made);
+});
+after(() => rm(folder, { recursive: true }));
+
+const sample = (...argv: string[]) => sampleCommand(["--model", model, ...argv]);
+const quick = ["--num-inference-steps", "1"];
+
+test("sample makes the video that its flags ask for", async () => {
+  const out = at("out.webp");
+  const argv = [
+    "sample",
+    "--model",
+    model,
+    "--image",
+    image,
+    "--prompt",
+    "a red ball",
+    "--out",
+    out,
+    ...quick,
+  ];
+  const { status, stdout, stderr } = spawnSync(
+    process.execPath,
+    [join(projectRoot, "dist/src/cli/main.js"), ...argv],
+    {
+      encoding: "utf8",
+    },
+  );
+  assert.equal(status, 0, stderr);
+  assert.match(stderr, /^engine: cpu on /m);
+  assert.match(stdout, /out\.webp: 9 frames 48x32 in /);
+  const video = await readClip(out);
+  assert.deepEqual([video.numFrames, video.height, video.width], [9, 32, 48]);
+});
+
+test("prompt embeddings and a LoRA come from files", async () => {
+  const embeds = at("embeds.safetensors");
+  const generator = new Generator(1);
+  const tensors = {
+    prompt_embeds: generator.randn([1, 8, 12]),
+    negative_prompt_embeds: generator.randn([1, 8, 12]),
+  };
+  await saveFile(tensors, embeds);
+  tf.dispose(tensors);
+  const before = tf.memory().numTensors;
+  const flags = ["--image", image, "--prompt-embeds", embeds, "--height", "16", "--width", "16", ...quick];
+  await sample(...flags, "--out", at("plain"));
+  await sample(
+    ...flags,
+    "--out",
+    at("lora-out"),
+    "--lora",
+    at("lora"),
+    "--lora-scale",
+    "3",
+    "--scheduler",
+    "dpm",
+  );
+  assert.equal(tf.memory().numTensors, before);
+  const [plain, changed] = await Promise.all([readClip(at("plain")), readClip(at("lora-out"))]);
+  assert.deepEqual([plain.numFrames, plain.height, plain.width], [9, 16, 16]);
+  assert.notDeepEqual(plain.data, changed.data);
+});
+
+test("what sample can't do is refused in one line, and nothing is written", async () => {
+  const out = at("never.mp4");
+  const refused = async (argv: string[], message: RegExp) => {
+    await assert.rejects(sample(...argv, "--out", out), (error: Error) => {
+      assert.ok(error instanceof UsageError, error.stack);
+      assert.match(error.message, message);
+      return true;
+    });
+    assert.ok(!existsSync(out));
+  };
+  const good = ["--image", image, "--prompt", "a"];
+  await refused(["--prompt", "a"], /--image FILE is missing/);
+  await refused(["--image", image], /expected one of --prompt TEXT and --prompt-embeds FILE, found neither/);
+  await refused(["--image", at("no.png"), "--prompt", "a"], /no\.png/);
+  await refused([...good, "--num-frames", "10"], /frames: expected 8 N \+ 1 \(such as 9 or 17\), found 10/);
+  await refused([...good, "--height", "40"], /height: expected a multiple of 16/);
+  await refused([...good, "--lora", at("nothing")], /nothing: no such file or folder/);
+  await assert.rejects(
+    sample(...good, "--out", at("x.avi")),
+    /--out: expected a .mp4, .webp or .gif file or a folder/,
+  );
+  await assert.rejects(sampleCommand(good), /--model DIR is missing/);
+  await assert.rejects(sampleCommand([...good, "--model", folder]), /model_index.json: no such file/);
+});
+
+test("encode writes each clip's latents, and fills a data set's cache once", async () => {
+  const out = at("latents");
+  assert.equal(await encodeCommand(["--model", model, clip, "--out", out, "--no-tiling"]), 0);
+  const file = await safeOpen(join(out, "clip.safetensors"));
+  assert.deepEqual(file.info("latents").shape, [4, 3, 4, 5]);
+  await file.close();
+
+  const data = at("data");
+  await mkdir(join(data, "videos"), { recursive: true });
+  for (const name of ["a.mp4", "b.mp4"]) await copyFile(clip, join(data, "videos", name));
+  await writeFile(join(data, "prompts.txt"), "a red ball\na ball moves left\n");
+  await writeFile(join(data, "videos.txt"), "videos/a.mp4\nvideos/b.mp4\n");
+  const argv = ["--model", model, "--data-root", data, "--train-resolution", "9x32x48", "--no-tiling"];
+  const before = tf.memory().numTensors;
+  assert.equal(await encodeCommand([...argv, "--shard", "1/2"]), 0);
+  const latents = join(data, "cache/video_latent/cogvideox1.5-i2v/9x32x48");
+  assert.equal((await readdir(latents)).length, 1);
+  const prompts = join(data, "cache/prompt_embeddings");
+  assert.equal((await readdir(prompts)).length, 1);
+  assert.equal(await encodeCommand([...argv, "--shard", "2/2"]), 0);
+  // Both clips are the same bytes, so they share their latents; the prompts differ.
+  assert.deepEqual([(await readdir(latents)).length, (await readdir(prompts)).length], [1, 2]);
+  assert.equal(await encodeCommand(argv), 0);
+  assert.equal(tf.memory().numTensors, before);
+  const prompt = await safeOpen(join(prompts, (await readdir(prompts))[0]!));
+  assert.deepEqual(prompt.info("prompt_embedding").shape, [8, 12]);
+  await prompt.close();
+});
+
+test("what encode can't do is refused in one line", async () => {
+  const refused = (argv: string[], message: RegExp) =>
+    assert.rejects(encodeCommand(argv), (error: Error) => {
+      assert.ok(error instanceof UsageError, error.stack);
+      assert.match(error.message, message);
+      return true;
+    });
+  await refused([clip], /--model DIR is missing/);
+  await refused(["--model", model], /expected CLIP... or --data-root DIR, found neither/);
+  await refused(["--model", model, clip, "--data-root", folder], /found both/);
+  await refused(["--model", model, clip, clip], /two clips would be written to clip.safetensors/);
+  await refused(
+    ["--model", model, "--data-root", folder],
+    /--train-resolution FRAMESxHEIGHTxWIDTH is missing/,
+  );
+  const flags = ["--model", model, "--data-root", folder, "--train-resolution", "9x32x48"];
+  await refused(flags, /found neither prompts.txt nor metadata.jsonl/);
+  await refused(
+    [...flags, "--shard", "3/2"],
+    /--shard: expected I\/N with I from 1 to N, such as 2\/8, found 3\/2/,
+  );
+});

@@ -1,0 +1,133 @@
+import assert from "node:assert/strict";
+import { execFile, spawnSync } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, describe, it } from "node:test";
+import { promisify } from "node:util";
+import createDOMPurify from "dompurify";
+import { JSDOM } from "jsdom";
+import sharp from "sharp";
+import { type MimeBundle, readNotebook } from "../../../src/cli/notebook/format.js";
+import { otherEngine, tutorials } from "../../browser/tutorial.js";
+import { Cli } from "./cli.js";
+import { projectPython, projectRoot } from "./project.js";
+
+const folder = join(projectRoot, "notebooks");
+const names = readdirSync(folder).filter((name) => name.endsWith(".ipynb"));
+const elsewhere = await otherEngine();
+
+describe("the committed tutorials", () => {
+  it("are below 3 MB, were run from top to bottom without an error, and say nothing of when", async () => {
+    assert.ok(names.length >= 6, names.join(", "));
+    for (const name of names) {
+      assert.ok(statSync(join(folder, name)).size < 3_000_000, name);
+      const { cells } = await readNotebook(join(folder, name));
+      let count = 0;
+      for (const cell of cells) {
+        if (cell.cell_type !== "code") continue;
+        assert.equal(cell.execution_count, ++count, `${name}, cell ${cell.id}`);
+        assert.ok(!("execution" in cell.metadata), `${name}, cell ${cell.id}: execution times`);
+        const failed = cell.outputs.some((output) => output.output_type === "error");
+        const meant = cell.metadata.tags?.includes("raises-exception") ?? false;
+        assert.equal(failed, meant, `${name}, cell ${cell.id}: error`);
+      }
+    }
+  });
+
+  it("open with what is to be seen and close with exercises", async () => {
+    for (const name of names) {
+      const { cells } = await readNotebook(join(folder, name));
+      assert.match(cells[0]!.source, /^# \d\. .*\n\n\*\*What you will see\.\*\*/, name);
+      assert.match(cells.at(-1)!.source, /^## Exercises\n\n1\. /m, name);
+    }
+  });
+
+  it("give the outputs that they carry: firstframe run --check", { skip: elsewhere }, async () => {
+    // The others are compared where JupyterLab runs them: `test/browser/notebooks.test.ts`.
+    const cli = await Cli.make();
+    try {
+      const paths = tutorials().wasm.map((name) => join(folder, name));
+      const ended = await cli.run("run", "--check", "--jobs", "2", ...paths, "--junit", "junit.xml");
+      assert.equal(ended.code, 0, `${ended.stdout}\n${ended.stderr}`);
+      assert.match(readFileSync(cli.path("junit.xml"), "utf8"), /failures="0" errors="0"/);
+    } finally {
+      cli.dispose();
+    }
+  });
+});
+
+/** What notebooks show in their outputs, one bundle each. */
+async function bundlesOf(name: string): Promise<MimeBundle[]> {
+  const { cells } = await readNotebook(join(folder, name));
+  const outputs = cells.flatMap((cell) => (cell.cell_type === "code" ? cell.outputs : []));
+  return outputs.flatMap((output) => ("data" in output ? [output.data] : []));
+}
+
+const pictured = (bundle: MimeBundle) =>
+  "image/png" in bundle || /<img /.test(String(bundle["text/html"] ?? ""));
+
+describe("every figure of the tutorials shows where nothing runs", () => {
+  const made = mkdtempSync(join(tmpdir(), "firstframe-export-"));
+  after(() => rmSync(made, { recursive: true }));
+  const paths = names.map((name) => join(folder, name));
+  const nbconvert = (format: string) =>
+    promisify(execFile)(projectPython().replace(/python$/, "jupyter-nbconvert"), [
+      ...["--to", format, "--output-dir", made],
+      ...paths,
+    ]);
+
+  it("in nbconvert's HTML", async () => {
+    await nbconvert("html");
+    for (const name of names) {
+      const html = readFileSync(join(made, name.replace(/ipynb$/, "html")), "utf8");
+      const images = new JSDOM(html).window.document.querySelectorAll<HTMLImageElement>(
+        ".jp-OutputArea-output img",
+      );
+      assert.equal(images.length, (await bundlesOf(name)).filter(pictured).length, name);
+      for (const { src } of images) assert.match(src, /^data:image\//, name);
+    }
+  });
+
+  const withoutPandoc =
+    !process.env.CI && spawnSync("pandoc", ["--version"]).error !== undefined && "pandoc is not on PATH";
+  it("in nbconvert's LaTeX, as PNG files that it includes", { skip: withoutPandoc }, async () => {
+    await nbconvert("latex");
+    for (const name of names) {
+      const stem = name.replace(/\.ipynb$/, "");
+      const tex = readFileSync(join(made, `${stem}.tex`), "utf8");
+      const files = readdirSync(join(made, `${stem}_files`)).filter((file) => file.endsWith(".png"));
+      assert.equal(files.length, (await bundlesOf(name)).filter(pictured).length, name);
+      for (const file of files) {
+        assert.ok(tex.includes(file), `${file} is not included`);
+        assert.ok((await sharp(join(made, `${stem}_files`, file)).metadata()).width! > 50, file);
+      }
+    }
+  });
+
+  it("on GitHub, which drops scripts, styles and what it does not know", async () => {
+    const purify = createDOMPurify(new JSDOM("").window);
+    const options = { USE_PROFILES: { html: true }, FORBID_ATTR: ["style"], FORBID_TAGS: ["style"] };
+    for (const name of names) {
+      for (const bundle of (await bundlesOf(name)).filter(pictured)) {
+        const html = bundle["text/html"];
+        const kept =
+          html !== undefined && /<img [^>]*src="data:/.test(purify.sanitize(String(html), options));
+        assert.ok(kept || bundle["image/png"], `${name}: ${bundle["text/plain"]}`);
+      }
+    }
+  });
+
+  it("in Visual Studio Code, by a type that it draws itself", async () => {
+    // Of https://code.visualstudio.com/docs/datascience/jupyter-notebooks; plotly's type needs one more extension.
+    const own = ["text/html", "image/png", "text/latex", "text/markdown", "text/plain"];
+    for (const name of names) {
+      for (const bundle of await bundlesOf(name)) {
+        const types = Object.keys(bundle).filter((type) => own.includes(type));
+        assert.ok(types.length > 0, `${name}: ${Object.keys(bundle)}`);
+        const figure = Object.keys(bundle).some((type) => type.startsWith("application/vnd."));
+        if (figure) assert.ok(pictured(bundle), `${name}: ${Object.keys(bundle)}`);
+      }
+    }
+  });
+});

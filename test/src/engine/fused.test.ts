@@ -1,0 +1,350 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { type Engine, useEngine } from "../../../src/engine/index.js";
+import {
+  multiHeadAttention,
+  scaledDotProductAttention,
+} from "../../../src/engine/ops/attention/attention.js";
+import "../../../src/engine/ops/adam/adam.js";
+import "../../../src/engine/ops/gated-residual/gated-residual.js";
+import "../../../src/engine/ops/gelu/gelu.js";
+import "../../../src/engine/ops/group-norm/group-norm.js";
+import "../../../src/engine/ops/head-norm/head-norm.js";
+import "../../../src/engine/ops/layer-norm/layer-norm.js";
+import "../../../src/engine/ops/linear/linear.js";
+import "../../../src/engine/ops/low-rank/low-rank.js";
+import "../../../src/engine/ops/modulated-norm/modulated-norm.js";
+import { Generator } from "../../../src/engine/random.js";
+import * as tf from "../../../src/engine/tf.js";
+
+// Each fused operation on libtensorflow against its composite on the cpu engine, with the same inputs.
+
+let engine: Engine;
+const generator = new Generator(21);
+let tensorsBefore = 0;
+
+before(async () => {
+  engine = await useEngine("tensorflow");
+  tensorsBefore = tf.memory().numTensors;
+});
+after(() => assert.equal(tf.memory().numTensors, tensorsBefore));
+
+interface Case {
+  kernel: string;
+  shapes: Record<string, number[]>;
+  attributes?: Record<string, unknown>;
+  /** An input without negative numbers. */
+  positive?: string;
+  title?: string;
+}
+
+const groupNorm = (shape: number[], map: number[], calls: number[], batch: number, silu: boolean): Case => ({
+  kernel: "FirstframeGroupNorm",
+  shapes: { x: shape, scale: map, shift: map },
+  attributes: { groups: 4, eps: 1e-6, batch, calls, silu },
+  title: `[${shape}] by [${map}], calls ${calls.join(" + ")}, batch ${batch}${silu ? ", SiLU" : ""}`,
+});
+
+const groupNormGrad = (
+  shape: number[],
+  map: number[],
+  calls: number[],
+  batch: number,
+  silu: boolean,
+): Case => {
+  const { shapes, attributes, title } = groupNorm(shape, map, calls, batch, silu);
+  const { eps: _, ...rest } = attributes as Record<string, unknown>;
+  const statistics = [shape[0]!, 1, 1, shape[3]!];
+  return {
+    kernel: "FirstframeGroupNormGrad",
+    shapes: { ...shapes, mean: statistics, rstd: statistics, dy: shape },
+    attributes: rest,
+    title,
+  };
+};
+/** Sizes around those of the tiles and blocks, and a few rows, which go another way. */
+const products = [
+  [1, 40, 70],
+  [7, 33, 5],
+  [8, 1, 1],
+  [29, 300, 33],
+  [113, 1100, 600],
+].flatMap(([rows, depth, columns]) =>
+  [0, 1, 2, 3].flatMap((which): Case[] => {
+    const [transposeA, transposeB] = [which % 2 === 1, which > 1];
+    const shapes = {
+      a: transposeA ? [depth!, rows!] : [rows!, depth!],
+      b: transposeB ? [columns!, depth!] : [depth!, columns!],
+    };
+    const given = {
+      attributes: { transposeA, transposeB },
+      title: `${rows} by ${depth} by ${columns}${transposeA ? ", a transposed" : ""}${transposeB ? ", b transposed" : ""}`,
+    };
+    return [
+      { kernel: "FirstframeMatMul", shapes, ...given },
+      { kernel: "FirstframeMatMulBias", shapes: { ...shapes, bias: [columns!] }, ...given },
+    ];
+  }),
+);
+
+const manyAxes = [3, 40].map(
+  (tokens): Case => ({
+    kernel: "FirstframeMatMulBias",
+    shapes: { a: [2, tokens, 3, 33], b: [33, 20], bias: [20] },
+    attributes: { transposeA: false, transposeB: false },
+    title: `[2, ${tokens}, 3, 33] by [33, 20]`,
+  }),
+);
+const manyAxesTransposed: Case = {
+  kernel: "FirstframeMatMul",
+  shapes: { a: [2, 40, 33], b: [2, 40, 20] },
+  attributes: { transposeA: true, transposeB: false },
+  title: "[2, 40, 33], transposed, by [2, 40, 20]",
+};
+
+/** Two rows, which go another way, and many. */
+const lowRank = [1, 60].flatMap((tokens): Case[] => [
+  {
+    kernel: "FirstframeLowRank",
+    shapes: { y: [2, tokens, 70], x: [2, tokens, 33], a: [9, 33], b: [70, 9] },
+    attributes: { scale: 0.7 },
+    title: `${2 * tokens} rows`,
+  },
+  {
+    kernel: "FirstframeLowRankGrad",
+    shapes: {
+      dy: [2, tokens, 70],
+      x: [2, tokens, 33],
+      low: [2 * tokens, 9],
+      a: [9, 33],
+      b: [70, 9],
+      onto: [2, tokens, 33],
+    },
+    attributes: { scale: 0.7 },
+    title: `${2 * tokens} rows`,
+  },
+]);
+
+const modulated = { eps: 1e-5, lengths: [3, 8] };
+const cases: Case[] = [
+  { kernel: "FirstframeGeluTanh", shapes: { x: [7, 333] } },
+  { kernel: "FirstframeGeluTanhGrad", shapes: { x: [7, 333], dy: [7, 333] } },
+  ...[1, 2].flatMap((values): Case[] => [
+    {
+      kernel: "FirstframeLayerNorm",
+      shapes: { x: [2, 11, 52], scale: [values, 2, 52], shift: [values, 2, 52] },
+      attributes: modulated,
+      title: `${values} scales a stretch`,
+    },
+    {
+      kernel: "FirstframeLayerNormGrad",
+      shapes: { x: [2, 11, 52], scale: [values, 2, 52], dy: [2, 11, 52] },
+      attributes: modulated,
+      title: `${values} scales a stretch`,
+    },
+    {
+      kernel: "FirstframeStretchSums",
+      shapes: { x: [2, 211, 52] },
+      attributes: { lengths: [3, 208], batch: values },
+      title: values === 1 ? "over all samples" : "of each sample",
+    },
+    {
+      kernel: "FirstframeStretchDots",
+      shapes: { x: [2, 211, 52], y: [2, 211, 52] },
+      attributes: { lengths: [3, 208], batch: values },
+      title: values === 1 ? "over all samples" : "of each sample",
+    },
+  ]),
+  ...Object.entries({
+    FirstframeModulatedNorm: ["x", "modulation", "weight", "bias"],
+    FirstframeModulatedNormGrad: ["x", "modulation", "weight", "dy"],
+    FirstframeModulatedNormParameters: ["x", "modulation", "weight", "bias", "dy"],
+    FirstframeGatedResidual: ["x", "branch", "modulation"],
+    FirstframeGated: ["x", "modulation"],
+    FirstframeGateGrad: ["branch", "modulation", "dy"],
+  }).map(([kernel, inputs]): Case => {
+    const shapes: Record<string, number[]> = { modulation: [2, 4 * 52], weight: [52], bias: [52] };
+    return {
+      kernel,
+      shapes: Object.fromEntries(inputs.map((name) => [name, shapes[name] ?? [2, 111, 52]])),
+      attributes: { eps: 1e-5, lengths: [31, 80], chunks: [2, 0] },
+    };
+  }),
+  ...[90, 1].flatMap((positions) =>
+    Object.entries({
+      FirstframeHeadNorm: ["x", "weight", "bias", "cos", "sin"],
+      FirstframeHeadNormGrad: ["x", "weight", "cos", "sin", "dy"],
+      FirstframeHeadNormParameters: ["x", "cos", "sin", "dy"],
+    }).map(([kernel, inputs]): Case => {
+      const table = [positions, 16];
+      const shapes: Record<string, number[]> = { weight: [16], bias: [16], cos: table, sin: table };
+      return {
+        kernel,
+        shapes: Object.fromEntries(inputs.map((name) => [name, shapes[name] ?? [2, 90, 48]])),
+        attributes: { eps: 1e-6 },
+        title: `tables of ${positions} positions`,
+      };
+    }),
+  ),
+  groupNorm([1, 40, 36, 12], [1, 1, 1, 12], [1], 1, true),
+  groupNorm([5, 6, 10, 12], [1, 1, 1, 12], [3, 2], 1, false),
+  groupNorm([6, 8, 12, 12], [6, 2, 3, 12], [2, 1], 2, true),
+  groupNorm([6, 8, 12, 12], [6, 8, 12, 12], [3], 2, true),
+  groupNormGrad([1, 40, 36, 12], [1, 1, 1, 12], [1], 1, true),
+  groupNormGrad([5, 6, 10, 12], [1, 1, 1, 12], [3, 2], 1, false),
+  groupNormGrad([6, 8, 12, 12], [6, 2, 3, 12], [2, 1], 2, true),
+  groupNormGrad([6, 8, 12, 12], [6, 8, 12, 12], [3], 2, true),
+  ...products,
+  ...manyAxes,
+  manyAxesTransposed,
+  ...lowRank,
+  ...[0, 0.1].map(
+    (decay): Case => ({
+      kernel: "FirstframeAdam",
+      shapes: { weight: [20011], gradient: [20011], expAvg: [20011], expAvgSq: [20011] },
+      attributes: {
+        beta1: 0.9,
+        beta2: 0.95,
+        eps: 1e-8,
+        stepSize: 0.01,
+        correction: 0.3,
+        shrink: 1 - decay / 3,
+        decay,
+        scale: 0.7,
+      },
+      positive: "expAvgSq",
+      title: `decay ${decay}`,
+    }),
+  ),
+  { kernel: "Softmax", shapes: { logits: [3, 5, 77] }, attributes: { dim: 2 } },
+];
+
+test("the fused operations are built and in use", () => {
+  assert.match(engine.version, /with fused operations$/);
+});
+
+for (const { kernel, shapes, attributes = {}, positive, title = "" } of cases) {
+  test(`${kernel} ${title}`, async () => {
+    const values = Object.entries(shapes).map(([name, shape]) => {
+      const size = tf.util.sizeFromShape(shape);
+      // an offset that cancels badly where a mean is taken carelessly
+      const draw = () => 3 + generator.normal();
+      const values = Float32Array.from({ length: size }, name === positive ? () => draw() ** 2 : draw);
+      return [name, shape, values] as const;
+    });
+    const run = (): { shape: number[]; data: Float32Array }[] =>
+      tf.tidy(() => {
+        const inputs = Object.fromEntries(
+          values.map(([name, shape, data]) => [name, tf.tensor(data, [...shape])]),
+        );
+        const outputs = tf.engine().runKernel(kernel, inputs, attributes as tf.NamedAttrMap);
+        return (Array.isArray(outputs) ? outputs : [outputs]).map((output: tf.Tensor) => ({
+          shape: output.shape,
+          data: output.dataSync<"float32">(),
+        }));
+      });
+    await useEngine("tensorflow");
+    const fused = run();
+    await useEngine("cpu");
+    const composite = run();
+    await useEngine("tensorflow");
+    assert.equal(fused.length, composite.length);
+    for (const [i, { shape, data }] of composite.entries()) {
+      assert.deepEqual(fused[i]!.shape, shape);
+      const largest = data.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+      assert.ok(largest > 0, "the reference is all zeros");
+      for (const [j, value] of data.entries()) {
+        const found = fused[i]!.data[j]!;
+        assert.ok(
+          Math.abs(found - value) <= 1e-5 * largest,
+          `output ${i} at ${j}: ${found} instead of ${value}`,
+        );
+      }
+    }
+  });
+}
+
+for (const [heads, queries, keys, width, valueWidth] of [
+  [[2, 3], 5, 7, 4, 6],
+  [[1, 1], 130, 1, 16, 16],
+  [[1, 3], 225, 1030, 20, 33],
+  [[1, 1], 300, 600, 64, 64],
+] as const) {
+  for (const beside of [false, true])
+    test(`attention of ${queries} queries to ${keys} keys, ${heads.join(" x ")} heads of ${width}${beside ? ", side by side" : ""}`, async () => {
+      const normal = (...shape: number[]) =>
+        Float32Array.from({ length: tf.util.sizeFromShape(shape) }, () => generator.normal());
+      const shapes = {
+        query: [...heads, queries, width],
+        key: [...heads, keys, width],
+        value: [...heads, keys, valueWidth],
+        dy: [...heads, queries, valueWidth],
+      } as const;
+      const data = Object.values(shapes).map((shape) => normal(...shape));
+      // scores up to some tens, so that weights differ by many powers of ten
+      data[0] = data[0]!.map((value) => 4 * value);
+      const run = () =>
+        tf.tidy(() => {
+          const [query, key, value, dy] = Object.values(shapes).map((shape, i) =>
+            tf.tensor(data[i]!, [...shape]),
+          ) as [tf.Tensor4D, tf.Tensor4D, tf.Tensor4D, tf.Tensor4D];
+          const joined = (x: tf.Tensor) =>
+            tf.reshape<tf.Rank.R3>(tf.transpose(x, [0, 2, 1, 3]), [x.shape[0]!, x.shape[2]!, -1]);
+          const f = (q: tf.Tensor, k: tf.Tensor, v: tf.Tensor): tf.Tensor => {
+            if (!beside)
+              return scaledDotProductAttention(q as tf.Tensor4D, k as tf.Tensor4D, v as tf.Tensor4D);
+            const y = multiHeadAttention(joined(q), joined(k), joined(v), heads[1]);
+            return tf.transpose(tf.reshape(y, [heads[0], queries, heads[1], -1]), [0, 2, 1, 3]);
+          };
+          return [f(query, key, value), ...tf.grads(f)([query, key, value], dy)].map((y) =>
+            y.dataSync<"float32">(),
+          );
+        });
+      await useEngine("tensorflow");
+      const fused = run();
+      await useEngine("cpu");
+      const composite = run();
+      await useEngine("tensorflow");
+      const scale = Math.max(
+        ...composite.slice(1).map((values) => values.reduce((m, v) => Math.max(m, Math.abs(v)), 0)),
+      );
+      for (const [i, name] of [
+        "value",
+        "gradient of query",
+        "gradient of key",
+        "gradient of value",
+      ].entries()) {
+        const largest = composite[i]!.reduce(
+          (most, value) => Math.max(most, Math.abs(value)),
+          i === 0 ? 0 : 0.1 * scale,
+        );
+        assert.equal(fused[i]!.length, composite[i]!.length);
+        for (const [j, value] of composite[i]!.entries())
+          assert.ok(
+            Math.abs(fused[i]![j]! - value) <= 1e-5 * largest,
+            `${name} at ${j}: ${fused[i]![j]} instead of ${value}`,
+          );
+      }
+    });
+}
+
+test("numbers that are none stay visible, and the largest ones are finite", () => {
+  tf.tidy(() => {
+    const x = tf.tensor1d([Number.NaN, 1e4, -1e4, 0]);
+    const y = tf.engine().runKernel("FirstframeGeluTanh", { x }) as tf.Tensor;
+    assert.deepEqual([...y.dataSync()], [Number.NaN, 1e4, -0, 0]);
+    const product = tf
+      .engine()
+      .runKernel(
+        "FirstframeMatMul",
+        { a: tf.tensor2d([Number.NaN, 1, ...Array<number>(22).fill(2)], [12, 2]), b: tf.ones([2, 3]) },
+        { transposeA: false, transposeB: false },
+      ) as tf.Tensor;
+    assert.deepEqual([...product.dataSync()].slice(0, 4), [Number.NaN, Number.NaN, Number.NaN, 4]);
+    const logits = tf.tensor2d([1e4, 0, -1e4, 1e4], [1, 4]);
+    assert.deepEqual(
+      [...tf.softmax(logits).dataSync()].map((p) => Math.round(p * 1e6) / 1e6),
+      [0.5, 0, 0, 0.5],
+    );
+  });
+});

@@ -1,0 +1,186 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { proceduralClip } from "../../../src/procedural/clip.js";
+import { HELD_OUT_SEED } from "../../../src/procedural/vae-training.js";
+import {
+  assignBuckets,
+  chooseBucket,
+  parseBucket,
+  prepareClip,
+  readDataset,
+} from "../../../src/train/dataset.js";
+import { Clip } from "../../../src/video/clip.js";
+import { readClip } from "../../../src/video/read.js";
+import { writeClip } from "../../../src/video/write.js";
+
+let folder = "";
+before(async () => {
+  folder = await mkdtemp(join(tmpdir(), "firstframe-dataset-"));
+  await mkdir(join(folder, "videos"));
+  await mkdir(join(folder, "images"));
+  for (const [name, numFrames] of [
+    ["a", 20],
+    ["b", 5],
+  ] as const) {
+    const { clip } = proceduralClip({ seed: numFrames, numFrames, height: 32, width: 64, fps: 8 });
+    await writeClip(join(folder, "videos", `${name}.webp`), clip, { lossless: true });
+  }
+  const grey = new Clip({ data: new Uint8Array(40 * 40 * 3).fill(90), width: 40, height: 40, fps: 1 });
+  for (const name of ["a", "b"]) await writeClip(join(folder, "images", `${name}.png`), grey);
+});
+after(() => rm(folder, { recursive: true, force: true }));
+
+const write = (name: string, text: string) => writeFile(join(folder, name), text);
+
+test("the recipe's layout: files of prompts, videos and images", async () => {
+  await write("prompts.txt", "a ball rolls\n\n  a star turns  \n");
+  await write("videos.txt", "videos/a.webp\nvideos/b.webp\n");
+  await write("images.txt", "images/a.png\nimages/b.png\n");
+  const dataRoot = folder;
+  assert.deepEqual(await readDataset({ dataRoot }), [
+    { prompt: "a ball rolls", video: join(folder, "videos/a.webp"), image: undefined },
+    { prompt: "a star turns", video: join(folder, "videos/b.webp"), image: undefined },
+  ]);
+  const withImages = await readDataset({ dataRoot, imageColumn: "images.txt" });
+  assert.equal(withImages[1]!.image, join(folder, "images/b.png"));
+  await write("fewer.txt", "only one\n");
+  await assert.rejects(readDataset({ dataRoot, captionColumn: "fewer.txt" }), {
+    name: "DatasetError",
+    message: `${folder}: expected as many prompts as videos and images, found 1 prompts, 2 videos`,
+  });
+  await write("lost.txt", "videos/a.webp\nvideos/lost.mp4\n");
+  await assert.rejects(
+    readDataset({ dataRoot, videoColumn: "lost.txt" }),
+    /files are missing: .*videos\/lost\.mp4$/,
+  );
+  await assert.rejects(readDataset({ dataRoot, imageColumn: "none.txt" }), /none\.txt: no such file/);
+});
+
+test("a folder of clips with a metadata file", async () => {
+  const dataRoot = join(folder, "videos");
+  await write(
+    "videos/metadata.jsonl",
+    '{"file_name": "a.webp", "text": "a ball rolls"}\n{"file_name": "b.webp", "text": "a star", "image": "../images/b.png"}\n',
+  );
+  const entries = await readDataset({ dataRoot });
+  assert.deepEqual(
+    entries.map(({ prompt }) => prompt),
+    ["a ball rolls", "a star"],
+  );
+  assert.equal(entries[0]!.image, undefined);
+  assert.equal(entries[1]!.image, join(folder, "images/b.png"));
+  await write(
+    "videos/metadata.jsonl",
+    '{"file_name": "a.webp", "text": "a ball"}\n{"file_name": "b.webp"}\n',
+  );
+  await assert.rejects(
+    readDataset({ dataRoot }),
+    /metadata\.jsonl: line 2: expected text or prompt or caption, found file_name/,
+  );
+  await write("videos/metadata.jsonl", '{"file_name": "a.webp", "text": "a ball"}\n{oops\n');
+  await assert.rejects(readDataset({ dataRoot }), /metadata\.jsonl: line 2 is not JSON/);
+  await assert.rejects(
+    readDataset({ dataRoot: join(folder, "images") }),
+    /neither prompts\.txt nor metadata\.jsonl/,
+  );
+});
+
+test("resolutions are checked", () => {
+  assert.deepEqual(parseBucket("81x768x1360"), { numFrames: 81, height: 768, width: 1360 });
+  assert.throws(() => parseBucket("80x768x1360"), /8 N \+ 1 .*found 80/);
+  assert.throws(() => parseBucket("81x770x1360"), /height to be a multiple of 16, found 770/);
+  assert.throws(() => parseBucket("768x1360"), /expected FRAMESxHEIGHTxWIDTH.*found 768x1360/);
+});
+
+test("a clip takes the bucket with the most frames it has, of the nearest shape", () => {
+  const buckets = ["9x32x64", "17x32x64", "17x64x32", "17x64x128", "49x32x64"].map((text) =>
+    parseBucket(text),
+  );
+  const choose = (numFrames: number, width: number, height: number) => {
+    const {
+      numFrames: frames,
+      height: h,
+      width: w,
+    } = chooseBucket({ numFrames, width, height, fps: 8 }, buckets);
+    return `${frames}x${h}x${w}`;
+  };
+  assert.equal(choose(20, 640, 320), "17x64x128");
+  assert.equal(choose(20, 70, 34), "17x32x64");
+  assert.equal(choose(20, 300, 640), "17x64x32");
+  assert.equal(choose(60, 300, 640), "49x32x64");
+  assert.equal(choose(5, 300, 640), "9x32x64");
+});
+
+test("clips are brought to their bucket, and it is said how", async () => {
+  const long = { prompt: "", video: join(folder, "videos/a.webp") };
+  const bucket = parseBucket("9x32x48");
+  const resized = await prepareClip(long, bucket);
+  assert.deepEqual([resized.video.numFrames, resized.video.height, resized.video.width], [9, 32, 48]);
+  assert.match(
+    resized.report,
+    /a\.webp: 20 frames 64x32 at 8 fps -> 9x32x48 \(9 of 20 frames, 1 in 2; resized, shape changed\)$/,
+  );
+  assert.deepEqual(resized.image.data, resized.video.frame(0));
+  const cropped = await prepareClip(long, bucket, { fit: "crop" });
+  assert.match(cropped.report, /cropped to 48x32, resized/);
+  const whole = proceduralClip({ seed: 20, numFrames: 20, height: 32, width: 64, fps: 8 }).clip;
+  const middle = whole.crop({ top: 0, left: 8, height: 32, width: 48 });
+  assert.ok(Buffer.from(cropped.video.frame(3)).equals(middle.frame(6)));
+
+  const short = { prompt: "", video: join(folder, "videos/b.webp") };
+  const repeated = await prepareClip(short, bucket);
+  assert.match(repeated.report, /last frame repeated 4 times/);
+  assert.deepEqual(repeated.video.frame(8), repeated.video.frame(4));
+  await assert.rejects(prepareClip(short, bucket, { shortClips: "refuse" }), {
+    name: "DatasetError",
+    message: `${short.video}: expected at least 9 frames, found 5`,
+  });
+});
+
+test("an image of its own goes in front of the frames", async () => {
+  const entry = { prompt: "", video: join(folder, "videos/a.webp"), image: join(folder, "images/a.png") };
+  const { video, image, report } = await prepareClip(entry, parseBucket("9x32x64"));
+  assert.equal(video.numFrames, 9);
+  assert.ok(image.data.every((value) => value === 90));
+  assert.deepEqual(video.frame(0), image.data);
+  const whole = proceduralClip({ seed: 20, numFrames: 20, height: 32, width: 64, fps: 8 }).clip;
+  assert.ok(Buffer.from(video.frame(2)).equals(whole.frame(2)), "8 of 20 frames: every second one");
+  assert.match(report, /own image in front/);
+});
+
+test("clips that can't be read are told apart from those that can", async () => {
+  await write("videos/broken.mp4", "not a video");
+  const entries = ["a.webp", "broken.mp4"].map((name) => ({
+    prompt: "",
+    video: join(folder, "videos", name),
+  }));
+  const [good, bad] = await assignBuckets(entries, [parseBucket("9x32x64")]);
+  assert.ok("bucket" in good!);
+  assert.ok("problem" in bad! && bad.problem.includes("broken.mp4"));
+});
+
+test("procedural clips are written as a data set, with clips held out", async () => {
+  const out = join(folder, "procedural");
+  const script = fileURLToPath(new URL("../../../src/procedural/dataset.js", import.meta.url));
+  const size = ["--frames", "9", "--height", "16", "--width", "24"];
+  const argv = [script, "--out", out, "--clips", "3", "--held-out", "2", "--seed", "5", ...size];
+  const { status, stderr } = spawnSync(process.execPath, argv, { encoding: "utf8" });
+  assert.equal(status, 0, stderr);
+  const entries = await readDataset({ dataRoot: out });
+  const heldOut = await readDataset({ dataRoot: join(out, "held-out") });
+  assert.deepEqual([entries.length, heldOut.length], [3, 2]);
+  const scene = { numFrames: 9, height: 16, width: 24, fps: 8 };
+  for (const [entry, seed] of [
+    [entries[2]!, 7],
+    [heldOut[1]!, HELD_OUT_SEED + 6],
+  ] as const) {
+    const { clip, caption } = proceduralClip({ ...scene, seed });
+    assert.equal(entry.prompt, caption);
+    assert.deepEqual((await readClip(entry.video)).data, clip.data);
+  }
+});
