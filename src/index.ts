@@ -54,10 +54,11 @@ export {
 export { DiagonalGaussianDistribution } from "./models/vae/distribution.js";
 export { LORA_TARGET_MODULES, type LoraAdapter, type LoraConfig } from "./nn/lora.js";
 export { type ProceduralClip, type ProceduralClipOptions, proceduralClip } from "./procedural/clip.js";
-export { dropDuplicatedFrames, duplicateFirstFrame, firstFrameCopies } from "./recipe/first-frame.js";
+export { encodeImage } from "./recipe/conditioning.js";
+export { dropDuplicatedFrames, duplicateFirstFrame } from "./recipe/first-frame.js";
+export { assertFrameRule, firstFrameCopies } from "./recipe/geometry.js";
 export {
   addImageNoise,
-  encodeImage,
   type ImageNoiseDraws,
   imageNoiseSigma,
 } from "./recipe/image-noise.js";
@@ -91,7 +92,7 @@ export { JsonlTracker, TensorBoardTracker, type Tracker } from "./train/trackers
 export { type StepReport, Trainer, type TrainerOptions, type TrainingResult } from "./train/trainer.js";
 export { repeatFirstFrame, validate } from "./train/validation.js";
 export { Clip, type Size } from "./video/clip.js";
-export { assertFrameRule, selectFrames } from "./video/frames.js";
+export { selectFrames } from "./video/frames.js";
 export { ClipError, probeClip, type ReadClipOptions, readClip } from "./video/read.js";
 export { encodePng, encodeWebp, type WriteClipOptions, writeClip } from "./video/write.js";
 export { CheckpointError } from "./weights/checkpoint.js";

@@ -9,8 +9,8 @@ import type { CogVideoXPipelineBase, GenerateOptions } from "../diffusion/pipeli
 import { CogVideoXPipeline } from "../diffusion/text-to-video.js";
 import { Generator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
+import { assertFrameRule } from "../recipe/geometry.js";
 import type { Clip, Size } from "../video/clip.js";
-import { assertFrameRule } from "../video/frames.js";
 import { readClip } from "../video/read.js";
 import { writeClip } from "../video/write.js";
 import { readModelIndex } from "../weights/config.js";

@@ -1,11 +1,13 @@
 import * as tf from "../engine/tf.js";
-import { duplicateFirstFrame, firstFrameCopies } from "../recipe/first-frame.js";
+import { encodeConditioningImage, imageLatentScale, placeImageLatent } from "../recipe/conditioning.js";
+import { duplicateFirstFrame } from "../recipe/first-frame.js";
+import { latentFrames, paddedFrames } from "../recipe/geometry.js";
 import { type ImageInput, preprocessImage } from "./image-processor.js";
 import {
   CogVideoXPipelineBase,
   type GenerateOptions,
   type GeneratorInput,
-  type LatentSize,
+  type LatentShape,
   type LoadPipelineOptions,
   loadComponents,
   needed,
@@ -87,8 +89,8 @@ export class CogVideoXImageToVideoPipeline extends CogVideoXPipelineBase {
   }): { latents: tf.Tensor5D; imageLatents: tf.Tensor5D } {
     const { image, numFrames, generator, batchSize = image.shape[0] } = options;
     const { patch_size_t: patchSizeT, in_channels: channels } = this.transformer.config;
-    const frames = Math.floor((numFrames - 1) / this.vaeScaleFactorTemporal) + 1;
-    const size: LatentSize = {
+    const frames = latentFrames(numFrames, this.vaeScaleFactorTemporal);
+    const size: LatentShape = {
       batch: batchSize,
       channels: Math.floor(channels / 2),
       frames,
@@ -100,31 +102,29 @@ export class CogVideoXImageToVideoPipeline extends CogVideoXPipelineBase {
         patchSizeT,
         frameAxis: 1,
       });
-      const padded = { ...size, frames: frames + firstFrameCopies(frames, patchSizeT) };
+      const padded = { ...size, frames: paddedFrames(frames, patchSizeT) };
       return { latents: this.startingNoise(options.latents, padded, generator), imageLatents };
     });
   }
 
   /** The images' latents in the first frame, zeros in the others: [B, F, C, h, w]. */
-  #imageLatents(image: tf.Tensor4D, size: LatentSize, generator: GeneratorInput): tf.Tensor5D {
-    const { batch, channels, frames, height, width } = size;
+  #imageLatents(image: tf.Tensor4D, size: LatentShape, generator: GeneratorInput): tf.Tensor5D {
+    const { batch, frames } = size;
     const images = image.shape[0];
     if (images !== batch && images !== 1) {
       throw new RangeError(`image: expected 1 or ${batch} (one a prompt), found ${images}`);
     }
     const draw = needed(generator);
-    const { scaling_factor: factor, invert_scale_latents: inverted } = this.vae.config;
+    const scale = imageLatentScale(this.vae.config, "inference");
     return tf.tidy(() => {
-      const encoded = (tf.split(tf.expandDims(image, 2), images, 0) as tf.Tensor5D[]).map(
-        (one) => this.vae.encode(one).latentDist,
-      );
-      const latents = Array.from({ length: batch }, (_, i) =>
-        encoded[i % images]!.sample({ generator: "randn" in draw ? draw : draw[i % draw.length]! }),
-      );
-      // Set for 1.5, whose authors trained it on image latents that were divided by the factor.
-      const scaled = tf.mul(tf.concat(latents, 0), inverted ? 1 / factor : factor);
-      const first = tf.transpose(scaled, [0, 2, 1, 3, 4]) as tf.Tensor5D;
-      return tf.concat([first, tf.zeros([batch, frames - 1, channels, height, width])], 1) as tf.Tensor5D;
+      const single = tf.split(image, images, 0) as tf.Tensor4D[];
+      // As diffusers does: image by image, each with its sample's generator.
+      const latents = Array.from({ length: batch }, (_, i) => {
+        const posterior = { generator: "randn" in draw ? draw : draw[i % draw.length]! };
+        return encodeConditioningImage(this.vae, single[i % images]!, { imageNoise: null, posterior, scale })
+          .latent;
+      });
+      return placeImageLatent(tf.concat(latents, 0), frames);
     });
   }
 }

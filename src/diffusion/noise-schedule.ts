@@ -1,3 +1,4 @@
+import { linspace, roundHalfEven } from "../engine/rounding.js";
 import {
   boolean,
   type ConfigOf,
@@ -85,15 +86,6 @@ function makeBetas(config: CogVideoXSchedulerConfig): Float64Array {
   }
 }
 
-/** `torch.linspace`: the second half is counted from the end, so that both ends are exact. */
-export function linspace(start: number, end: number, count: number): Float64Array {
-  const step = count > 1 ? (end - start) / (count - 1) : 0;
-  const middle = Math.floor(count / 2);
-  return Float64Array.from({ length: count }, (_, i) =>
-    i < middle || count === 1 ? start + step * i : end - step * (count - 1 - i),
-  );
-}
-
 /** The cosine schedule of Nichol and Dhariwal 2021 (arXiv 2102.09672), with betas capped at 0.999. */
 function cosineBetas(count: number): Float64Array {
   const alphaBar = (t: number) => Math.cos((((t + 0.008) / 1.008) * Math.PI) / 2) ** 2;
@@ -152,12 +144,4 @@ export function inferenceTimesteps(config: CogVideoXSchedulerConfig, numInferenc
         `timestep_spacing: expected linspace, leading or trailing, found ${config.timestep_spacing}`,
       );
   }
-}
-
-/** Rounds as Python and numpy do: halves go to the even neighbour (937.5 -> 938, 812.5 -> 812). */
-export function roundHalfEven(value: number): number {
-  const floor = Math.floor(value);
-  const rest = value - floor;
-  if (rest !== 0.5) return Math.round(value);
-  return floor % 2 === 0 ? floor : floor + 1;
 }

@@ -4,12 +4,13 @@ import type { Generator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import { T5EncoderModel } from "../models/text/t5-encoder.js";
 import { T5Tokenizer } from "../models/text/tokenizer.js";
-import { samplingRotaryTables } from "../models/transformer/rotary-positions.js";
 import { CogVideoXTransformer3DModel } from "../models/transformer/transformer.js";
 import { AutoencoderKLCogVideoX } from "../models/vae/autoencoder.js";
 import type { LoraAdapter } from "../nn/lora.js";
 import type { SaveOptions } from "../nn/module.js";
-import { dropDuplicatedFrames, firstFrameCopies } from "../recipe/first-frame.js";
+import { concatImageLatents, ofsFor } from "../recipe/conditioning.js";
+import { dropDuplicatedFrames } from "../recipe/first-frame.js";
+import { firstFrameCopies, type LatentSize, latentFrames, latentSize } from "../recipe/geometry.js";
 import { Clip } from "../video/clip.js";
 import type { WeightsLocation } from "../weights/checkpoint.js";
 import { ConfigError, type ModelIndex, readModelIndex, writeModelIndex } from "../weights/config.js";
@@ -19,9 +20,6 @@ import { CogVideoXDPMScheduler } from "./dpm.js";
 import { dynamicGuidanceScale } from "./guidance.js";
 import { postprocessVideo } from "./image-processor.js";
 import { randnTensor } from "./randn.js";
-
-/** What CogVideoX-1.5's image-to-video model is conditioned on beside time. */
-const OFS = 2;
 
 /** The parts of a pipeline. Without text encoder and tokenizer it takes prompt embeddings only. */
 export interface PipelineComponents {
@@ -269,7 +267,7 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
   protected async sample<P, O extends OutputType>(
     options: GenerateOptions<P, O>,
     defaults: { readonly numFrames: number; readonly latentChannels: number },
-    conditioning: (size: LatentSize) => tf.Tensor5D | null,
+    conditioning: (size: LatentShape) => tf.Tensor5D | null,
   ): Promise<{ frames: PipelineFrames[O] }> {
     const { config } = this.transformer;
     const { numInferenceSteps = 50, guidanceScale = 6, useDynamicCfg = false, generator } = options;
@@ -294,19 +292,20 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
       this.#numTimesteps = timesteps.length;
 
       // The frames are padded before there are latents, so nothing is duplicated here: see prepareLatents.
-      const latentFrames = Math.floor((numFrames - 1) / this.vaeScaleFactorTemporal) + 1;
-      const additionalFrames = firstFrameCopies(latentFrames, config.patch_size_t);
-      const size: LatentSize = {
+      const ratios = {
+        spatialRatio: this.vaeScaleFactorSpatial,
+        temporalRatio: this.vaeScaleFactorTemporal,
+      };
+      const copies = firstFrameCopies(latentFrames(numFrames, ratios.temporalRatio), config.patch_size_t);
+      const size: LatentShape = {
         batch,
         channels: defaults.latentChannels,
-        frames: latentFrames + additionalFrames,
-        height: height / this.vaeScaleFactorSpatial,
-        width: width / this.vaeScaleFactorSpatial,
+        ...latentSize({ numFrames, height, width }, ratios, config.patch_size_t),
       };
       const imageLatents = conditioning(size);
       if (imageLatents) held.add(imageLatents);
       let latents = held.add(this.startingNoise(options.latents, size, generator));
-      const tables = samplingRotaryTables(config, size);
+      const tables = this.transformer.rotaryTables(size, "inference");
       if (tables) held.add(tables.cos, tables.sin);
 
       let oldPredOriginalSample = null as tf.Tensor5D | null;
@@ -356,7 +355,7 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
       }
 
       if (outputType === "latent") return { frames: latents.clone() as PipelineFrames[O] };
-      const kept = held.add(dropDuplicatedFrames(latents, { copies: additionalFrames, frameAxis: 1 }));
+      const kept = held.add(dropDuplicatedFrames(latents, { copies, frameAxis: 1 }));
       const video = held.add(await this.decodeLatents(kept));
       return { frames: toFrames(video, outputType, options.fps ?? this.#defaultFps) as PipelineFrames[O] };
     } finally {
@@ -381,9 +380,9 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
     attentionKwargs?: { readonly scale?: number };
   }): tf.Tensor5D {
     const { latents, imageLatents, promptEmbeds, negativePromptEmbeds, ...rest } = inputs;
-    const ofs = this.transformer.config.ofs_embed_dim === null ? null : OFS;
+    const ofs = ofsFor(this.transformer.config);
     const scaled = this.scheduler.scaleModelInput(latents, inputs.timestep);
-    const input = imageLatents ? tf.concat([scaled, imageLatents], 2) : scaled;
+    const input = concatImageLatents(scaled, imageLatents);
     if (!negativePromptEmbeds) {
       return this.transformer.forward({
         hiddenStates: input,
@@ -405,7 +404,7 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
   /** The given noise, or drawn one, as the scheduler wants it: [B, F, C, h, w]. */
   protected startingNoise(
     given: tf.Tensor5D | undefined,
-    size: LatentSize,
+    size: LatentShape,
     generator: GeneratorInput,
   ): tf.Tensor5D {
     const shape: [number, number, number, number, number] = [
@@ -457,13 +456,10 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
   }
 }
 
-/** Sizes of the latents of a run; the frames are padded for the temporal patches. */
-export interface LatentSize {
+/** The shape of a run's latents; the frames are padded for the temporal patches. */
+export interface LatentShape extends LatentSize {
   readonly batch: number;
   readonly channels: number;
-  readonly frames: number;
-  readonly height: number;
-  readonly width: number;
 }
 
 export type GeneratorInput = Generator | readonly Generator[] | undefined;

@@ -1,4 +1,5 @@
 import * as tf from "../engine/tf.js";
+import { firstFrameCopies } from "./geometry.js";
 
 /** Where the frames are: axis 2 in the VAE's order [B, C, F, H, W], axis 1 in the transformer's [B, F, C, H, W]. */
 export type FrameAxis = 1 | 2;
@@ -15,24 +16,6 @@ export interface DuplicatedFrames {
   latents: tf.Tensor5D;
   /** How many copies were put in front; what {@link dropDuplicatedFrames} takes away again. */
   copies: number;
-}
-
-/**
- * How many copies of the first frame make `frames` divisible by `patchSizeT`: the smallest n >= 0 with
- * (frames + n) mod patchSizeT = 0. (`frames % patchSizeT`, which the CogVideoX trainer computes, agrees for
- * patchSizeT 1 and 2 only.)
- *
- * @throws RangeError if `frames` is not a positive integer or `patchSizeT` neither that nor null.
- */
-export function firstFrameCopies(frames: number, patchSizeT: number | null): number {
-  if (!Number.isInteger(frames) || frames < 1) {
-    throw new RangeError(`frames: expected a positive integer, found ${frames}`);
-  }
-  if (patchSizeT === null) return 0;
-  if (!Number.isInteger(patchSizeT) || patchSizeT < 1) {
-    throw new RangeError(`patchSizeT: expected a positive integer or null, found ${patchSizeT}`);
-  }
-  return (patchSizeT - (frames % patchSizeT)) % patchSizeT;
 }
 
 /**

@@ -1,6 +1,5 @@
 import type { Generator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
-import type { AutoencoderKLCogVideoX } from "../models/vae/autoencoder.js";
 
 /** The draws of {@link addImageNoise}: given as they are, or taken from a generator. */
 export type ImageNoiseDraws<T extends tf.Tensor = tf.Tensor> =
@@ -47,40 +46,4 @@ export function addImageNoise<T extends tf.Tensor>(
     image: tf.tidy(() => tf.add(image, tf.mul(draws.generator.randn(image.shape), sigma)) as T),
     sigma,
   };
-}
-
-/**
- * The conditioning image's latent, as the transformer gets it.
- *
- * Training takes noisy images, `imageNoise: { generator }`; inference clean ones, `imageNoise: null`. Either way the
- * posterior is sampled, unless its mode is asked for.
- *
- * @param image pixels in [-1, 1]: [B, 3, H, W].
- * @returns latent: [B, C, 1, H / 8, W / 8], times the VAE's scaling_factor; the caller disposes it. sigma: the noise
- *   level, 0 for the clean image.
- */
-export function encodeImage(
-  vae: AutoencoderKLCogVideoX,
-  image: tf.Tensor4D,
-  {
-    imageNoise,
-    posterior,
-  }: {
-    readonly imageNoise: ImageNoiseDraws<tf.Tensor5D> | null;
-    readonly posterior: { readonly noise: tf.Tensor5D } | { readonly generator: Generator } | "mode";
-  },
-): { latent: tf.Tensor5D; sigma: number } {
-  let level = 0;
-  const latent = tf.tidy(() => {
-    let frame = tf.expandDims(image, 2) as tf.Tensor5D;
-    if (imageNoise) {
-      const noisy = addImageNoise(frame, imageNoise);
-      frame = noisy.image;
-      level = noisy.sigma;
-    }
-    const { latentDist } = vae.encode(frame);
-    const sample = posterior === "mode" ? latentDist.mode() : latentDist.sample(posterior);
-    return tf.mul(sample, vae.config.scaling_factor) as tf.Tensor5D;
-  });
-  return { latent, sigma: level };
 }

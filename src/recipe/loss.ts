@@ -1,21 +1,47 @@
 /** The training loss of CogVideoX image-to-video, step by step as the recipe's trainer computes it. */
-
-import type { CogVideoXScheduler } from "../diffusion/scheduler.js";
+import type { RotaryTables } from "../engine/ops/rotary/rotary.js";
 import type { Generator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
-import { type RotaryTables, trainingRotaryTables } from "../models/transformer/rotary-positions.js";
-import type { CogVideoXTransformer3DModel } from "../models/transformer/transformer.js";
-import type { AutoencoderKLCogVideoX } from "../models/vae/autoencoder.js";
+import {
+  concatImageLatents,
+  encodeConditioningImage,
+  type ImageEncoder,
+  imageLatentScale,
+  ofsFor,
+  placeImageLatent,
+} from "./conditioning.js";
 import { duplicateFirstFrame } from "./first-frame.js";
-import { addImageNoise } from "./image-noise.js";
+import { type LatentSize, paddedFrames } from "./geometry.js";
 
-/** What CogVideoX-1.5's image-to-video model is conditioned on beside time. */
-const OFS = 2.0;
+/** What predicts the velocity: CogVideoXTransformer3DModel, as far as the loss needs it. */
+export interface Denoiser {
+  readonly config: { readonly patch_size_t: number | null; readonly ofs_embed_dim: number | null };
+  /** Null for a model without rotary positions. */
+  rotaryTables(size: LatentSize, use: "training" | "inference"): RotaryTables | null;
+  forward(inputs: {
+    readonly hiddenStates: tf.Tensor5D;
+    readonly encoderHiddenStates: tf.Tensor3D;
+    readonly timestep: readonly number[];
+    readonly ofs: number | null;
+    readonly imageRotaryEmb: RotaryTables | null;
+    readonly generator?: Generator;
+  }): { readonly sample: tf.Tensor5D };
+}
+
+/** The diffusion process: one of the schedulers, as far as the loss needs it. */
+export interface NoiseProcess {
+  /** Training timesteps. */
+  readonly length: number;
+  /** Of each timestep, in float64. */
+  readonly alphasCumprod: Float64Array;
+  addNoise<T extends tf.Tensor>(original: T, noise: T, timesteps: readonly number[]): T;
+  getVelocity<T extends tf.Tensor>(sample: T, noise: T, timesteps: readonly number[]): T;
+}
 
 export interface LossModels {
-  readonly vae: AutoencoderKLCogVideoX;
-  readonly transformer: CogVideoXTransformer3DModel;
-  readonly scheduler: CogVideoXScheduler;
+  readonly vae: ImageEncoder;
+  readonly transformer: Denoiser;
+  readonly scheduler: NoiseProcess;
 }
 
 /** Clips of one size, encoded before: what the latent cache holds. */
@@ -99,8 +125,7 @@ export function drawLoss(
 ): LossDraws {
   const [count, channels, frames, height, width] = batch.encodedVideos.shape;
   const [, , imageHeight, imageWidth] = batch.images.shape;
-  const patch = transformer.config.patch_size_t ?? 1;
-  const padded = Math.ceil(frames / patch) * patch;
+  const padded = paddedFrames(frames, transformer.config.patch_size_t);
   const imageNoiseSigmaNormal = generator.normal();
   const imageNoise = generator.randn<tf.Rank.R5>([count, 3, 1, imageHeight, imageWidth]);
   const imagePosteriorNoise = generator.randn<tf.Rank.R5>([count, channels, 1, height, width]);
@@ -138,40 +163,33 @@ export function prepareLoss(
     patchSizeT: transformer.config.patch_size_t,
   });
   const [, , frames, height, width] = latentPadded.shape;
-  const image = tf.expandDims(images, 2) as tf.Tensor5D;
-  const noised = imageNoise
-    ? addImageNoise(image, { sigmaNormal: draws.imageNoiseSigmaNormal, noise: draws.imageNoise })
-    : { image: image.clone(), sigma: 0 };
-  image.dispose();
-  const { latentDist } = vae.encode(noised.image);
-  const imageMoments = latentDist.parameters.clone();
+  const encoded = encodeConditioningImage(vae, images, {
+    imageNoise: imageNoise ? { sigmaNormal: draws.imageNoiseSigmaNormal, noise: draws.imageNoise } : null,
+    posterior: { noise: draws.imagePosteriorNoise },
+    scale: imageLatentScale(vae.config, "training"),
+  });
   const tensors = tf.tidy(() => {
-    const sampled = latentDist.sample({ noise: draws.imagePosteriorNoise });
-    let imageLatent = tf.mul(sampled, vae.config.scaling_factor) as tf.Tensor5D;
+    let imageLatent = encoded.latent;
     if (draws.dropImage !== undefined) {
       const keep = draws.dropImage.map((drop) => (drop ? 0 : 1));
       imageLatent = tf.mul(imageLatent, tf.tensor(keep, [count, 1, 1, 1, 1]));
+      encoded.latent.dispose();
     }
     const target = tf.transpose(latentPadded, [0, 2, 1, 3, 4]) as tf.Tensor5D;
-    const imageFirst = tf.transpose(imageLatent, [0, 2, 1, 3, 4]) as tf.Tensor5D;
-    const imageLatentsPadded = tf.concat(
-      [imageFirst, tf.zeros([count, frames - 1, target.shape[2], height, width])],
-      1,
-    ) as tf.Tensor5D;
+    const imageLatentsPadded = placeImageLatent(imageLatent, frames);
     const latentNoisy = scheduler.addNoise(target, draws.diffusionNoise, draws.timesteps);
-    const modelInput = tf.concat([latentNoisy, imageLatentsPadded], 2);
+    const modelInput = concatImageLatents(latentNoisy, imageLatentsPadded);
     return { imageLatent, target, imageLatentsPadded, latentNoisy, modelInput };
   });
-  latentDist.dispose();
   return {
     latentPadded,
     copies,
-    imageNoiseSigma: noised.sigma,
-    noisyImage: noised.image,
-    imageMoments,
+    imageNoiseSigma: encoded.sigma,
+    noisyImage: encoded.image,
+    imageMoments: encoded.moments,
     ...tensors,
     timesteps: draws.timesteps,
-    rotary: trainingRotaryTables(transformer.config, { frames, height, width }),
+    rotary: transformer.rotaryTables({ frames, height, width }, "training"),
     weights: draws.timesteps.map((t) => 1 / (1 - scheduler.alphasCumprod[t]!)),
   };
 }
@@ -197,7 +215,7 @@ export function computeLoss(
     hiddenStates: inputs.modelInput,
     encoderHiddenStates: promptEmbedding,
     timestep: inputs.timesteps,
-    ofs: transformer.config.ofs_embed_dim === null ? null : OFS,
+    ofs: ofsFor(transformer.config),
     imageRotaryEmb: inputs.rotary,
     generator,
   });

@@ -1,8 +1,9 @@
 /** Training data on disk, in the recipe's own layout or as clips with a metadata file, and what is done to each clip. */
 import { access, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { assertFrameRule } from "../recipe/geometry.js";
 import { Clip, type Size } from "../video/clip.js";
-import { assertFrameRule, selectFrames } from "../video/frames.js";
+import { selectFrames } from "../video/frames.js";
 import { type ClipInfo, probeClip, readClip } from "../video/read.js";
 
 /** A data set that contradicts itself; the message names the file. */

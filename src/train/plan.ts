@@ -1,5 +1,6 @@
 import * as tf from "../engine/tf.js";
 import type { CogVideoXTransformer3DModelConfig } from "../models/transformer/transformer.js";
+import { type CompressionRatios, videoTokens } from "../recipe/geometry.js";
 import type { Bucket } from "./dataset.js";
 
 /** Bytes a training takes, by what holds them. */
@@ -12,7 +13,7 @@ export interface MemoryEstimate {
   readonly total: number;
 }
 
-export interface MemoryQuestion {
+export interface MemoryQuestion extends CompressionRatios {
   readonly config: CogVideoXTransformer3DModelConfig;
   /** Numbers in all models that stay loaded. */
   readonly parameters: number;
@@ -23,8 +24,6 @@ export interface MemoryQuestion {
   readonly bucket: Bucket;
   readonly batchSize: number;
   readonly gradientCheckpointing: boolean;
-  readonly spatialRatio: number;
-  readonly temporalRatio: number;
 }
 
 /** Numbers a transformer block keeps for its gradient, a token and channel (Korthikanti et al. 2022, arXiv 2205.05198). */
@@ -34,12 +33,10 @@ const BYTES = 4;
 /** Tokens of one sample: its text's and its video's patches. */
 export function countTokens(
   config: CogVideoXTransformer3DModelConfig,
-  { numFrames, height, width }: Bucket,
-  { spatialRatio, temporalRatio }: { spatialRatio: number; temporalRatio: number },
+  bucket: Bucket,
+  ratios: CompressionRatios,
 ): number {
-  const frames = Math.ceil(((numFrames - 1) / temporalRatio + 1) / (config.patch_size_t ?? 1));
-  const patch = spatialRatio * config.patch_size;
-  return config.max_text_seq_length + frames * Math.floor(height / patch) * Math.floor(width / patch);
+  return config.max_text_seq_length + videoTokens(bucket, ratios, config);
 }
 
 /** What a training step takes at its peak, roughly; attention is computed in blocks and counts little. */

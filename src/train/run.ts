@@ -11,7 +11,7 @@ import {
   type CogVideoXTransformer3DModelConfig,
 } from "../models/transformer/transformer.js";
 import { AutoencoderKLCogVideoX } from "../models/vae/autoencoder.js";
-import type { LossModels } from "../recipe/loss.js";
+import { latentFrames } from "../recipe/geometry.js";
 import { ConfigError, readJsonObject } from "../weights/config.js";
 import { ArgumentError, assertConsistent, type TrainArguments } from "./arguments.js";
 import { checkpointsToResume } from "./checkpoint.js";
@@ -31,7 +31,7 @@ import {
 import { T5PromptEncoder } from "./prompt-encoder.js";
 import { fixedArguments, type RunFingerprint, resumeFrom } from "./resume.js";
 import { makeTrackers, stepValues, type Tracker } from "./trackers.js";
-import { Trainer, type TrainerOptions } from "./trainer.js";
+import { Trainer, type TrainerOptions, type TrainingModels } from "./trainer.js";
 import { readValidationSet, type ValidationOptions, type ValidationSample, validate } from "./validation.js";
 
 export interface RunOptions {
@@ -52,7 +52,7 @@ export interface RunResult {
   readonly metrics?: Readonly<Record<string, number>>;
 }
 
-type Models = LossModels & { readonly scheduler: CogVideoXDDIMScheduler | CogVideoXDPMScheduler };
+type Models = TrainingModels & { readonly scheduler: CogVideoXDDIMScheduler | CogVideoXDPMScheduler };
 
 /** Trains as `firstframe train` does. The engine has to be running. */
 export async function runTraining(args: TrainArguments, options: RunOptions = {}): Promise<RunResult> {
@@ -525,7 +525,7 @@ function randomData({ vae, transformer }: Models, bucket: Bucket, length: number
   const sample = {
     encodedVideo: generator.randn<tf.Rank.R4>([
       channels,
-      (bucket.numFrames - 1) / temporal + 1,
+      latentFrames(bucket.numFrames, temporal),
       bucket.height / spatial,
       bucket.width / spatial,
     ]) as tf.Tensor4D,

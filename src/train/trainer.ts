@@ -5,17 +5,19 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { setImmediate as nextTick } from "node:timers/promises";
+import type { CogVideoXScheduler } from "../diffusion/scheduler.js";
 import { currentEngine } from "../engine/index.js";
 import { releasing } from "../engine/ops/tape.js";
 import { Generator, type GeneratorState } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
+import type { CogVideoXTransformer3DModel } from "../models/transformer/transformer.js";
+import type { AutoencoderKLCogVideoX } from "../models/vae/autoencoder.js";
 import { LORA_TARGET_MODULES } from "../nn/lora.js";
 import { loadParameters, type Parameter } from "../nn/module.js";
 import {
   computeLoss,
   disposeLossInputs,
   drawLoss,
-  type LossModels,
   type LossOptions,
   lossValues,
   prepareLoss,
@@ -48,6 +50,13 @@ import {
   resumeFrom,
 } from "./resume.js";
 import { BatchSampler, type SamplerState } from "./sampler.js";
+
+/** What is trained, and what training needs beside it. */
+export interface TrainingModels {
+  readonly vae: AutoencoderKLCogVideoX;
+  readonly transformer: CogVideoXTransformer3DModel;
+  readonly scheduler: CogVideoXScheduler;
+}
 
 /** The recipe's options, with its defaults. */
 export interface TrainerOptions {
@@ -205,7 +214,7 @@ export class Trainer {
   readonly options: Options;
   /** Optimizer steps that make up the run. */
   readonly totalSteps: number;
-  readonly #models: LossModels;
+  readonly #models: TrainingModels;
   readonly #data: TrainingData;
   readonly #parameters: readonly Parameter[];
   readonly #optimizer: Optimizer;
@@ -221,7 +230,7 @@ export class Trainer {
   #fingerprint: RunFingerprint | undefined;
   #began: RunFingerprint | undefined;
 
-  private constructor(models: LossModels, data: TrainingData, options: Options, lock?: OutputLock) {
+  private constructor(models: TrainingModels, data: TrainingData, options: Options, lock?: OutputLock) {
     this.options = options;
     this.#lock = lock;
     this.#models = models;
@@ -288,7 +297,7 @@ export class Trainer {
    *   another run.
    */
   static async create(
-    models: LossModels,
+    models: TrainingModels,
     data: TrainingData,
     options: TrainerOptions = {},
   ): Promise<Trainer> {

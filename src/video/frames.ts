@@ -11,10 +11,3 @@ export function selectFrames(numFrames: number, wanted: number): number[] {
   const stride = numFrames < wanted ? 1 : Math.floor(numFrames / wanted);
   return Array.from({ length: wanted }, (_, i) => Math.min(i * stride, numFrames - 1));
 }
-
-/** Throws unless `numFrames` is 8 N + 1, which is what the VAE's frame groups and the recipe ask for. */
-export function assertFrameRule(numFrames: number): void {
-  if (Number.isInteger(numFrames) && numFrames >= 1 && (numFrames - 1) % 8 === 0) return;
-  const below = Math.max(1, Math.floor((numFrames - 1) / 8) * 8 + 1);
-  throw new RangeError(`frames: expected 8 N + 1 (such as ${below} or ${below + 8}), found ${numFrames}`);
-}

@@ -1,13 +1,9 @@
-import { linspace, roundHalfEven } from "../../diffusion/noise-schedule.js";
+import type { RotaryTables } from "../../engine/ops/rotary/rotary.js";
+import { linspace, roundHalfEven } from "../../engine/rounding.js";
 import * as tf from "../../engine/tf.js";
+import { type LatentSize, type PatchSizes, patchGrid } from "../../recipe/geometry.js";
 
-/** Rotary tables for the video tokens; each frequency stands twice in a row, for the pair (2i, 2i + 1). */
-export interface RotaryTables {
-  /** [F * H * W, head dimension] */
-  cos: tf.Tensor2D;
-  /** [F * H * W, head dimension] */
-  sin: tf.Tensor2D;
-}
+export type { RotaryTables };
 
 /** A crop of the position grid: top left and bottom right corner, as [row, column]. */
 export type CropRegion = readonly [readonly [number, number], readonly [number, number]];
@@ -143,6 +139,11 @@ function axisTable(positions: Float64Array, dim: number, theta: number) {
   return { dim, cos, sin };
 }
 
+type RotaryConfig = PatchSizes & {
+  readonly use_rotary_positional_embeddings: boolean;
+  readonly attention_head_dim: number;
+};
+
 /**
  * The rotary tables that CogVideoX is trained with: always the "slice" grid, for latents of a given size. (The
  * pipeline takes "linspace" for 1.0 models.)
@@ -151,23 +152,15 @@ function axisTable(positions: Float64Array, dim: number, theta: number) {
  * @param size latent frames (padded for the temporal patches), rows and columns.
  * @returns null for a model without rotary positions.
  */
-export function trainingRotaryTables(
-  config: {
-    readonly use_rotary_positional_embeddings: boolean;
-    readonly attention_head_dim: number;
-    readonly patch_size: number;
-    readonly patch_size_t: number | null;
-  },
-  { frames, height, width }: { frames: number; height: number; width: number },
-): RotaryTables | null {
+export function trainingRotaryTables(config: RotaryConfig, size: LatentSize): RotaryTables | null {
   if (!config.use_rotary_positional_embeddings) return null;
-  const gridSize = [Math.floor(height / config.patch_size), Math.floor(width / config.patch_size)] as const;
+  const [temporalSize, ...gridSize] = patchGrid(size, config);
   return get3dRotaryPosEmbed({
     gridType: "slice",
     embedDim: config.attention_head_dim,
     gridSize,
     maxSize: gridSize,
-    temporalSize: Math.ceil(frames / (config.patch_size_t ?? 1)),
+    temporalSize,
   });
 }
 
@@ -181,24 +174,16 @@ export function trainingRotaryTables(
  * @throws RangeError for a 1.5 model when the size exceeds the configured one.
  */
 export function samplingRotaryTables(
-  config: {
-    readonly use_rotary_positional_embeddings: boolean;
-    readonly attention_head_dim: number;
-    readonly patch_size: number;
-    readonly patch_size_t: number | null;
-    readonly sample_height: number;
-    readonly sample_width: number;
-  },
-  { frames, height, width }: { frames: number; height: number; width: number },
+  config: RotaryConfig & { readonly sample_height: number; readonly sample_width: number },
+  size: LatentSize,
 ): RotaryTables | null {
   if (!config.use_rotary_positional_embeddings) return null;
   const { patch_size: p, patch_size_t: pt, attention_head_dim: embedDim } = config;
-  const gridSize = [Math.floor(height / p), Math.floor(width / p)] as const;
+  const [temporalSize, ...gridSize] = patchGrid(size, config);
   const base = [Math.floor(config.sample_height / p), Math.floor(config.sample_width / p)] as const;
   if (pt !== null) {
-    const temporalSize = Math.ceil(frames / pt);
     return get3dRotaryPosEmbed({ gridType: "slice", embedDim, gridSize, maxSize: base, temporalSize });
   }
   const cropsCoords = getResizeCropRegionForGrid(gridSize, base[1], base[0]);
-  return get3dRotaryPosEmbed({ gridType: "linspace", embedDim, gridSize, cropsCoords, temporalSize: frames });
+  return get3dRotaryPosEmbed({ gridType: "linspace", embedDim, gridSize, cropsCoords, temporalSize });
 }

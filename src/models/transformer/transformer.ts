@@ -9,6 +9,7 @@ import { dropout, type Run } from "../../nn/forward-context.js";
 import type { Linear } from "../../nn/linear.js";
 import { type LoraAdapter, LoraAdapters, type LoraConfig } from "../../nn/lora.js";
 import { loadParameters, Model, type SaveOptions } from "../../nn/module.js";
+import type { LatentSize } from "../../recipe/geometry.js";
 import type { WeightsLocation } from "../../weights/checkpoint.js";
 import {
   boolean,
@@ -34,7 +35,7 @@ import {
   TimestepEmbedding,
 } from "./layers.js";
 import { CogVideoXPatchEmbed, unpatchify } from "./patch-embed.js";
-import type { RotaryTables } from "./rotary-positions.js";
+import { type RotaryTables, samplingRotaryTables, trainingRotaryTables } from "./rotary-positions.js";
 import { satTransformerSource } from "./sat-weights.js";
 import { getTimestepEmbedding } from "./timestep-embedding.js";
 
@@ -346,6 +347,14 @@ export class CogVideoXTransformer3DModel extends Model {
   registerForwardHook(hook: TransformerHook): () => void {
     this.#hooks.add(hook);
     return () => this.#hooks.delete(hook);
+  }
+
+  /**
+   * Rotary tables for latents of a size: {@link trainingRotaryTables} or {@link samplingRotaryTables}. The caller
+   * disposes them.
+   */
+  rotaryTables(size: LatentSize, use: "training" | "inference"): RotaryTables | null {
+    return (use === "training" ? trainingRotaryTables : samplingRotaryTables)(this.config, size);
   }
 
   /**

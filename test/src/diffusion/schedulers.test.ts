@@ -5,10 +5,10 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { CogVideoXDDIMScheduler } from "../../../src/diffusion/ddim.js";
 import { CogVideoXDPMScheduler } from "../../../src/diffusion/dpm.js";
-import { roundHalfEven } from "../../../src/diffusion/noise-schedule.js";
 import type { SchedulerStepOutput } from "../../../src/diffusion/scheduler.js";
 import { useEngine } from "../../../src/engine/index.js";
 import { Generator } from "../../../src/engine/random.js";
+import { roundHalfEven } from "../../../src/engine/rounding.js";
 import * as tf from "../../../src/engine/tf.js";
 import { TINY_SCHEDULER } from "./tiny.js";
 

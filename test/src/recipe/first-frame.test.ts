@@ -2,11 +2,8 @@ import "@tensorflow/tfjs-backend-cpu";
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as tf from "../../../src/engine/tf.js";
-import {
-  dropDuplicatedFrames,
-  duplicateFirstFrame,
-  firstFrameCopies,
-} from "../../../src/recipe/first-frame.js";
+import { dropDuplicatedFrames, duplicateFirstFrame } from "../../../src/recipe/first-frame.js";
+import { firstFrameCopies } from "../../../src/recipe/geometry.js";
 
 test("the number of copies is the smallest that makes the count divisible", () => {
   for (const patchSizeT of [1, 2, 3, 4, 5]) {

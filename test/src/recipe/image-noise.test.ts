@@ -3,7 +3,8 @@ import { before, test } from "node:test";
 import { useEngine } from "../../../src/engine/index.js";
 import { Generator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
-import { addImageNoise, encodeImage, imageNoiseSigma } from "../../../src/recipe/image-noise.js";
+import { encodeImage } from "../../../src/recipe/conditioning.js";
+import { addImageNoise, imageNoiseSigma } from "../../../src/recipe/image-noise.js";
 import { tinyPipeline } from "../diffusion/tiny.js";
 
 before(async () => {

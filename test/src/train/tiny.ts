@@ -10,13 +10,13 @@ import { T5Tokenizer } from "../../../src/models/text/tokenizer.js";
 import { CogVideoXTransformer3DModel } from "../../../src/models/transformer/transformer.js";
 import { AutoencoderKLCogVideoX } from "../../../src/models/vae/autoencoder.js";
 import { proceduralClip } from "../../../src/procedural/clip.js";
-import type { LossModels } from "../../../src/recipe/loss.js";
 import { MemoryData } from "../../../src/train/data.js";
+import type { TrainingModels } from "../../../src/train/trainer.js";
 import { writeClip } from "../../../src/video/write.js";
 
 const TEXT = { tokens: 4, features: 12 } as const;
 
-export function tinyModels(seed = 0): LossModels & { dispose(): void } {
+export function tinyModels(seed = 0): TrainingModels & { dispose(): void } {
   const vae = AutoencoderKLCogVideoX.fromConfig(
     {
       block_out_channels: [8, 8, 16, 16],

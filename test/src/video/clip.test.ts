@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as tf from "../../../src/engine/tf.js";
+import { assertFrameRule } from "../../../src/recipe/geometry.js";
 import { Clip } from "../../../src/video/clip.js";
-import { assertFrameRule } from "../../../src/video/frames.js";
 
 const clip = new Clip({
   data: Uint8Array.from({ length: 3 * 4 * 6 * 3 }, (_, i) => (i * 37) % 256),

@@ -13,6 +13,14 @@ export const turn = (x: tf.Tensor, { cos, sin }: { cos: tf.Tensor; sin: tf.Tenso
 export const turnBack = (dy: tf.Tensor, { cos, sin }: { cos: tf.Tensor; sin: tf.Tensor }): tf.Tensor =>
   tf.add(tf.mul(dy, cos), swapPairs(tf.mul(dy, sin)));
 
+/** Rotary tables for the video tokens; each frequency stands twice in a row, for the pair (2i, 2i + 1). */
+export interface RotaryTables {
+  /** [F * H * W, head dimension] */
+  cos: tf.Tensor2D;
+  /** [F * H * W, head dimension] */
+  sin: tf.Tensor2D;
+}
+
 /** Rotary tables (Su et al. 2021, arXiv 2104.09864) for the whole sequence, the rotation's sign in the sines. */
 export interface SignedRotaryTables {
   /** [sequence, features] */
