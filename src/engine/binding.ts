@@ -11,6 +11,7 @@ import { promisify } from "node:util";
 import { type Lock, readJson, replaceFolder, syncTree, temporaryBeside, writeFileAtomic } from "./cache.js";
 import { EngineError, firstLine } from "./errors.js";
 import { checkFiles, describeFiles, installedFiles } from "./integrity.js";
+import type { OperationsAddon } from "./native/kernels.js";
 
 const require = createRequire(import.meta.url);
 
@@ -34,7 +35,8 @@ export interface Library {
 const napiVersion = 8;
 
 /** C++ sources of this package, from dist/src/engine. */
-const nativeSources = fileURLToPath(new URL("../../../src/engine/native/", import.meta.url));
+const sourceRoot = fileURLToPath(new URL("../../../src/engine/", import.meta.url));
+const nativeSources = join(sourceRoot, "native");
 
 /** Names the binding by all that its code depends on, but for the library. */
 export function bindingKey(): string {
@@ -223,8 +225,7 @@ export async function buildBinding(library: Library, lock: Lock): Promise<void> 
 /** Where the fused operations for a library are built, named by all their sources. */
 function operationsFolder(library: Library): string {
   const hash = createHash("sha256");
-  for (const name of operationSources(true))
-    hash.update(name).update(readFileSync(join(nativeSources, name)));
+  for (const file of operationSources(true)) hash.update(basename(file)).update(readFileSync(file));
   const key = `${basename(library.binding)}-operations-${hash.digest("hex").slice(0, 8)}`;
   return join(dirname(library.binding), key);
 }
@@ -236,8 +237,14 @@ export async function buildOperations(library: Library, lock: Lock): Promise<voi
     library,
     lock,
     target: operationsFolder(library),
-    sources: [nativeSources],
-    targets: (files) => [addon("operations", operationSources(false), files)],
+    sources: [nativeSources, ...operationFolders()],
+    targets: (files) => [
+      addon(
+        "operations",
+        operationSources(false).map((file) => basename(file)),
+        files,
+      ),
+    ],
     names: operationsAddons,
     before: [bindingFile(library)],
   });
@@ -248,24 +255,37 @@ export async function removeOperations(library: Library): Promise<void> {
   await rm(operationsFolder(library), { recursive: true, force: true });
 }
 
+type LoadedOperations =
+  | { readonly addon: OperationsAddon; readonly fault?: undefined }
+  | { readonly addon?: undefined; readonly fault: Fault };
+
 /**
- * Registers the fused operations with the library that {@link loadBinding} loaded.
- * @returns why they can't be, if so: the composites compute the same, slower.
+ * The fused operations, for the library that {@link loadBinding} loaded; or why there are none: the composites compute
+ * the same, slower.
  */
-export async function loadOperations(library: Library): Promise<Fault | undefined> {
+export async function loadOperations(library: Library): Promise<LoadedOperations> {
   const fault = await operationsFault(library, false);
-  if (fault !== undefined) return fault;
+  if (fault !== undefined) return { fault };
   try {
-    loadAddon(join(operationsFolder(library), "operations.node"));
-    return undefined;
+    return { addon: loadAddon<OperationsAddon>(join(operationsFolder(library), "operations.node")) };
   } catch (error) {
-    return { reason: `its fused operations do not load (${firstLine(error)})`, damaged: true };
+    return { fault: { reason: `its fused operations do not load (${firstLine(error)})`, damaged: true } };
   }
 }
 
+/** Each operation's folder; the kernels stand beside their composites. */
+function operationFolders(): string[] {
+  return readdirSync(join(sourceRoot, "ops"), { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .map(({ name }) => join(sourceRoot, "ops", name));
+}
+
 function operationSources(headers: boolean): string[] {
-  return readdirSync(nativeSources)
-    .filter((name) => (name.endsWith(".cc") && name !== "stderr.cc") || (headers && name.endsWith(".h")))
+  return [nativeSources, ...operationFolders()]
+    .flatMap((folder) => readdirSync(folder).map((name) => join(folder, name)))
+    .filter(
+      (file) => (file.endsWith(".cc") && basename(file) !== "stderr.cc") || (headers && file.endsWith(".h")),
+    )
     .sort();
 }
 

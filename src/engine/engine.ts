@@ -1,34 +1,23 @@
 import { startCpu } from "./backends/cpu.js";
-import type { Running } from "./backends/running.js";
 import { startTensorflow } from "./backends/tensorflow.js";
 import { startWasm } from "./backends/wasm.js";
 import { startWebgpu } from "./backends/webgpu.js";
 import { configFile, readJson, writeFileAtomic } from "./cache.js";
 import { EngineError, firstLine } from "./errors.js";
 import { isWanted } from "./install.js";
-
-/** The engines, the fastest first. */
-export const engineNames = ["tensorflow-gpu", "tensorflow", "webgpu", "wasm", "cpu"] as const;
-
-/** An engine's name, as {@link useEngine}, FIRSTFRAME_ENGINE and `firstframe engine use` take it. */
-export type EngineName = (typeof engineNames)[number];
-
-/** The engine that runs: what it is called, the device that computes, and the library that does it. */
-export interface Engine extends Readonly<Running> {
-  readonly name: EngineName;
-}
+import {
+  currentEngine,
+  type Engine,
+  type EngineName,
+  engineNames,
+  type Running,
+  setCurrentEngine,
+} from "./running.js";
 
 /** What {@link useEngine} may be told. */
 export interface UseEngineOptions {
   /** Where a line goes that says why a better engine, or a better device, does not run; standard error unless given. */
   log?: (line: string) => void;
-}
-
-let running: Engine | undefined;
-
-/** The engine that {@link useEngine} started last; undefined before. */
-export function currentEngine(): Engine | undefined {
-  return running;
 }
 
 /**
@@ -45,6 +34,7 @@ export async function useEngine(name?: EngineName, options: UseEngineOptions = {
   const log = options.log ?? ((line: string) => process.stderr.write(`${line}\n`));
   const asked = name ?? engineFromEnvironment();
   if (asked !== undefined) return start(asked, log);
+  const running = currentEngine();
   if (running !== undefined) return running;
 
   for (const candidate of await candidates()) {
@@ -97,9 +87,9 @@ async function candidates(): Promise<EngineName[]> {
 }
 
 async function start(name: EngineName, log: (line: string) => void): Promise<Engine> {
+  const running = currentEngine();
   if (running?.name === name) return running;
-  running = { name, ...(await starters[name](log)) };
-  return running;
+  return setCurrentEngine({ name, ...(await starters[name](log)) });
 }
 
 const starters: Record<EngineName, (log: (line: string) => void) => Promise<Running>> = {

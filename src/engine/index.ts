@@ -16,10 +16,6 @@
  */
 export { cacheDirectory } from "./cache.js";
 export {
-  currentEngine,
-  type Engine,
-  type EngineName,
-  engineNames,
   isEngineName,
   rememberEngine,
   rememberedEngine,
@@ -36,3 +32,4 @@ export {
   type TensorflowName,
 } from "./install.js";
 export { Generator, type GeneratorState } from "./random.js";
+export { currentEngine, type Engine, type EngineName, engineNames } from "./running.js";

@@ -7,11 +7,12 @@ import { wasmFeatures } from "./backends/wasm.js";
 import { type AdapterInfo, adapterName } from "./backends/webgpu.js";
 import { operationsFault } from "./binding.js";
 import { cacheDirectory, configFile } from "./cache.js";
-import { type EngineName, isEngineName, rememberedEngine } from "./engine.js";
+import { isEngineName, rememberedEngine } from "./engine.js";
 import { glibcVersion, threadCount } from "./environment.js";
 import { firstLine } from "./errors.js";
 import { nvidiaDevices, nvidiaDriver } from "./hardware.js";
 import { findTensorflow, isInstalled, type TensorflowName } from "./install.js";
+import type { EngineName } from "./running.js";
 
 const run = promisify(execFile);
 

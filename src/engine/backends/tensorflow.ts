@@ -6,9 +6,9 @@ import { threadCount } from "../environment.js";
 import { EngineError } from "../errors.js";
 import { nvidiaDevices } from "../hardware.js";
 import { findTensorflow } from "../install.js";
-import { registerFusedKernels } from "../native/kernels.js";
+import { registerNativeKernels } from "../native/kernels.js";
+import type { Running } from "../running.js";
 import * as tf from "../tf.js";
-import type { Running } from "./running.js";
 import { registerReshapes, withSharedShapes } from "./shared-shapes.js";
 
 type Name = "tensorflow" | "tensorflow-gpu";
@@ -34,9 +34,9 @@ export async function startTensorflow(name: Name, log: (line: string) => void): 
     const binding = loadBinding(library, silent);
     const running = register(name, binding, library.version);
     if (name === "tensorflow") {
-      const fault = await loadOperations(library);
-      if (fault === undefined) {
-        registerFusedKernels();
+      const { addon, fault } = await loadOperations(library);
+      if (addon !== undefined) {
+        registerNativeKernels(addon);
         running.version += " with fused operations";
       } else if (fault.damaged) {
         const command = `firstframe engine install ${name}`;

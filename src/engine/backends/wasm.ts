@@ -13,8 +13,8 @@ import {
 import { threadCount } from "../environment.js";
 import { EngineError, firstLine } from "../errors.js";
 import { registerWasmSums } from "../ops/wasm-sum.js";
+import type { Running } from "../running.js";
 import * as tf from "../tf.js";
-import type { Running } from "./running.js";
 
 /** An Emscripten module of the backend, with the bridge that the backend's constructor expects. */
 interface WasmModule {

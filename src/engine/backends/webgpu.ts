@@ -1,8 +1,8 @@
 import { createRequire } from "node:module";
 import { EngineError, firstLine } from "../errors.js";
+import type { Running } from "../running.js";
 import * as tf from "../tf.js";
 import { waitForDawn, watchDawn } from "./dawn-ticks.js";
-import type { Running } from "./running.js";
 
 /** WebGPU's objects, as far as they are used here (the `webgpu` package types them with DOM's globals). */
 interface Gpu {

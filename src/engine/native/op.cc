@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <map>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -117,10 +118,15 @@ struct Kernel {
 };
 
 struct Definition {
-  std::string name;
   std::vector<std::string> attributes;
   Compute compute;
 };
+
+// Filled by static constructors, whose order is not known.
+std::map<std::string, Compute>& Implementations() {
+  static auto* all = new std::map<std::string, Compute>;
+  return *all;
+}
 
 std::vector<Definition*>& Definitions() {
   static auto* all = new std::vector<Definition*>;
@@ -135,6 +141,35 @@ std::vector<int64_t> IntList(TF_OpKernelConstruction* construction, const char* 
   return values;
 }
 
+template <typename T>
+using Member = std::pair<const char*, T Attributes::*>;
+const Member<float> kFloats[] = {{"eps", &Attributes::eps}, {"scale", &Attributes::scale}};
+const Member<bool> kFlags[] = {
+    {"silu", &Attributes::silu}, {"transposeA", &Attributes::transposeA}, {"transposeB", &Attributes::transposeB}};
+const Member<int64_t> kNumbers[] = {
+    {"groups", &Attributes::groups}, {"batch", &Attributes::batch}, {"heads", &Attributes::heads}};
+const Member<std::vector<int64_t>> kLists[] = {
+    {"lengths", &Attributes::lengths}, {"calls", &Attributes::calls}, {"chunks", &Attributes::chunks}};
+
+template <typename T, size_t N>
+T* Find(const Member<T> (&members)[N], const std::string& name, Attributes& attributes) {
+  for (const auto& [known, member] : members) {
+    if (name == known) return &(attributes.*member);
+  }
+  return nullptr;
+}
+
+// Whether an attribute ("eps: float") is one of those above, of that type.
+bool IsKnown(const std::string& attribute) {
+  const size_t colon = attribute.find(": ");
+  const std::string name = attribute.substr(0, colon), type = colon == std::string::npos ? "" : attribute.substr(colon + 2);
+  Attributes any;
+  return type == "float" ? Find(kFloats, name, any) != nullptr
+       : type == "bool" ? Find(kFlags, name, any) != nullptr
+       : type == "int" ? Find(kNumbers, name, any) != nullptr
+       : type == "list(int)" && Find(kLists, name, any) != nullptr;
+}
+
 Kernel* Create(TF_OpKernelConstruction* construction, const Definition& definition) {
   auto* kernel = new Kernel{{}, definition.compute};
   TF_Status* status = TF_NewStatus();
@@ -142,20 +177,14 @@ Kernel* Create(TF_OpKernelConstruction* construction, const Definition& definiti
   for (const std::string& attribute : definition.attributes) {
     const std::string name = attribute.substr(0, attribute.find(':'));
     const char* key = name.c_str();
-    TF_Bool flag = 0;
-    if (name == "eps") TF_OpKernelConstruction_GetAttrFloat(construction, key, &attributes.eps, status);
-    if (name == "scale") TF_OpKernelConstruction_GetAttrFloat(construction, key, &attributes.scale, status);
-    for (auto [wanted, value] : {std::pair{"silu", &attributes.silu}, {"transposeA", &attributes.transposeA}, {"transposeB", &attributes.transposeB}}) {
-      if (name != wanted) continue;
+    if (float* value = Find(kFloats, name, attributes)) TF_OpKernelConstruction_GetAttrFloat(construction, key, value, status);
+    if (bool* value = Find(kFlags, name, attributes)) {
+      TF_Bool flag = 0;
       TF_OpKernelConstruction_GetAttrBool(construction, key, &flag, status);
       *value = flag;
     }
-    if (name == "groups") TF_OpKernelConstruction_GetAttrInt64(construction, key, &attributes.groups, status);
-    if (name == "batch") TF_OpKernelConstruction_GetAttrInt64(construction, key, &attributes.batch, status);
-    if (name == "heads") TF_OpKernelConstruction_GetAttrInt64(construction, key, &attributes.heads, status);
-    if (name == "chunks") attributes.chunks = IntList(construction, key, status);
-    if (name == "lengths") attributes.lengths = IntList(construction, key, status);
-    if (name == "calls") attributes.calls = IntList(construction, key, status);
+    if (int64_t* value = Find(kNumbers, name, attributes)) TF_OpKernelConstruction_GetAttrInt64(construction, key, value, status);
+    if (auto* value = Find(kLists, name, attributes)) *value = IntList(construction, key, status);
     if (TF_GetCode(status) != TF_OK) TF_OpKernelConstruction_Failure(construction, status);
   }
   TF_DeleteStatus(status);
@@ -233,29 +262,39 @@ View Call::Output(int i, const std::vector<int64_t>& shape) {
   return view;
 }
 
-void Register(const char* name, const std::vector<const char*>& inputs, const std::vector<const char*>& outputs,
-              const std::vector<const char*>& attributes, Compute compute) {
-  static const auto constructors = Constructors(std::make_integer_sequence<int, 40>());
+Implementation::Implementation(const char* name, Compute compute) { Implementations()[name] = compute; }
+
+std::string Define(const std::string& name, const std::vector<std::string>& inputs, const std::vector<std::string>& outputs,
+                   const std::vector<std::string>& attributes) {
+  static const auto constructors = Constructors(std::make_integer_sequence<int, 64>());
+  const auto implementation = Implementations().find(name);
+  if (implementation == Implementations().end()) return "there is no implementation of that name";
   const size_t index = Definitions().size();
-  if (index >= constructors.size()) abort();
-  Definitions().push_back(new Definition{name, {attributes.begin(), attributes.end()}, compute});
+  if (index >= constructors.size()) return "there are more operations than constructors";
+  for (const std::string& attribute : attributes) {
+    if (!IsKnown(attribute)) return "no implementation has an attribute " + attribute;
+  }
+  Definitions().push_back(new Definition{attributes, implementation->second});
 
   TF_Status* status = TF_NewStatus();
-  TF_OpDefinitionBuilder* definition = TF_NewOpDefinitionBuilder(name);
-  for (const char* input : inputs) TF_OpDefinitionBuilderAddInput(definition, input);
-  for (const char* output : outputs) TF_OpDefinitionBuilderAddOutput(definition, output);
-  for (const char* attribute : attributes) TF_OpDefinitionBuilderAddAttr(definition, attribute);
+  TF_OpDefinitionBuilder* definition = TF_NewOpDefinitionBuilder(name.c_str());
+  for (const std::string& input : inputs) TF_OpDefinitionBuilderAddInput(definition, input.c_str());
+  for (const std::string& output : outputs) TF_OpDefinitionBuilderAddOutput(definition, output.c_str());
+  for (const std::string& attribute : attributes) TF_OpDefinitionBuilderAddAttr(definition, attribute.c_str());
   TF_OpDefinitionBuilderSetShapeInferenceFunction(
       definition, [](TF_ShapeInferenceContext* context, TF_Status* status) {
         TF_ShapeInferenceContextSetUnknownShape(context, status);
       });
   TF_RegisterOpDefinition(definition, status);
   if (TF_GetCode(status) == TF_OK) {
-    TF_RegisterKernelBuilder(
-        name, TF_NewKernelBuilder(name, "CPU", constructors[index], Run, [](void* kernel) { delete static_cast<Kernel*>(kernel); }),
-        status);
+    TF_RegisterKernelBuilder(name.c_str(),
+                             TF_NewKernelBuilder(name.c_str(), "CPU", constructors[index], Run,
+                                                 [](void* kernel) { delete static_cast<Kernel*>(kernel); }),
+                             status);
   }
+  const std::string problem = TF_GetCode(status) == TF_OK ? "" : TF_Message(status);
   TF_DeleteStatus(status);
+  return problem;
 }
 
 }  // namespace firstframe

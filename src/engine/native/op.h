@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "tensorflow/c/kernels.h"
@@ -30,7 +31,7 @@ int Threads();
 // Calls work(begin, end) on parts of 0 .. count on several threads; no part is much smaller than `grain`.
 void ParallelFor(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& work);
 
-// An operation's attributes: by name, read once.
+// An operation's attributes, read once. Which of them it has is in its definition.
 struct Attributes {
   float eps = 0, scale = 0;
   bool silu = false, transposeA = false, transposeB = false;
@@ -62,23 +63,17 @@ class Call {
   std::vector<TF_Tensor*> tensors_;
 };
 
-// Registers an operation for float tensors on the processor. `inputs`, `outputs` and `attributes` are as in TensorFlow's
-// operation definitions: "x: float", "eps: float", "lengths: list(int)".
+// What an operation computes, for float tensors on the processor. Its inputs, outputs and attributes are defined where the
+// operation is, in TypeScript (../ops), under the same name.
 using Compute = void (*)(Call&, const Attributes&);
-void Register(const char* name, const std::vector<const char*>& inputs, const std::vector<const char*>& outputs,
-              const std::vector<const char*>& attributes, Compute compute);
+struct Implementation {
+  Implementation(const char* name, Compute compute);
+};
 
-void RegisterGelu();
-void RegisterSoftmax();
-void RegisterLayerNorm();
-void RegisterModulatedNorm();
-void RegisterHeadNorm();
-void RegisterSums();
-void RegisterGatedResidual();
-void RegisterGroupNorm();
-void RegisterMatMul();
-void RegisterAttention();
-void RegisterAdam();
+// Makes an operation of TensorFlow's of an implementation. `inputs`, `outputs` and `attributes` are as in TensorFlow's
+// operation definitions: "x: float", "eps: float", "lengths: list(int)". Returns what is wrong, or "".
+std::string Define(const std::string& name, const std::vector<std::string>& inputs, const std::vector<std::string>& outputs,
+                   const std::vector<std::string>& attributes);
 
 // e^x to two units in the last place (Cody and Waite's reduction, a polynomial of degree 7); saturates near float's limits.
 INLINE float Exp(float x) {

@@ -5,4 +5,4 @@
 #define FIRSTFRAME_KIND base
 #define FIRSTFRAME_LANES 4
 #define FIRSTFRAME_ROWS 6
-#include "product_kernels.h"
+#include "product-kernels.h"

@@ -8,6 +8,6 @@
 #define FIRSTFRAME_KIND v3
 #define FIRSTFRAME_LANES 8
 #define FIRSTFRAME_ROWS 6
-#include "product_kernels.h"
+#include "product-kernels.h"
 
 #endif

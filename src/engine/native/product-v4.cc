@@ -8,6 +8,6 @@
 #define FIRSTFRAME_KIND v4
 #define FIRSTFRAME_LANES 16
 #define FIRSTFRAME_ROWS 14
-#include "product_kernels.h"
+#include "product-kernels.h"
 
 #endif

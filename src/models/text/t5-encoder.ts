@@ -336,7 +336,7 @@ class T5FeedForward {
 
 /**
  * Which bias a relative position gets (Raffel et al. 2019, section 2.1): half of the buckets for either direction;
- * half of those for single positions, the rest for ever longer stretches up to `maxDistance`.
+ * half of those for single positions, the rest for ever longer segments up to `maxDistance`.
  * @param relativePosition the attended position minus the attending one.
  */
 export function relativePositionBucket(

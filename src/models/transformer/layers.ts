@@ -78,8 +78,8 @@ export class LayerNorm {
   /**
    * Layer norm, then `* (1 + scale) + shift`: adaLN.
    * @param modulation chunks for shifts and scales, [batch, chunks * features]
-   * @param lengths tokens in each stretch
-   * @param chunks the chunk that shifts each stretch; the next one scales it
+   * @param lengths tokens in each segment
+   * @param chunks the chunk that shifts each segment; the next one scales it
    */
   modulated(
     x: tf.Tensor3D,

@@ -40,7 +40,7 @@ export class FrameLayout {
 export function poolFrames(x: tf.Tensor4D, { batch, calls }: FrameLayout): tf.Tensor4D {
   return tf.tidy(() => {
     const pieces: tf.Tensor4D[] = [];
-    for (const { start, odd, frames } of stretches(calls)) {
+    for (const { start, odd, frames } of segments(calls)) {
       if (odd) pieces.push(tf.slice(x, [start * batch], [batch]));
       const pairs = Math.floor(frames / 2);
       if (pairs === 0) continue;
@@ -58,7 +58,7 @@ export function repeatFrames(x: tf.Tensor4D, { batch, calls }: FrameLayout, time
   if (times === 1) return x.clone();
   return tf.tidy(() => {
     const pieces: tf.Tensor4D[] = [];
-    for (const { start, odd, frames } of stretches(calls)) {
+    for (const { start, odd, frames } of segments(calls)) {
       if (odd) pieces.push(tf.slice(x, [start * batch], [batch]));
       const count = frames - odd;
       if (count === 0) continue;
@@ -74,8 +74,8 @@ export function repeatFrames(x: tf.Tensor4D, { batch, calls }: FrameLayout, time
   });
 }
 
-/** Calls that can be treated together: an even call after another adds to its stretch, an odd call begins a new one. */
-function* stretches(calls: readonly number[]): Generator<{ start: number; odd: 0 | 1; frames: number }> {
+/** Calls that can be treated together: an even call after another adds to its segment, an odd call begins a new one. */
+function* segments(calls: readonly number[]): Generator<{ start: number; odd: 0 | 1; frames: number }> {
   for (let i = 0, start = 0; i < calls.length; ) {
     const odd = calls[i]! % 2 === 1 ? 1 : 0;
     let frames = calls[i++]!;

@@ -1,5 +1,8 @@
 import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { type Engine, useEngine } from "../../../src/engine/index.js";
 import {
   multiHeadAttention,
@@ -14,6 +17,7 @@ import "../../../src/engine/ops/layer-norm/layer-norm.js";
 import "../../../src/engine/ops/linear/linear.js";
 import "../../../src/engine/ops/low-rank/low-rank.js";
 import "../../../src/engine/ops/modulated-norm/modulated-norm.js";
+import { nativeKernels } from "../../../src/engine/ops/operation.js";
 import { Generator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
 
@@ -134,22 +138,22 @@ const cases: Case[] = [
       kernel: "FirstframeLayerNorm",
       shapes: { x: [2, 11, 52], scale: [values, 2, 52], shift: [values, 2, 52] },
       attributes: modulated,
-      title: `${values} scales a stretch`,
+      title: `${values} scales a segment`,
     },
     {
       kernel: "FirstframeLayerNormGrad",
       shapes: { x: [2, 11, 52], scale: [values, 2, 52], dy: [2, 11, 52] },
       attributes: modulated,
-      title: `${values} scales a stretch`,
+      title: `${values} scales a segment`,
     },
     {
-      kernel: "FirstframeStretchSums",
+      kernel: "FirstframeSegmentSums",
       shapes: { x: [2, 211, 52] },
       attributes: { lengths: [3, 208], batch: values },
       title: values === 1 ? "over all samples" : "of each sample",
     },
     {
-      kernel: "FirstframeStretchDots",
+      kernel: "FirstframeSegmentDots",
       shapes: { x: [2, 211, 52], y: [2, 211, 52] },
       attributes: { lengths: [3, 208], batch: values },
       title: values === 1 ? "over all samples" : "of each sample",
@@ -221,6 +225,23 @@ const cases: Case[] = [
 
 test("the fused operations are built and in use", () => {
   assert.match(engine.version, /with fused operations$/);
+});
+
+test("each kernel in C++ has a definition, and is compared with its composite here", () => {
+  const ops = fileURLToPath(new URL("../../../../src/engine/ops/", import.meta.url));
+  const inSources = readdirSync(ops, { recursive: true, encoding: "utf8" })
+    .filter((file) => file.endsWith(".cc"))
+    .flatMap((file) =>
+      [...readFileSync(join(ops, file), "utf8").matchAll(/^ {4}\{"(\w+)",/gm)].map(([, name]) => name!),
+    );
+  const defined = nativeKernels().map(({ name }) => name);
+  assert.deepEqual(inSources.sort(), defined.sort());
+  const compared = new Set(cases.map(({ kernel }) => (kernel === "Softmax" ? "FirstframeSoftmax" : kernel)));
+  const indirectly = /Attention/; // below, through the functions that call them
+  assert.deepEqual(
+    defined.filter((name) => !compared.has(name) && !indirectly.test(name)),
+    [],
+  );
 });
 
 for (const { kernel, shapes, attributes = {}, positive, title = "" } of cases) {

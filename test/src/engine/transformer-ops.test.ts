@@ -54,7 +54,7 @@ for (const [batch, values] of [
   [2, 2],
   [3, 1],
 ] as const) {
-  test(`layer norm with modulation: ${batch} samples, ${values} scales a stretch`, () => {
+  test(`layer norm with modulation: ${batch} samples, ${values} scales a segment`, () => {
     agree(
       generator,
       {
@@ -75,7 +75,7 @@ for (const [batch, values] of [
   });
 }
 
-test("layer norm with one stretch is PyTorch's", () => {
+test("layer norm with one segment is PyTorch's", () => {
   agree(
     generator,
     { x: randn<tf.Rank.R3>(2, 5, 6), weight: randn<tf.Rank.R3>(1, 1, 6), bias: randn<tf.Rank.R3>(1, 1, 6) },
@@ -130,7 +130,7 @@ test("a low-rank update", () => {
   );
 });
 
-/** One chunk of a modulation for each token of stretches of two and three. */
+/** One chunk of a modulation for each token of segments of two and three. */
 const chunkOf = (modulation: tf.Tensor, features: number, [first, second]: [number, number]) =>
   tf.gather(
     tf.reshape(modulation, [modulation.shape[0]!, -1, features]),

@@ -28,29 +28,27 @@ VECTORISED void Step(const State& from, const float* gradient, const State& to, 
   }
 }
 
+const Implementation kImplementations[] = {
+    {"FirstframeAdam",
+     [](Call& call, const Attributes&) {
+       const View weight = call.Input(0), gradient = call.Input(1), expAvg = call.Input(2), expAvgSq = call.Input(3),
+                  given = call.Input(4);
+       if (!call.ok()) return;
+       View outputs[3];
+       for (int i = 0; i < 3; i++) {
+         outputs[i] = call.Output(i, weight.shape);
+         if (!call.ok()) return;
+       }
+       Settings settings;
+       static_assert(sizeof settings == 9 * sizeof(float));
+       memcpy(&settings, given.data, sizeof settings);
+       ParallelFor(weight.size(), 1 << 14, [&](int64_t begin, int64_t end) {
+         const State from{weight.data + begin, expAvg.data + begin, expAvgSq.data + begin};
+         const State to{outputs[0].data + begin, outputs[1].data + begin, outputs[2].data + begin};
+         Step(from, gradient.data + begin, to, settings, end - begin);
+       });
+     }},
+};
+
 }  // namespace
-
-void RegisterAdam() {
-  Register("FirstframeAdam",
-           {"weight: float", "gradient: float", "exp_avg: float", "exp_avg_sq: float", "settings: float"},
-           {"new_weight: float", "new_exp_avg: float", "new_exp_avg_sq: float"}, {}, [](Call& call, const Attributes&) {
-             const View weight = call.Input(0), gradient = call.Input(1), expAvg = call.Input(2), expAvgSq = call.Input(3),
-                        given = call.Input(4);
-             if (!call.ok()) return;
-             View outputs[3];
-             for (int i = 0; i < 3; i++) {
-               outputs[i] = call.Output(i, weight.shape);
-               if (!call.ok()) return;
-             }
-             Settings settings;
-             static_assert(sizeof settings == 9 * sizeof(float));
-             memcpy(&settings, given.data, sizeof settings);
-             ParallelFor(weight.size(), 1 << 14, [&](int64_t begin, int64_t end) {
-               const State from{weight.data + begin, expAvg.data + begin, expAvgSq.data + begin};
-               const State to{outputs[0].data + begin, outputs[1].data + begin, outputs[2].data + begin};
-               Step(from, gradient.data + begin, to, settings, end - begin);
-             });
-           });
-}
-
 }  // namespace firstframe

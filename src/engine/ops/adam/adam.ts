@@ -21,6 +21,21 @@ type Inputs = { weight: tf.Tensor; gradient: tf.Tensor; expAvg: tf.Tensor; expAv
 
 const operation = defineOperation<Inputs, AdamAttributes>({
   name: "FirstframeAdam",
+  native: {
+    inputs: ["weight", "gradient", "expAvg", "expAvgSq"],
+    outputs: ["newWeight", "newExpAvg", "newExpAvgSq"],
+    settings: ({ beta1, beta2, eps, stepSize, correction, shrink, decay, scale }) => [
+      1 - beta1,
+      beta2,
+      1 - beta2,
+      eps,
+      stepSize,
+      correction,
+      shrink,
+      decay,
+      scale,
+    ],
+  },
   forward(
     { weight, gradient: raw, expAvg: before, expAvgSq: beforeSq },
     { beta1, beta2, eps, stepSize, correction, shrink, decay, scale },

@@ -232,14 +232,10 @@ void AttentionGradient(Call& call, const Attributes& attributes) {
   });
 }
 
+const Implementation kImplementations[] = {
+    {"FirstframeAttention", Attention},
+    {"FirstframeAttentionGrad", AttentionGradient},
+};
+
 }  // namespace
-
-void RegisterAttention() {
-  Register("FirstframeAttention", {"query: float", "key: float", "value: float"}, {"y: float", "log_sums: float"},
-           {"scale: float", "heads: int"}, Attention);
-  Register("FirstframeAttentionGrad",
-           {"query: float", "key: float", "value: float", "output: float", "dy: float", "log_sums: float"},
-           {"d_query: float", "d_key: float", "d_value: float"}, {"scale: float", "heads: int"}, AttentionGradient);
-}
-
 }  // namespace firstframe

@@ -1,4 +1,4 @@
-import { currentEngine } from "../../engine.js";
+import { currentEngine } from "../../running.js";
 import * as tf from "../../tf.js";
 import { defineOperation } from "../operation.js";
 
@@ -46,6 +46,11 @@ type GradientInputs = Qkv & { output: tf.Tensor; dy: tf.Tensor; logSums?: tf.Ten
 
 const gradient = defineOperation<GradientInputs, AttentionAttributes>({
   name: "FirstframeAttentionGrad",
+  native: {
+    inputs: ["query", "key", "value", "output", "dy", "logSums"],
+    outputs: ["dQuery", "dKey", "dValue"],
+    attributes: { scale: "float", heads: "int" },
+  },
   forward({ query, key, value, output, dy }, { scale, maxScores, heads: beside }) {
     const folded = [query, key, value, output, dy].map((x) => foldHeads(x, beside));
     const [q, k, v, o, d] = folded as [tf.Tensor3D, tf.Tensor3D, tf.Tensor3D, tf.Tensor3D, tf.Tensor3D];
@@ -92,6 +97,11 @@ const gradient = defineOperation<GradientInputs, AttentionAttributes>({
 
 const operation = defineOperation<Qkv, AttentionAttributes>({
   name: "FirstframeAttention",
+  native: {
+    inputs: ["query", "key", "value"],
+    outputs: ["y", "logSums"],
+    attributes: { scale: "float", heads: "int" },
+  },
   forward({ query, key, value }, { scale, maxScores, heads: beside }) {
     const folded = [query, key, value].map((x) => foldHeads(x, beside));
     const [q, k, v] = folded as [tf.Tensor3D, tf.Tensor3D, tf.Tensor3D];

@@ -1,4 +1,4 @@
-// x + gate * branch, with one gate a sample and stretch of the sequence: chunk `chunks[i]` of the modulation for stretch i.
+// x + gate * branch, with one gate a sample and segment of the sequence: chunk `chunks[i]` of the modulation for segment i.
 
 #include "sums.h"
 
@@ -37,43 +37,41 @@ void GateGradient(Call& call, const Attributes& attributes) {
   if (!call.ok()) return;
   const View dModulation = call.Output(0, modulation.shape);
   if (!call.ok()) return;
-  const int64_t n = branch.width(), samples = branch.shape[0], stretches = static_cast<int64_t>(attributes.lengths.size());
-  std::vector<float> sums(static_cast<size_t>(samples * stretches * n));
-  SumStretches(attributes.lengths, samples, false, n, sums.data(),
+  const int64_t n = branch.width(), samples = branch.shape[0], segments = static_cast<int64_t>(attributes.lengths.size());
+  std::vector<float> sums(static_cast<size_t>(samples * segments * n));
+  SumSegments(attributes.lengths, samples, false, n, sums.data(),
                [&](int64_t row, float* sum) { AddProduct(branch.data + row * n, dy.data + row * n, sum, n); });
   std::fill(dModulation.data, dModulation.data + dModulation.size(), 0.0f);
-  for (int64_t i = 0; i < samples * stretches; i++) {
+  for (int64_t i = 0; i < samples * segments; i++) {
     const float* from = sums.data() + i * n;
-    std::copy(from, from + n, dModulation.data + i / stretches * modulation.width() + attributes.chunks[i % stretches] * n);
+    std::copy(from, from + n, dModulation.data + i / segments * modulation.width() + attributes.chunks[i % segments] * n);
   }
 }
 
+const Implementation kImplementations[] = {
+    {"FirstframeGatedResidual",
+     [](Call& call, const Attributes& attributes) {
+       const View x = call.Input(0), branch = call.Input(1), modulation = call.Input(2);
+       if (!call.ok()) return;
+       const View y = call.Output(0, x.shape);
+       if (!call.ok()) return;
+       const int64_t n = x.width();
+       Each(x, modulation, attributes, [&](int64_t r, const float* gate) {
+         Forward(x.data + r * n, branch.data + r * n, gate, y.data + r * n, n);
+       });
+     }},
+    {"FirstframeGated",
+     [](Call& call, const Attributes& attributes) {
+       const View x = call.Input(0), modulation = call.Input(1);
+       if (!call.ok()) return;
+       const View y = call.Output(0, x.shape);
+       if (!call.ok()) return;
+       const int64_t n = x.width();
+       Each(x, modulation, attributes,
+            [&](int64_t r, const float* gate) { Multiply(x.data + r * n, gate, y.data + r * n, n); });
+     }},
+    {"FirstframeGateGrad", GateGradient},
+};
+
 }  // namespace
-
-void RegisterGatedResidual() {
-  Register("FirstframeGatedResidual", {"x: float", "branch: float", "modulation: float"}, {"y: float"},
-           {"lengths: list(int)", "chunks: list(int)"}, [](Call& call, const Attributes& attributes) {
-             const View x = call.Input(0), branch = call.Input(1), modulation = call.Input(2);
-             if (!call.ok()) return;
-             const View y = call.Output(0, x.shape);
-             if (!call.ok()) return;
-             const int64_t n = x.width();
-             Each(x, modulation, attributes, [&](int64_t r, const float* gate) {
-               Forward(x.data + r * n, branch.data + r * n, gate, y.data + r * n, n);
-             });
-           });
-  Register("FirstframeGated", {"x: float", "modulation: float"}, {"y: float"}, {"lengths: list(int)", "chunks: list(int)"},
-           [](Call& call, const Attributes& attributes) {
-             const View x = call.Input(0), modulation = call.Input(1);
-             if (!call.ok()) return;
-             const View y = call.Output(0, x.shape);
-             if (!call.ok()) return;
-             const int64_t n = x.width();
-             Each(x, modulation, attributes,
-                  [&](int64_t r, const float* gate) { Multiply(x.data + r * n, gate, y.data + r * n, n); });
-           });
-  Register("FirstframeGateGrad", {"branch: float", "modulation: float", "dy: float"}, {"d_modulation: float"},
-           {"lengths: list(int)", "chunks: list(int)"}, GateGradient);
-}
-
 }  // namespace firstframe

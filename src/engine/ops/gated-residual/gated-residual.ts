@@ -1,19 +1,24 @@
 import * as tf from "../../tf.js";
 import { chunksOf, fromChunks } from "../modulated-norm/modulated-norm.js";
 import { defineOperation } from "../operation.js";
-import { dotStretches, mapStretches } from "../segments/segments.js";
+import { dotSegments, mapSegments } from "../segments/segments.js";
 
 export interface GatedResidualAttributes {
-  /** Tokens in each stretch of the sequence; they add up to its length. */
+  /** Tokens in each segment of the sequence; they add up to its length. */
   readonly lengths: readonly number[];
-  /** Of each stretch, which chunk of the modulation is its gate. */
+  /** Of each segment, which chunk of the modulation is its gate. */
   readonly chunks: readonly number[];
 }
 
 const gated = defineOperation<{ x: tf.Tensor; modulation: tf.Tensor }, GatedResidualAttributes>({
   name: "FirstframeGated",
+  native: {
+    inputs: ["x", "modulation"],
+    outputs: ["y"],
+    attributes: { lengths: "list(int)", chunks: "list(int)" },
+  },
   forward: ({ x, modulation }, { lengths, chunks }) =>
-    mapStretches(lengths, [x], [chunksOf(modulation, x.shape[2]!, chunks)], ([x], [gate]) =>
+    mapSegments(lengths, [x], [chunksOf(modulation, x.shape[2]!, chunks)], ([x], [gate]) =>
       tf.mul(x!, gate!),
     ),
 });
@@ -22,12 +27,22 @@ type Inputs = { x: tf.Tensor; branch: tf.Tensor; modulation: tf.Tensor };
 
 const gateGradient = defineOperation<Omit<Inputs, "x"> & { dy: tf.Tensor }, GatedResidualAttributes>({
   name: "FirstframeGateGrad",
+  native: {
+    inputs: ["branch", "modulation", "dy"],
+    outputs: ["dModulation"],
+    attributes: { lengths: "list(int)", chunks: "list(int)" },
+  },
   forward: ({ branch, modulation, dy }, { lengths, chunks }) =>
-    fromChunks([{ chunks, of: dotStretches(dy, branch, lengths, branch.shape[0]!) }], modulation.shape),
+    fromChunks([{ chunks, of: dotSegments(dy, branch, lengths, branch.shape[0]!) }], modulation.shape),
 });
 
 const operation = defineOperation<Inputs, GatedResidualAttributes>({
   name: "FirstframeGatedResidual",
+  native: {
+    inputs: ["x", "branch", "modulation"],
+    outputs: ["y"],
+    attributes: { lengths: "list(int)", chunks: "list(int)" },
+  },
   forward: ({ x, branch, modulation }, attributes) =>
     tf.add(x, gated({ x: branch, modulation }, attributes)[0]!),
   save: { inputs: ["branch", "modulation"] },
@@ -39,7 +54,7 @@ const operation = defineOperation<Inputs, GatedResidualAttributes>({
 });
 
 /**
- * x + gate * branch, with one gate a sample and stretch of the sequence.
+ * x + gate * branch, with one gate a sample and segment of the sequence.
  *
  * @param x [batch, sequence, features]
  * @param branch as x

@@ -23,24 +23,25 @@ VECTORISED void Backward(const float* x, const float* dy, float* dx, int64_t n) 
   }
 }
 
+const Implementation kImplementations[] = {
+    {"FirstframeGeluTanh",
+     [](Call& call, const Attributes&) {
+       const View x = call.Input(0);
+       if (!call.ok()) return;
+       const View y = call.Output(0, x.shape);
+       if (!call.ok()) return;
+       ParallelFor(x.size(), kGrain, [&](int64_t begin, int64_t end) { Forward(x.data + begin, y.data + begin, end - begin); });
+     }},
+    {"FirstframeGeluTanhGrad",
+     [](Call& call, const Attributes&) {
+       const View x = call.Input(0), dy = call.Input(1);
+       if (!call.ok()) return;
+       const View dx = call.Output(0, x.shape);
+       if (!call.ok()) return;
+       ParallelFor(x.size(), kGrain,
+                   [&](int64_t begin, int64_t end) { Backward(x.data + begin, dy.data + begin, dx.data + begin, end - begin); });
+     }},
+};
+
 }  // namespace
-
-void RegisterGelu() {
-  Register("FirstframeGeluTanh", {"x: float"}, {"y: float"}, {}, [](Call& call, const Attributes&) {
-    const View x = call.Input(0);
-    if (!call.ok()) return;
-    const View y = call.Output(0, x.shape);
-    if (!call.ok()) return;
-    ParallelFor(x.size(), kGrain, [&](int64_t begin, int64_t end) { Forward(x.data + begin, y.data + begin, end - begin); });
-  });
-  Register("FirstframeGeluTanhGrad", {"x: float", "dy: float"}, {"dx: float"}, {}, [](Call& call, const Attributes&) {
-    const View x = call.Input(0), dy = call.Input(1);
-    if (!call.ok()) return;
-    const View dx = call.Output(0, x.shape);
-    if (!call.ok()) return;
-    ParallelFor(x.size(), kGrain,
-                [&](int64_t begin, int64_t end) { Backward(x.data + begin, dy.data + begin, dx.data + begin, end - begin); });
-  });
-}
-
 }  // namespace firstframe

@@ -11,6 +11,7 @@ function gate(x: tf.Tensor, squared: tf.Tensor): tf.Tensor {
 
 const gradient = defineOperation<{ x: tf.Tensor; dy: tf.Tensor }, object>({
   name: "FirstframeGeluTanhGrad",
+  native: { inputs: ["x", "dy"], outputs: ["dx"] },
   forward({ x, dy }) {
     const squared = tf.square(x);
     const s = gate(x, squared);
@@ -23,6 +24,7 @@ const gradient = defineOperation<{ x: tf.Tensor; dy: tf.Tensor }, object>({
 
 const operation = defineOperation<{ x: tf.Tensor }, object>({
   name: "FirstframeGeluTanh",
+  native: { inputs: ["x"], outputs: ["y"] },
   forward: ({ x }) => tf.mul(x, gate(x, tf.square(x))),
   save: { inputs: ["x"] },
   gradient: ([dy], [x]) => ({ x: () => gradient({ x: x!, dy: dy! }, {})[0]! }),

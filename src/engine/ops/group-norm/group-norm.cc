@@ -320,15 +320,10 @@ void GroupNormGrad(Call& call, const Attributes& attributes) {
   });
 }
 
+const Implementation kImplementations[] = {
+    {"FirstframeGroupNorm", GroupNorm},
+    {"FirstframeGroupNormGrad", GroupNormGrad},
+};
+
 }  // namespace
-
-void RegisterGroupNorm() {
-  Register("FirstframeGroupNorm", {"x: float", "scale: float", "shift: float"}, {"y: float", "mean: float", "rstd: float"},
-           {"groups: int", "eps: float", "batch: int", "calls: list(int)", "silu: bool"}, GroupNorm);
-  Register("FirstframeGroupNormGrad",
-           {"x: float", "scale: float", "shift: float", "mean: float", "rstd: float", "dy: float"},
-           {"dx: float", "dscale: float", "dshift: float"}, {"groups: int", "batch: int", "calls: list(int)", "silu: bool"},
-           GroupNormGrad);
-}
-
 }  // namespace firstframe

@@ -52,6 +52,11 @@ type Statistics = { mean: tf.Tensor4D; rstd: tf.Tensor4D };
 /** With a = rstd * scale and b = shift - mean * a the norm is x * a + b, where all but x are small. */
 const operation = defineOperation<Inputs, Required<GroupNormOptions>>({
   name: "FirstframeGroupNorm",
+  native: {
+    inputs: ["x", "scale", "shift"],
+    outputs: ["y", "mean", "rstd"],
+    attributes: { groups: "int", eps: "float", batch: "int", calls: "list(int)", silu: "bool" },
+  },
   forward: ({ x, scale, shift }, options) => {
     const { mean, rstd } = statistics(x, options);
     const { a, b } = coefficients(x, scale, shift, mean, rstd);
@@ -72,6 +77,11 @@ const operation = defineOperation<Inputs, Required<GroupNormOptions>>({
 /** The gradient needs the big tensors only for two sums, of dz and of dz * x; the rest is small again. */
 const gradient = defineOperation<Inputs & Statistics & { dy: tf.Tensor4D }, GradientOptions>({
   name: "FirstframeGroupNormGrad",
+  native: {
+    inputs: ["x", "scale", "shift", "mean", "rstd", "dy"],
+    outputs: ["dx", "dscale", "dshift"],
+    attributes: { groups: "int", batch: "int", calls: "list(int)", silu: "bool" },
+  },
   forward: ({ x, scale, shift, mean, rstd, dy }, options) => {
     const [, height, width] = x.shape;
     const dz = options.silu ? siluGradient(dy, x, coefficients(x, scale, shift, mean, rstd)) : dy;

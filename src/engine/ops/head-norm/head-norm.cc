@@ -1,7 +1,7 @@
 // Layer norm of each attention head, then rotary position embedding of interleaved pairs (the rotation's sign in the sines),
 // with the heads side by side as the projection left them.
 
-#include "layer_norm.h"
+#include "layer-norm.h"
 #include "sums.h"
 
 namespace firstframe {
@@ -82,49 +82,48 @@ void Each(const View& x, const View& cos, Tables tables, const Token& token) {
   });
 }
 
+const Implementation kImplementations[] = {
+    {"FirstframeHeadNorm",
+     [](Call& call, const Attributes& attributes) {
+       const View x = call.Input(0), weight = call.Input(1), bias = call.Input(2), cos = call.Input(3), sin = call.Input(4);
+       if (!call.ok()) return;
+       const View y = call.Output(0, x.shape);
+       if (!call.ok()) return;
+       const int64_t width = x.width(), n = cos.width();
+       Each(x, cos, {weight.data, bias.data, cos.data, sin.data}, [&](int64_t t, const Tables& tables) {
+         Forward(x.data + t * width, tables, y.data + t * width, width / n, n, attributes.eps);
+       });
+     }},
+    {"FirstframeHeadNormGrad",
+     [](Call& call, const Attributes& attributes) {
+       const View x = call.Input(0), weight = call.Input(1), cos = call.Input(2), sin = call.Input(3), dy = call.Input(4);
+       if (!call.ok()) return;
+       const View dx = call.Output(0, x.shape);
+       if (!call.ok()) return;
+       const int64_t width = x.width(), n = cos.width();
+       Each(x, cos, {weight.data, nullptr, cos.data, sin.data}, [&](int64_t t, const Tables& tables) {
+         Backward(x.data + t * width, tables, dy.data + t * width, dx.data + t * width, width / n, n, attributes.eps);
+       });
+     }},
+    {"FirstframeHeadNormParameters",
+     [](Call& call, const Attributes& attributes) {
+       const View x = call.Input(0), cos = call.Input(1), sin = call.Input(2), dy = call.Input(3);
+       if (!call.ok()) return;
+       const int64_t width = x.width(), n = cos.width(), positions = cos.rows();
+       const View dWeight = call.Output(0, {n});
+       if (!call.ok()) return;
+       const View dBias = call.Output(1, {n});
+       if (!call.ok()) return;
+       std::vector<float> sums(static_cast<size_t>(3 * n));
+       SumSegments({x.rows()}, 1, true, 3 * n, sums.data(), [&](int64_t t, float* sum) {
+         const int64_t at = t % positions * n;
+         AddToken(x.data + t * width, {nullptr, nullptr, cos.data + at, sin.data + at}, dy.data + t * width, sum, width / n, n,
+                  attributes.eps);
+       });
+       std::copy(sums.data(), sums.data() + n, dWeight.data);
+       std::copy(sums.data() + n, sums.data() + 2 * n, dBias.data);
+     }},
+};
+
 }  // namespace
-
-void RegisterHeadNorm() {
-  Register("FirstframeHeadNorm", {"x: float", "weight: float", "bias: float", "cos: float", "sin: float"}, {"y: float"},
-           {"eps: float"}, [](Call& call, const Attributes& attributes) {
-             const View x = call.Input(0), weight = call.Input(1), bias = call.Input(2), cos = call.Input(3), sin = call.Input(4);
-             if (!call.ok()) return;
-             const View y = call.Output(0, x.shape);
-             if (!call.ok()) return;
-             const int64_t width = x.width(), n = cos.width();
-             Each(x, cos, {weight.data, bias.data, cos.data, sin.data}, [&](int64_t t, const Tables& tables) {
-               Forward(x.data + t * width, tables, y.data + t * width, width / n, n, attributes.eps);
-             });
-           });
-  Register("FirstframeHeadNormGrad", {"x: float", "weight: float", "cos: float", "sin: float", "dy: float"}, {"dx: float"},
-           {"eps: float"}, [](Call& call, const Attributes& attributes) {
-             const View x = call.Input(0), weight = call.Input(1), cos = call.Input(2), sin = call.Input(3), dy = call.Input(4);
-             if (!call.ok()) return;
-             const View dx = call.Output(0, x.shape);
-             if (!call.ok()) return;
-             const int64_t width = x.width(), n = cos.width();
-             Each(x, cos, {weight.data, nullptr, cos.data, sin.data}, [&](int64_t t, const Tables& tables) {
-               Backward(x.data + t * width, tables, dy.data + t * width, dx.data + t * width, width / n, n, attributes.eps);
-             });
-           });
-  Register("FirstframeHeadNormParameters", {"x: float", "cos: float", "sin: float", "dy: float"},
-           {"d_weight: float", "d_bias: float"}, {"eps: float"}, [](Call& call, const Attributes& attributes) {
-             const View x = call.Input(0), cos = call.Input(1), sin = call.Input(2), dy = call.Input(3);
-             if (!call.ok()) return;
-             const int64_t width = x.width(), n = cos.width(), positions = cos.rows();
-             const View dWeight = call.Output(0, {n});
-             if (!call.ok()) return;
-             const View dBias = call.Output(1, {n});
-             if (!call.ok()) return;
-             std::vector<float> sums(static_cast<size_t>(3 * n));
-             SumStretches({x.rows()}, 1, true, 3 * n, sums.data(), [&](int64_t t, float* sum) {
-               const int64_t at = t % positions * n;
-               AddToken(x.data + t * width, {nullptr, nullptr, cos.data + at, sin.data + at}, dy.data + t * width, sum, width / n, n,
-                        attributes.eps);
-             });
-             std::copy(sums.data(), sums.data() + n, dWeight.data);
-             std::copy(sums.data() + n, sums.data() + 2 * n, dBias.data);
-           });
-}
-
 }  // namespace firstframe

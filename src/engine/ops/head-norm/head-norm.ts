@@ -25,6 +25,7 @@ const besideHeads = ({ cos, sin }: Tables): Tables => ({
 
 const inputGradient = defineOperation<Omit<Inputs, "bias"> & { dy: tf.Tensor }, HeadNormAttributes>({
   name: "FirstframeHeadNormGrad",
+  native: { inputs: ["x", "weight", "cos", "sin", "dy"], outputs: ["dx"], attributes: { eps: "float" } },
   forward({ x, weight, cos, sin, dy }, { eps }) {
     const tables = { cos, sin };
     const dNormal = tf.mul(turnBack(byHead(dy, tables), besideHeads(tables)), weight);
@@ -37,6 +38,7 @@ const parameterGradients = defineOperation<
   HeadNormAttributes
 >({
   name: "FirstframeHeadNormParameters",
+  native: { inputs: ["x", "cos", "sin", "dy"], outputs: ["dWeight", "dBias"], attributes: { eps: "float" } },
   forward({ x, cos, sin, dy }, { eps }) {
     const tables = { cos, sin };
     const turned = turnBack(byHead(dy, tables), besideHeads(tables));
@@ -47,6 +49,7 @@ const parameterGradients = defineOperation<
 
 const operation = defineOperation<Inputs, HeadNormAttributes & { readonly trained: boolean }>({
   name: "FirstframeHeadNorm",
+  native: { inputs: ["x", "weight", "bias", "cos", "sin"], outputs: ["y"], attributes: { eps: "float" } },
   forward({ x, weight, bias, cos, sin }, { eps }) {
     const tables = { cos, sin };
     const normal = tf.add(tf.mul(normalize(byHead(x, tables), eps).normal, weight), bias);

@@ -1,19 +1,24 @@
 import * as tf from "../../tf.js";
 import { normalize, normalizeGradient } from "../normalize.js";
 import { defineOperation } from "../operation.js";
-import { dotStretches, mapStretches, sumStretches } from "../segments/segments.js";
+import { dotSegments, mapSegments, sumSegments } from "../segments/segments.js";
 
 export interface LayerNormAttributes {
   eps: number;
-  /** Tokens in each stretch of the sequence; they add up to its length. */
+  /** Tokens in each segment of the sequence; they add up to its length. */
   lengths: readonly number[];
 }
 
 const inputGradient = defineOperation<{ x: tf.Tensor; scale: tf.Tensor; dy: tf.Tensor }, LayerNormAttributes>(
   {
     name: "FirstframeLayerNormGrad",
+    native: {
+      inputs: ["x", "scale", "dy"],
+      outputs: ["dx"],
+      attributes: { eps: "float", lengths: "list(int)" },
+    },
     forward({ x, scale, dy }, { eps, lengths }) {
-      const dNormal = mapStretches(lengths, [dy], [scale], ([dy], [scale]) => tf.mul(dy!, scale!));
+      const dNormal = mapSegments(lengths, [dy], [scale], ([dy], [scale]) => tf.mul(dy!, scale!));
       return normalizeGradient(x, dNormal, eps);
     },
   },
@@ -21,25 +26,29 @@ const inputGradient = defineOperation<{ x: tf.Tensor; scale: tf.Tensor; dy: tf.T
 
 const operation = defineOperation<{ x: tf.Tensor; scale: tf.Tensor; shift: tf.Tensor }, LayerNormAttributes>({
   name: "FirstframeLayerNorm",
+  native: {
+    inputs: ["x", "scale", "shift"],
+    outputs: ["y"],
+    attributes: { eps: "float", lengths: "list(int)" },
+  },
   forward: ({ x, scale, shift }, { eps, lengths }) =>
-    mapStretches(lengths, [normalize(x, eps).normal], [scale, shift], ([normal], [scale, shift]) =>
+    mapSegments(lengths, [normalize(x, eps).normal], [scale, shift], ([normal], [scale, shift]) =>
       tf.add(tf.mul(normal!, scale!), shift!),
     ),
   save: { inputs: ["x", "scale"] },
   gradient: ([dy], [x, scale], attributes) => ({
     x: () => inputGradient({ x: x!, scale: scale!, dy: dy! }, attributes)[0]!,
-    scale: () =>
-      dotStretches(dy!, normalize(x!, attributes.eps).normal, attributes.lengths, scale!.shape[0]!),
-    shift: () => sumStretches(dy!, attributes.lengths, scale!.shape[0]!),
+    scale: () => dotSegments(dy!, normalize(x!, attributes.eps).normal, attributes.lengths, scale!.shape[0]!),
+    shift: () => sumSegments(dy!, attributes.lengths, scale!.shape[0]!),
   }),
 });
 
 /**
  * Layer norm over the last axis (Ba et al. 2016, arXiv 1607.06450), then `* scale + shift`, which may differ from sample to
- * sample and from one stretch of the sequence to the next.
+ * sample and from one segment of the sequence to the next.
  *
  * @param x [batch, sequence, features]
- * @param scale [batch or 1, stretches, features]
+ * @param scale [batch or 1, segments, features]
  * @param shift as scale
  */
 export function layerNorm(

@@ -1,6 +1,6 @@
 import * as tf from "../../tf.js";
 import { defineOperation } from "../operation.js";
-import { sumStretches } from "../segments/segments.js";
+import { sumSegments } from "../segments/segments.js";
 
 export interface LinearOptions {
   /** The weight is [in, out] instead of PyTorch's [out, in]. */
@@ -27,10 +27,19 @@ function product({ a, b }: Factors, { transposeA, transposeB }: Transposed): tf.
   return transposeA ? y : tf.reshape(y, [...a.shape.slice(0, -1), y.shape[1]!]);
 }
 
-const matMul = defineOperation<Factors, Transposed>({ name: "FirstframeMatMul", forward: product });
+const matMul = defineOperation<Factors, Transposed>({
+  name: "FirstframeMatMul",
+  native: { inputs: ["a", "b"], outputs: ["y"], attributes: { transposeA: "bool", transposeB: "bool" } },
+  forward: product,
+});
 
 const matMulBias = defineOperation<Factors & { bias: tf.Tensor }, Transposed>({
   name: "FirstframeMatMulBias",
+  native: {
+    inputs: ["a", "b", "bias"],
+    outputs: ["y"],
+    attributes: { transposeA: "bool", transposeB: "bool" },
+  },
   forward: ({ bias, ...factors }, transposed) => tf.add(product(factors, transposed), bias),
 });
 
@@ -67,7 +76,7 @@ const trained = defineOperation<Trained, { inOut: boolean }>({
     },
     bias: () => {
       const rows = rowsOf(dy!);
-      return tf.reshape(sumStretches(tf.expandDims(rows, 0), [rows.shape[0]], 1), [rows.shape[1]]);
+      return tf.reshape(sumSegments(tf.expandDims(rows, 0), [rows.shape[0]], 1), [rows.shape[1]]);
     },
   }),
 });

@@ -140,16 +140,12 @@ void LowRankGradient(Call& call, const Attributes& attributes) {
   Product({dy.data, columns, true}, columns, rows, {low.data, rank}, rank, {}, db.data);
 }
 
+const Implementation kImplementations[] = {
+    {"FirstframeMatMul", MatMul<false>},
+    {"FirstframeMatMulBias", MatMul<true>},
+    {"FirstframeLowRank", LowRank},
+    {"FirstframeLowRankGrad", LowRankGradient},
+};
+
 }  // namespace
-
-void RegisterMatMul() {
-  Register("FirstframeMatMul", {"a: float", "b: float"}, {"y: float"}, {"transposeA: bool", "transposeB: bool"}, MatMul<false>);
-  Register("FirstframeMatMulBias", {"a: float", "b: float", "bias: float"}, {"y: float"},
-           {"transposeA: bool", "transposeB: bool"}, MatMul<true>);
-  Register("FirstframeLowRank", {"y: float", "x: float", "a: float", "b: float"}, {"sum: float", "low: float"}, {"scale: float"},
-           LowRank);
-  Register("FirstframeLowRankGrad", {"dy: float", "x: float", "low: float", "a: float", "b: float", "onto: float"},
-           {"dx: float", "da: float", "db: float"}, {"scale: float"}, LowRankGradient);
-}
-
 }  // namespace firstframe

@@ -17,6 +17,11 @@ const gradient = defineOperation<
   Scale
 >({
   name: "FirstframeLowRankGrad",
+  native: {
+    inputs: ["dy", "x", "low", "a", "b", "onto"],
+    outputs: ["dx", "da", "db"],
+    attributes: { scale: "float" },
+  },
   forward({ dy, x, low, a, b, onto }, { scale }) {
     const rows = rowsOf(dy);
     const dLow = tf.mul(tf.matMul(rows, b as tf.Tensor2D), scale) as tf.Tensor2D;
@@ -30,6 +35,7 @@ const gradient = defineOperation<
 
 const operation = defineOperation<Inputs, Scale>({
   name: "FirstframeLowRank",
+  native: { inputs: ["y", "x", "a", "b"], outputs: ["sum", "low"], attributes: { scale: "float" } },
   forward({ y, x, a, b }, { scale }) {
     const low = lowOf(x, a, scale);
     return [tf.add(y, tf.reshape(tf.matMul(low, b as tf.Tensor2D, false, true), y.shape)), low];

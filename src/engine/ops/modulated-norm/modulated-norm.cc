@@ -1,15 +1,15 @@
-// Layer norm, then a scale and a shift from a condition, of which each stretch of the sequence has its own: adaLN. Chunk
-// `chunks[i]` of the modulation shifts stretch i, and 1 + the next one scales it.
+// Layer norm, then a scale and a shift from a condition, of which each segment of the sequence has its own: adaLN. Chunk
+// `chunks[i]` of the modulation shifts segment i, and 1 + the next one scales it.
 
 #include <math.h>
 
-#include "layer_norm.h"
+#include "layer-norm.h"
 #include "sums.h"
 
 namespace firstframe {
 namespace {
 
-// Which stretch of which sample a row is in, and where that stretch's modulation begins.
+// Which segment of which sample a row is in, and where that segment's modulation begins.
 struct Modulation {
   const float* data;
   int64_t step, n;
@@ -73,17 +73,17 @@ void Parameters(Call& call, const Attributes& attributes) {
   if (!call.ok()) return;
   const View dBias = call.Output(2, bias.shape);
   if (!call.ok()) return;
-  const int64_t n = x.width(), samples = x.shape[0], stretches = static_cast<int64_t>(attributes.lengths.size());
-  std::vector<float> sums(static_cast<size_t>(samples * stretches * 2 * n));
-  SumStretches(attributes.lengths, samples, false, 2 * n, sums.data(),
+  const int64_t n = x.width(), samples = x.shape[0], segments = static_cast<int64_t>(attributes.lengths.size());
+  std::vector<float> sums(static_cast<size_t>(samples * segments * 2 * n));
+  SumSegments(attributes.lengths, samples, false, 2 * n, sums.data(),
                [&](int64_t row, float* sum) { AddRow(x.data + row * n, dy.data + row * n, sum, n, attributes.eps); });
   std::fill(dModulation.data, dModulation.data + dModulation.size(), 0.0f);
   std::fill(dWeight.data, dWeight.data + n, 0.0f);
   std::fill(dBias.data, dBias.data + n, 0.0f);
   for (int64_t sample = 0; sample < samples; sample++) {
-    for (int64_t i = 0; i < stretches; i++) {
+    for (int64_t i = 0; i < segments; i++) {
       const int64_t at = sample * modulation.width() + attributes.chunks[static_cast<size_t>(i)] * n;
-      const float *sum = sums.data() + (sample * stretches + i) * 2 * n, *scale = modulation.data + at + n;
+      const float *sum = sums.data() + (sample * segments + i) * 2 * n, *scale = modulation.data + at + n;
       float *dShift = dModulation.data + at, *dScale = dShift + n;
       for (int64_t k = 0; k < n; k++) {
         dShift[k] += sum[k];
@@ -95,43 +95,39 @@ void Parameters(Call& call, const Attributes& attributes) {
   }
 }
 
+const Implementation kImplementations[] = {
+    {"FirstframeModulatedNorm",
+     [](Call& call, const Attributes& attributes) {
+       const View x = call.Input(0), given = call.Input(1), weight = call.Input(2), bias = call.Input(3);
+       if (!call.ok()) return;
+       const View y = call.Output(0, x.shape);
+       if (!call.ok()) return;
+       const int64_t n = x.width();
+       const Modulation modulation(given, attributes, n);
+       ParallelFor(x.rows(), 1 + (1 << 14) / n, [&](int64_t begin, int64_t end) {
+         for (int64_t row = begin; row < end; row++) {
+           Forward(x.data + row * n, modulation.Scale(row), modulation.Shift(row), weight.data, bias.data, y.data + row * n,
+                   n, attributes.eps);
+         }
+       });
+     }},
+    {"FirstframeModulatedNormGrad",
+     [](Call& call, const Attributes& attributes) {
+       const View x = call.Input(0), given = call.Input(1), weight = call.Input(2), dy = call.Input(3);
+       if (!call.ok()) return;
+       const View dx = call.Output(0, x.shape);
+       if (!call.ok()) return;
+       const int64_t n = x.width();
+       const Modulation modulation(given, attributes, n);
+       ParallelFor(x.rows(), 1 + (1 << 14) / n, [&](int64_t begin, int64_t end) {
+         for (int64_t row = begin; row < end; row++) {
+           Backward(x.data + row * n, modulation.Scale(row), weight.data, dy.data + row * n, dx.data + row * n, n,
+                    attributes.eps);
+         }
+       });
+     }},
+    {"FirstframeModulatedNormParameters", Parameters},
+};
+
 }  // namespace
-
-void RegisterModulatedNorm() {
-  Register("FirstframeModulatedNorm", {"x: float", "modulation: float", "weight: float", "bias: float"}, {"y: float"},
-           {"eps: float", "lengths: list(int)", "chunks: list(int)"}, [](Call& call, const Attributes& attributes) {
-             const View x = call.Input(0), given = call.Input(1), weight = call.Input(2), bias = call.Input(3);
-             if (!call.ok()) return;
-             const View y = call.Output(0, x.shape);
-             if (!call.ok()) return;
-             const int64_t n = x.width();
-             const Modulation modulation(given, attributes, n);
-             ParallelFor(x.rows(), 1 + (1 << 14) / n, [&](int64_t begin, int64_t end) {
-               for (int64_t row = begin; row < end; row++) {
-                 Forward(x.data + row * n, modulation.Scale(row), modulation.Shift(row), weight.data, bias.data, y.data + row * n,
-                         n, attributes.eps);
-               }
-             });
-           });
-  Register("FirstframeModulatedNormGrad", {"x: float", "modulation: float", "weight: float", "dy: float"}, {"dx: float"},
-           {"eps: float", "lengths: list(int)", "chunks: list(int)"}, [](Call& call, const Attributes& attributes) {
-             const View x = call.Input(0), given = call.Input(1), weight = call.Input(2), dy = call.Input(3);
-             if (!call.ok()) return;
-             const View dx = call.Output(0, x.shape);
-             if (!call.ok()) return;
-             const int64_t n = x.width();
-             const Modulation modulation(given, attributes, n);
-             ParallelFor(x.rows(), 1 + (1 << 14) / n, [&](int64_t begin, int64_t end) {
-               for (int64_t row = begin; row < end; row++) {
-                 Backward(x.data + row * n, modulation.Scale(row), weight.data, dy.data + row * n, dx.data + row * n, n,
-                          attributes.eps);
-               }
-             });
-           });
-  Register("FirstframeModulatedNormParameters",
-           {"x: float", "modulation: float", "weight: float", "bias: float", "dy: float"},
-           {"d_modulation: float", "d_weight: float", "d_bias: float"},
-           {"eps: float", "lengths: list(int)", "chunks: list(int)"}, Parameters);
-}
-
 }  // namespace firstframe

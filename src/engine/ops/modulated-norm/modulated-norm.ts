@@ -1,13 +1,13 @@
 import * as tf from "../../tf.js";
 import { normalize, normalizeGradient } from "../normalize.js";
 import { defineOperation } from "../operation.js";
-import { dotStretches, mapStretches, sumStretches } from "../segments/segments.js";
+import { dotSegments, mapSegments, sumSegments } from "../segments/segments.js";
 
 export interface ModulatedNormAttributes {
   readonly eps: number;
-  /** Tokens in each stretch of the sequence; they add up to its length. */
+  /** Tokens in each segment of the sequence; they add up to its length. */
   readonly lengths: readonly number[];
-  /** Of each stretch, which chunk of the modulation shifts it; 1 + the next one scales it. */
+  /** Of each segment, which chunk of the modulation shifts it; 1 + the next one scales it. */
   readonly chunks: readonly number[];
 }
 
@@ -16,7 +16,7 @@ type Hint = {
   readonly trained: boolean;
 };
 
-/** Some chunks of a modulation, [batch, stretches, features]. */
+/** Some chunks of a modulation, [batch, segments, features]. */
 export function chunksOf(modulation: tf.Tensor, features: number, chunks: readonly number[]): tf.Tensor {
   const all = tf.reshape(modulation, [modulation.shape[0]!, -1, features]);
   return tf.concat(
@@ -25,7 +25,7 @@ export function chunksOf(modulation: tf.Tensor, features: number, chunks: readon
   );
 }
 
-/** A modulation of zeros but for some chunks, given as [batch, stretches, features]: the inverse of {@link chunksOf}. */
+/** A modulation of zeros but for some chunks, given as [batch, segments, features]: the inverse of {@link chunksOf}. */
 export function fromChunks(
   values: readonly { readonly chunks: readonly number[]; readonly of: tf.Tensor }[],
   shape: readonly number[],
@@ -47,19 +47,29 @@ type Inputs = { x: tf.Tensor; modulation: tf.Tensor; weight: tf.Tensor; bias: tf
 
 const inputGradient = defineOperation<Omit<Inputs, "bias"> & { dy: tf.Tensor }, ModulatedNormAttributes>({
   name: "FirstframeModulatedNormGrad",
+  native: {
+    inputs: ["x", "modulation", "weight", "dy"],
+    outputs: ["dx"],
+    attributes: { eps: "float", lengths: "list(int)", chunks: "list(int)" },
+  },
   forward({ x, modulation, weight, dy }, { eps, lengths, chunks }) {
     const factor = tf.add(chunksOf(modulation, x.shape[2]!, next(chunks)), 1);
-    const dScaled = mapStretches(lengths, [dy], [factor], ([dy], [factor]) => tf.mul(dy!, factor!));
+    const dScaled = mapSegments(lengths, [dy], [factor], ([dy], [factor]) => tf.mul(dy!, factor!));
     return normalizeGradient(x, tf.mul(dScaled, weight), eps);
   },
 });
 
 const parameterGradients = defineOperation<Inputs & { dy: tf.Tensor }, ModulatedNormAttributes>({
   name: "FirstframeModulatedNormParameters",
+  native: {
+    inputs: ["x", "modulation", "weight", "bias", "dy"],
+    outputs: ["dModulation", "dWeight", "dBias"],
+    attributes: { eps: "float", lengths: "list(int)", chunks: "list(int)" },
+  },
   forward({ x, modulation, weight, bias, dy }, { eps, lengths, chunks }) {
     const [batch, , features] = x.shape as [number, number, number];
-    const shift = sumStretches(dy, lengths, batch);
-    const along = dotStretches(dy, normalize(x, eps).normal, lengths, batch);
+    const shift = sumSegments(dy, lengths, batch);
+    const along = dotSegments(dy, normalize(x, eps).normal, lengths, batch);
     const scale = tf.add(tf.mul(along, weight), tf.mul(shift, bias));
     const factor = tf.add(chunksOf(modulation, features, next(chunks)), 1);
     return [
@@ -78,6 +88,11 @@ const parameterGradients = defineOperation<Inputs & { dy: tf.Tensor }, Modulated
 
 const operation = defineOperation<Inputs, ModulatedNormAttributes & Hint>({
   name: "FirstframeModulatedNorm",
+  native: {
+    inputs: ["x", "modulation", "weight", "bias"],
+    outputs: ["y"],
+    attributes: { eps: "float", lengths: "list(int)", chunks: "list(int)" },
+  },
   forward({ x, modulation, weight, bias }, { eps, lengths, chunks }) {
     const features = x.shape[2]!;
     const normal = tf.add(tf.mul(normalize(x, eps).normal, weight), bias);
@@ -85,7 +100,7 @@ const operation = defineOperation<Inputs, ModulatedNormAttributes & Hint>({
       tf.add(chunksOf(modulation, features, next(chunks)), 1),
       chunksOf(modulation, features, chunks),
     ];
-    return mapStretches(lengths, [normal], values, ([normal], [factor, shift]) =>
+    return mapSegments(lengths, [normal], values, ([normal], [factor, shift]) =>
       tf.add(tf.mul(normal!, factor!), shift!),
     );
   },
@@ -106,7 +121,7 @@ const operation = defineOperation<Inputs, ModulatedNormAttributes & Hint>({
 
 /**
  * Layer norm over the last axis (Ba et al. 2016, arXiv 1607.06450) with a weight and a bias, then `* (1 + scale) + shift`
- * from a condition: adaLN (Peebles and Xie 2022, arXiv 2212.09748). Each stretch of the sequence, text or video, has a
+ * from a condition: adaLN (Peebles and Xie 2022, arXiv 2212.09748). Each segment of the sequence, text or video, has a
  * scale and a shift of its own.
  *
  * @param x [batch, sequence, features]

@@ -1,4 +1,4 @@
-// Which row of [batch or 1, stretches, features] belongs to a row of [batch, sequence, features].
+// Which row of [batch or 1, segments, features] belongs to a row of [batch, sequence, features].
 
 #pragma once
 
@@ -6,12 +6,12 @@
 
 namespace firstframe {
 
-struct Stretches {
+struct Segments {
   int64_t sequence = 0;
   int64_t step;  // rows from one sample to the next; 0 where all samples share one
   std::vector<int64_t> ofToken;
 
-  Stretches(const std::vector<int64_t>& lengths, const View& values) {
+  Segments(const std::vector<int64_t>& lengths, const View& values) {
     const int64_t count = static_cast<int64_t>(lengths.size());
     for (int64_t i = 0; i < count; i++) ofToken.insert(ofToken.end(), lengths[i], i);
     sequence = static_cast<int64_t>(ofToken.size());

@@ -2,13 +2,13 @@ import * as tf from "../../tf.js";
 import { defineOperation } from "../operation.js";
 
 /**
- * Applies an operation to each stretch of sequences with that stretch's own values.
+ * Applies an operation to each segment of sequences with that segment's own values.
  *
- * @param lengths tokens in each stretch.
+ * @param lengths tokens in each segment.
  * @param sequences [batch, sequence, features] each.
- * @param values [batch or 1, stretches, features] each; the operation gets [batch or 1, 1, features].
+ * @param values [batch or 1, segments, features] each; the operation gets [batch or 1, 1, features].
  */
-export function mapStretches(
+export function mapSegments(
   lengths: readonly number[],
   sequences: readonly tf.Tensor[],
   values: readonly tf.Tensor[],
@@ -34,7 +34,8 @@ interface SumAttributes {
 }
 
 const sums = defineOperation<{ x: tf.Tensor }, SumAttributes>({
-  name: "FirstframeStretchSums",
+  name: "FirstframeSegmentSums",
+  native: { inputs: ["x"], outputs: ["sums"], attributes: { lengths: "list(int)", batch: "int" } },
   forward({ x }, { lengths, batch }) {
     const axes = batch === 1 ? [0, 1] : [1];
     let start = 0;
@@ -48,22 +49,23 @@ const sums = defineOperation<{ x: tf.Tensor }, SumAttributes>({
 });
 
 const dots = defineOperation<{ x: tf.Tensor; y: tf.Tensor }, SumAttributes>({
-  name: "FirstframeStretchDots",
+  name: "FirstframeSegmentDots",
+  native: { inputs: ["x", "y"], outputs: ["sums"], attributes: { lengths: "list(int)", batch: "int" } },
   forward: ({ x, y }, attributes) => sums({ x: tf.mul(x, y) }, attributes)[0]!,
 });
 
 /**
- * The sums of each stretch, as [batch or 1, stretches, features]: what the values' gradients are.
+ * The sums of each segment, as [batch or 1, segments, features]: what the values' gradients are.
  *
  * @param x [batch, sequence, features]
  * @param batch 1, or x's own.
  */
-export function sumStretches(x: tf.Tensor, lengths: readonly number[], batch: number): tf.Tensor {
+export function sumSegments(x: tf.Tensor, lengths: readonly number[], batch: number): tf.Tensor {
   return sums({ x }, { lengths, batch })[0]!;
 }
 
-/** As {@link sumStretches}, of x * y. */
-export function dotStretches(
+/** As {@link sumSegments}, of x * y. */
+export function dotSegments(
   x: tf.Tensor,
   y: tf.Tensor,
   lengths: readonly number[],

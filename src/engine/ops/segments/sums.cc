@@ -1,4 +1,4 @@
-// Sums of stretches of sequences, and of products of two sequences: gradients of what a stretch has in common.
+// Sums of segments of sequences, and of products of two sequences: gradients of what a segment has in common.
 
 #include "sums.h"
 
@@ -22,17 +22,16 @@ void Sums(Call& call, const Attributes& attributes) {
   const int64_t n = x.width(), samples = x.shape[0];
   const View sums = call.Output(0, {attributes.batch, static_cast<int64_t>(attributes.lengths.size()), n});
   if (!call.ok()) return;
-  SumStretches(attributes.lengths, samples, attributes.batch == 1, n, sums.data, [&](int64_t row, float* sum) {
+  SumSegments(attributes.lengths, samples, attributes.batch == 1, n, sums.data, [&](int64_t row, float* sum) {
     if (kProduct) AddProduct(x.data + row * n, y.data + row * n, sum, n);
     else Add(x.data + row * n, sum, n);
   });
 }
 
+const Implementation kImplementations[] = {
+    {"FirstframeSegmentSums", Sums<false>},
+    {"FirstframeSegmentDots", Sums<true>},
+};
+
 }  // namespace
-
-void RegisterSums() {
-  Register("FirstframeStretchSums", {"x: float"}, {"sums: float"}, {"lengths: list(int)", "batch: int"}, Sums<false>);
-  Register("FirstframeStretchDots", {"x: float", "y: float"}, {"sums: float"}, {"lengths: list(int)", "batch: int"}, Sums<true>);
-}
-
 }  // namespace firstframe

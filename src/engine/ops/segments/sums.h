@@ -1,4 +1,4 @@
-// Sums over the rows of stretches, in an order that does not depend on which thread does what.
+// Sums over the rows of segments, in an order that does not depend on which thread does what.
 
 #pragma once
 
@@ -8,10 +8,10 @@
 
 namespace firstframe {
 
-// out [stretches of all samples, width] = for each stretch, what add(row, sums) adds up over its rows. With `shared`, the
-// samples' stretches are added up as well.
+// out [segments of all samples, width] = for each segment, what add(row, sums) adds up over its rows. With `shared`, the
+// samples' segments are added up as well.
 template <typename Add>
-void SumStretches(const std::vector<int64_t>& lengths, int64_t samples, bool shared, int64_t width, float* out, const Add& add) {
+void SumSegments(const std::vector<int64_t>& lengths, int64_t samples, bool shared, int64_t width, float* out, const Add& add) {
   constexpr int64_t kRows = 64;  // of one partial sum
   struct Piece {
     int64_t begin, end, of;

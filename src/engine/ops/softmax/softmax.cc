@@ -23,18 +23,18 @@ VECTORISED void Rows(const float* x, float* y, int64_t rows, int64_t n) {
   }
 }
 
+const Implementation kImplementations[] = {
+    {"FirstframeSoftmax",
+     [](Call& call, const Attributes&) {
+       const View x = call.Input(0);
+       if (!call.ok()) return;
+       const View y = call.Output(0, x.shape);
+       if (!call.ok() || x.size() == 0) return;
+       const int64_t n = x.width();
+       ParallelFor(x.rows(), 1 + (1 << 14) / n,
+                   [&](int64_t begin, int64_t end) { Rows(x.data + begin * n, y.data + begin * n, end - begin, n); });
+     }},
+};
+
 }  // namespace
-
-void RegisterSoftmax() {
-  Register("FirstframeSoftmax", {"x: float"}, {"y: float"}, {}, [](Call& call, const Attributes&) {
-    const View x = call.Input(0);
-    if (!call.ok()) return;
-    const View y = call.Output(0, x.shape);
-    if (!call.ok() || x.size() == 0) return;
-    const int64_t n = x.width();
-    ParallelFor(x.rows(), 1 + (1 << 14) / n,
-                [&](int64_t begin, int64_t end) { Rows(x.data + begin * n, y.data + begin * n, end - begin, n); });
-  });
-}
-
 }  // namespace firstframe

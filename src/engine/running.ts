@@ -1,0 +1,36 @@
+/** Which engine runs: known to operations and backends alike, and knowing none of them. */
+
+/** What a backend says about itself once it runs. */
+export interface Running {
+  /** TensorFlow.js's name of the backend. */
+  backend: string;
+  /** The device that computes. */
+  device: string;
+  /** The library that computes, and its version. */
+  version: string;
+  threads: number;
+}
+
+/** The engines, the fastest first. */
+export const engineNames = ["tensorflow-gpu", "tensorflow", "webgpu", "wasm", "cpu"] as const;
+
+/** An engine's name, as {@link useEngine}, FIRSTFRAME_ENGINE and `firstframe engine use` take it. */
+export type EngineName = (typeof engineNames)[number];
+
+/** The engine that runs: what it is called, the device that computes, and the library that does it. */
+export interface Engine extends Readonly<Running> {
+  readonly name: EngineName;
+}
+
+let running: Engine | undefined;
+
+/** The engine that `useEngine` started last; undefined before. */
+export function currentEngine(): Engine | undefined {
+  return running;
+}
+
+/** Notes which engine runs from now on. */
+export function setCurrentEngine(engine: Engine): Engine {
+  running = engine;
+  return engine;
+}
