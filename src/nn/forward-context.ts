@@ -2,7 +2,7 @@ import type { Generator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 
 /** What a forward pass carries through all layers. */
-export interface Run {
+export interface ForwardContext {
   /** Factor on what LoRA adapters add. */
   readonly loraScale: number;
   /** Present where dropout is on: the masks are drawn from it. */
@@ -12,7 +12,7 @@ export interface Run {
 }
 
 /** Dropout (Srivastava et al. 2014) with probability `rate`: nothing unless the pass has a generator for it. */
-export function dropout<T extends tf.Tensor>(x: T, rate: number, { dropout }: Run): T {
+export function dropout<T extends tf.Tensor>(x: T, rate: number, { dropout }: ForwardContext): T {
   if (rate === 0 || !dropout) return x;
   const mask = new Float32Array(x.size);
   const kept = 1 / (1 - rate);

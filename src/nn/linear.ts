@@ -1,6 +1,6 @@
 import { linear } from "../engine/ops/linear/linear.js";
 import * as tf from "../engine/tf.js";
-import type { Run } from "./forward-context.js";
+import type { ForwardContext } from "./forward-context.js";
 import type { LoraLayer } from "./lora-layer.js";
 import { type Initializer, type Parameter, type ParameterScope, torchDefault } from "./module.js";
 
@@ -42,17 +42,17 @@ export class Linear {
   }
 
   /** @param x [..., in] */
-  forward<T extends tf.Tensor>(x: T, run: Run): T {
+  forward<T extends tf.Tensor>(x: T, context: ForwardContext): T {
     return tf.tidy(() => {
       const { value: weight, trainable } = this.weight;
       const bias = this.bias?.value ?? null;
       const inOut = this.#inOut;
       const adapters = [...this.lora.values()];
-      const together = trainable ? null : adapters[0]?.applyWith({ weight, bias, inOut }, x, run);
+      const together = trainable ? null : adapters[0]?.applyWith({ weight, bias, inOut }, x, context);
       if (together) adapters.shift();
       let y = together ?? linear(x, weight, bias, { inOut, frozen: !trainable });
-      for (const layer of adapters) y = layer.addTo(y, x, run);
-      run.hook?.(this.name, y);
+      for (const layer of adapters) y = layer.addTo(y, x, context);
+      context.hook?.(this.name, y);
       return y;
     });
   }
@@ -64,4 +64,24 @@ export class Linear {
       this.weight.value.assign(tf.add(this.weight.value, tf.mul(this.weight.toMemoryLayout(shaped), factor)));
     });
   }
+}
+
+/** Makes linear layers and remembers them by name, so that adapters find theirs. */
+export class Linears {
+  readonly all = new Map<string, Linear>();
+
+  create(scope: ParameterScope, inFeatures: number, outFeatures: number, options?: LinearOptions): Linear {
+    const layer = new Linear(scope, inFeatures, outFeatures, options);
+    this.all.set(layer.name, layer);
+    return layer;
+  }
+}
+
+/** Weights, biases and adapters of linear layers. */
+export function parametersOf(...layers: Linear[]): Parameter[] {
+  return layers.flatMap((layer) => [
+    layer.weight,
+    ...(layer.bias ? [layer.bias] : []),
+    ...[...layer.lora.values()].flatMap(({ a, b }) => [a, b]),
+  ]);
 }

@@ -1,7 +1,7 @@
 import type { Affine } from "../engine/ops/linear/linear.js";
 import { adaptedLinear, addLowRank } from "../engine/ops/low-rank/low-rank.js";
 import * as tf from "../engine/tf.js";
-import { dropout, type Run } from "./forward-context.js";
+import { dropout, type ForwardContext } from "./forward-context.js";
 import { type Initializer, type Parameter, type ParameterScope, zeros } from "./module.js";
 
 export interface LoraLayerOptions {
@@ -55,23 +55,23 @@ export class LoraLayer {
   }
 
   /** The layer's output with what the adapter adds; y itself while it is off or fused. */
-  addTo<T extends tf.Tensor>(y: T, x: tf.Tensor, run: Run): T {
-    const factor = this.#factor(run);
+  addTo<T extends tf.Tensor>(y: T, x: tf.Tensor, context: ForwardContext): T {
+    const factor = this.#factor(context);
     if (factor === 0) return y;
     const [a, b] = this.#matrices();
-    return addLowRank(y, dropout(x, this.#dropout, run), a, b, factor);
+    return addLowRank(y, dropout(x, this.#dropout, context), a, b, factor);
   }
 
   /** A frozen layer's output with what the adapter adds, as one operation; null where that can't be: off, or with dropout. */
-  applyWith<T extends tf.Tensor>(layer: Affine, x: T, run: Run): T | null {
-    const factor = this.#factor(run);
-    if (factor === 0 || (this.#dropout > 0 && run.dropout)) return null;
+  applyWith<T extends tf.Tensor>(layer: Affine, x: T, context: ForwardContext): T | null {
+    const factor = this.#factor(context);
+    if (factor === 0 || (this.#dropout > 0 && context.dropout)) return null;
     const [a, b] = this.#matrices();
     return adaptedLinear(x, layer, a, b, factor);
   }
 
-  #factor(run: Run): number {
-    return this.fused === null ? this.scaling * this.weight * run.loraScale : 0;
+  #factor(context: ForwardContext): number {
+    return this.fused === null ? this.scaling * this.weight * context.loraScale : 0;
   }
 
   #matrices(): [tf.Tensor2D, tf.Tensor2D] {

@@ -2,17 +2,9 @@
 import { existsSync } from "node:fs";
 import { mkdir, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import {
-  type LayerPlan,
-  type LoraAdapter,
-  type LoraAdapters,
-  type LoraConfig,
-  loraScaling,
-} from "../nn/lora.js";
-import { loadParameters } from "../nn/module.js";
 import { CheckpointError, type WeightSource } from "./checkpoint.js";
 import { ConfigError, readJsonObject, writeJson } from "./config.js";
-import { FLOAT_DTYPES, type FloatDtype } from "./dtype.js";
+import type { FloatDtype } from "./dtype.js";
 import { type DeferredTensor, type SafetensorsFile, safeOpen, saveFile } from "./safetensors.js";
 
 /** The file that diffusers writes. */
@@ -58,82 +50,62 @@ export interface SaveLoraOptions {
   readonly dtype?: FloatDtype;
 }
 
+/** A LoRA file, opened: what it adapts, and where its numbers are. */
+export interface LoraFile {
+  readonly path: string;
+  readonly source: SafetensorsFile & WeightSource;
+  /** By module: the rank that its weights have, and the alpha that is written for it alone. */
+  readonly layers: ReadonlyMap<string, { readonly rank: number; readonly alpha?: number }>;
+  /** What its header, or the configuration beside it, says. */
+  readonly r?: number;
+  readonly loraAlpha?: number;
+  readonly useRslora?: boolean;
+  /** The parameter ("to_q.lora_A.weight" after its module's name) that a key of the file holds. */
+  parameterOf(key: string): string | undefined;
+}
+
 /**
- * Reads an adapter from a safetensors file, or from a folder of diffusers' or PEFT's.
- * @throws CheckpointError listing what is missing, unexpected or of another shape; ConfigError; SafetensorsError.
+ * Opens a safetensors file, or a folder of diffusers' or PEFT's. The caller closes its `source`.
+ * @throws CheckpointError, ConfigError or SafetensorsError naming the file and what is wrong with it.
  */
-export async function loadLora(
-  adapters: LoraAdapters,
-  path: string,
-  { adapterName = "default", weightName, loraAlpha }: LoadLoraOptions = {},
-): Promise<LoraAdapter> {
+export async function openLora(path: string, weightName?: string): Promise<LoraFile> {
   const file = await findFile(path, weightName);
   const source = await safeOpen(file);
   try {
     const { moduleOf, ranks } = readKeys(source);
-    const settings = {
-      ...(await storedSettings(source, file)),
-      ...(loraAlpha === undefined ? {} : { loraAlpha }),
-    };
-    const [firstRank] = ranks.values();
-    const config: LoraConfig = {
-      r: settings.r ?? firstRank!,
-      loraAlpha: settings.loraAlpha ?? settings.r ?? firstRank!,
-      targetModules: [...ranks.keys()],
-      useRslora: settings.useRslora,
-    };
-    const plan = new Map(
-      [...ranks].map(([module, rank]): [string, LayerPlan] => {
-        const alpha = settings.alphaPattern?.get(module) ?? settings.loraAlpha ?? rank;
-        return [module, { rank, scaling: loraScaling(config, rank, alpha) }];
-      }),
+    const { alphaPattern, ...settings } = await storedSettings(source, file);
+    const layers = new Map(
+      [...ranks].map(([module, rank]) => [module, { rank, alpha: alphaPattern?.get(module) }] as const),
     );
-    const adapter = adapters.create(adapterName, config, plan);
-    try {
-      const unknown = [...plan.keys()].filter((module) => !adapter.layers.has(module));
-      if (unknown.length > 0) {
-        throw new CheckpointError(
-          `${file}: the model has no linear layers of these names: ${unknown.join(", ")}`,
-        );
-      }
-      await loadParameters(adapter.parameters, source, { rename: (key) => moduleOf.get(key) });
-    } catch (error) {
-      adapters.delete([adapterName]);
-      throw error;
-    }
-    return adapter;
-  } finally {
+    return { path: file, source, layers, ...settings, parameterOf: (key) => moduleOf.get(key) };
+  } catch (error) {
     await source.close();
+    throw error;
   }
 }
 
-/** Writes an adapter into a folder, which is made if need be. */
-export async function saveLora(
-  adapters: LoraAdapters,
+/**
+ * Writes an adapter into a folder, which is made if need be.
+ *
+ * @param tensors by parameter's name, without a prefix.
+ * @param config PEFT's configuration of the adapter.
+ */
+export async function writeLora(
   folder: string,
-  {
-    adapterName = "default",
-    format = "diffusers",
-    weightName,
-    metadata = false,
-    dtype = "float32",
-  }: SaveLoraOptions,
+  tensors: Iterable<readonly [string, DeferredTensor]>,
+  config: Readonly<Record<string, unknown>>,
+  { format = "diffusers", weightName, metadata = false }: SaveLoraOptions,
 ): Promise<void> {
-  const adapter = adapters.get(adapterName);
   const prefix = format === "peft" ? "base_model.model." : "transformer.";
-  const tensors = [...adapter.parameters].map(([name, parameter]): [string, DeferredTensor] => [
-    prefix + name,
-    { dtype: FLOAT_DTYPES[dtype], shape: parameter.shape, load: () => parameter.values() },
-  ]);
-  const peft = peftConfig(adapter);
-  const header = Object.fromEntries(Object.entries(peft).map(([key, value]) => [prefix + key, value]));
+  const named = [...tensors].map(([name, tensor]): [string, DeferredTensor] => [prefix + name, tensor]);
+  const header = Object.fromEntries(Object.entries(config).map(([key, value]) => [prefix + key, value]));
   await mkdir(folder, { recursive: true });
   const file = join(folder, weightName ?? (format === "peft" ? PEFT_WEIGHT_NAME : LORA_WEIGHT_NAME));
-  await saveFile(tensors, file, {
+  await saveFile(named, file, {
     format: "pt",
     ...(metadata && format === "diffusers" ? { [METADATA_KEY]: JSON.stringify(header) } : {}),
   });
-  if (format === "peft") await writeJson(join(folder, PEFT_CONFIG_NAME), { ...peft, peft_type: "LORA" });
+  if (format === "peft") await writeJson(join(folder, PEFT_CONFIG_NAME), { ...config, peft_type: "LORA" });
 }
 
 async function findFile(path: string, weightName: string | undefined): Promise<string> {
@@ -214,25 +186,5 @@ async function storedSettings(source: WeightSource & SafetensorsFile, file: stri
     alphaPattern: new Map(
       Object.entries(pattern).map(([module, alpha]) => [module.replace(/^\^/, ""), alpha]),
     ),
-  };
-}
-
-/** PEFT's configuration of the adapter; layers of another rank or alpha than its own are in the patterns. */
-function peftConfig({ config, layers }: LoraAdapter): Record<string, unknown> {
-  const ranks: Record<string, number> = {};
-  const alphas: Record<string, number> = {};
-  for (const [module, { rank, scaling }] of layers) {
-    const alpha = scaling / loraScaling(config, rank, 1);
-    if (rank !== config.r) ranks[module] = rank;
-    if (Math.abs(alpha - config.loraAlpha) > 1e-9 * Math.abs(alpha)) alphas[module] = alpha;
-  }
-  return {
-    r: config.r,
-    lora_alpha: config.loraAlpha,
-    lora_dropout: config.loraDropout ?? 0,
-    target_modules: Array.isArray(config.targetModules) ? config.targetModules : [...layers.keys()],
-    use_rslora: config.useRslora ?? false,
-    rank_pattern: ranks,
-    alpha_pattern: alphas,
   };
 }

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { gelu, geluTanh, silu } from "../../engine/ops/gelu/gelu.js";
 import type { Generator } from "../../engine/random.js";
 import * as tf from "../../engine/tf.js";
-import type { Run } from "../../nn/forward-context.js";
+import type { ForwardContext } from "../../nn/forward-context.js";
 import { Linear } from "../../nn/linear.js";
 import {
   type Initializer,
@@ -21,8 +21,8 @@ const CLASS_NAME = "T5EncoderModel";
 /** Classes whose weights contain the encoder's. */
 const ARCHITECTURES = [CLASS_NAME, "T5ForConditionalGeneration", "T5Model"];
 
-/** Nothing varies from run to run: T5 is not trained here. */
-const RUN: Run = { loraScale: 1 };
+/** Nothing varies from one pass to the next: T5 is not trained here. */
+const CONTEXT: ForwardContext = { loraScale: 1 };
 
 const ACTIVATIONS: Readonly<Record<T5Activation, (x: tf.Tensor3D) => tf.Tensor3D>> = {
   relu: (x) => tf.relu(x),
@@ -294,7 +294,10 @@ class T5Attention {
     const { num_heads, d_kv } = this.#config;
     return tf.tidy(() => {
       const heads = (projection: Linear): tf.Tensor4D =>
-        tf.transpose(tf.reshape(projection.forward(x, RUN), [batch, length, num_heads, d_kv]), [0, 2, 1, 3]);
+        tf.transpose(
+          tf.reshape(projection.forward(x, CONTEXT), [batch, length, num_heads, d_kv]),
+          [0, 2, 1, 3],
+        );
       const scores = tf.add(tf.matMul(heads(this.#q), heads(this.#k), false, true), bias);
       const attended = tf.matMul(tf.softmax(scores), heads(this.#v)) as tf.Tensor4D;
       const joined = tf.reshape<tf.Rank.R3>(tf.transpose(attended, [0, 2, 1, 3]), [
@@ -302,7 +305,7 @@ class T5Attention {
         length,
         num_heads * d_kv,
       ]);
-      return this.#o.forward(joined, RUN);
+      return this.#o.forward(joined, CONTEXT);
     });
   }
 }
@@ -328,8 +331,8 @@ class T5FeedForward {
 
   forward(x: tf.Tensor3D): tf.Tensor3D {
     return tf.tidy(() => {
-      const active = ACTIVATIONS[this.#activation](this.#in.forward(x, RUN));
-      return this.#out.forward(this.#gate ? tf.mul(active, this.#gate.forward(x, RUN)) : active, RUN);
+      const active = ACTIVATIONS[this.#activation](this.#in.forward(x, CONTEXT));
+      return this.#out.forward(this.#gate ? tf.mul(active, this.#gate.forward(x, CONTEXT)) : active, CONTEXT);
     });
   }
 }

@@ -1,14 +1,9 @@
 import type { SignedRotaryTables } from "../../engine/ops/rotary/rotary.js";
 import * as tf from "../../engine/tf.js";
-import type { Run } from "../../nn/forward-context.js";
+import type { ForwardContext } from "../../nn/forward-context.js";
+import type { Linears } from "../../nn/linear.js";
 import type { Parameter, ParameterScope } from "../../nn/module.js";
-import {
-  Attention,
-  CogVideoXLayerNormZero,
-  FeedForward,
-  type FeedForwardActivation,
-  type Linears,
-} from "./layers.js";
+import { Attention, CogVideoXLayerNormZero, FeedForward, type FeedForwardActivation } from "./layers.js";
 
 export interface BlockOptions {
   readonly heads: number;
@@ -69,15 +64,15 @@ export class CogVideoXBlock {
     condition: tf.Tensor2D,
     lengths: readonly [text: number, video: number],
     rotary: SignedRotaryTables | null,
-    run: Run,
+    context: ForwardContext,
   ): tf.Tensor3D {
     return tf.tidy(() => {
       const attended = tf.tidy(() => {
-        const { normed, addGated } = this.#norm1.forward(x, condition, lengths, run);
-        return addGated(this.#attention.forward(normed, rotary, run));
+        const { normed, addGated } = this.#norm1.forward(x, condition, lengths, context);
+        return addGated(this.#attention.forward(normed, rotary, context));
       });
-      const { normed, addGated } = this.#norm2.forward(attended, condition, lengths, run);
-      return addGated(this.#feedForward.forward(normed, run));
+      const { normed, addGated } = this.#norm2.forward(attended, condition, lengths, context);
+      return addGated(this.#feedForward.forward(normed, context));
     });
   }
 

@@ -3,25 +3,12 @@ import { ACTIVATIONS, type ActivationName } from "../../engine/ops/activations.j
 import { multiHeadAttention } from "../../engine/ops/attention/attention.js";
 import { gatedResidual } from "../../engine/ops/gated-residual/gated-residual.js";
 import { gelu, geluTanh, silu } from "../../engine/ops/gelu/gelu.js";
-import { headNorm } from "../../engine/ops/head-norm/head-norm.js";
-import { layerNorm } from "../../engine/ops/layer-norm/layer-norm.js";
-import { modulatedNorm } from "../../engine/ops/modulated-norm/modulated-norm.js";
 import type { SignedRotaryTables } from "../../engine/ops/rotary/rotary.js";
 import * as tf from "../../engine/tf.js";
-import { dropout, type Run } from "../../nn/forward-context.js";
-import { Linear, type LinearOptions } from "../../nn/linear.js";
-import { ones, type Parameter, type ParameterScope, zeros } from "../../nn/module.js";
-
-/** Makes linear layers and remembers them by name, so that adapters find theirs. */
-export class Linears {
-  readonly all = new Map<string, Linear>();
-
-  create(scope: ParameterScope, inFeatures: number, outFeatures: number, options?: LinearOptions): Linear {
-    const layer = new Linear(scope, inFeatures, outFeatures, options);
-    this.all.set(layer.name, layer);
-    return layer;
-  }
-}
+import { dropout, type ForwardContext } from "../../nn/forward-context.js";
+import { LayerNorm } from "../../nn/layer-norm.js";
+import { type Linear, type Linears, parametersOf } from "../../nn/linear.js";
+import type { Parameter, ParameterScope } from "../../nn/module.js";
 
 /** Two linear layers with an activation between them, for the embeddings of time and offset. */
 export class TimestepEmbedding {
@@ -41,86 +28,13 @@ export class TimestepEmbedding {
     this.#activation = activation;
   }
 
-  forward(sample: tf.Tensor2D, run: Run): tf.Tensor2D {
-    const hidden = ACTIVATIONS[this.#activation](this.#linear1.forward(sample, run));
-    return this.#linear2.forward(hidden, run);
+  forward(sample: tf.Tensor2D, context: ForwardContext): tf.Tensor2D {
+    const hidden = ACTIVATIONS[this.#activation](this.#linear1.forward(sample, context));
+    return this.#linear2.forward(hidden, context);
   }
 
   get parameters(): Parameter[] {
     return parametersOf(this.#linear1, this.#linear2);
-  }
-}
-
-/** Layer norm over the last axis, with a weight and a bias for each feature if `affine`. */
-export class LayerNorm {
-  readonly features: number;
-  readonly eps: number;
-  readonly #weight: Parameter | null;
-  readonly #bias: Parameter | null;
-
-  constructor(scope: ParameterScope, features: number, eps: number, affine = true) {
-    this.features = features;
-    this.eps = eps;
-    this.#weight = affine ? scope.parameter("weight", [features], { init: ones }) : null;
-    this.#bias = affine ? scope.parameter("bias", [features], { init: zeros }) : null;
-  }
-
-  /** @param x [batch, sequence, features] */
-  forward(x: tf.Tensor3D): tf.Tensor3D {
-    return tf.tidy(() => {
-      const one: [number, number, number] = [1, 1, this.features];
-      const { weight, bias } = this.#values();
-      const options = { eps: this.eps, lengths: [x.shape[1]] };
-      return layerNorm(x, tf.reshape<tf.Rank.R3>(weight, one), tf.reshape<tf.Rank.R3>(bias, one), options);
-    });
-  }
-
-  /**
-   * Layer norm, then `* (1 + scale) + shift`: adaLN.
-   * @param modulation chunks for shifts and scales, [batch, chunks * features]
-   * @param lengths tokens in each segment
-   * @param chunks the chunk that shifts each segment; the next one scales it
-   */
-  modulated(
-    x: tf.Tensor3D,
-    modulation: tf.Tensor2D,
-    lengths: readonly number[],
-    chunks: readonly number[],
-  ): tf.Tensor3D {
-    return tf.tidy(() => {
-      const { weight, bias } = this.#values();
-      return modulatedNorm(x, modulation, weight, bias, {
-        eps: this.eps,
-        lengths,
-        chunks,
-        trained: this.#trained,
-      });
-    });
-  }
-
-  /** The norm of each head, [batch, tokens, heads * features], then the rotation by position. */
-  byHead(x: tf.Tensor3D, rotary: SignedRotaryTables | null): tf.Tensor3D {
-    return tf.tidy(() => {
-      const { weight, bias } = this.#values();
-      return headNorm(x, weight, bias, rotary, { eps: this.eps, trained: this.#trained });
-    });
-  }
-
-  #values(): { weight: tf.Tensor1D; bias: tf.Tensor1D } {
-    const value = (parameter: Parameter | null, fill: () => tf.Tensor) =>
-      (parameter?.value ?? fill()) as tf.Tensor1D;
-    return {
-      weight: value(this.#weight, () => tf.ones([this.features])),
-      bias: value(this.#bias, () => tf.zeros([this.features])),
-    };
-  }
-
-  get #trained(): boolean {
-    return this.parameters.some(({ trainable }) => trainable);
-  }
-
-  get parameters(): Parameter[] {
-    return [this.#weight, this.#bias].filter((parameter) => parameter !== null);
   }
 }
 
@@ -153,12 +67,12 @@ export class CogVideoXLayerNormZero {
     x: tf.Tensor3D,
     condition: tf.Tensor2D,
     lengths: readonly number[],
-    run: Run,
+    context: ForwardContext,
   ): { normed: tf.Tensor3D; addGated: (branch: tf.Tensor3D) => tf.Tensor3D } {
     // Six chunks: shift, scale and gate of the video tokens, then those of the text tokens.
-    const modulation = this.#linear.forward(condition, run);
+    const modulation = this.#linear.forward(condition, context);
     const normed = this.#norm.modulated(x, modulation, lengths, [3, 0]);
-    run.hook?.(this.name, normed);
+    context.hook?.(this.name, normed);
     return {
       normed,
       addGated: (branch) => gatedResidual(x, branch, modulation, { lengths, chunks: [5, 2] }),
@@ -189,9 +103,9 @@ export class AdaLayerNorm {
     this.#norm = new LayerNorm(scope.child("norm"), features, eps, affine);
   }
 
-  forward(x: tf.Tensor3D, condition: tf.Tensor2D, run: Run): tf.Tensor3D {
-    const output = this.#norm.modulated(x, this.#linear.forward(condition, run), [x.shape[1]], [0]);
-    run.hook?.(this.name, output);
+  forward(x: tf.Tensor3D, condition: tf.Tensor2D, context: ForwardContext): tf.Tensor3D {
+    const output = this.#norm.modulated(x, this.#linear.forward(condition, context), [x.shape[1]], [0]);
+    context.hook?.(this.name, output);
     return output;
   }
 }
@@ -219,15 +133,15 @@ export class Attention {
     this.#toOut = linears.create(scope.child("to_out").child(0), inner, inner);
   }
 
-  forward(x: tf.Tensor3D, rotary: SignedRotaryTables | null, run: Run): tf.Tensor3D {
+  forward(x: tf.Tensor3D, rotary: SignedRotaryTables | null, context: ForwardContext): tf.Tensor3D {
     const attended = multiHeadAttention(
-      this.#normQ.byHead(this.#toQ.forward(x, run), rotary),
-      this.#normK.byHead(this.#toK.forward(x, run), rotary),
-      this.#toV.forward(x, run),
+      this.#normQ.byHead(this.#toQ.forward(x, context), rotary),
+      this.#normK.byHead(this.#toK.forward(x, context), rotary),
+      this.#toV.forward(x, context),
       this.#heads,
     );
-    const output = this.#toOut.forward(attended, run);
-    run.hook?.(this.name, output);
+    const output = this.#toOut.forward(attended, context);
+    context.hook?.(this.name, output);
     return output;
   }
 
@@ -293,23 +207,14 @@ export class FeedForward {
     this.#dropout = dropoutRate;
   }
 
-  forward(x: tf.Tensor3D, run: Run): tf.Tensor3D {
-    const hidden = FEED_FORWARD[this.#activation].apply(this.#in.forward(x, run));
-    const output = this.#out.forward(dropout(hidden, this.#dropout, run), run);
-    run.hook?.(this.name, output);
-    return dropout(output, this.#dropout, run);
+  forward(x: tf.Tensor3D, context: ForwardContext): tf.Tensor3D {
+    const hidden = FEED_FORWARD[this.#activation].apply(this.#in.forward(x, context));
+    const output = this.#out.forward(dropout(hidden, this.#dropout, context), context);
+    context.hook?.(this.name, output);
+    return dropout(output, this.#dropout, context);
   }
 
   get parameters(): Parameter[] {
     return parametersOf(this.#in, this.#out);
   }
-}
-
-/** Weights, biases and adapters of linear layers. */
-export function parametersOf(...layers: Linear[]): Parameter[] {
-  return layers.flatMap((layer) => [
-    layer.weight,
-    ...(layer.bias ? [layer.bias] : []),
-    ...[...layer.lora.values()].flatMap(({ a, b }) => [a, b]),
-  ]);
 }

@@ -1,8 +1,7 @@
 import * as tf from "../../engine/tf.js";
-import type { Run } from "../../nn/forward-context.js";
-import type { Linear } from "../../nn/linear.js";
+import type { ForwardContext } from "../../nn/forward-context.js";
+import type { Linear, Linears } from "../../nn/linear.js";
 import type { Parameter, ParameterScope } from "../../nn/module.js";
-import type { Linears } from "./layers.js";
 import { get3dSincosPosEmbed } from "./sincos-positions.js";
 
 export interface PatchEmbedOptions {
@@ -64,15 +63,15 @@ export class CogVideoXPatchEmbed {
    * @param latents [batch, frames, channels, height, width]
    * @returns text tokens, then video tokens: [batch, tokens, embedDim]
    */
-  forward(text: tf.Tensor3D, latents: tf.Tensor5D, run: Run): tf.Tensor3D {
+  forward(text: tf.Tensor3D, latents: tf.Tensor5D, context: ForwardContext): tf.Tensor3D {
     return tf.tidy(() => {
       const { usePositions, useLearnedPositions } = this.#options;
-      const textTokens = this.#textProj.forward(text, run);
+      const textTokens = this.#textProj.forward(text, context);
       const patches = patchify(latents, this.#options.patchSize, this.#options.patchSizeT);
-      const videoTokens = this.#proj.forward(patches, run);
+      const videoTokens = this.#proj.forward(patches, context);
       let tokens = tf.concat([textTokens, videoTokens], 1);
       if (usePositions || useLearnedPositions) tokens = tf.add(tokens, this.#table(tokens, latents));
-      run.hook?.(this.name, tokens);
+      context.hook?.(this.name, tokens);
       return tokens;
     });
   }

@@ -5,9 +5,12 @@ import { silu } from "../../engine/ops/gelu/gelu.js";
 import { type SignedRotaryTables, signedRotaryTables } from "../../engine/ops/rotary/rotary.js";
 import { Generator } from "../../engine/random.js";
 import * as tf from "../../engine/tf.js";
-import { dropout, type Run } from "../../nn/forward-context.js";
+import { dropout, type ForwardContext } from "../../nn/forward-context.js";
+import { LayerNorm } from "../../nn/layer-norm.js";
 import type { Linear } from "../../nn/linear.js";
+import { Linears } from "../../nn/linear.js";
 import { type LoraAdapter, LoraAdapters, type LoraConfig } from "../../nn/lora.js";
+import { loadLora, saveLora } from "../../nn/lora-storage.js";
 import { loadParameters, Model, type SaveOptions } from "../../nn/module.js";
 import type { LatentSize } from "../../recipe/geometry.js";
 import type { WeightsLocation } from "../../weights/checkpoint.js";
@@ -23,15 +26,13 @@ import {
   readConfig,
   writeConfig,
 } from "../../weights/config.js";
-import { type LoadLoraOptions, loadLora, type SaveLoraOptions, saveLora } from "../../weights/lora-files.js";
+import type { LoadLoraOptions, SaveLoraOptions } from "../../weights/lora-files.js";
 import { safeOpen } from "../../weights/safetensors.js";
 import { CogVideoXBlock } from "./block.js";
 import {
   AdaLayerNorm,
   FEED_FORWARD_ACTIVATIONS,
   type FeedForwardActivation,
-  LayerNorm,
-  Linears,
   TimestepEmbedding,
 } from "./layers.js";
 import { CogVideoXPatchEmbed, unpatchify } from "./patch-embed.js";
@@ -367,18 +368,18 @@ export class CogVideoXTransformer3DModel extends Model {
     const { hiddenStates, encoderHiddenStates, imageRotaryEmb, attentionKwargs, generator } = inputs;
     const { config } = this;
     const [, frames, , height, width] = hiddenStates.shape;
-    const run: Run = {
+    const context: ForwardContext = {
       loraScale: attentionKwargs?.scale ?? 1,
       dropout: generator,
       hook: this.#hooks.size > 0 ? (...seen) => this.#callHooks(...seen) : undefined,
     };
     const sample = tf.tidy(() => {
-      const emb = this.#embedTime(inputs, run);
-      run.hook?.("emb", emb);
+      const emb = this.#embedTime(inputs, context);
+      context.hook?.("emb", emb);
       const condition = silu(emb);
 
-      const tokens = this.#patchEmbed.forward(encoderHiddenStates, hiddenStates, run);
-      let x = dropout(tokens, config.dropout, run);
+      const tokens = this.#patchEmbed.forward(encoderHiddenStates, hiddenStates, context);
+      let x = dropout(tokens, config.dropout, context);
       const text = encoderHiddenStates.shape[1];
       const lengths = [text, x.shape[1] - text] as const;
       const rotary = imageRotaryEmb
@@ -389,15 +390,15 @@ export class CogVideoXTransformer3DModel extends Model {
           })
         : null;
       for (const block of this.#blocks) {
-        const output = this.#runBlock(block, x, condition, lengths, rotary, run);
-        run.hook?.(block.name, output);
+        const output = this.#runBlock(block, x, condition, lengths, rotary, context);
+        context.hook?.(block.name, output);
         x = output;
       }
 
       const video = tf.slice(x, [0, text, 0], [-1, lengths[1], -1]);
       const normed = this.#normFinal.forward(video);
-      run.hook?.("norm_final", normed);
-      const patches = this.#projOut.forward(this.#normOut.forward(normed, condition, run), run);
+      context.hook?.("norm_final", normed);
+      const patches = this.#projOut.forward(this.#normOut.forward(normed, condition, context), context);
       return unpatchify(patches, [frames, height, width], config.patch_size, config.patch_size_t);
     });
     return { sample };
@@ -409,13 +410,13 @@ export class CogVideoXTransformer3DModel extends Model {
     condition: tf.Tensor2D,
     lengths: readonly [number, number],
     rotary: SignedRotaryTables | null,
-    run: Run,
+    context: ForwardContext,
   ): tf.Tensor3D {
-    if (!this.gradientCheckpointing) return block.forward(x, condition, lengths, rotary, run);
+    if (!this.gradientCheckpointing) return block.forward(x, condition, lengths, rotary, context);
 
     // Computed twice: the same dropout masks both times, and the hooks once.
-    const seed = run.dropout?.integer(0, 2 ** 31);
-    let { hook } = run;
+    const seed = context.dropout?.integer(0, 2 ** 31);
+    let { hook } = context;
     const tables = rotary ? [rotary.cos, rotary.sin] : [];
     const timeIsTrained = [this.#timeEmbedding, this.#ofsEmbedding].some((embedding) =>
       embedding?.parameters.some((parameter) => parameter.trainable),
@@ -428,7 +429,7 @@ export class CogVideoXTransformer3DModel extends Model {
           condition as tf.Tensor2D,
           lengths,
           rotary ? { cos: cos as tf.Tensor2D, sin: sin as tf.Tensor2D } : null,
-          { ...run, hook, dropout: seed === undefined ? undefined : new Generator(seed) },
+          { ...context, hook, dropout: seed === undefined ? undefined : new Generator(seed) },
         );
         hook = undefined;
         return output;
@@ -442,7 +443,7 @@ export class CogVideoXTransformer3DModel extends Model {
   }
 
   /** Time embedding, plus the offset's where the model has one: [batch, time_embed_dim]. */
-  #embedTime({ hiddenStates, timestep, ofs }: TransformerInputs, run: Run): tf.Tensor2D {
+  #embedTime({ hiddenStates, timestep, ofs }: TransformerInputs, context: ForwardContext): tf.Tensor2D {
     const { config } = this;
     const batch = hiddenStates.shape[0];
     const sinusoid = (values: number[], width: number) =>
@@ -453,7 +454,7 @@ export class CogVideoXTransformer3DModel extends Model {
     const steps = perSample("timestep", timestep, batch);
     const all = steps.length === batch ? steps : Array<number>(batch).fill(steps[0]!);
     const inner = config.num_attention_heads * config.attention_head_dim;
-    const emb = this.#timeEmbedding.forward(sinusoid(all, inner), run);
+    const emb = this.#timeEmbedding.forward(sinusoid(all, inner), context);
     if (this.#ofsEmbedding === null || config.ofs_embed_dim === null) return emb;
     if (ofs === undefined || ofs === null) {
       throw new RangeError(
@@ -461,7 +462,7 @@ export class CogVideoXTransformer3DModel extends Model {
       );
     }
     const offset = sinusoid(perSample("ofs", ofs, batch), config.ofs_embed_dim);
-    return tf.add(emb, this.#ofsEmbedding.forward(offset, run));
+    return tf.add(emb, this.#ofsEmbedding.forward(offset, context));
   }
 
   #callHooks(module: string, output: tf.Tensor): void {

@@ -20,7 +20,7 @@ import {
 import { type CoderConfig, Decoder3D, Encoder3D } from "./coder.js";
 import { DiagonalGaussianDistribution } from "./distribution.js";
 import { ConvCache, FrameLayout, fromFrames, toFrames } from "./frames.js";
-import { PointwiseConv, type Run } from "./layers.js";
+import { type CoderContext, PointwiseConv } from "./layers.js";
 import { satVaeKey } from "./sat-keys.js";
 import { type TileGrid, tiled } from "./tiling.js";
 
@@ -353,9 +353,9 @@ export class AutoencoderKLCogVideoX extends Model {
   #codePart(direction: Direction, x: tf.Tensor4D, layout: FrameLayout, cache?: ConvCache): tf.Tensor4D {
     const hook =
       this.#hooks.size > 0
-        ? (...seen: Parameters<NonNullable<Run["hook"]>>) => this.#callHooks(...seen)
+        ? (...seen: Parameters<NonNullable<CoderContext["hook"]>>) => this.#callHooks(...seen)
         : undefined;
-    const run: Run = { wholeClipBytes: this.wholeClipBytes, cache, hook };
+    const context: CoderContext = { wholeClipBytes: this.wholeClipBytes, cache, hook };
     const smallest = this.spatialCompressionRatio;
     const [, height, width] = x.shape;
     if (direction === "encode" && (height < smallest || width < smallest))
@@ -364,10 +364,10 @@ export class AutoencoderKLCogVideoX extends Model {
       );
     return tf.tidy(() => {
       if (direction === "encode") {
-        const moments = this.#encoder.forward(x, layout, run);
+        const moments = this.#encoder.forward(x, layout, context);
         return this.#quantConv ? this.#quantConv.forward(moments) : moments;
       }
-      return this.#decoder.forward(this.#postQuantConv ? this.#postQuantConv.forward(x) : x, layout, run);
+      return this.#decoder.forward(this.#postQuantConv ? this.#postQuantConv.forward(x) : x, layout, context);
     });
   }
 

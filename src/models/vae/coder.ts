@@ -4,12 +4,12 @@ import type { ParameterScope } from "../../nn/module.js";
 import { ConvCache, FrameLayout } from "./frames.js";
 import {
   CausalConv3d,
+  type CoderContext,
   DownBlock3D,
   GroupNorm,
   type Latent,
   MidBlock3D,
   type ResnetOptions,
-  type Run,
   replace,
   SpatialNorm,
   UpBlock3D,
@@ -28,7 +28,12 @@ export interface CoderConfig extends ResnetOptions {
 interface Stage {
   /** Channels of the widest features inside. */
   readonly channels: number;
-  readonly forward: (x: tf.Tensor4D, layout: FrameLayout, run: Run, latent?: Latent) => tf.Tensor4D;
+  readonly forward: (
+    x: tf.Tensor4D,
+    layout: FrameLayout,
+    context: CoderContext,
+    latent?: Latent,
+  ) => tf.Tensor4D;
   readonly outputLayout?: (layout: FrameLayout) => FrameLayout;
   /** Factor on height and width. */
   readonly scale?: number;
@@ -56,26 +61,27 @@ export class Encoder3D {
     const convOut = new CausalConv3d(scope.child("conv_out"), channels[last]!, 2 * latentChannels);
 
     this.#stages = [
-      { channels: channels[0]!, forward: (x, layout, run) => convIn.forward(x, layout, run) },
+      { channels: channels[0]!, forward: (x, layout, context) => convIn.forward(x, layout, context) },
       ...downBlocks.map((block, i) => ({
         channels: channels[i]!,
-        forward: (x: tf.Tensor4D, layout: FrameLayout, run: Run) => block.forward(x, layout, run),
+        forward: (x: tf.Tensor4D, layout: FrameLayout, context: CoderContext) =>
+          block.forward(x, layout, context),
         outputLayout: (layout: FrameLayout) => block.outputLayout(layout),
         scale: i < last ? 1 / 2 : 1,
       })),
       {
         channels: channels[last]!,
-        forward: (x, layout, run) => {
-          let h = midBlock.forward(x, layout, run);
-          h = replace(h, (h) => normOut.forward(h, layout, run, "silu"));
-          return convOut.forward(h, layout, run);
+        forward: (x, layout, context) => {
+          let h = midBlock.forward(x, layout, context);
+          h = replace(h, (h) => normOut.forward(h, layout, context, "silu"));
+          return convOut.forward(h, layout, context);
         },
       },
     ];
   }
 
-  forward(x: tf.Tensor4D, layout: FrameLayout, run: Run): tf.Tensor4D {
-    return runStages(this.#stages, x, layout, run);
+  forward(x: tf.Tensor4D, layout: FrameLayout, context: CoderContext): tf.Tensor4D {
+    return runStages(this.#stages, x, layout, context);
   }
 }
 
@@ -108,28 +114,28 @@ export class Decoder3D {
     this.#stages = [
       {
         channels: channels[0]!,
-        forward: (z, layout, run, latent) =>
-          replace(convIn.forward(z, layout, run), (h) => midBlock.forward(h, layout, run, latent)),
+        forward: (z, layout, context, latent) =>
+          replace(convIn.forward(z, layout, context), (h) => midBlock.forward(h, layout, context, latent)),
       },
       ...upBlocks.map((block, i) => ({
         channels: Math.max(channels[i]!, channels[Math.max(i - 1, 0)]!),
-        forward: (x: tf.Tensor4D, layout: FrameLayout, run: Run, latent?: Latent) =>
-          block.forward(x, layout, run, latent!),
+        forward: (x: tf.Tensor4D, layout: FrameLayout, context: CoderContext, latent?: Latent) =>
+          block.forward(x, layout, context, latent!),
         outputLayout: (layout: FrameLayout) => block.outputLayout(layout),
         scale: i < last ? 2 : 1,
       })),
       {
         channels: channels[last]!,
-        forward: (x, layout, run, latent) => {
-          const h = normOut.forward(x, layout, run, "silu", latent);
-          return replace(h, (h) => convOut.forward(h, layout, run));
+        forward: (x, layout, context, latent) => {
+          const h = normOut.forward(x, layout, context, "silu", latent);
+          return replace(h, (h) => convOut.forward(h, layout, context));
         },
       },
     ];
   }
 
-  forward(z: tf.Tensor4D, layout: FrameLayout, run: Run): tf.Tensor4D {
-    return runStages(this.#stages, z, layout, run, { x: z, layout });
+  forward(z: tf.Tensor4D, layout: FrameLayout, context: CoderContext): tf.Tensor4D {
+    return runStages(this.#stages, z, layout, context, { x: z, layout });
   }
 }
 
@@ -138,30 +144,30 @@ function runStages(
   stages: readonly Stage[],
   x: tf.Tensor4D,
   layout: FrameLayout,
-  run: Run,
+  context: CoderContext,
   latent?: Latent,
 ): tf.Tensor4D {
   return tf.tidy(() => {
     let h = x.clone();
     let at = layout;
-    const wholes = takesWholeClip(stages, x, layout, run.wholeClipBytes);
+    const wholes = takesWholeClip(stages, x, layout, context.wholeClipBytes);
     for (let from = 0, to = 0; from < stages.length; from = to) {
       while (to < stages.length && wholes[to] === wholes[from]) to++;
       const group = stages.slice(from, to);
       const before = at;
-      const runGroup = (x: tf.Tensor4D, layout: FrameLayout, run: Run, latent?: Latent) => {
+      const runGroup = (x: tf.Tensor4D, layout: FrameLayout, context: CoderContext, latent?: Latent) => {
         at = layout;
         return tf.tidy(() => {
           let h = x.clone();
           for (const { forward, outputLayout } of group) {
-            h = replace(h, (h) => forward(h, at, run, latent));
+            h = replace(h, (h) => forward(h, at, context, latent));
             at = outputLayout?.(at) ?? at;
           }
           return h;
         });
       };
       h = replace(h, (h) =>
-        wholes[from] ? runGroup(h, at, run, latent) : callByCall(runGroup, h, at, run, latent),
+        wholes[from] ? runGroup(h, at, context, latent) : callByCall(runGroup, h, at, context, latent),
       );
       at = group.reduce((layout, { outputLayout }) => outputLayout?.(layout) ?? layout, before);
     }
@@ -192,13 +198,13 @@ function takesWholeClip(
 }
 
 function callByCall(
-  forward: (x: tf.Tensor4D, layout: FrameLayout, run: Run, latent?: Latent) => tf.Tensor4D,
+  forward: (x: tf.Tensor4D, layout: FrameLayout, context: CoderContext, latent?: Latent) => tf.Tensor4D,
   x: tf.Tensor4D,
   layout: FrameLayout,
-  run: Run,
+  context: CoderContext,
   latent?: Latent,
 ): tf.Tensor4D {
-  const cache = run.cache ?? new ConvCache();
+  const cache = context.cache ?? new ConvCache();
   try {
     const parts: tf.Tensor4D[] = [];
     let start = 0;
@@ -213,7 +219,7 @@ function callByCall(
             x: framesOf(latent.x, layout.batch, latentStart, latentFrames),
             layout: new FrameLayout(layout.batch, [latentFrames]),
           };
-          return forward(part, one, { ...run, cache }, latentPart);
+          return forward(part, one, { ...context, cache }, latentPart);
         }),
       );
       start += frames;
@@ -221,7 +227,7 @@ function callByCall(
     }
     return tf.concat(parts);
   } finally {
-    if (!run.cache) cache.dispose();
+    if (!context.cache) cache.dispose();
   }
 }
 

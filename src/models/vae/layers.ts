@@ -10,8 +10,8 @@ import * as tf from "../../engine/tf.js";
 import { ones, type Parameter, type ParameterScope, torchDefault, zeros } from "../../nn/module.js";
 import { type ConvCache, type FrameLayout, poolFrames, repeatFrames } from "./frames.js";
 
-/** One run of the encoder or the decoder over some calls' frames. */
-export interface Run {
+/** What one pass of the encoder or the decoder carries through its layers, over some calls' frames. */
+export interface CoderContext {
   /** Features of the whole clip up to this size are computed for all calls at once. */
   readonly wholeClipBytes: number;
   /** Present where more calls follow or went before: what the convolutions remember. */
@@ -38,7 +38,7 @@ export class CausalConv3d {
     this.#bias = inner.parameter("bias", [outChannels], { init });
   }
 
-  forward(x: tf.Tensor4D, layout: FrameLayout, { cache, hook }: Run): tf.Tensor4D {
+  forward(x: tf.Tensor4D, layout: FrameLayout, { cache, hook }: CoderContext): tf.Tensor4D {
     const kernel = this.#kernel.value as tf.Tensor5D;
     const options = { batch: layout.batch, history: cache?.get(this.#kernel) };
     const output = causalConv3d(x, kernel, this.#bias.value as tf.Tensor1D, options);
@@ -88,7 +88,7 @@ interface Norm {
   forward(
     x: tf.Tensor4D,
     layout: FrameLayout,
-    run: Run,
+    context: CoderContext,
     activation: ActivationName,
     latent?: Latent,
   ): tf.Tensor4D;
@@ -109,10 +109,15 @@ export class GroupNorm implements Norm {
     this.shift = scope.parameter("bias", [channels], { init: zeros });
   }
 
-  forward(x: tf.Tensor4D, layout: FrameLayout, run: Run, activation: ActivationName): tf.Tensor4D {
+  forward(
+    x: tf.Tensor4D,
+    layout: FrameLayout,
+    context: CoderContext,
+    activation: ActivationName,
+  ): tf.Tensor4D {
     const { groups, eps } = this;
     const { batch, calls } = layout;
-    return normalize(activation, run.hook && ((z) => run.hook?.(this.name, z, layout)), (silu) =>
+    return normalize(activation, context.hook && ((z) => context.hook?.(this.name, z, layout)), (silu) =>
       groupNorm(x, this.scale.value as tf.Tensor1D, this.shift.value as tf.Tensor1D, {
         groups,
         eps,
@@ -158,7 +163,7 @@ export class SpatialNorm implements Norm {
   forward(
     x: tf.Tensor4D,
     layout: FrameLayout,
-    run: Run,
+    context: CoderContext,
     activation: ActivationName,
     latent?: Latent,
   ): tf.Tensor4D {
@@ -173,7 +178,7 @@ export class SpatialNorm implements Norm {
       const b = this.#shift.forward(latent.x);
       const factors = toFeatures(tf.mul(y, scale.value));
       const offsets = toFeatures(tf.add(tf.mul(y, shift.value), b));
-      return normalize(activation, run.hook && ((z) => run.hook?.(this.name, z, layout)), (silu) =>
+      return normalize(activation, context.hook && ((z) => context.hook?.(this.name, z, layout)), (silu) =>
         groupNorm(x, factors, offsets, { groups, eps, batch, calls, silu }),
       );
     });
@@ -227,15 +232,15 @@ export class ResnetBlock3D {
       this.#shortcut = new PointwiseConv(scope.child("conv_shortcut"), inChannels, outChannels);
   }
 
-  forward(x: tf.Tensor4D, layout: FrameLayout, run: Run, latent?: Latent): tf.Tensor4D {
+  forward(x: tf.Tensor4D, layout: FrameLayout, context: CoderContext, latent?: Latent): tf.Tensor4D {
     const output = tf.tidy(() => {
-      let h = this.#norm1.forward(x, layout, run, this.#activation, latent);
-      h = replace(h, (h) => this.#conv1.forward(h, layout, run));
-      h = replace(h, (h) => this.#norm2.forward(h, layout, run, this.#activation, latent));
-      h = replace(h, (h) => this.#conv2.forward(h, layout, run));
+      let h = this.#norm1.forward(x, layout, context, this.#activation, latent);
+      h = replace(h, (h) => this.#conv1.forward(h, layout, context));
+      h = replace(h, (h) => this.#norm2.forward(h, layout, context, this.#activation, latent));
+      h = replace(h, (h) => this.#conv2.forward(h, layout, context));
       return sum(h, this.#shortcut ? this.#shortcut.forward(x) : x);
     });
-    run.hook?.(this.name, output, layout);
+    context.hook?.(this.name, output, layout);
     return output;
   }
 }
@@ -288,17 +293,17 @@ export class DownBlock3D {
     return this.#compressTime ? layout.pooled : layout;
   }
 
-  forward(x: tf.Tensor4D, layout: FrameLayout, run: Run): tf.Tensor4D {
+  forward(x: tf.Tensor4D, layout: FrameLayout, context: CoderContext): tf.Tensor4D {
     const output = tf.tidy(() => {
       let h = x.clone();
-      for (const resnet of this.#resnets) h = replace(h, (h) => resnet.forward(h, layout, run));
+      for (const resnet of this.#resnets) h = replace(h, (h) => resnet.forward(h, layout, context));
       if (this.#compressTime) h = replace(h, (h) => poolFrames(h, layout));
       const { kernel, bias } = this.#downsampler ?? {};
       if (kernel && bias)
         h = replace(h, (h) => downsample2d(h, kernel.value as tf.Tensor4D, bias.value as tf.Tensor1D));
       return h;
     });
-    run.hook?.(this.name, output, this.outputLayout(layout));
+    context.hook?.(this.name, output, this.outputLayout(layout));
     return output;
   }
 }
@@ -314,13 +319,13 @@ export class MidBlock3D {
     );
   }
 
-  forward(x: tf.Tensor4D, layout: FrameLayout, run: Run, latent?: Latent): tf.Tensor4D {
+  forward(x: tf.Tensor4D, layout: FrameLayout, context: CoderContext, latent?: Latent): tf.Tensor4D {
     const output = tf.tidy(() => {
       let h = x.clone();
-      for (const resnet of this.#resnets) h = replace(h, (h) => resnet.forward(h, layout, run, latent));
+      for (const resnet of this.#resnets) h = replace(h, (h) => resnet.forward(h, layout, context, latent));
       return h;
     });
-    run.hook?.(this.name, output, layout);
+    context.hook?.(this.name, output, layout);
     return output;
   }
 }
@@ -353,10 +358,10 @@ export class UpBlock3D {
     return this.#compressTime ? layout.doubled : layout;
   }
 
-  forward(x: tf.Tensor4D, layout: FrameLayout, run: Run, latent: Latent): tf.Tensor4D {
+  forward(x: tf.Tensor4D, layout: FrameLayout, context: CoderContext, latent: Latent): tf.Tensor4D {
     const output = tf.tidy(() => {
       let h = x.clone();
-      for (const resnet of this.#resnets) h = replace(h, (h) => resnet.forward(h, layout, run, latent));
+      for (const resnet of this.#resnets) h = replace(h, (h) => resnet.forward(h, layout, context, latent));
       const { kernel, bias } = this.#upsampler ?? {};
       if (kernel && bias)
         h = replace(h, (h) => upsample2d(h, kernel.value as tf.Tensor4D, bias.value as tf.Tensor1D));
@@ -364,7 +369,7 @@ export class UpBlock3D {
       if (this.#compressTime) h = replace(h, (h) => repeatFrames(h, layout, 2));
       return h;
     });
-    run.hook?.(this.name, output, this.outputLayout(layout));
+    context.hook?.(this.name, output, this.outputLayout(layout));
     return output;
   }
 }

@@ -1,0 +1,86 @@
+/** A model's LoRA adapters to and from files. */
+import { CheckpointError } from "../weights/checkpoint.js";
+import { FLOAT_DTYPES } from "../weights/dtype.js";
+import { type LoadLoraOptions, openLora, type SaveLoraOptions, writeLora } from "../weights/lora-files.js";
+import type { DeferredTensor } from "../weights/safetensors.js";
+import { type LayerPlan, type LoraAdapter, type LoraAdapters, type LoraConfig, loraScaling } from "./lora.js";
+import { loadParameters } from "./module.js";
+
+/**
+ * Reads an adapter from a safetensors file, or from a folder of diffusers' or PEFT's.
+ * @throws CheckpointError listing what is missing, unexpected or of another shape; ConfigError; SafetensorsError.
+ */
+export async function loadLora(
+  adapters: LoraAdapters,
+  path: string,
+  { adapterName = "default", weightName, loraAlpha }: LoadLoraOptions = {},
+): Promise<LoraAdapter> {
+  const file = await openLora(path, weightName);
+  try {
+    const [first] = file.layers.values();
+    const alpha = loraAlpha ?? file.loraAlpha;
+    const r = file.r ?? first!.rank;
+    const config: LoraConfig = {
+      r,
+      loraAlpha: alpha ?? r,
+      targetModules: [...file.layers.keys()],
+      useRslora: file.useRslora,
+    };
+    const plan = new Map(
+      [...file.layers].map(([module, { rank, alpha: own }]): [string, LayerPlan] => [
+        module,
+        { rank, scaling: loraScaling(config, rank, own ?? alpha ?? rank) },
+      ]),
+    );
+    const adapter = adapters.create(adapterName, config, plan);
+    try {
+      const unknown = [...plan.keys()].filter((module) => !adapter.layers.has(module));
+      if (unknown.length > 0) {
+        throw new CheckpointError(
+          `${file.path}: the model has no linear layers of these names: ${unknown.join(", ")}`,
+        );
+      }
+      await loadParameters(adapter.parameters, file.source, { rename: (key) => file.parameterOf(key) });
+    } catch (error) {
+      adapters.delete([adapterName]);
+      throw error;
+    }
+    return adapter;
+  } finally {
+    await file.source.close();
+  }
+}
+
+/** Writes an adapter into a folder, which is made if need be. */
+export async function saveLora(
+  adapters: LoraAdapters,
+  folder: string,
+  { adapterName = "default", dtype = "float32", ...options }: SaveLoraOptions,
+): Promise<void> {
+  const adapter = adapters.get(adapterName);
+  const tensors = [...adapter.parameters].map(([name, parameter]): [string, DeferredTensor] => [
+    name,
+    { dtype: FLOAT_DTYPES[dtype], shape: parameter.shape, load: () => parameter.values() },
+  ]);
+  await writeLora(folder, tensors, peftConfig(adapter), options);
+}
+
+/** PEFT's configuration of the adapter; layers of another rank or alpha than its own are in the patterns. */
+function peftConfig({ config, layers }: LoraAdapter): Record<string, unknown> {
+  const ranks: Record<string, number> = {};
+  const alphas: Record<string, number> = {};
+  for (const [module, { rank, scaling }] of layers) {
+    const alpha = scaling / loraScaling(config, rank, 1);
+    if (rank !== config.r) ranks[module] = rank;
+    if (Math.abs(alpha - config.loraAlpha) > 1e-9 * Math.abs(alpha)) alphas[module] = alpha;
+  }
+  return {
+    r: config.r,
+    lora_alpha: config.loraAlpha,
+    lora_dropout: config.loraDropout ?? 0,
+    target_modules: Array.isArray(config.targetModules) ? config.targetModules : [...layers.keys()],
+    use_rslora: config.useRslora ?? false,
+    rank_pattern: ranks,
+    alpha_pattern: alphas,
+  };
+}
