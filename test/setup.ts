@@ -27,7 +27,7 @@ export async function setUp(files: readonly string[]): Promise<string[]> {
     files.some((file) => folders.some((folder) => file.startsWith(`${folder}/`)));
   if (some("kernel", "cli", "browser", "bench")) await setUpPython();
   if (some("package", "cli", "browser", "bench")) await setUpEngine();
-  if (process.env.CI && some("package/roundtrip", "package/train")) await setUpReference();
+  if (process.env.CI && some("src/roundtrip", "src/train")) await setUpReference();
   if (!some("browser")) return [...files];
   process.env.CHROMIUM ??= findOnPath("chromium", "chromium-browser", "google-chrome");
   if (process.env.CHROMIUM) return [...files];
@@ -50,7 +50,7 @@ async function setUpReference(): Promise<void> {
   if (process.env.FIRSTFRAME_PYTHON) return;
   const { bin } = await makePython({
     folder: join(root, ".firstframe", "reference"),
-    requirements: join(root, "test", "package", "roundtrip"),
+    requirements: join(root, "test", "src", "roundtrip"),
     title: "Making a Python with PyTorch and diffusers, which some tests compare with:",
   });
   process.env.FIRSTFRAME_PYTHON = bin("python");

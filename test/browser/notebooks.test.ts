@@ -4,7 +4,7 @@ import { copyOfNotebooks, otherEngine, runTutorial, tutorials } from "./tutorial
 
 /**
  * The larger tutorials on the machine's own engine: one run in JupyterLab that also shows that the committed outputs are
- * what comes out. `test/cli/tutorials.test.ts` checks the others' outputs.
+ * what comes out. `test/src/cli/tutorials.test.ts` checks the others' outputs.
  */
 
 const elsewhere = await otherEngine();

@@ -5,7 +5,7 @@
 
 The transformer, VAE and schedule are those of components/; the loss is make_golden's `recipe_loss`. The file holds, for
 each kind of training, the draws of every step (`KIND.STEP.NAME`), the losses (`KIND.losses`, float64), the weights before
-(`lora.start.NAME`) and after (`KIND.end.NAME`). test/package/roundtrip/trajectory.test.ts takes the same steps.
+(`lora.start.NAME`) and after (`KIND.end.NAME`). test/src/roundtrip/trajectory.test.ts takes the same steps.
 """
 
 from __future__ import annotations

@@ -16,12 +16,12 @@ export function missingPython(...modules: string[]): string | undefined {
   const { status, stdout, stderr } = spawnSync(python, ["-c", code], { encoding: "utf8" });
   if (status !== 0) return `${python}: ${stderr.trim().split("\n").at(-1)}`;
   if (stdout.trim() === "") return undefined;
-  return `${python} lacks ${stdout.trim()}: pip install -r test/package/roundtrip/requirements.txt`;
+  return `${python} lacks ${stdout.trim()}: pip install -r test/src/roundtrip/requirements.txt`;
 }
 
 /** Runs a script beside this file's source. @throws Error with its standard error when it fails. */
 export function runPython(script: string, ...args: string[]): string {
-  const path = resolve("test/package/roundtrip", script);
+  const path = resolve("test/src/roundtrip", script);
   const { status, stdout, stderr } = spawnSync(python, [path, ...args], {
     encoding: "utf8",
     maxBuffer: 2 ** 26,

@@ -5,7 +5,7 @@ import { join, resolve } from "node:path";
 import { after, before, test } from "node:test";
 import { T5Tokenizer } from "../../../../src/models/text/tokenizer.js";
 
-const spiece = resolve("test/package/text/spiece");
+const spiece = resolve("test/src/models/text/spiece");
 let folder: string;
 before(async () => {
   folder = await mkdtemp(join(tmpdir(), "firstframe-tokenizer-"));
