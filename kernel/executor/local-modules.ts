@@ -20,10 +20,10 @@ import {
   commonJsExports,
   type ImportOptions,
   jsonNamespace,
-  type ModuleLoader,
+  type Loader,
   metaOf,
   type Namespace,
-} from "./modules.js";
+} from "./namespaces.js";
 
 interface LocalModule {
   readonly file: string;
@@ -56,7 +56,7 @@ export class LocalModules {
   private readonly require: NodeJS.Require;
   private compiler: Service | undefined;
 
-  constructor(private readonly loader: ModuleLoader) {
+  constructor(private readonly loader: Loader) {
     this.require = createRequire(import.meta.url);
   }
 

@@ -5,17 +5,18 @@
 import { existsSync, readFileSync } from "node:fs";
 import { createRequire, isBuiltin } from "node:module";
 import path from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { fileURLToPath } from "node:url";
 import { compileFunction, constants } from "node:vm";
 import { isPath, resolveFile } from "../language/resolve.js";
 import type { LocalModules } from "./local-modules.js";
+import {
+  type ImportOptions,
+  interoperable,
+  jsonNamespace,
+  type Loader,
+  type Namespace,
+} from "./namespaces.js";
 import { loadTslab } from "./tslab.js";
-
-export interface ImportOptions {
-  readonly with?: Readonly<Record<string, string>>;
-}
-
-export type Namespace = Readonly<Record<string, unknown>>;
 
 /** Imports a module; `names` are those that it must export. */
 export type Importer = (
@@ -48,7 +49,7 @@ process.emitWarning = ((warning: string | Error, ...rest: unknown[]) => {
 
 type NativeImport = (specifier: string, options: ImportOptions | undefined) => Promise<Namespace>;
 
-export class ModuleLoader {
+export class ModuleLoader implements Loader {
   private readonly natives = new Map<string, NativeImport>();
   private local: Promise<LocalModules> | undefined;
   private config: { stamp: string; matchPaths: ((specifier: string) => string[]) | null } | undefined;
@@ -162,74 +163,4 @@ function found(file: string, specifier: string, folder: string): string {
   const error: NodeJS.ErrnoException = new Error(`Cannot find module '${specifier}' imported from ${folder}`);
   error.code = "ERR_MODULE_NOT_FOUND";
   throw error;
-}
-
-/** A module's namespace with other names. */
-export function namespaceOf(properties: PropertyDescriptorMap): Namespace {
-  Object.defineProperty(properties, Symbol.toStringTag, { value: { value: "Module" }, enumerable: true });
-  return Object.create(null, properties) as Namespace;
-}
-
-/** JSON as a module: the whole as default, and its keys. */
-export function jsonNamespace(value: unknown): Namespace {
-  const properties: PropertyDescriptorMap = {};
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) {
-    for (const [key, each] of Object.entries(value)) properties[key] = { value: each, enumerable: true };
-  }
-  return namespaceOf({ ...properties, default: { value, enumerable: true } });
-}
-
-const interoperables = new WeakMap<Namespace, Namespace>();
-
-/**
- * What TypeScript's types promise of CommonJS: every property of `module.exports` is an export, also where Node does not
- * find it in the source, and the default export is the one that the module marked as such. ES modules stay as they are.
- */
-function interoperable(namespace: Namespace): Namespace {
-  const known = interoperables.get(namespace);
-  if (known) return known;
-  const exports = commonJsExports(namespace);
-  let result = namespace;
-  if (exports) {
-    const marked = exports.__esModule === true && "default" in exports;
-    const names = Object.keys(exports).filter((name) => name !== "default" && name !== "__esModule");
-    if (marked || names.some((name) => !(name in namespace))) {
-      const properties: PropertyDescriptorMap = {};
-      for (const name of names) {
-        const { get, value } = Object.getOwnPropertyDescriptor(exports, name) ?? {};
-        properties[name] = { ...(get ? { get: () => exports[name] } : { value }), enumerable: true };
-      }
-      properties.default = { value: marked ? exports.default : exports, enumerable: true };
-      result = namespaceOf(properties);
-    }
-  }
-  interoperables.set(namespace, result);
-  return result;
-}
-
-const cache = createRequire(import.meta.url).cache;
-
-/** `module.exports` of the CommonJS module behind a namespace, or null if it is an ES module. */
-export function commonJsExports(namespace: Namespace): Record<string, unknown> | null {
-  const value = namespace.default;
-  if ((typeof value !== "object" && typeof value !== "function") || value === null) return null;
-  return Object.values(cache).some((module) => module?.exports === value)
-    ? (value as Record<string, unknown>)
-    : null;
-}
-
-/** `import.meta` of a file. */
-export function metaOf(file: string): object {
-  const require = createRequire(file);
-  return {
-    url: pathToFileURL(file).href,
-    filename: file,
-    dirname: path.dirname(file),
-    resolve: (specifier: string) =>
-      isPath(specifier) ? new URL(specifier, pathToFileURL(file)).href : urlOf(require.resolve(specifier)),
-  };
-}
-
-function urlOf(resolved: string): string {
-  return path.isAbsolute(resolved) ? pathToFileURL(resolved).href : `node:${resolved.replace(/^node:/, "")}`;
 }

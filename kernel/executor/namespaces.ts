@@ -1,0 +1,91 @@
+/** Modules' namespaces: of JSON, of CommonJS as TypeScript types it, and `import.meta`. */
+import { createRequire } from "node:module";
+import path from "node:path";
+import { pathToFileURL } from "node:url";
+import { isPath } from "../language/resolve.js";
+
+export interface ImportOptions {
+  readonly with?: Readonly<Record<string, string>>;
+}
+
+export type Namespace = Readonly<Record<string, unknown>>;
+
+/** What loads modules, for those that import others. */
+export interface Loader {
+  /** The notebook's folder. */
+  readonly cwd: string;
+  /** Imports what a specifier means to a module in `folder`. */
+  import(specifier: string, options: ImportOptions | undefined, folder: string): Promise<Namespace>;
+  /** The user's own file that a specifier means, or null if it names a package. */
+  localFile(specifier: string, folder: string): Promise<string | null>;
+}
+
+/** A module's namespace with other names. */
+export function namespaceOf(properties: PropertyDescriptorMap): Namespace {
+  Object.defineProperty(properties, Symbol.toStringTag, { value: { value: "Module" }, enumerable: true });
+  return Object.create(null, properties) as Namespace;
+}
+
+/** JSON as a module: the whole as default, and its keys. */
+export function jsonNamespace(value: unknown): Namespace {
+  const properties: PropertyDescriptorMap = {};
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) {
+    for (const [key, each] of Object.entries(value)) properties[key] = { value: each, enumerable: true };
+  }
+  return namespaceOf({ ...properties, default: { value, enumerable: true } });
+}
+
+const interoperables = new WeakMap<Namespace, Namespace>();
+
+/**
+ * What TypeScript's types promise of CommonJS: every property of `module.exports` is an export, also where Node does not
+ * find it in the source, and the default export is the one that the module marked as such. ES modules stay as they are.
+ */
+export function interoperable(namespace: Namespace): Namespace {
+  const known = interoperables.get(namespace);
+  if (known) return known;
+  const exports = commonJsExports(namespace);
+  let result = namespace;
+  if (exports) {
+    const marked = exports.__esModule === true && "default" in exports;
+    const names = Object.keys(exports).filter((name) => name !== "default" && name !== "__esModule");
+    if (marked || names.some((name) => !(name in namespace))) {
+      const properties: PropertyDescriptorMap = {};
+      for (const name of names) {
+        const { get, value } = Object.getOwnPropertyDescriptor(exports, name) ?? {};
+        properties[name] = { ...(get ? { get: () => exports[name] } : { value }), enumerable: true };
+      }
+      properties.default = { value: marked ? exports.default : exports, enumerable: true };
+      result = namespaceOf(properties);
+    }
+  }
+  interoperables.set(namespace, result);
+  return result;
+}
+
+const cache = createRequire(import.meta.url).cache;
+
+/** `module.exports` of the CommonJS module behind a namespace, or null if it is an ES module. */
+export function commonJsExports(namespace: Namespace): Record<string, unknown> | null {
+  const value = namespace.default;
+  if ((typeof value !== "object" && typeof value !== "function") || value === null) return null;
+  return Object.values(cache).some((module) => module?.exports === value)
+    ? (value as Record<string, unknown>)
+    : null;
+}
+
+/** `import.meta` of a file. */
+export function metaOf(file: string): object {
+  const require = createRequire(file);
+  return {
+    url: pathToFileURL(file).href,
+    filename: file,
+    dirname: path.dirname(file),
+    resolve: (specifier: string) =>
+      isPath(specifier) ? new URL(specifier, pathToFileURL(file)).href : urlOf(require.resolve(specifier)),
+  };
+}
+
+function urlOf(resolved: string): string {
+  return path.isAbsolute(resolved) ? pathToFileURL(resolved).href : `node:${resolved.replace(/^node:/, "")}`;
+}
