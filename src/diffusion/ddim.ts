@@ -1,6 +1,11 @@
 import * as tf from "../engine/tf.js";
 import type { CogVideoXSchedulerConfig } from "./noise-schedule.js";
-import { CogVideoXScheduler, readSchedulerConfig, type SchedulerStepOutput } from "./scheduler.js";
+import {
+  CogVideoXScheduler,
+  readSchedulerConfig,
+  type SchedulerStep,
+  type SchedulerStepOutput,
+} from "./scheduler.js";
 
 /** CogVideoX's deterministic DDIM scheduler (Song et al. 2020, arXiv 2010.02502, with eta = 0). */
 export class CogVideoXDDIMScheduler extends CogVideoXScheduler {
@@ -39,10 +44,13 @@ export class CogVideoXDDIMScheduler extends CogVideoXScheduler {
    * One step back in time: from the sample at `timestep` to the one num_train_timesteps // numInferenceSteps
    * earlier. It draws nothing: diffusers' `eta`, `generator` and `variance_noise` have no effect in this scheduler.
    *
-   * @param modelOutput what the model said (noise, sample or velocity, by config.prediction_type), sample's shape.
    * @throws RangeError for a timestep outside the schedule; Error before setTimesteps.
    */
-  step<T extends tf.Tensor>(modelOutput: T, timestep: number, sample: T): SchedulerStepOutput<T> {
+  override step<T extends tf.Tensor>({
+    modelOutput,
+    timestep,
+    sample,
+  }: SchedulerStep<T>): SchedulerStepOutput<T> {
     return tf.tidy(() => {
       const { alpha, alphaPrev } = this.stepAlphas(timestep);
       const predOriginalSample = this.predictOriginal(modelOutput, sample, alpha);

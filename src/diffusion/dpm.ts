@@ -1,11 +1,12 @@
-import type { Generator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import type { CogVideoXSchedulerConfig } from "./noise-schedule.js";
-import { randnTensor } from "./randn.js";
-import { CogVideoXScheduler, readSchedulerConfig, type SchedulerStepOutput } from "./scheduler.js";
-
-/** Where a step's noise comes from: given, or drawn. */
-export type StepNoise<T extends tf.Tensor> = { noise: T } | { generator: Generator | readonly Generator[] };
+import { needed, randnTensor } from "./randn.js";
+import {
+  CogVideoXScheduler,
+  readSchedulerConfig,
+  type SchedulerStep,
+  type SchedulerStepOutput,
+} from "./scheduler.js";
 
 /** CogVideoX's stochastic second-order scheduler, SDE-DPM-Solver++ (2M) (Lu et al. 2022, arXiv 2211.01095). */
 export class CogVideoXDPMScheduler extends CogVideoXScheduler {
@@ -47,18 +48,17 @@ export class CogVideoXDPMScheduler extends CogVideoXScheduler {
    * Each step takes one draw of the sample's shape. (diffusers draws twice in its middle steps and throws the
    * first draw away; given noise stands for the one it keeps.)
    *
-   * @param oldPredOriginalSample the previous step's `predOriginalSample`; null in the first step.
-   * @param timestepBack the previous step's timestep; null in the first step.
-   * @throws RangeError for a timestep outside the schedule or noise of another shape; Error before setTimesteps.
+   * @throws RangeError for a timestep outside the schedule, noise of another shape or none at all; Error before
+   *   setTimesteps.
    */
-  step<T extends tf.Tensor>(
-    modelOutput: T,
-    oldPredOriginalSample: T | null,
-    timestep: number,
-    timestepBack: number | null,
-    sample: T,
-    draws: StepNoise<T>,
-  ): SchedulerStepOutput<T> {
+  override step<T extends tf.Tensor>({
+    modelOutput,
+    timestep,
+    sample,
+    timestepBack = null,
+    oldPredOriginalSample = null,
+    ...draws
+  }: SchedulerStep<T>): SchedulerStepOutput<T> {
     return tf.tidy(() => {
       const { prevTimestep, alpha, alphaPrev } = this.stepAlphas(timestep);
       const predOriginalSample = this.predictOriginal(modelOutput, sample, alpha);
@@ -94,14 +94,13 @@ function logSnr(alpha: number): number {
   return Math.log(Math.sqrt(alpha / (1 - alpha)));
 }
 
-function stepNoise<T extends tf.Tensor>(draws: StepNoise<T>, sample: T): T {
-  if ("noise" in draws) {
-    if (!tf.util.arraysEqual(draws.noise.shape, sample.shape)) {
-      throw new RangeError(
-        `noise: expected the sample's shape [${sample.shape}], found [${draws.noise.shape}]`,
-      );
-    }
-    return draws.noise;
+function stepNoise<T extends tf.Tensor>(
+  { noise, generator }: Pick<SchedulerStep<T>, "noise" | "generator">,
+  sample: T,
+): T {
+  if (noise === undefined) return randnTensor(sample.shape, needed(generator)) as T;
+  if (!tf.util.arraysEqual(noise.shape, sample.shape)) {
+    throw new RangeError(`noise: expected the sample's shape [${sample.shape}], found [${noise.shape}]`);
   }
-  return randnTensor(sample.shape, draws.generator) as T;
+  return noise;
 }

@@ -6,15 +6,14 @@ import { type ImageInput, preprocessImage } from "./image-processor.js";
 import {
   CogVideoXPipelineBase,
   type GenerateOptions,
-  type GeneratorInput,
   type LatentShape,
   type LoadPipelineOptions,
   loadComponents,
-  needed,
   type OutputType,
   type PipelineComponents,
   type PipelineFrames,
 } from "./pipeline.js";
+import { type GeneratorInput, needed } from "./randn.js";
 
 export interface ImageToVideoOptions<O extends OutputType = "clip">
   extends GenerateOptions<CogVideoXImageToVideoPipeline, O> {

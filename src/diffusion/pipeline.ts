@@ -19,7 +19,7 @@ import { CogVideoXDDIMScheduler } from "./ddim.js";
 import { CogVideoXDPMScheduler } from "./dpm.js";
 import { dynamicGuidanceScale } from "./guidance.js";
 import { postprocessVideo } from "./image-processor.js";
-import { randnTensor } from "./randn.js";
+import { type GeneratorInput, needed, randnTensor } from "./randn.js";
 
 /** The parts of a pipeline. Without text encoder and tokenizer it takes prompt embeddings only. */
 export interface PipelineComponents {
@@ -280,7 +280,7 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
     this.interrupt = false;
     this.#guidanceScale = guidanceScale;
 
-    const held = new Held();
+    using held = new Held();
     try {
       const embeds = this.encodePrompt({ ...options, doClassifierFreeGuidance });
       let promptEmbeds = held.add(embeds.promptEmbeds);
@@ -325,14 +325,14 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
             imageRotaryEmb: tables,
             attentionKwargs: options.attentionKwargs,
           });
-          const { scheduler } = this;
-          const back = step > 0 ? timesteps[step - 1]! : null;
-          const output =
-            scheduler instanceof CogVideoXDDIMScheduler
-              ? scheduler.step(prediction, timestep, latents)
-              : scheduler.step(prediction, oldPredOriginalSample, timestep, back, latents, {
-                  generator: needed(generator),
-                });
+          const output = this.scheduler.step({
+            modelOutput: prediction,
+            timestep,
+            sample: latents,
+            timestepBack: step > 0 ? timesteps[step - 1]! : null,
+            oldPredOriginalSample,
+            generator,
+          });
           return [output.prevSample, output.predOriginalSample];
         });
         latents = held.replace(latents, prevSample);
@@ -360,7 +360,6 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
       return { frames: toFrames(video, outputType, options.fps ?? this.#defaultFps) as PipelineFrames[O] };
     } finally {
       this.#currentTimestep = null;
-      held.dispose();
     }
   }
 
@@ -462,16 +461,6 @@ export interface LatentShape extends LatentSize {
   readonly channels: number;
 }
 
-export type GeneratorInput = Generator | readonly Generator[] | undefined;
-
-/** @throws RangeError where noise has to be drawn and there is nothing to draw it from. */
-export function needed(generator: GeneratorInput): Generator | readonly Generator[] {
-  if (generator === undefined) {
-    throw new RangeError("generator: expected a Generator, such as new Generator(42), found none");
-  }
-  return generator;
-}
-
 /**
  * Reads a pipeline's components from a folder with `model_index.json`.
  * @throws ConfigError when a component is missing or of another class.
@@ -564,7 +553,7 @@ class Held {
     return this.add(tensor);
   }
 
-  dispose(): void {
+  [Symbol.dispose](): void {
     tf.dispose([...this.#tensors]);
   }
 }

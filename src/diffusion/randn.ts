@@ -27,6 +27,16 @@ export function randnTensor<R extends tf.Rank>(
   );
 }
 
+export type GeneratorInput = Generator | readonly Generator[] | undefined;
+
+/** @throws RangeError where noise has to be drawn and there is nothing to draw it from. */
+export function needed(generator: GeneratorInput): Generator | readonly Generator[] {
+  if (generator === undefined) {
+    throw new RangeError("generator: expected a Generator, such as new Generator(42), found none");
+  }
+  return generator;
+}
+
 function isList(generator: Generator | readonly Generator[]): generator is readonly Generator[] {
   return Array.isArray(generator);
 }

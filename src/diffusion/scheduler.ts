@@ -1,5 +1,6 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import type { Generator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import { ConfigError, completeConfig, readJsonObject, writeConfig } from "../weights/config.js";
 import {
@@ -24,6 +25,20 @@ export interface SchedulerStepOutput<T extends tf.Tensor> {
   prevSample: T;
   /** The predicted clean sample, x0. */
   predOriginalSample: T;
+}
+
+/** What a step back in time takes; a scheduler leaves alone what it has no use for. */
+export interface SchedulerStep<T extends tf.Tensor> {
+  /** What the model said: noise, sample or velocity, by config.prediction_type; the sample's shape. */
+  readonly modelOutput: T;
+  readonly timestep: number;
+  readonly sample: T;
+  /** The step before: its timestep, and its `predOriginalSample`. Null or left out in the first step. */
+  readonly timestepBack?: number | null;
+  readonly oldPredOriginalSample?: T | null;
+  /** Standard normal noise of the sample's shape, or where it is drawn from. Only stochastic schedulers need it. */
+  readonly noise?: T;
+  readonly generator?: Generator | readonly Generator[];
 }
 
 /** What CogVideoX's DDIM and DPM schedulers share: the tables, the timesteps, noise and velocity. */
@@ -118,6 +133,9 @@ export abstract class CogVideoXScheduler {
       return tf.add(tf.mul(signal, originalSamples), tf.mul(level, noise)) as T;
     });
   }
+
+  /** One step back in time: from the sample at `timestep` to the one num_train_timesteps // numInferenceSteps earlier. */
+  abstract step<T extends tf.Tensor>(step: SchedulerStep<T>): SchedulerStepOutput<T>;
 
   /**
    * Velocity (Salimans and Ho 2022, arXiv 2202.00512): sqrt(a) * noise - sqrt(1 - a) * sample. With a

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { CogVideoXDDIMScheduler } from "../../../src/diffusion/ddim.js";
 import { CogVideoXDPMScheduler } from "../../../src/diffusion/dpm.js";
-import type { SchedulerStepOutput } from "../../../src/diffusion/scheduler.js";
+import type { SchedulerStep, SchedulerStepOutput } from "../../../src/diffusion/scheduler.js";
 import { useEngine } from "../../../src/engine/index.js";
 import { Generator } from "../../../src/engine/random.js";
 import { roundHalfEven } from "../../../src/engine/rounding.js";
@@ -41,16 +41,14 @@ function trajectory(steps: number): tf.Tensor {
     let old: tf.Tensor2D | null = null;
     let back: number | null = null;
     for (const timestep of scheduler.timesteps) {
-      const output: SchedulerStepOutput<tf.Tensor2D> = scheduler.step(
-        tf.mul(sample, 0.1) as tf.Tensor2D,
-        old,
+      const output: SchedulerStepOutput<tf.Tensor2D> = scheduler.step({
+        modelOutput: tf.mul(sample, 0.1) as tf.Tensor2D,
         timestep,
-        back,
         sample,
-        {
-          generator,
-        },
-      );
+        timestepBack: back,
+        oldPredOriginalSample: old,
+        generator,
+      });
       [sample, old, back] = [output.prevSample, output.predOriginalSample, timestep];
     }
     return sample;
@@ -77,8 +75,8 @@ test("drawn noise is the generator's, one draw a step; a list of generators give
       new Generator(1).randn<tf.Rank.R2>([2, 3]),
       new Generator(2).randn<tf.Rank.R2>([2, 3]),
     ];
-    const step = (draws: Parameters<typeof scheduler.step<tf.Tensor2D>>[5]) => [
-      ...scheduler.step(output, null, 999, null, sample, draws).prevSample.dataSync(),
+    const step = (draws: Pick<SchedulerStep<tf.Tensor2D>, "noise" | "generator">) => [
+      ...scheduler.step({ modelOutput: output, timestep: 999, sample, ...draws }).prevSample.dataSync(),
     ];
     const drawn = step({ generator: new Generator(3) });
     assert.deepEqual(drawn, step({ noise: new Generator(3).randn<tf.Rank.R2>([2, 3]) }));
@@ -123,7 +121,7 @@ test("what can't be is refused by name", async () => {
   const scheduler = new CogVideoXDDIMScheduler(TINY_SCHEDULER);
   const x = tf.zeros([2, 3]);
   assert.throws(
-    () => scheduler.step(x, 999, x),
+    () => scheduler.step({ modelOutput: x, timestep: 999, sample: x }),
     /call setTimesteps\(numInferenceSteps\) before the first step/,
   );
   assert.throws(
@@ -132,7 +130,10 @@ test("what can't be is refused by name", async () => {
   );
   assert.throws(() => scheduler.setTimesteps(1001), /found 1001/);
   scheduler.setTimesteps(5);
-  assert.throws(() => scheduler.step(x, 1000, x), /timestep: expected an integer from 0 to 999, found 1000/);
+  assert.throws(
+    () => scheduler.step({ modelOutput: x, timestep: 1000, sample: x }),
+    /timestep: expected an integer from 0 to 999, found 1000/,
+  );
   assert.throws(
     () => scheduler.addNoise(x, x, [1, 2, 3]),
     /timesteps: expected 1 or 2 \(the batch\), found 3/,

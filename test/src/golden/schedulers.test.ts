@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { CogVideoXDDIMScheduler } from "../../../src/diffusion/ddim.js";
 import { CogVideoXDPMScheduler } from "../../../src/diffusion/dpm.js";
-import type { CogVideoXScheduler } from "../../../src/diffusion/scheduler.js";
+import type { CogVideoXScheduler, SchedulerStepOutput } from "../../../src/diffusion/scheduler.js";
 import * as tf from "../../../src/engine/tf.js";
 import { casesOf, type GoldenCase } from "./case.js";
 
@@ -66,15 +66,17 @@ async function trajectory(golden: GoldenCase): Promise<void> {
   let old: tf.Tensor | null = null;
   for (const [i, t] of steps.entries()) {
     const modelOutput = await golden.tensor(`model_output${i}`);
-    let noise: tf.Tensor | null = null;
-    let step: { prevSample: tf.Tensor; predOriginalSample: tf.Tensor };
-    if (scheduler instanceof CogVideoXDPMScheduler) {
-      const draws = (golden.measured.draws_per_step as number[])[i]!;
-      noise = await golden.tensor(`noise${i}.${draws - 1}`);
-      step = scheduler.step(modelOutput, old, t, i > 0 ? steps[i - 1]! : null, latents, { noise });
-    } else if (scheduler instanceof CogVideoXDDIMScheduler) {
-      step = scheduler.step(modelOutput, t, latents);
-    } else assert.fail("a scheduler of neither kind");
+    const draws = (golden.measured.draws_per_step as number[] | undefined)?.[i];
+    const noise = draws === undefined ? undefined : await golden.tensor(`noise${i}.${draws - 1}`);
+    assert.equal(noise !== undefined, scheduler instanceof CogVideoXDPMScheduler);
+    const step: SchedulerStepOutput<tf.Tensor> = scheduler.step({
+      modelOutput,
+      timestep: t,
+      sample: latents,
+      timestepBack: i > 0 ? steps[i - 1]! : null,
+      oldPredOriginalSample: old,
+      noise,
+    });
     await golden.compare(`prev_sample${i}`, step.prevSample);
     await golden.compare(`pred_original${i}`, step.predOriginalSample);
     tf.dispose([latents, modelOutput, ...(noise ? [noise] : []), ...(old ? [old] : [])]);
