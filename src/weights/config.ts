@@ -66,12 +66,6 @@ export const nullable = <T>(field: Field<T>): Field<T | null> => ({
   accepts: (found) => found === null || field.accepts(found),
 });
 
-/** Like {@link nullable}, with a default that is not null. */
-export const orNull = <T>(field: Field<T>): Field<T | null> => ({
-  ...nullable(field),
-  default: field.default,
-});
-
 /** A configuration that cannot be used; the message names the file (or class) and the key. */
 export class ConfigError extends Error {
   override readonly name = "ConfigError";

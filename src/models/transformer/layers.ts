@@ -110,7 +110,7 @@ export class AdaLayerNorm {
   }
 }
 
-/** Attention of all tokens to all tokens, without a mask; queries and keys are normed a head and turned by position. */
+/** Attention of all tokens to all tokens, without a mask; queries and keys are normed a head and rotated by position. */
 export class Attention {
   readonly name: string;
   readonly #heads: number;

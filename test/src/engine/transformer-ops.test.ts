@@ -1,11 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { useEngine } from "../../../src/engine/index.js";
-import {
-  attentionBlocks,
-  multiHeadAttention,
-  scaledDotProductAttention,
-} from "../../../src/engine/ops/attention/attention.js";
+import { attentionBlocks, multiHeadAttention } from "../../../src/engine/ops/attention/attention.js";
 import { gatedResidual } from "../../../src/engine/ops/gated-residual/gated-residual.js";
 import { geluTanh } from "../../../src/engine/ops/gelu/gelu.js";
 import { headNorm } from "../../../src/engine/ops/head-norm/head-norm.js";
@@ -17,6 +13,7 @@ import { signedRotaryTables } from "../../../src/engine/ops/rotary/rotary.js";
 import { Generator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
 import { agree } from "./agree.js";
+import { attend } from "./attend.js";
 
 // Each operation is compared with its definition in plain tensor operations: values, and gradients for every input.
 
@@ -269,12 +266,12 @@ test("attention of one block", () => {
   agree(
     generator,
     { q: randn<tf.Rank.R4>(2, 3, 5, 4), k: randn<tf.Rank.R4>(2, 3, 7, 4), v: randn<tf.Rank.R4>(2, 3, 7, 4) },
-    (q, k, v) => scaledDotProductAttention(q as tf.Tensor4D, k as tf.Tensor4D, v as tf.Tensor4D),
+    (q, k, v) => attend(q!, k!, v!),
     (q, k, v) => plainAttention(q!, k!, v!),
   );
 });
 
-test("attention of heads that lie side by side", () => {
+test("attention of packed heads", () => {
   const apart = (x: tf.Tensor) => tf.transpose(tf.reshape(x, [2, -1, 3, 4]), [0, 2, 1, 3]);
   agree(
     generator,
@@ -299,8 +296,7 @@ for (const [maxScores, rows, heads] of [
         k: randn<tf.Rank.R4>(1, 3, 100, 4),
         v: randn<tf.Rank.R4>(1, 3, 100, 4),
       },
-      (q, k, v) =>
-        scaledDotProductAttention(q as tf.Tensor4D, k as tf.Tensor4D, v as tf.Tensor4D, { maxScores }),
+      (q, k, v) => attend(q!, k!, v!, { maxScores }),
       (q, k, v) => plainAttention(q!, k!, v!),
     );
   });

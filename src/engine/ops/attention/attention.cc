@@ -80,21 +80,16 @@ VECTORISED void ScoreGradients(float* scores, float* gradients, int64_t rows, in
   }
 }
 
-// Where the heads of a tensor lie: [batch, heads, tokens, width], or with `beside` heads [batch, tokens, heads * width].
+// Where the packed heads of a tensor lie: [batch, tokens, heads * width].
 struct Heads {
   int64_t batch, count, tokens, width, step;
   float* data;
 
-  Heads(const View& x, int64_t beside) : batch(x.shape[0]), data(x.data) {
-    count = beside > 0 ? beside : x.shape[1];
-    tokens = beside > 0 ? x.shape[1] : x.shape[2];
-    width = beside > 0 ? x.shape[2] / beside : x.shape[3];
-    step = beside > 0 ? x.shape[2] : width;
-  }
+  Heads(const View& x, int64_t heads)
+      : batch(x.shape[0]), count(heads), tokens(x.shape[1]), width(x.shape[2] / heads), step(x.shape[2]), data(x.data) {}
 
   int64_t Offset(int64_t head, int64_t token) const {
-    const int64_t first = step == width ? head * tokens * width : head / count * tokens * step + head % count * width;
-    return first + token * step;
+    return (head / count * tokens + token) * step + head % count * width;
   }
   float* At(int64_t head, int64_t token) const { return data + Offset(head, token); }
 };
@@ -102,15 +97,13 @@ struct Heads {
 void Attention(Call& call, const Attributes& attributes) {
   const View query = call.Input(0), key = call.Input(1), value = call.Input(2);
   if (!call.ok()) return;
-  const int64_t beside = attributes.heads;
-  const Heads q(query, beside), k(key, beside), v(value, beside);
+  const Heads q(query, attributes.heads), k(key, attributes.heads), v(value, attributes.heads);
   const int64_t heads = q.batch * q.count, queries = q.tokens, keys = k.tokens, width = q.width, valueWidth = v.width;
-  const View y = call.Output(0, beside > 0 ? std::vector<int64_t>{q.batch, queries, q.count * valueWidth}
-                                           : std::vector<int64_t>{q.batch, q.count, queries, valueWidth});
+  const View y = call.Output(0, {q.batch, queries, q.count * valueWidth});
   if (!call.ok()) return;
   const View logSums = call.Output(1, {q.batch, q.count, queries});
   if (!call.ok() || y.size() == 0) return;
-  const Heads outputs(y, beside);
+  const Heads outputs(y, attributes.heads);
 
   const int64_t blocks = (queries + kQueries - 1) / kQueries;
   const int64_t parts = std::min<int64_t>(blocks, (2 * Threads() + heads - 1) / heads);
@@ -161,8 +154,8 @@ void AttentionGradient(Call& call, const Attributes& attributes) {
   const View query = call.Input(0), key = call.Input(1), value = call.Input(2), output = call.Input(3), dy = call.Input(4),
              logSums = call.Input(5);
   if (!call.ok()) return;
-  const int64_t beside = attributes.heads;
-  const Heads q(query, beside), k(key, beside), v(value, beside), o(output, beside), d(dy, beside);
+  const Heads q(query, attributes.heads), k(key, attributes.heads), v(value, attributes.heads), o(output, attributes.heads),
+      d(dy, attributes.heads);
   const int64_t heads = q.batch * q.count, queries = q.tokens, keys = k.tokens, width = q.width, valueWidth = v.width;
   const View dQuery = call.Output(0, query.shape);
   if (!call.ok()) return;

@@ -7,7 +7,7 @@ export interface AttentionAttributes {
   scale: number;
   /** The largest score matrix that may be held, in numbers. Default {@link scoreLimit}. */
   maxScores: number;
-  /** 0: tensors are [batch, heads, tokens, features]. Else so many heads lie side by side: [batch, tokens, heads * features]. */
+  /** So many heads are packed in a row: [batch, tokens, heads * features]. */
   heads: number;
 }
 
@@ -51,8 +51,8 @@ const gradient = defineOperation<GradientInputs, AttentionAttributes>({
     outputs: ["dQuery", "dKey", "dValue"],
     attributes: { scale: "float", heads: "int" },
   },
-  forward({ query, key, value, output, dy }, { scale, maxScores, heads: beside }) {
-    const folded = [query, key, value, output, dy].map((x) => foldHeads(x, beside));
+  forward({ query, key, value, output, dy }, { scale, maxScores, heads }) {
+    const folded = [query, key, value, output, dy].map((x) => unpackHeads(x, heads));
     const [q, k, v, o, d] = folded as [tf.Tensor3D, tf.Tensor3D, tf.Tensor3D, tf.Tensor3D, tf.Tensor3D];
     const block = attentionBlocks(q.shape[0], q.shape[1], k.shape[1], maxScores);
     const groups = ranges(q.shape[0], block.heads).map(([head, heads]) =>
@@ -89,9 +89,7 @@ const gradient = defineOperation<GradientInputs, AttentionAttributes>({
         return [dq.length === 1 ? dq[0]! : tf.concat(dq, 1), dk, dv];
       }),
     );
-    const whole = (i: number, like: tf.Tensor) =>
-      unfoldHeads(joined(groups.map((group) => group[i]!)), like.shape[0]!, beside);
-    return [whole(0, query), whole(1, key), whole(2, value)];
+    return [0, 1, 2].map((i) => packHeads(joined(groups.map((group) => group[i]!)), heads));
   },
 });
 
@@ -102,8 +100,8 @@ const operation = defineOperation<Qkv, AttentionAttributes>({
     outputs: ["y", "logSums"],
     attributes: { scale: "float", heads: "int" },
   },
-  forward({ query, key, value }, { scale, maxScores, heads: beside }) {
-    const folded = [query, key, value].map((x) => foldHeads(x, beside));
+  forward({ query, key, value }, { scale, maxScores, heads }) {
+    const folded = [query, key, value].map((x) => unpackHeads(x, heads));
     const [q, k, v] = folded as [tf.Tensor3D, tf.Tensor3D, tf.Tensor3D];
     const block = attentionBlocks(q.shape[0], q.shape[1], k.shape[1], maxScores);
     const groups = ranges(q.shape[0], block.heads).map(([head, heads]) =>
@@ -118,7 +116,7 @@ const operation = defineOperation<Qkv, AttentionAttributes>({
         return outputs.length === 1 ? outputs[0]! : tf.concat(outputs, 1);
       }),
     );
-    return unfoldHeads(joined(groups), query.shape[0]!, beside);
+    return packHeads(joined(groups), heads);
   },
   // A fused kernel has a second output, the logarithms of the weights' sums, which its gradient wants to see.
   save: { inputs: ["query", "key", "value"], outputs: [true, true] },
@@ -134,28 +132,12 @@ const operation = defineOperation<Qkv, AttentionAttributes>({
 });
 
 /**
- * Scaled dot-product attention (Vaswani et al. 2017, arXiv 1706.03762): softmax(scale * q k^T) v.
+ * Scaled dot-product attention (Vaswani et al. 2017, arXiv 1706.03762), softmax(scale * q k^T) v, of packed heads: side by
+ * side in one row, as projections leave them.
  *
  * It is computed for some heads and queries at a time, and its gradient computes the weights anew (as Dao et al. 2022,
  * arXiv 2205.14135), so that no score matrix above {@link scoreLimit} is ever held: that of CogVideoX-1.5's 45,000
  * tokens and 48 heads would take 390 GB.
- *
- * @param query [batch, heads, queries, features]
- * @param key [batch, heads, keys, features]
- * @param value [batch, heads, keys, features]
- * @returns [batch, heads, queries, features]
- */
-export function scaledDotProductAttention(
-  query: tf.Tensor4D,
-  key: tf.Tensor4D,
-  value: tf.Tensor4D,
-  { scale = 1 / Math.sqrt(query.shape[3]), maxScores = scoreLimit() }: AttentionOptions = {},
-): tf.Tensor4D {
-  return tf.tidy(() => operation({ query, key, value }, { scale, maxScores, heads: 0 })[0] as tf.Tensor4D);
-}
-
-/**
- * {@link scaledDotProductAttention} of heads that lie side by side, as projections leave them.
  *
  * @param query [batch, queries, heads * features]
  * @param key [batch, keys, heads * features]
@@ -172,22 +154,18 @@ export function multiHeadAttention(
   return tf.tidy(() => operation({ query, key, value }, { scale, maxScores, heads })[0] as tf.Tensor3D);
 }
 
-/** [batch * heads, tokens, features] of either layout. */
-function foldHeads(x: tf.Tensor, beside: number): tf.Tensor3D {
-  if (beside > 0) {
-    const [batch, tokens, width] = x.shape as [number, number, number];
-    const apart = tf.reshape(x, [batch, tokens, beside, width / beside]);
-    return foldHeads(tf.transpose(apart, [0, 2, 1, 3]), 0);
-  }
-  const [batch, heads, tokens, features] = x.shape as [number, number, number, number];
-  return tf.reshape(x, [batch * heads, tokens, features]);
+/** Packed heads, [batch, tokens, heads * features], as [batch * heads, tokens, features]. */
+function unpackHeads(x: tf.Tensor, heads: number): tf.Tensor3D {
+  const [batch, tokens, width] = x.shape as [number, number, number];
+  const apart = tf.transpose(tf.reshape(x, [batch, tokens, heads, width / heads]), [0, 2, 1, 3]);
+  return tf.reshape(apart, [batch * heads, tokens, width / heads]);
 }
 
-/** The inverse of {@link foldHeads}. */
-function unfoldHeads(x: tf.Tensor3D, batch: number, beside: number): tf.Tensor {
+/** The inverse of {@link unpackHeads}. */
+function packHeads(x: tf.Tensor3D, heads: number): tf.Tensor3D {
   const [all, tokens, features] = x.shape;
-  const apart = tf.reshape(x, [batch, all / batch, tokens, features]);
-  return beside > 0 ? tf.reshape(tf.transpose(apart, [0, 2, 1, 3]), [batch, tokens, -1]) : apart;
+  const apart = tf.reshape(x, [all / heads, heads, tokens, features]);
+  return tf.reshape(tf.transpose(apart, [0, 2, 1, 3]), [all / heads, tokens, heads * features]);
 }
 
 /** [start, length] of consecutive pieces. */

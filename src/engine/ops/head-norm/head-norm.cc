@@ -25,8 +25,8 @@ VECTORISED void Forward(const float* x, const Tables& t, float* y, int64_t heads
   }
 }
 
-// dy, turned back.
-INLINE void Unturn(const float* dy, const float* cos, const float* sin, float* to, int64_t n) {
+// dy, rotated back.
+INLINE void UndoRotary(const float* dy, const float* cos, const float* sin, float* to, int64_t n) {
 #pragma omp simd
   for (int64_t i = 0; i < n; i += 2) {
     const float a = dy[i], b = dy[i + 1];
@@ -38,7 +38,7 @@ INLINE void Unturn(const float* dy, const float* cos, const float* sin, float* t
 VECTORISED void Backward(const float* x, const Tables& t, const float* dy, float* dx, int64_t heads, int64_t n, float eps) {
   for (int64_t head = 0; head < heads; head++, x += n, dy += n, dx += n) {
     const Moments m = MomentsOf(x, n, eps);
-    Unturn(dy, t.cos, t.sin, dx, n);
+    UndoRotary(dy, t.cos, t.sin, dx, n);
     float mean = 0, along = 0;
 #pragma omp simd reduction(+ : mean, along)
     for (int64_t i = 0; i < n; i++) {
@@ -55,14 +55,14 @@ VECTORISED void Backward(const float* x, const Tables& t, const float* dy, float
 
 // Adds the weight's gradient to the first n sums, the bias's to the next; the last n are room to work.
 VECTORISED void AddToken(const float* x, const Tables& t, const float* dy, float* sums, int64_t heads, int64_t n, float eps) {
-  float* turned = sums + 2 * n;
+  float* unrotated = sums + 2 * n;
   for (int64_t head = 0; head < heads; head++, x += n, dy += n) {
     const Moments m = MomentsOf(x, n, eps);
-    Unturn(dy, t.cos, t.sin, turned, n);
+    UndoRotary(dy, t.cos, t.sin, unrotated, n);
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
-      sums[i] += turned[i] * (x[i] - m.mean) * m.rstd;
-      sums[n + i] += turned[i];
+      sums[i] += unrotated[i] * (x[i] - m.mean) * m.rstd;
+      sums[n + i] += unrotated[i];
     }
   }
 }

@@ -1,7 +1,7 @@
 import * as tf from "../../tf.js";
 import { normalize, normalizeGradient } from "../normalize.js";
 import { defineOperation } from "../operation.js";
-import { type SignedRotaryTables, turn, turnBack } from "../rotary/rotary.js";
+import { applyRotary, type SignedRotaryTables, undoRotary } from "../rotary/rotary.js";
 
 interface HeadNormAttributes {
   readonly eps: number;
@@ -18,7 +18,7 @@ function byHead(x: tf.Tensor, { cos }: Tables): tf.Tensor {
 }
 
 /** Tables that go with {@link byHead}. */
-const besideHeads = ({ cos, sin }: Tables): Tables => ({
+const withHeadAxis = ({ cos, sin }: Tables): Tables => ({
   cos: tf.expandDims(cos, 1),
   sin: tf.expandDims(sin, 1),
 });
@@ -28,7 +28,7 @@ const inputGradient = defineOperation<Omit<Inputs, "bias"> & { dy: tf.Tensor }, 
   native: { inputs: ["x", "weight", "cos", "sin", "dy"], outputs: ["dx"], attributes: { eps: "float" } },
   forward({ x, weight, cos, sin, dy }, { eps }) {
     const tables = { cos, sin };
-    const dNormal = tf.mul(turnBack(byHead(dy, tables), besideHeads(tables)), weight);
+    const dNormal = tf.mul(undoRotary(byHead(dy, tables), withHeadAxis(tables)), weight);
     return tf.reshape(normalizeGradient(byHead(x, tables), dNormal, eps), x.shape);
   },
 });
@@ -41,9 +41,9 @@ const parameterGradients = defineOperation<
   native: { inputs: ["x", "cos", "sin", "dy"], outputs: ["dWeight", "dBias"], attributes: { eps: "float" } },
   forward({ x, cos, sin, dy }, { eps }) {
     const tables = { cos, sin };
-    const turned = turnBack(byHead(dy, tables), besideHeads(tables));
+    const unrotated = undoRotary(byHead(dy, tables), withHeadAxis(tables));
     const { normal } = normalize(byHead(x, tables), eps);
-    return [tf.sum(tf.mul(turned, normal), [0, 1, 2]), tf.sum(turned, [0, 1, 2])];
+    return [tf.sum(tf.mul(unrotated, normal), [0, 1, 2]), tf.sum(unrotated, [0, 1, 2])];
   },
 });
 
@@ -53,7 +53,7 @@ const operation = defineOperation<Inputs, HeadNormAttributes & { readonly traine
   forward({ x, weight, bias, cos, sin }, { eps }) {
     const tables = { cos, sin };
     const normal = tf.add(tf.mul(normalize(byHead(x, tables), eps).normal, weight), bias);
-    return tf.reshape(turn(normal, besideHeads(tables)), x.shape);
+    return tf.reshape(applyRotary(normal, withHeadAxis(tables)), x.shape);
   },
   save: { inputs: ["x", "weight", "cos", "sin"] },
   gradient([dy], [x, weight, cos, sin], attributes) {

@@ -6,11 +6,11 @@ function swapPairs(x: tf.Tensor): tf.Tensor {
 }
 
 /** Rotates pairs of features; the tables have a shape that x's axes repeat. */
-export const turn = (x: tf.Tensor, { cos, sin }: { cos: tf.Tensor; sin: tf.Tensor }): tf.Tensor =>
+export const applyRotary = (x: tf.Tensor, { cos, sin }: { cos: tf.Tensor; sin: tf.Tensor }): tf.Tensor =>
   tf.add(tf.mul(x, cos), tf.mul(swapPairs(x), sin));
 
-/** The gradient of {@link turn}, which is the inverse rotation. */
-export const turnBack = (dy: tf.Tensor, { cos, sin }: { cos: tf.Tensor; sin: tf.Tensor }): tf.Tensor =>
+/** The gradient of {@link applyRotary}, which is the inverse rotation. */
+export const undoRotary = (dy: tf.Tensor, { cos, sin }: { cos: tf.Tensor; sin: tf.Tensor }): tf.Tensor =>
   tf.add(tf.mul(dy, cos), swapPairs(tf.mul(dy, sin)));
 
 /** Rotary tables for the video tokens; each frequency stands twice in a row, for the pair (2i, 2i + 1). */
