@@ -30,6 +30,7 @@ export class Linear {
     readonly outFeatures: number,
     { bias = true, patchShape, init = torchDefault(inFeatures) }: LinearOptions = {},
   ) {
+    scope.module(patchShape ? "Conv2d" : "Linear", () => [...this.lora.keys()].map((name) => `lora=${name}`));
     this.name = scope.prefix.slice(0, -1);
     this.patchShape = patchShape;
     // Transposed, the product is up to 1.4 times as fast on TensorFlow's CPU, most so for a few hundred tokens.

@@ -39,19 +39,30 @@ export class LoraLayer {
     options: LoraLayerOptions,
     patchShape?: readonly number[],
   ) {
-    const { rank } = options;
+    const { rank, scaling } = options;
+    scope.module("LoraLayer", () => [
+      `r=${rank}`,
+      `scaling=${scaling}`,
+      ...(this.weight === 1 ? [] : [`weight=${this.weight}`]),
+    ]);
     this.rank = rank;
-    this.scaling = options.scaling;
+    this.scaling = scaling;
     this.#dropout = options.dropout;
     this.#inFeatures = inFeatures;
     this.#outFeatures = outFeatures;
     const ones = patchShape ? patchShape.slice(1).map(() => 1) : [];
-    this.a = scope.child("lora_A").parameter("weight", [rank, ...(patchShape ?? [inFeatures])], {
-      init: options.initA,
-    });
-    this.b = scope.child("lora_B").parameter("weight", [outFeatures, rank, ...ones], {
-      init: options.initB ?? zeros,
-    });
+    this.a = scope
+      .child("lora_A")
+      .module("Linear")
+      .parameter("weight", [rank, ...(patchShape ?? [inFeatures])], {
+        init: options.initA,
+      });
+    this.b = scope
+      .child("lora_B")
+      .module("Linear")
+      .parameter("weight", [outFeatures, rank, ...ones], {
+        init: options.initB ?? zeros,
+      });
   }
 
   /** The layer's output with what the adapter adds; y itself while it is off or fused. */

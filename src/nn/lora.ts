@@ -1,9 +1,10 @@
 /** LoRA adapters of a model (Hu et al. 2021, arXiv 2106.09685), with PEFT's options and diffusers' methods. */
 import type { Generator } from "../engine/random.js";
-import type * as tf from "../engine/tf.js";
+import { grouped, showAs } from "../engine/shown.js";
 import type { Linear } from "./linear.js";
 import { LoraLayer } from "./lora-layer.js";
 import { type Initializer, normal, type Parameter, ParameterScope, torchDefault, zeros } from "./module.js";
+import { moduleTree } from "./module-tree.js";
 
 /** PEFT's `LoraConfig`, as far as it concerns linear layers. */
 export interface LoraConfig {
@@ -36,6 +37,34 @@ export interface LoraAdapter {
   readonly layers: ReadonlyMap<string, LoraLayer>;
   /** "transformer_blocks.0.attn1.to_q.lora_A.weight" and so on, in the model's order. */
   readonly parameters: ReadonlyMap<string, Parameter>;
+}
+
+class Adapter implements LoraAdapter {
+  readonly #scope: ParameterScope;
+
+  constructor(
+    readonly config: LoraConfig,
+    readonly layers: LoraAdapter["layers"],
+    scope: ParameterScope,
+  ) {
+    this.#scope = scope;
+  }
+
+  get parameters(): ReadonlyMap<string, Parameter> {
+    return this.#scope.all;
+  }
+
+  static {
+    const facts = ({ config: { r, loraAlpha }, layers, parameters }: Adapter) => {
+      const size = [...parameters.values()].reduce((sum, { size }) => sum + size, 0);
+      return `r=${r}, loraAlpha=${loraAlpha}, ${layers.size} layers, ${grouped(size)} parameters`;
+    };
+    showAs<Adapter>(Adapter, {
+      line: (adapter) => `LoraAdapter, ${facts(adapter)}`,
+      text: (adapter) =>
+        moduleTree("LoraAdapter", adapter.parameters, adapter.#scope.modules, facts(adapter)),
+    });
+  }
 }
 
 /** How a layer of an adapter is made: as the adapter's configuration says, or by what a file holds. */
@@ -107,7 +136,7 @@ export class LoraAdapters {
       );
       layers.set(module, layer);
     }
-    const adapter: LoraAdapter = { config, layers, parameters: scope.all };
+    const adapter = new Adapter(config, layers, scope);
     this.#adapters.set(name, adapter);
     for (const [module, layer] of layers) this.#linears.get(module)!.lora.set(name, layer);
     this.setActive([name]);
@@ -161,10 +190,10 @@ export class LoraAdapters {
     }
   }
 
-  /** The variables of all adapters that train. */
-  trainableVariables(): tf.Variable[] {
+  /** The parameters of all adapters that train. */
+  trainableParameters(): Parameter[] {
     return [...this.#adapters.values()].flatMap(({ parameters }) =>
-      [...parameters.values()].filter(({ trainable }) => trainable).map(({ value }) => value),
+      [...parameters.values()].filter(({ trainable }) => trainable),
     );
   }
 

@@ -7,6 +7,8 @@
  */
 import { mkdir } from "node:fs/promises";
 import type { Generator } from "../engine/random.js";
+import { grouped, showAs } from "../engine/shown.js";
+import { textOfTensor } from "../engine/tensor-show.js";
 import * as tf from "../engine/tf.js";
 import {
   CheckpointError,
@@ -18,6 +20,7 @@ import {
 } from "../weights/checkpoint.js";
 import { FLOAT_DTYPES, type FloatDtype, toFloat32 } from "../weights/dtype.js";
 import type { DeferredTensor } from "../weights/safetensors.js";
+import { type ModuleInfo, moduleTree } from "./module-tree.js";
 
 /** Fills a new parameter's values, in the file's layout. */
 export type Initializer = (values: Float32Array, generator: Generator) => void;
@@ -94,6 +97,11 @@ export class Parameter {
     return this.#value;
   }
 
+  /** Whether it was loaded or initialised, and is not disposed. */
+  get hasValues(): boolean {
+    return this.#value !== undefined;
+  }
+
   get size(): number {
     return this.shape.reduce((product, n) => product * n, 1);
   }
@@ -150,21 +158,47 @@ export class Parameter {
     this.#value?.dispose();
     this.#value = undefined;
   }
+
+  static {
+    const line = ({ name, shape }: Parameter) => `Parameter ${name} [${shape.join(", ")}]`;
+    showAs<Parameter>(Parameter, {
+      line,
+      text: (parameter) => {
+        const value = parameter.#value;
+        if (!value) return `${line(parameter)} without values`;
+        const { shape, trainable: requiresGrad } = parameter;
+        const view = (x: tf.Tensor) => parameter.toFileLayout(x);
+        return `Parameter containing:\n${textOfTensor(value, { shape, view, requiresGrad })}`;
+      },
+    });
+  }
 }
 
 /** Where a module declares its parameters; `child` names a submodule, as attributes and list indices do in PyTorch. */
 export class ParameterScope {
   readonly #all: Map<string, Parameter>;
+  readonly #modules: Map<string, ModuleInfo>;
 
   constructor(
     readonly prefix = "",
     all = new Map<string, Parameter>(),
+    modules = new Map<string, ModuleInfo>(),
   ) {
     this.#all = all;
+    this.#modules = modules;
   }
 
   child(name: string | number): ParameterScope {
-    return new ParameterScope(`${this.prefix}${name}.`, this.#all);
+    return new ParameterScope(`${this.prefix}${name}.`, this.#all, this.#modules);
+  }
+
+  /**
+   * Says which class the module of this scope is, by diffusers' or PyTorch's name: what a model's text shows.
+   * @param details more to say of it whenever it is shown
+   */
+  module(kind: string, details?: ModuleInfo["details"]): this {
+    this.#modules.set(this.prefix.slice(0, -1), { kind, details });
+    return this;
   }
 
   /** Declares a parameter by its last name and its shape in files. */
@@ -178,6 +212,11 @@ export class ParameterScope {
   /** Every parameter declared so far in the whole model, by full name. */
   get all(): ReadonlyMap<string, Parameter> {
     return this.#all;
+  }
+
+  /** The modules of the whole model that said what they are, by full name. */
+  get modules(): ReadonlyMap<string, ModuleInfo> {
+    return this.#modules;
   }
 }
 
@@ -225,9 +264,14 @@ export abstract class Model {
     return total;
   }
 
+  /** The parameters an optimiser trains. */
+  protected trainableParameters(): Parameter[] {
+    return [...this.parameters.values()].filter((parameter) => parameter.trainable);
+  }
+
   /** The variables an optimiser trains. */
   trainableVariables(): tf.Variable[] {
-    return [...this.parameters.values()].filter((parameter) => parameter.trainable).map(({ value }) => value);
+    return this.trainableParameters().map(({ value }) => value);
   }
 
   /** Freezes all parameters (false), or lets them train again (true), as PyTorch's `requires_grad_`. */
@@ -268,6 +312,21 @@ export abstract class Model {
   /** Gives the memory of all weights back. */
   dispose(): void {
     for (const parameter of this.parameters.values()) parameter.dispose();
+  }
+
+  static {
+    const counts = (model: Model) => {
+      const trainable = model.trainableParameters().reduce((sum, { size }) => sum + size, 0);
+      const empty = [...model.parameters.values()].some(({ hasValues }) => !hasValues);
+      return `${grouped(model.numParameters())} parameters${empty ? " without values" : `, ${grouped(trainable)} trainable`}`;
+    };
+    showAs<Model>(Model, {
+      line: (model) => `${model.constructor.name}, ${counts(model)}`,
+      text: (model) => {
+        const { all, modules } = model.#root;
+        return moduleTree(model.constructor.name, all, modules, counts(model));
+      },
+    });
   }
 }
 

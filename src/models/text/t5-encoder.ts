@@ -69,10 +69,13 @@ export class T5EncoderModel extends Model {
     this.config = config;
     this.#stored = given;
     const { scope } = this;
-    this.#shared = scope.child("shared").parameter("weight", [config.vocab_size, config.d_model], {
-      init: normal(config.initializer_factor),
-    });
-    const encoder = scope.child("encoder");
+    this.#shared = scope
+      .child("shared")
+      .module("Embedding")
+      .parameter("weight", [config.vocab_size, config.d_model], {
+        init: normal(config.initializer_factor),
+      });
+    const encoder = scope.child("encoder").module("T5Stack");
     this.#blocks = Array.from(
       { length: config.num_layers },
       (_, i) => new T5Block(encoder.child("block").child(i), config, i === 0),
@@ -202,6 +205,7 @@ class T5LayerNorm {
   readonly #eps: number;
 
   constructor(scope: ParameterScope, { d_model, layer_norm_epsilon, initializer_factor }: T5Config) {
+    scope.module("T5LayerNorm", () => [`eps=${layer_norm_epsilon}`]);
     this.#eps = layer_norm_epsilon;
     this.#weight = scope.parameter("weight", [d_model], {
       init: (values) => values.fill(initializer_factor),
@@ -224,7 +228,9 @@ class T5Block {
   readonly #feedForwardNorm: T5LayerNorm;
 
   constructor(scope: ParameterScope, config: T5Config, hasPositions: boolean) {
-    const [attention, feedForward] = [scope.child("layer").child(0), scope.child("layer").child(1)];
+    const layers = scope.module("T5Block").child("layer");
+    const attention = layers.child(0).module("T5LayerSelfAttention");
+    const feedForward = layers.child(1).module("T5LayerFF");
     this.#attention = new T5Attention(attention.child("SelfAttention"), config, hasPositions);
     this.#attentionNorm = new T5LayerNorm(attention.child("layer_norm"), config);
     this.#feedForward = new T5FeedForward(feedForward.child("DenseReluDense"), config);
@@ -256,6 +262,7 @@ class T5Attention {
   readonly #positions: Parameter | null;
 
   constructor(scope: ParameterScope, config: T5Config, hasPositions: boolean) {
+    scope.module("T5Attention");
     const { d_model, d_kv, num_heads, initializer_factor: factor } = config;
     const inner = d_kv * num_heads;
     const project = (name: string, from: number, to: number, variance: number) =>
@@ -268,6 +275,7 @@ class T5Attention {
     this.#positions = hasPositions
       ? scope
           .child("relative_attention_bias")
+          .module("Embedding")
           .parameter("weight", [config.relative_attention_num_buckets, num_heads], {
             init: normal(factor * d_model ** -0.5),
           })
@@ -319,6 +327,7 @@ class T5FeedForward {
   constructor(scope: ParameterScope, config: T5Config) {
     const { d_model, d_ff, initializer_factor: factor } = config;
     const { activation, gated } = parseFeedForward(config.feed_forward_proj)!;
+    scope.module(gated ? "T5DenseGatedActDense" : "T5DenseActDense");
     const options = (variance: number): { bias: boolean; init: Initializer } => ({
       bias: false,
       init: normal(factor * variance ** -0.5),

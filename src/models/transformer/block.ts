@@ -35,6 +35,7 @@ export class CogVideoXBlock {
         options.normEps,
         options.normAffine,
       );
+    scope.module("CogVideoXBlock");
     this.name = scope.prefix.slice(0, -1);
     this.#norm1 = norm("norm1");
     this.#attention = new Attention(

@@ -23,6 +23,7 @@ export class TimestepEmbedding {
     channels: number,
     activation: ActivationName,
   ) {
+    scope.module("TimestepEmbedding");
     this.#linear1 = linears.create(scope.child("linear_1"), inChannels, channels);
     this.#linear2 = linears.create(scope.child("linear_2"), channels, channels);
     this.#activation = activation;
@@ -53,6 +54,7 @@ export class CogVideoXLayerNormZero {
     affine: boolean,
   ) {
     this.name = scope.prefix.slice(0, -1);
+    scope.module("CogVideoXLayerNormZero");
     this.#linear = linears.create(scope.child("linear"), conditioningDim, 6 * features);
     this.#norm = new LayerNorm(scope.child("norm"), features, eps, affine);
   }
@@ -99,6 +101,7 @@ export class AdaLayerNorm {
     affine: boolean,
   ) {
     this.name = scope.prefix.slice(0, -1);
+    scope.module("AdaLayerNorm");
     this.#linear = linears.create(scope.child("linear"), conditioningDim, 2 * features);
     this.#norm = new LayerNorm(scope.child("norm"), features, eps, affine);
   }
@@ -124,6 +127,7 @@ export class Attention {
   constructor(scope: ParameterScope, linears: Linears, heads: number, headDim: number, bias: boolean) {
     const inner = heads * headDim;
     this.name = scope.prefix.slice(0, -1);
+    scope.module("Attention");
     this.#heads = heads;
     this.#normQ = new LayerNorm(scope.child("norm_q"), headDim, 1e-6);
     this.#normK = new LayerNorm(scope.child("norm_k"), headDim, 1e-6);
@@ -154,16 +158,20 @@ export class Attention {
   }
 }
 
-/** Activations of the feed-forward layer, after diffusers' names; `gated` ones halve the width. */
+/** Activations of the feed-forward layer, after diffusers' names and classes; `gated` ones halve the width. */
 const FEED_FORWARD: Readonly<
-  Record<FeedForwardActivation, { gated: boolean; apply: (x: tf.Tensor3D) => tf.Tensor3D }>
+  Record<FeedForwardActivation, { kind: string; gated: boolean; apply: (x: tf.Tensor3D) => tf.Tensor3D }>
 > = {
-  gelu: { gated: false, apply: gelu },
-  "gelu-approximate": { gated: false, apply: geluTanh },
-  geglu: { gated: true, apply: (x) => gatedBy(x, gelu) },
-  "geglu-approximate": { gated: false, apply: (x) => tf.mul(x, tf.sigmoid(tf.mul(x, 1.702))) },
-  swiglu: { gated: true, apply: (x) => gatedBy(x, silu) },
-  "linear-silu": { gated: false, apply: silu },
+  gelu: { kind: "GELU", gated: false, apply: gelu },
+  "gelu-approximate": { kind: "GELU", gated: false, apply: geluTanh },
+  geglu: { kind: "GEGLU", gated: true, apply: (x) => gatedBy(x, gelu) },
+  "geglu-approximate": {
+    kind: "ApproximateGELU",
+    gated: false,
+    apply: (x) => tf.mul(x, tf.sigmoid(tf.mul(x, 1.702))),
+  },
+  swiglu: { kind: "SwiGLU", gated: true, apply: (x) => gatedBy(x, silu) },
+  "linear-silu": { kind: "LinearActivation", gated: false, apply: silu },
 };
 
 export const FEED_FORWARD_ACTIVATIONS = [
@@ -197,11 +205,12 @@ export class FeedForward {
     activation: FeedForwardActivation,
     dropoutRate: number,
   ) {
-    const net = scope.child("net");
+    const net = scope.module("FeedForward").child("net");
     const inner = 4 * features;
-    const width = FEED_FORWARD[activation].gated ? 2 * inner : inner;
+    const { kind, gated } = FEED_FORWARD[activation];
+    const width = gated ? 2 * inner : inner;
     this.name = scope.prefix.slice(0, -1);
-    this.#in = linears.create(net.child(0).child("proj"), features, width);
+    this.#in = linears.create(net.child(0).module(kind).child("proj"), features, width);
     this.#out = linears.create(net.child(2), inner, features);
     this.#activation = activation;
     this.#dropout = dropoutRate;

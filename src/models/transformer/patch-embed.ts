@@ -40,6 +40,7 @@ export class CogVideoXPatchEmbed {
 
   constructor(scope: ParameterScope, linears: Linears, options: PatchEmbedOptions) {
     const { patchSize, patchSizeT, inChannels, embedDim } = options;
+    scope.module("CogVideoXPatchEmbed");
     this.name = scope.prefix.slice(0, -1);
     this.#options = options;
     this.#learned = options.useLearnedPositions

@@ -11,7 +11,7 @@ import type { Linear } from "../../nn/linear.js";
 import { Linears } from "../../nn/linear.js";
 import { type LoraAdapter, LoraAdapters, type LoraConfig } from "../../nn/lora.js";
 import { loadLora, saveLora } from "../../nn/lora-storage.js";
-import { loadParameters, Model, type SaveOptions } from "../../nn/module.js";
+import { loadParameters, Model, type Parameter, type SaveOptions } from "../../nn/module.js";
 import type { LatentSize } from "../../recipe/geometry.js";
 import type { WeightsLocation } from "../../weights/checkpoint.js";
 import {
@@ -326,9 +326,9 @@ export class CogVideoXTransformer3DModel extends Model {
     this.#adapters.delete(typeof adapterNames === "string" ? [adapterNames] : adapterNames);
   }
 
-  /** The variables an optimiser trains: the model's own, unless frozen, and the adapters'. */
-  override trainableVariables(): tf.Variable[] {
-    return [...super.trainableVariables(), ...this.#adapters.trainableVariables()];
+  /** What an optimiser trains: the model's own, unless frozen, and the adapters'. */
+  protected override trainableParameters(): Parameter[] {
+    return [...super.trainableParameters(), ...this.#adapters.trainableParameters()];
   }
 
   override dispose(): void {

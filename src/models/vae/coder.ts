@@ -44,6 +44,7 @@ export class Encoder3D {
   readonly #stages: readonly Stage[];
 
   constructor(scope: ParameterScope, inChannels: number, config: CoderConfig) {
+    scope.module("CogVideoXEncoder3D");
     const { blockOutChannels: channels, latentChannels, groups } = config;
     const last = channels.length - 1;
     const convIn = new CausalConv3d(scope.child("conv_in"), inChannels, channels[0]!);
@@ -90,6 +91,7 @@ export class Decoder3D {
   readonly #stages: readonly Stage[];
 
   constructor(scope: ParameterScope, outChannels: number, config: CoderConfig) {
+    scope.module("CogVideoXDecoder3D");
     const { latentChannels, groups } = config;
     const channels = config.blockOutChannels.toReversed();
     const last = channels.length - 1;

@@ -31,7 +31,7 @@ export class CausalConv3d {
 
   constructor(scope: ParameterScope, inChannels: number, outChannels: number, size = 3) {
     this.name = nameOf(scope);
-    const inner = scope.child("conv");
+    const inner = scope.module("CogVideoXCausalConv3d").child("conv").module("CogVideoXSafeConv3d");
     const init = torchDefault(inChannels * size ** 3);
     const shape = [outChannels, inChannels, size, size, size];
     this.#kernel = inner.parameter("weight", shape, { init, permutation: [2, 3, 4, 1, 0] });
@@ -58,6 +58,7 @@ export class PointwiseConv {
     readonly inChannels: number,
     readonly outChannels: number,
   ) {
+    scope.module("CogVideoXSafeConv3d");
     const init = torchDefault(inChannels);
     const shape = [outChannels, inChannels, 1, 1, 1];
     this.#kernel = scope.parameter("weight", shape, { init, permutation: [2, 3, 4, 1, 0] });
@@ -77,6 +78,7 @@ class Conv2d {
   readonly bias: Parameter;
 
   constructor(scope: ParameterScope, channels: number) {
+    scope.module("Conv2d");
     const init = torchDefault(channels * 9);
     this.kernel = scope.parameter("weight", [channels, channels, 3, 3], { init, permutation: [2, 3, 1, 0] });
     this.bias = scope.parameter("bias", [channels], { init });
@@ -102,6 +104,7 @@ export class GroupNorm implements Norm {
   readonly shift: Parameter;
 
   constructor(scope: ParameterScope, channels: number, groups: number, eps: number) {
+    scope.module("GroupNorm", () => [`num_groups=${groups}`, `eps=${eps}`]);
     this.name = nameOf(scope);
     this.groups = groups;
     this.eps = eps;
@@ -154,10 +157,12 @@ export class SpatialNorm implements Norm {
   readonly #shift: PointwiseConv;
 
   constructor(scope: ParameterScope, channels: number, latentChannels: number, groups: number) {
+    scope.module("CogVideoXSpatialNorm3D");
     this.name = nameOf(scope);
     this.#norm = new GroupNorm(scope.child("norm_layer"), channels, groups, 1e-6);
-    this.#scale = new PointwiseConv(scope.child("conv_y").child("conv"), latentChannels, channels);
-    this.#shift = new PointwiseConv(scope.child("conv_b").child("conv"), latentChannels, channels);
+    const conv = (name: string) => scope.child(name).module("CogVideoXCausalConv3d").child("conv");
+    this.#scale = new PointwiseConv(conv("conv_y"), latentChannels, channels);
+    this.#shift = new PointwiseConv(conv("conv_b"), latentChannels, channels);
   }
 
   forward(
@@ -222,6 +227,7 @@ export class ResnetBlock3D {
       spatialNormDim === undefined
         ? new GroupNorm(scope.child(name), channels, groups, eps)
         : new SpatialNorm(scope.child(name), channels, spatialNormDim, groups);
+    scope.module("CogVideoXResnetBlock3D");
     this.name = nameOf(scope);
     this.#activation = activation;
     this.#norm1 = norm("norm1", inChannels);
@@ -282,10 +288,13 @@ export class DownBlock3D {
       readonly compressTime: boolean;
     },
   ) {
+    scope.module("CogVideoXDownBlock3D");
     this.name = nameOf(scope);
     this.#resnets = resnetStack(scope, inChannels, outChannels, options);
-    if (options.downsample)
-      this.#downsampler = new Conv2d(scope.child("downsamplers").child(0).child("conv"), outChannels);
+    if (options.downsample) {
+      const downsampler = scope.child("downsamplers").child(0).module("CogVideoXDownsample3D");
+      this.#downsampler = new Conv2d(downsampler.child("conv"), outChannels);
+    }
     this.#compressTime = options.downsample && options.compressTime;
   }
 
@@ -313,6 +322,7 @@ export class MidBlock3D {
   readonly #resnets: ResnetBlock3D[];
 
   constructor(scope: ParameterScope, channels: number, options: ResnetOptions) {
+    scope.module("CogVideoXMidBlock3D");
     this.name = nameOf(scope);
     this.#resnets = [0, 1].map(
       (i) => new ResnetBlock3D(scope.child("resnets").child(i), channels, channels, options),
@@ -347,10 +357,13 @@ export class UpBlock3D {
       readonly compressTime: boolean;
     },
   ) {
+    scope.module("CogVideoXUpBlock3D");
     this.name = nameOf(scope);
     this.#resnets = resnetStack(scope, inChannels, outChannels, options);
-    if (options.upsample)
-      this.#upsampler = new Conv2d(scope.child("upsamplers").child(0).child("conv"), outChannels);
+    if (options.upsample) {
+      const upsampler = scope.child("upsamplers").child(0).module("CogVideoXUpsample3D");
+      this.#upsampler = new Conv2d(upsampler.child("conv"), outChannels);
+    }
     this.#compressTime = options.upsample && options.compressTime;
   }
 

@@ -1,0 +1,80 @@
+/**
+ * How the package's objects are shown: as a cell's last expression, by `console.log` and in string templates.
+ * A class says it once, with {@link showAs}, and all of these agree.
+ */
+import { type InspectOptionsStylized, inspect } from "node:util";
+
+/**
+ * The one convention between this package and a notebook kernel: a value with a method of this name returns its MIME
+ * bundle (or a promise of it). Deno's kernel and firstframe's ask for it.
+ */
+export const jupyterDisplay: unique symbol = Symbol.for("Jupyter.display") as never;
+
+/** MIME type to content: text as a string, binary as base64, JSON types as objects. */
+export type MimeBundle = Record<string, unknown>;
+
+/** Anything a notebook shows by itself. */
+export interface Displayable {
+  [jupyterDisplay](): MimeBundle | Promise<MimeBundle>;
+}
+
+/** What a class says of its objects. None of the functions needs to catch: a failure is shown, never thrown. */
+export interface Shown<T> {
+  /** In one line: inside of other objects, deeper than `console.log` looks. */
+  readonly line: (value: T) => string;
+  /** As Python's `repr` of the object would be; the line unless given. */
+  readonly text?: (value: T) => string;
+  /** What a notebook shows beside the text, or in its place. */
+  readonly bundle?: (value: T) => MimeBundle | Promise<MimeBundle>;
+}
+
+/**
+ * Gives a class the methods that notebooks (`Symbol.for("Jupyter.display")`), `console.log` (`util.inspect.custom`) and
+ * string templates (`toString`) ask for, unless it has the first already.
+ */
+export function showAs<T extends object>(type: { readonly prototype: T }, shown: Shown<T>): void {
+  const { line, text = line, bundle } = shown;
+  const methods = {
+    [inspect.custom](this: T, depth: number | null, { stylize }: InspectOptionsStylized): unknown {
+      if (depth !== null && depth < 0) return stylize(`[${attempt(line, this)}]`, "special");
+      const shownText = attempt(text, this);
+      // An object, because Node indents its lines as deep as it stands, and leaves a string's as they are.
+      return { [inspect.custom]: () => shownText };
+    },
+    toString(this: T): string {
+      return attempt(text, this);
+    },
+    ...(!Object.hasOwn(type.prototype, jupyterDisplay) && {
+      [jupyterDisplay](this: T): MimeBundle | Promise<MimeBundle> {
+        const plain = () => ({ "text/plain": attempt(text, this) });
+        try {
+          const made = bundle?.(this);
+          if (made === undefined) return plain();
+          if (!(made instanceof Promise)) return { ...plain(), ...made };
+          return made.then((rich) => ({ ...plain(), ...rich }), plain);
+        } catch {
+          return plain();
+        }
+      },
+    }),
+  };
+  for (const name of Reflect.ownKeys(methods)) {
+    const value: unknown = methods[name as keyof typeof methods];
+    Object.defineProperty(type.prototype, name, { value, writable: true, configurable: true });
+  }
+}
+
+/** A text about a value; where that fails, and it does for a class's prototype, the class and why. */
+function attempt<T extends object>(text: (value: T) => string, value: T): string {
+  try {
+    return text(value);
+  } catch (error) {
+    const { name } = value.constructor;
+    return Object.hasOwn(value, "constructor") ? name : `${name}(${(error as Error).message})`;
+  }
+}
+
+/** A whole number with its thousands apart: 1,920. */
+export function grouped(value: number): string {
+  return value.toLocaleString("en-US");
+}

@@ -1,0 +1,90 @@
+/** Tensors as cells, `console.log` and string templates show them. Loaded by tf.ts, once, for every user of the engine. */
+import * as tf from "@tensorflow/tfjs-core";
+import { showAs } from "./shown.js";
+import { printedShape, tensorText } from "./tensor-text.js";
+
+export interface TensorTextOptions {
+  /** Makes of the tensor, or of its ends, what is to be printed: another order of its axes. Default: as it is. */
+  readonly view?: (tensor: tf.Tensor) => tf.Tensor;
+  /** The shape after `view`. */
+  readonly shape?: readonly number[];
+  readonly requiresGrad?: boolean;
+}
+
+/**
+ * A tensor as PyTorch prints it. Of a large one only what is printed is read from the device. A tensor that is disposed,
+ * or whose values can't be had, says so.
+ */
+export function textOfTensor(tensor: tf.Tensor, options: TensorTextOptions = {}): string {
+  const { view, shape = tensor.shape } = options;
+  const { requiresGrad = tensor instanceof tf.Variable && tensor.trainable } = options;
+  const { dtype } = tensor;
+  const without = (why: string) => `tensor(${why}, shape=[${shape.join(", ")}], dtype=${dtype})`;
+  if (tensor.isDisposed) return without("disposed");
+  try {
+    return tensorText({ shape, dtype, values: printedValues(tensor, view) }, requiresGrad);
+  } catch (error) {
+    return without(`values on the device, which does not give them: ${firstLine(error)}`);
+  }
+}
+
+type Values = ArrayLike<number | string>;
+
+function printedValues(tensor: tf.Tensor, view: TensorTextOptions["view"]): Values {
+  const { shape } = tensor;
+  const wanted = printedShape(shape);
+  // The longest axis first, so that the others are cut from what is left of it.
+  const cut = shape.map((_, axis) => axis).filter((axis) => wanted[axis]! < shape[axis]!);
+  cut.sort((a, b) => shape[b]! - shape[a]!);
+  let values: Values = [];
+  try {
+    tf.tidy(() => {
+      const small = cut.reduce((x, axis) => ends(x, axis, wanted[axis]! / 2), tensor);
+      values = (view?.(small) ?? small).dataSync();
+    });
+  } catch (error) {
+    // No engine slices all dtypes and ranks.
+    if (cut.length === 0 || view) throw error;
+    values = endsOfValues(tensor.dataSync(), shape, wanted);
+  }
+  return values;
+}
+
+/** The first and the last `count` along an axis. */
+function ends(x: tf.Tensor, axis: number, count: number): tf.Tensor {
+  const size = x.shape.map((n, i) => (i === axis ? count : n));
+  const from = (start: number) => x.shape.map((_, i) => (i === axis ? start : 0));
+  return tf.concat([tf.slice(x, from(0), size), tf.slice(x, from(x.shape[axis]! - count), size)], axis);
+}
+
+/** What {@link ends} picks along all axes, of values that are here; complex ones are pairs. */
+function endsOfValues(values: Values, shape: readonly number[], wanted: readonly number[]): Values {
+  const parts = values.length / tf.util.sizeFromShape([...shape]);
+  const picked = shape.reduce<number[]>(
+    (rows, n, axis) =>
+      rows.flatMap((row) =>
+        Array.from(
+          { length: wanted[axis]! },
+          (_, i) => row * n + (i < wanted[axis]! / 2 ? i : i + n - wanted[axis]!),
+        ),
+      ),
+    [0],
+  );
+  return picked.flatMap((at) => Array.from({ length: parts }, (_, part) => values[at * parts + part]!));
+}
+
+function firstLine(error: unknown): string {
+  return String((error as Error).message).split("\n", 1)[0]!;
+}
+
+const { toString: verboseText } = tf.Tensor.prototype;
+showAs<tf.Tensor>(tf.Tensor, {
+  line: ({ shape, dtype, isDisposed }) =>
+    `Tensor [${shape.join(", ")}] ${dtype}${isDisposed ? ", disposed" : ""}`,
+  text: (tensor) => textOfTensor(tensor),
+});
+const { toString: text } = tf.Tensor.prototype;
+/** tensor.print() comes here; its `verbose` stays TensorFlow.js's own. */
+tf.Tensor.prototype.toString = function (verbose = false) {
+  return (verbose ? verboseText : text).call(this, verbose);
+};
