@@ -1,4 +1,6 @@
 /** The package `firstframe`: everything that notebooks and programs use, by the name it has in diffusers where it has one. */
+import "./display/tensor-picture.js"; // notebooks show tensors that are pictures as such
+
 export { CogVideoXDDIMScheduler } from "./diffusion/ddim.js";
 export { CogVideoXDPMScheduler } from "./diffusion/dpm.js";
 export type { ImageInput } from "./diffusion/image-processor.js";
@@ -26,6 +28,7 @@ export {
 export { type Displayable, jupyterDisplay, type MimeBundle } from "./display/mime.js";
 export { Progress, type ProgressOptions, progress } from "./display/progress.js";
 export { summary } from "./display/summary.js";
+
 export { table } from "./display/table.js";
 export * from "./engine/index.js";
 export * as tf from "./engine/tf.js";

@@ -1,6 +1,7 @@
 /** What CogVideoX's pipelines share (diffusers' CogVideoXPipeline and CogVideoXImageToVideoPipeline). */
 import { join } from "node:path";
 import type { Generator } from "../engine/random.js";
+import { lineOf, showAs } from "../engine/shown.js";
 import * as tf from "../engine/tf.js";
 import { T5EncoderModel } from "../models/text/t5-encoder.js";
 import { T5Tokenizer } from "../models/text/tokenizer.js";
@@ -197,6 +198,18 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
 
   unfuseLora(): void {
     this.transformer.unfuseLora();
+  }
+
+  static {
+    showAs<CogVideoXPipelineBase>(CogVideoXPipelineBase, {
+      line: ({ className }) => className,
+      // diffusers' names, as in model_index.json
+      text: ({ className, tokenizer, textEncoder, vae, transformer, scheduler }) => {
+        const parts = Object.entries({ tokenizer, text_encoder: textEncoder, vae, transformer, scheduler });
+        const lines = parts.map(([name, part]) => `  ${name}: ${part === null ? "null" : lineOf(part)}`);
+        return [`${className} {`, ...lines, "}"].join("\n");
+      },
+    });
   }
 
   /** Gives the memory of all models back. */

@@ -1,8 +1,9 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Generator } from "../engine/random.js";
+import { grouped, showAs } from "../engine/shown.js";
 import * as tf from "../engine/tf.js";
-import { ConfigError, completeConfig, readJsonObject, writeConfig } from "../weights/config.js";
+import { ConfigError, completeConfig, configText, readJsonObject, writeConfig } from "../weights/config.js";
 import {
   type CogVideoXSchedulerConfig,
   inferenceTimesteps,
@@ -207,6 +208,14 @@ export abstract class CogVideoXScheduler {
       case "v_prediction":
         return tf.sub(tf.mul(sample, Math.sqrt(alpha)), tf.mul(modelOutput, Math.sqrt(1 - alpha))) as T;
     }
+  }
+
+  static {
+    showAs<CogVideoXScheduler>(CogVideoXScheduler, {
+      line: ({ className, config, length }) =>
+        `${className}, ${grouped(length)} training timesteps, ${config.prediction_type}`,
+      text: ({ className, config }) => configText(className, config),
+    });
   }
 }
 

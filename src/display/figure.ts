@@ -1,4 +1,4 @@
-import { escapeXml, jupyterDisplay, type MimeBundle } from "./mime.js";
+import { escapeXml, jupyterDisplay, type MimeBundle, showAs } from "./mime.js";
 import { renderFigure } from "./plotly/render.js";
 import type { StaticPicture } from "./plotly/worker.js";
 
@@ -40,6 +40,7 @@ interface TensorLike {
 /** A plotly figure: interactive in JupyterLab and VS Code, a picture on GitHub, in HTML pages and in PDFs. */
 export class Figure {
   readonly #spec: Promise<Spec>;
+  readonly #summary: string;
   #picture: ReturnType<typeof renderFigure> | undefined;
 
   /**
@@ -55,6 +56,7 @@ export class Figure {
     });
     if (!isObject(layout))
       throw new TypeError(`figure: expected layout to be an object, found ${kind(layout)}`);
+    this.#summary = summarize({ data, layout });
     this.#spec = readSpec(data, layout);
     this.#spec.catch(() => {}); // reported where the figure is shown
   }
@@ -80,7 +82,7 @@ export class Figure {
 
   async [jupyterDisplay](): Promise<MimeBundle> {
     const spec = await this.#spec;
-    const summary = summarize(spec);
+    const summary = this.#summary;
     const bundle: MimeBundle = {
       "application/vnd.plotly.v1+json": { ...spec, config: CONFIG },
     };
@@ -95,6 +97,10 @@ export class Figure {
       "image/png": Buffer.from(picture.png).toString("base64"),
       "text/plain": summary,
     };
+  }
+
+  static {
+    showAs<Figure>(Figure, { line: (figure) => figure.#summary });
   }
 
   async #drawn(): Promise<StaticPicture> {

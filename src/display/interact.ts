@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { type Displayable, jupyterDisplay, type MimeBundle } from "./mime.js";
+import { type Displayable, jupyterDisplay, type MimeBundle, showAs } from "./mime.js";
 
 /** A slider over numbers. */
 export interface SliderOptions {
@@ -101,6 +101,13 @@ export class Interactive implements Displayable {
       views.delete(oldest);
     }
     return { [MIME_TYPE]: { id: this.#id, controls: this.#controls }, ...bundle };
+  }
+
+  static {
+    showAs<Interactive>(Interactive, {
+      line: (view) =>
+        `Interactive(${view.#controls.map(({ name, value }) => `${name}=${value}`).join(", ")})`,
+    });
   }
 
   async #draw(values: Record<string, unknown>): Promise<MimeBundle> {

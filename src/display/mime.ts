@@ -1,4 +1,4 @@
-export { type Displayable, jupyterDisplay, type MimeBundle } from "../engine/shown.js";
+export { type Displayable, jupyterDisplay, type MimeBundle, showAs } from "../engine/shown.js";
 
 /** Escapes text for HTML, SVG and attribute values. */
 export function escapeXml(text: string): string {

@@ -1,5 +1,5 @@
 import { LiveOutput } from "./live.js";
-import { escapeXml, jupyterDisplay, type MimeBundle } from "./mime.js";
+import { escapeXml, jupyterDisplay, type MimeBundle, showAs } from "./mime.js";
 
 export interface ProgressOptions {
   /** What is being done, in front of the bar. */
@@ -83,6 +83,10 @@ export class Progress {
         ? words
         : `<progress value="${Math.min(this.#n, total)}" max="${total}"></progress> ${words}`;
     return { "text/html": html, "text/plain": text };
+  }
+
+  static {
+    showAs<Progress>(Progress, { line: (bar) => bar.#line(!bar.#closed) });
   }
 
   #draw(): void {

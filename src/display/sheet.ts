@@ -1,5 +1,5 @@
 import sharp from "sharp";
-import { escapeXml, jupyterDisplay, type MimeBundle } from "./mime.js";
+import { escapeXml, jupyterDisplay, type MimeBundle, showAs } from "./mime.js";
 import { GlyphSheet, Typeface } from "./text.js";
 
 /** A picture at its place on a sheet, in pixels. */
@@ -116,5 +116,9 @@ export class Picture {
 
   async [jupyterDisplay](): Promise<MimeBundle> {
     return { "image/png": (await this.toPng()).toString("base64"), "text/plain": this.description };
+  }
+
+  static {
+    showAs<Picture>(Picture, { line: ({ description }) => description });
   }
 }

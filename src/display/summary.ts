@@ -1,5 +1,5 @@
 import type { Tensor } from "../engine/tf.js";
-import { escapeXml, jupyterDisplay, type MimeBundle } from "./mime.js";
+import { escapeXml, jupyterDisplay, type MimeBundle, showAs } from "./mime.js";
 import { isTensor } from "./pixels.js";
 
 /** What {@link summary} says of a tensor. */
@@ -23,7 +23,7 @@ const BLOCKS = "▁▂▃▄▅▆▇█";
 
 /** The facts of a tensor in a line or two: shape, dtype, values and how they are spread. */
 export class TensorSummary {
-  readonly #statistics: Promise<TensorStatistics>;
+  readonly #statistics: TensorStatistics;
 
   constructor(
     tensor: Tensor,
@@ -34,16 +34,32 @@ export class TensorSummary {
     if (dtype === "string" || dtype === "complex64") {
       throw new TypeError(`summary: expected a tensor of numbers, found dtype ${dtype}`);
     }
-    this.#statistics = tensor.data().then((values) => ({ shape, dtype, ...statistics(values) }));
-    this.#statistics.catch(() => {}); // reported where the summary is shown
+    // At once, so that console.log has them as well.
+    this.#statistics = { shape, dtype, ...statistics(tensor.dataSync()) };
   }
 
   statistics(): Promise<TensorStatistics> {
-    return this.#statistics;
+    return Promise.resolve(this.#statistics);
   }
 
-  async [jupyterDisplay](): Promise<MimeBundle> {
-    const { shape, dtype, min, max, mean, std, notFinite, histogram } = await this.#statistics;
+  [jupyterDisplay](): MimeBundle {
+    const { head, facts, bars } = this.#parts();
+    const cells = facts.map(([name, value]) => `<td>${name} <b>${value}</b></td>`).join("");
+    const html = `<table><tr><td><b>${escapeXml(head)}</b></td>${cells}<td><code>${bars}</code></td></tr></table>`;
+    return { "text/html": html, "text/plain": this.#text() };
+  }
+
+  static {
+    showAs<TensorSummary>(TensorSummary, { line: (summary) => summary.#text() });
+  }
+
+  #text(): string {
+    const { head, facts, bars } = this.#parts();
+    return `${head}  ${facts.map(([name, value]) => `${name} ${value}`).join("  ")}  ${bars}`;
+  }
+
+  #parts() {
+    const { shape, dtype, min, max, mean, std, notFinite, histogram } = this.#statistics;
     const facts = [
       ["min", number(min)],
       ["max", number(max)],
@@ -51,12 +67,7 @@ export class TensorSummary {
       ["std", number(std)],
       ...(notFinite > 0 ? [["not finite", String(notFinite)]] : []),
     ] as const;
-    const bars = sparkline(histogram);
-    const head = `${this.name} [${shape.join(", ")}] ${dtype}`;
-    const cells = facts.map(([name, value]) => `<td>${name} <b>${value}</b></td>`).join("");
-    const html = `<table><tr><td><b>${escapeXml(head)}</b></td>${cells}<td><code>${bars}</code></td></tr></table>`;
-    const text = `${head}  ${facts.map(([name, value]) => `${name} ${value}`).join("  ")}  ${bars}`;
-    return { "text/html": html, "text/plain": text };
+    return { head: `${this.name} [${shape.join(", ")}] ${dtype}`, facts, bars: sparkline(histogram) };
   }
 }
 

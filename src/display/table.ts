@@ -1,4 +1,4 @@
-import { escapeXml, jupyterDisplay, type MimeBundle } from "./mime.js";
+import { escapeXml, jupyterDisplay, type MimeBundle, showAs } from "./mime.js";
 
 export type Cell = string | number | bigint | boolean | null | undefined;
 
@@ -46,6 +46,13 @@ export class Table {
 
   [jupyterDisplay](): MimeBundle {
     return { "text/html": this.#html(), "text/latex": this.#latex(), "text/plain": this.toString() };
+  }
+
+  static {
+    showAs<Table>(Table, {
+      line: (table) => `Table, ${table.#cells.length} rows of ${table.columns.join(", ")}`,
+      text: (table) => table.toString(),
+    });
   }
 
   #html(): string {

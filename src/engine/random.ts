@@ -2,6 +2,7 @@ import { uniformFloat64 } from "pure-rand/distribution/uniformFloat64";
 import { uniformInt } from "pure-rand/distribution/uniformInt";
 import { xoroshiro128plus, xoroshiro128plusFromState } from "pure-rand/generator/xoroshiro128plus";
 import type { RandomGenerator } from "pure-rand/types/RandomGenerator";
+import { showAs } from "./shown.js";
 import * as tf from "./tf.js";
 
 /** Everything needed to continue a generator's sequence; plain JSON. */
@@ -26,11 +27,14 @@ function scatter(seed: number): number {
 export class Generator {
   #rng: RandomGenerator;
   #spare: number | null = null;
+  /** Unknown once a state was set. */
+  #seed: number | null;
 
   /** @param seed any integer; its low 32 bits count. */
   constructor(seed: number) {
     if (!Number.isSafeInteger(seed)) throw new RangeError(`seed: expected an integer, found ${seed}`);
     this.#rng = xoroshiro128plus(scatter(seed));
+    this.#seed = seed;
   }
 
   /** A generator that goes on where `state` was read. */
@@ -47,6 +51,7 @@ export class Generator {
   setState(state: GeneratorState): void {
     this.#rng = xoroshiro128plusFromState(state.bits);
     this.#spare = state.spare;
+    this.#seed = null;
   }
 
   /** One draw from [low, high). */
@@ -88,5 +93,16 @@ export class Generator {
       [order[i], order[j]] = [order[j]!, order[i]!];
     }
     return order;
+  }
+
+  static {
+    const seedOf = (generator: Generator) => (generator.#seed === null ? "" : `seed=${generator.#seed}, `);
+    showAs<Generator>(Generator, {
+      line: (generator) => `${generator.constructor.name}(${seedOf(generator).replace(", ", "")})`,
+      text: (generator) => {
+        const { bits, spare } = generator.getState();
+        return `${generator.constructor.name}(${seedOf(generator)}state={ bits: [${bits.join(", ")}], spare: ${spare} })`;
+      },
+    });
   }
 }

@@ -25,16 +25,22 @@ export interface Shown<T> {
   /** As Python's `repr` of the object would be; the line unless given. */
   readonly text?: (value: T) => string;
   /** What a notebook shows beside the text, or in its place. */
-  readonly bundle?: (value: T) => MimeBundle | Promise<MimeBundle>;
+  readonly bundle?: (value: T) => MimeBundle | undefined | Promise<MimeBundle | undefined>;
 }
+
+/** The method that {@link lineOf} asks for. */
+const lineName = Symbol("line");
 
 /**
  * Gives a class the methods that notebooks (`Symbol.for("Jupyter.display")`), `console.log` (`util.inspect.custom`) and
- * string templates (`toString`) ask for, unless it has the first already.
+ * string templates (`toString`) ask for. What the class itself has of them stays.
  */
 export function showAs<T extends object>(type: { readonly prototype: T }, shown: Shown<T>): void {
   const { line, text = line, bundle } = shown;
   const methods = {
+    [lineName](this: T): string {
+      return attempt(line, this);
+    },
     [inspect.custom](this: T, depth: number | null, { stylize }: InspectOptionsStylized): unknown {
       if (depth !== null && depth < 0) return stylize(`[${attempt(line, this)}]`, "special");
       const shownText = attempt(text, this);
@@ -44,24 +50,32 @@ export function showAs<T extends object>(type: { readonly prototype: T }, shown:
     toString(this: T): string {
       return attempt(text, this);
     },
-    ...(!Object.hasOwn(type.prototype, jupyterDisplay) && {
-      [jupyterDisplay](this: T): MimeBundle | Promise<MimeBundle> {
-        const plain = () => ({ "text/plain": attempt(text, this) });
-        try {
-          const made = bundle?.(this);
-          if (made === undefined) return plain();
-          if (!(made instanceof Promise)) return { ...plain(), ...made };
-          return made.then((rich) => ({ ...plain(), ...rich }), plain);
-        } catch {
-          return plain();
-        }
-      },
-    }),
+    [jupyterDisplay](this: T): MimeBundle | Promise<MimeBundle> {
+      // Now: until the rest is made, the object may be disposed.
+      const plain = { "text/plain": attempt(text, this) };
+      try {
+        const made = bundle?.(this);
+        if (!(made instanceof Promise)) return { ...plain, ...made };
+        return made.then(
+          (rich) => ({ ...plain, ...rich }),
+          () => plain,
+        );
+      } catch {
+        return plain;
+      }
+    },
   };
   for (const name of Reflect.ownKeys(methods)) {
+    if (Object.hasOwn(type.prototype, name)) continue;
     const value: unknown = methods[name as keyof typeof methods];
     Object.defineProperty(type.prototype, name, { value, writable: true, configurable: true });
   }
+}
+
+/** An object of the package in one line. */
+export function lineOf(value: object): string {
+  const method = (value as { [lineName]?: () => string })[lineName];
+  return method ? method.call(value) : inspect(value, { depth: -1 });
 }
 
 /** A text about a value; where that fails, and it does for a class's prototype, the class and why. */

@@ -1,7 +1,18 @@
 /** Tensors as cells, `console.log` and string templates show them. Loaded by tf.ts, once, for every user of the engine. */
+import { inspect } from "node:util";
 import * as tf from "@tensorflow/tfjs-core";
-import { showAs } from "./shown.js";
+import { type MimeBundle, showAs } from "./shown.js";
 import { printedShape, tensorText } from "./tensor-text.js";
+
+/** What a notebook shows of a tensor besides its text. */
+export type TensorBundle = (tensor: tf.Tensor, text: string) => Promise<MimeBundle | undefined> | undefined;
+
+let tensorBundle: TensorBundle = () => undefined;
+
+/** Lets notebooks show more of tensors than their text: display says what, which the engine knows nothing of. */
+export function showTensorsWith(bundle: TensorBundle): void {
+  tensorBundle = bundle;
+}
 
 export interface TensorTextOptions {
   /** Makes of the tensor, or of its ends, what is to be printed: another order of its axes. Default: as it is. */
@@ -24,7 +35,7 @@ export function textOfTensor(tensor: tf.Tensor, options: TensorTextOptions = {})
   try {
     return tensorText({ shape, dtype, values: printedValues(tensor, view) }, requiresGrad);
   } catch (error) {
-    return without(`values on the device, which does not give them: ${firstLine(error)}`);
+    return `${without("values on the device: await x.data()")}  # ${firstLine(error)}`;
   }
 }
 
@@ -77,14 +88,15 @@ function firstLine(error: unknown): string {
   return String((error as Error).message).split("\n", 1)[0]!;
 }
 
-const { toString: verboseText } = tf.Tensor.prototype;
 showAs<tf.Tensor>(tf.Tensor, {
   line: ({ shape, dtype, isDisposed }) =>
     `Tensor [${shape.join(", ")}] ${dtype}${isDisposed ? ", disposed" : ""}`,
   text: (tensor) => textOfTensor(tensor),
+  bundle: (tensor) => tensorBundle(tensor, textOfTensor(tensor)),
 });
-const { toString: text } = tf.Tensor.prototype;
-/** tensor.print() comes here; its `verbose` stays TensorFlow.js's own. */
+
+const { toString: verboseText } = tf.Tensor.prototype;
+/** `tensor.print()` comes here as well; what it prints with `verbose` stays TensorFlow.js's own. */
 tf.Tensor.prototype.toString = function (verbose = false) {
-  return (verbose ? verboseText : text).call(this, verbose);
+  return verbose ? verboseText.call(this, true) : inspect(this);
 };

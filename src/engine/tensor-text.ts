@@ -1,4 +1,7 @@
-/** A tensor's values as text, as PyTorch prints them with the defaults of `torch.set_printoptions`. */
+/**
+ * A tensor's values as text, as PyTorch prints them with the defaults of `torch.set_printoptions`. Minimum, maximum, mean
+ * and spread are what `summary(x)` is for.
+ */
 
 /** Digits after the point. */
 const PRECISION = 4;

@@ -13,7 +13,7 @@ export class LayerNorm {
   readonly #bias: Parameter | null;
 
   constructor(scope: ParameterScope, features: number, eps: number, affine = true) {
-    scope.module("LayerNorm", () => [`eps=${eps}`]);
+    scope.module("LayerNorm", () => [`eps=${eps.toExponential()}`]);
     this.features = features;
     this.eps = eps;
     this.#weight = affine ? scope.parameter("weight", [features], { init: ones }) : null;

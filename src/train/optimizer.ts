@@ -1,4 +1,5 @@
 import { adamStep } from "../engine/ops/adam/adam.js";
+import { grouped, showAs } from "../engine/shown.js";
 import * as tf from "../engine/tf.js";
 import type { Parameter } from "../nn/module.js";
 import { FlatGroups } from "./flat.js";
@@ -165,6 +166,16 @@ export class Adam implements Optimizer {
 
   #pack(tensors: readonly tf.Tensor[]): tf.Tensor1D[] {
     return Array.from({ length: this.#groups.length }, (_, group) => this.#groups.pack(group, tensors));
+  }
+
+  static {
+    showAs<Adam>(Adam, {
+      line: (adam) => {
+        const size = adam.#parameters.reduce((sum, { size }) => sum + size, 0);
+        const options = `betas=(${adam.#betas.join(", ")}), eps=${adam.#eps}, weight_decay=${adam.#weightDecay}`;
+        return `${adam.name === "adamw" ? "AdamW" : "Adam"}(${grouped(size)} parameters, step ${adam.#step}, ${options})`;
+      },
+    });
   }
 
   dispose(): void {

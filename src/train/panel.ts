@@ -1,7 +1,7 @@
 import { type Animation, animate } from "../display/animate.js";
 import { Figure, type Layout, type Trace } from "../display/figure.js";
 import { LiveOutput } from "../display/live.js";
-import { jupyterDisplay, type MimeBundle } from "../display/mime.js";
+import { jupyterDisplay, type MimeBundle, showAs } from "../display/mime.js";
 import type { Clip } from "../video/clip.js";
 import { formatBytes, formatDuration, memoryInUse } from "./plan.js";
 import { stepValues, type Tracker } from "./trackers.js";
@@ -111,6 +111,13 @@ export class TrainingPanel implements Tracker {
   /** Draws once more, with the picture that stays in the notebook. */
   async finish(): Promise<void> {
     if (this.#series.size > 0) await this.#charts.show(this.figure());
+  }
+
+  static {
+    showAs<TrainingPanel>(TrainingPanel, {
+      line: (panel) => `TrainingPanel(${[...panel.#series.keys()].join(", ")})`,
+      bundle: (panel) => (panel.#series.size > 0 ? panel.figure()[jupyterDisplay]() : undefined),
+    });
   }
 
   /** The charts as they are now. */

@@ -5,10 +5,12 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { setImmediate as nextTick } from "node:timers/promises";
+import { inspect } from "node:util";
 import type { CogVideoXScheduler } from "../diffusion/scheduler.js";
 import { currentEngine } from "../engine/index.js";
 import { releasing } from "../engine/ops/tape.js";
 import { Generator, type GeneratorState } from "../engine/random.js";
+import { grouped, showAs } from "../engine/shown.js";
 import * as tf from "../engine/tf.js";
 import type { CogVideoXTransformer3DModel } from "../models/transformer/transformer.js";
 import type { AutoencoderKLCogVideoX } from "../models/vae/autoencoder.js";
@@ -348,6 +350,15 @@ export class Trainer {
         scheduler: fingerprint(scheduler.config),
       },
     };
+  }
+
+  static {
+    const line = ({ options, step, totalSteps, numTrainableParameters }: Trainer) =>
+      `Trainer, ${options.trainingType}, step ${step} of ${totalSteps}, ${grouped(numTrainableParameters)} parameters`;
+    showAs<Trainer>(Trainer, {
+      line,
+      text: (trainer) => `${line(trainer)}\n${inspect(trainer.options)}`,
+    });
   }
 
   /** Optimizer steps taken. */

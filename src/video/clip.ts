@@ -1,3 +1,4 @@
+import { type MimeBundle, showAs } from "../engine/shown.js";
 import * as tf from "../engine/tf.js";
 import { resizeRgb } from "./resize.js";
 
@@ -144,4 +145,27 @@ export class Clip {
     }
     return tf.tensor5d(values, [1, 3, this.numFrames, this.height, this.width], "float32");
   }
+
+  static {
+    const facts = ({ numFrames, width, height, fps, duration }: Clip) =>
+      `${numFrames} ${numFrames === 1 ? "frame" : "frames"}, ${width} x ${height}, ${short(fps)} fps, ${short(duration)} s`;
+    showAs<Clip>(Clip, {
+      line: (clip) => `Clip(${facts(clip)})`,
+      bundle: (clip) => movingPicture(clip, facts(clip)),
+    });
+  }
+}
+
+const short = (value: number): string => String(Number(value.toFixed(2)));
+
+/** The clip as it plays, with a caption; its first frame where nothing moves. */
+async function movingPicture(clip: Clip, caption: string): Promise<MimeBundle> {
+  const { PAGE_WIDTH, encodeStill, webpForPage } = await import("./animated.js");
+  const webp = Buffer.from(await webpForPage(clip)).toString("base64");
+  const width = Math.min(PAGE_WIDTH, clip.width);
+  const picture = `<img src="data:image/webp;base64,${webp}" width="${width}" alt="Clip: ${caption}">`;
+  return {
+    "text/html": `<div>${picture}<div>${caption}</div></div>`,
+    "image/png": Buffer.from(await encodeStill(clip)).toString("base64"),
+  };
 }

@@ -1,20 +1,17 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { basename, dirname, extname, join } from "node:path";
-import sharp, { type Sharp } from "sharp";
 import { writeFileAtomic } from "../engine/cache.js";
+import { encodeGif, encodeStill, encodeWebp, type WebpOptions } from "./animated.js";
 import type { Clip } from "./clip.js";
 import { withMediabunny } from "./webcodecs.js";
 
-export interface WriteClipOptions {
+export { encodeGif, encodeWebp };
+
+/** For MP4, and for WebP those of {@link encodeWebp}. */
+export interface WriteClipOptions extends WebpOptions {
   /** MP4: mean bits per second. Default: about 0.6 bits per pixel. */
   readonly bitrate?: number;
-  /** WebP: 1 to 100. Default 80. */
-  readonly quality?: number;
-  /** WebP: keep every pixel as it is. Default false. */
-  readonly lossless?: boolean;
-  /** WebP: from 0, quick, to 6, small. Default 4. */
-  readonly effort?: number;
 }
 
 /**
@@ -41,27 +38,9 @@ export async function writeClip(path: string, clip: Clip, options: WriteClipOpti
   await writeFileAtomic(path, bytes);
 }
 
-/** Animated WebP: what notebooks show. */
-export async function encodeWebp(clip: Clip, options: WriteClipOptions = {}): Promise<Uint8Array> {
-  const { quality = 80, lossless = false, effort = 4 } = options;
-  return pages(clip)
-    .webp({ quality, lossless, effort, delay: delay(clip), loop: 0 })
-    .toBuffer();
-}
-
-/** Animated GIF: 256 colours a frame, for readers that know nothing better. */
-export async function encodeGif(clip: Clip): Promise<Uint8Array> {
-  return pages(clip)
-    .gif({ delay: delay(clip, 10), loop: 0, effort: 3 })
-    .toBuffer();
-}
-
 /** One frame as PNG. */
 export async function encodePng(clip: Clip, frame = 0): Promise<Uint8Array> {
-  const { width, height } = clip;
-  return sharp(clip.frame(frame), { raw: { width, height, channels: 3 } })
-    .png()
-    .toBuffer();
+  return encodeStill({ ...clip, data: clip.frame(frame) });
 }
 
 async function encodeMp4(
@@ -116,19 +95,4 @@ async function writeFolder(path: string, clip: Clip): Promise<void> {
     await rm(temporary, { recursive: true, force: true });
     throw error;
   }
-}
-
-/** The frames one under the other, which is how sharp takes an animation. */
-function pages(clip: Clip): Sharp {
-  const { width, height, numFrames, data } = clip;
-  return sharp(data, {
-    raw: { width, height: height * numFrames, channels: 3, pageHeight: height },
-    limitInputPixels: false,
-  });
-}
-
-/** Milliseconds per frame, in whole units of the format, spread so that the whole lasts as long as the clip. */
-function delay(clip: Clip, unit = 1): number[] {
-  const at = (i: number) => Math.round((i * 1000) / clip.fps / unit) * unit;
-  return Array.from({ length: clip.numFrames }, (_, i) => at(i + 1) - at(i));
 }

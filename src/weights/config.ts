@@ -126,11 +126,16 @@ export async function writeConfig(
   config: object,
   filename = "config.json",
 ): Promise<void> {
-  await writeJson(join(folder, filename), {
-    ...config,
-    _class_name: className,
-    _diffusers_version: DIFFUSERS_VERSION,
-  });
+  await writeJson(join(folder, filename), storedConfig(className, config));
+}
+
+/** What diffusers prints of a scheduler: its class, then what {@link writeConfig} writes. */
+export function configText(className: string, config: object): string {
+  return `${className} ${jsonText(storedConfig(className, config))}`;
+}
+
+function storedConfig(className: string, config: object): Record<string, unknown> {
+  return { ...config, _class_name: className, _diffusers_version: DIFFUSERS_VERSION };
 }
 
 /** A pipeline folder's table of contents: which library and class each subfolder holds. */
@@ -190,8 +195,13 @@ export async function writeJson(
   json: Readonly<Record<string, unknown>>,
   floatKeys: readonly string[] = [],
 ): Promise<void> {
-  const sorted = Object.fromEntries(Object.entries(json).sort(([a], [b]) => (a < b ? -1 : 1)));
-  let text = JSON.stringify(sorted, null, 2);
+  let text = jsonText(json);
   for (const key of floatKeys) text = text.replace(new RegExp(`^(  "${key}": -?\\d+)(,?)$`, "m"), "$1.0$2");
   await writeAtomically(path, (handle) => handle.writeFile(`${text}\n`));
+}
+
+/** An object's JSON with its keys sorted, two spaces deep. */
+function jsonText(json: Readonly<Record<string, unknown>>): string {
+  const sorted = Object.fromEntries(Object.entries(json).sort(([a], [b]) => (a < b ? -1 : 1)));
+  return JSON.stringify(sorted, null, 2);
 }

@@ -205,7 +205,7 @@ class T5LayerNorm {
   readonly #eps: number;
 
   constructor(scope: ParameterScope, { d_model, layer_norm_epsilon, initializer_factor }: T5Config) {
-    scope.module("T5LayerNorm", () => [`eps=${layer_norm_epsilon}`]);
+    scope.module("T5LayerNorm", () => [`eps=${layer_norm_epsilon.toExponential()}`]);
     this.#eps = layer_norm_epsilon;
     this.#weight = scope.parameter("weight", [d_model], {
       init: (values) => values.fill(initializer_factor),

@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { copyFile, mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { Tokenizer } from "@huggingface/tokenizers";
+import { grouped, showAs } from "../../engine/shown.js";
 import { ConfigError, readJsonObject, writeJson } from "../../weights/config.js";
 import { PrecompiledCharsmap, sentencePieceNormalization } from "./charsmap.js";
 import {
@@ -197,6 +198,14 @@ export class T5Tokenizer {
     const text = ids.filter((id) => id !== this.padTokenId && id !== this.eosTokenId);
     if (text.length === 0) return "";
     return this.#tokenizer.decode(text, { clean_up_tokenization_spaces: false }).trim();
+  }
+
+  static {
+    showAs<T5Tokenizer>(T5Tokenizer, {
+      line: ({ vocabSize }) => `T5Tokenizer, ${grouped(vocabSize)} tokens`,
+      text: ({ vocabSize, padTokenId, eosTokenId }) =>
+        `T5Tokenizer(vocab_size=${vocabSize}, pad_token_id=${padTokenId}, eos_token_id=${eosTokenId})`,
+    });
   }
 }
 

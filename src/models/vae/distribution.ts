@@ -1,4 +1,5 @@
 import type { Generator } from "../../engine/random.js";
+import { showAs } from "../../engine/shown.js";
 import * as tf from "../../engine/tf.js";
 
 /**
@@ -80,6 +81,18 @@ export class DiagonalGaussianDistribution {
     return tf.tidy(() => {
       const squared = tf.div(tf.squaredDifference(sample, this.mean), this.var);
       return tf.mul(tf.sum(tf.add(tf.add(this.logvar, Math.log(2 * Math.PI)), squared), [...dims]), 0.5);
+    });
+  }
+
+  static {
+    // As torch.distributions prints a normal distribution; its values are those of mean and std.
+    showAs<DiagonalGaussianDistribution>(DiagonalGaussianDistribution, {
+      line: ({ mean }) => `DiagonalGaussianDistribution [${mean.shape.join(", ")}]`,
+      text: ({ mean, std, deterministic }) => {
+        const sizes = `mean: [${mean.shape.join(", ")}], std: [${std.shape.join(", ")}]`;
+        const notes = `${deterministic ? ", deterministic" : ""}${mean.isDisposed ? ", disposed" : ""}`;
+        return `DiagonalGaussianDistribution(${sizes}${notes})`;
+      },
     });
   }
 

@@ -104,7 +104,7 @@ export class GroupNorm implements Norm {
   readonly shift: Parameter;
 
   constructor(scope: ParameterScope, channels: number, groups: number, eps: number) {
-    scope.module("GroupNorm", () => [`num_groups=${groups}`, `eps=${eps}`]);
+    scope.module("GroupNorm", () => [`num_groups=${groups}`, `eps=${eps.toExponential()}`]);
     this.name = nameOf(scope);
     this.groups = groups;
     this.eps = eps;

@@ -1,4 +1,4 @@
-"""What PyTorch prints for the tensors of tensor-text.test.ts: python record.py > expected.json
+"""What PyTorch prints for the tensors of tensor-text.test.ts: python record.py > expected.json, then biome formats it.
 
 Values stand in the file; those of large tensors follow a formula whose results are exact in float32.
 """
@@ -31,10 +31,12 @@ def table(name, values, dtype=torch.float32):
 
 
 def large(name, shape, a, b, m, c, d, dtype=torch.float32):
-    """((i * a + b) mod m - c) / d, d a power of two."""
+    """((i * a + b) mod m - c) / d, d a power of two; the imaginary part is its negative."""
     i = torch.arange(math.prod(shape), dtype=torch.int64)
     values = (i * a + b) % m - c
-    tensor = (values.double() / d).to(dtype) if dtype == torch.float32 else values.to(dtype)
+    tensor = (values.double() / d).to(dtype) if dtype.is_floating_point else values.to(dtype)
+    if dtype.is_complex:
+        tensor = torch.complex((values.double() / d).float(), (-values.double() / d).float())
     record(name, tensor.reshape(shape), {"a": a, "b": b, "m": m, "c": c, "d": d})
 
 
@@ -116,6 +118,9 @@ large("integers in part", (50, 60), 7919, 3, 100003, 50000, 1, torch.int32)
 large("booleans in part", (50, 60), 3, 1, 2, 0, 1, torch.bool)
 large("one more axis", (1, 1, 1, 1, 1, 1001), 1, 0, 100000, 0, 1)
 large("six axes", (2, 2, 2, 2, 9, 9), 7919, 3, 100003, 50000, 16384)
+# More axes than WebGPU slices.
+large("seven axes", (2, 2, 2, 2, 2, 2, 20), 1, 0, 100003, 0, 1)
+large("complex in part", (40, 41), 7919, 3, 100003, 50000, 16384, torch.complex64)
 # The middle, which is not printed, decides nothing: only the ends are looked at.
 large("the middle is larger", (3000,), 1, 0, 3000, 0, 1)
 
