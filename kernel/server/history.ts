@@ -2,7 +2,7 @@
  * What was executed, in this session and in earlier ones. It is kept in a small SQLite file that only its owner can
  * read. Entries are written a moment after their cell, so that no cell waits for the disk.
  */
-import { chmodSync, closeSync, mkdirSync, openSync } from "node:fs";
+import { chmodSync, closeSync, existsSync, mkdirSync, openSync, renameSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { homedir, platform } from "node:os";
 import { dirname, join } from "node:path";
@@ -14,6 +14,11 @@ const kept = 100_000;
 const writeDelay = 500;
 /** Longer results are not stored. */
 const maxOutput = 65_536;
+/** How long (ms) a file is left alone that could not be used, e.g. as another program holds its lock. */
+const pause = 5000;
+/** Longer patterns find nothing, and longer cells are not found: a search takes the product of both. */
+const maxPattern = 1000;
+const maxSearched = 20_000;
 
 interface Entry {
   readonly session: number;
@@ -24,19 +29,28 @@ interface Entry {
 
 type Found = [session: number, line: number, input: string | [string, string | null]];
 
+interface Unwritten {
+  readonly line: number;
+  readonly source: string;
+  output: string | null;
+}
+
 export class History {
   private database: Libsql.Database | undefined;
   private session = 0;
-  private unwritten: { line: number; source: string; output: string | null }[] = [];
+  private unwritten: Unwritten[] = [];
   private timer: NodeJS.Timeout | undefined;
+  /** The file can't be used for now, which has been said. */
+  private trouble = false;
+  private notBefore = Number.NEGATIVE_INFINITY;
 
   /** Nothing is opened before it is needed. */
   constructor(private readonly file: string = historyFile()) {}
 
   add(line: number, source: string): void {
     this.unwritten.push({ line, source, output: null });
-    this.timer ??= setTimeout(() => this.write(), writeDelay);
-    this.timer.unref();
+    if (this.unwritten.length > kept) this.unwritten.shift();
+    this.writeLater(writeDelay);
   }
 
   /** The plain text of a cell's result. */
@@ -58,17 +72,28 @@ export class History {
       this.attempt((database) => {
         if (request.access === "range") return this.range(database, request);
         return request.access === "tail" ? this.tail(database, request) : this.search(database, request);
-      }) ?? []
+      }) ?? this.waiting(request)
     );
   }
 
   close(): void {
+    clearTimeout(this.timer);
     if (this.unwritten.length === 0 && this.database === undefined) return;
     this.attempt((database) => {
       this.write();
       database.prepare("UPDATE sessions SET ended = datetime('now') WHERE session = ?").run(this.session);
       database.close();
     });
+  }
+
+  /** What is known of this session where the file can't be used. */
+  private waiting({ access, session, start, stop, n, output }: HistoryRequest): Found[] {
+    if (access === "search" || (access === "range" && session !== 0)) return [];
+    const chosen =
+      access === "tail"
+        ? this.unwritten.slice(-Math.max(0, n ?? 10) || this.unwritten.length)
+        : this.unwritten.filter(({ line }) => line >= start && line < (stop ?? Number.MAX_SAFE_INTEGER));
+    return chosen.map((entry) => found({ ...entry, session: 0 }, output));
   }
 
   private tail(database: Libsql.Database, { n = 10, output }: HistoryRequest): Found[] {
@@ -90,14 +115,22 @@ export class History {
   }
 
   private search(database: Libsql.Database, { pattern, n, unique, output }: HistoryRequest): Found[] {
+    if (pattern.length > maxPattern) return [];
     const columns = unique
       ? "session, line, source, output, max(id) AS id"
       : "session, line, source, output, id";
     const group = unique ? "GROUP BY source" : "";
     const rows = database
-      .prepare(`SELECT ${columns} FROM history WHERE source GLOB ? ${group} ORDER BY id DESC LIMIT ?`)
-      .all(pattern, n ?? 1000) as Entry[];
+      .prepare(
+        `SELECT ${columns} FROM history WHERE length(source) <= ? AND source GLOB ? ${group} ORDER BY id DESC LIMIT ?`,
+      )
+      .all(maxSearched, pattern, n ?? 1000) as Entry[];
     return rows.reverse().map((row) => found(row, output));
+  }
+
+  private writeLater(delay: number): void {
+    this.timer ??= setTimeout(() => this.write(), delay);
+    this.timer.unref();
   }
 
   private write(): void {
@@ -113,52 +146,123 @@ export class History {
       })();
       this.unwritten = [];
     });
+    if (this.unwritten.length > 0) this.writeLater(pause);
   }
 
-  /** History is a convenience: where its file can't be used, it is kept in memory, and the kernel goes on. */
+  /**
+   * History is a convenience. A damaged file is set aside and another begun; where the file can't be used for now, what
+   * happens is kept in memory until it can. Cells notice nothing.
+   */
   private attempt<T>(work: (database: Libsql.Database) => T): T | undefined {
-    try {
-      this.database ??= this.open();
-      return work(this.database);
-    } catch (error) {
-      if ((error as { code?: string }).code !== "SQLITE_BUSY")
-        console.error(`firstframe: history: ${String(error)}`);
-      return undefined;
+    if (performance.now() < this.notBefore) return undefined;
+    for (let again = true; ; again = false) {
+      const inode = inodeOf(this.file);
+      let opened = false;
+      try {
+        this.database ??= this.prepare(this.file);
+        opened = true;
+        const result = work(this.database);
+        this.trouble = false;
+        return result;
+      } catch (error) {
+        const reason = error instanceof Error ? error.message : String(error);
+        if (again && isDamage(error, opened) && this.setAside(inode, reason)) continue;
+        this.notBefore = performance.now() + pause;
+        if (!this.trouble)
+          console.error(
+            `firstframe: history: ${this.file}: ${reason}; cells are kept in memory until it can be used`,
+          );
+        this.trouble = true;
+        return undefined;
+      }
     }
   }
 
-  private open(): Libsql.Database {
+  /** Makes room for a new file, unless somebody else just has. */
+  private setAside(inode: number | undefined, reason: string): boolean {
     try {
-      return this.prepare(this.file);
-    } catch (error) {
-      console.error(`firstframe: history: ${this.file}: ${String(error)}; it is kept in memory`);
-      return this.prepare(":memory:");
+      this.database?.close();
+    } catch {
+      // as damaged as the file
     }
+    this.database = undefined;
+    if (this.file === memory || inode === undefined) return false;
+    if (inodeOf(this.file) !== inode) return true;
+    let aside = `${this.file}.damaged`;
+    for (let i = 2; existsSync(aside); i++) aside = `${this.file}.damaged-${i}`;
+    try {
+      renameSync(this.file, aside);
+      for (const companion of ["-wal", "-shm"])
+        if (existsSync(this.file + companion)) renameSync(this.file + companion, aside + companion);
+    } catch {
+      return false;
+    }
+    console.error(
+      `firstframe: history: ${this.file}: ${reason}; it is now ${aside}, and history begins anew`,
+    );
+    return true;
   }
 
   private prepare(file: string): Libsql.Database {
-    if (file !== ":memory:") {
-      mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+    if (file !== memory) {
+      makeFolder(dirname(file));
+      // A pipe would be waited for, and a folder is somebody's.
+      if (existsSync(file) && !statSync(file).isFile()) throw new Error("is not a file");
       closeSync(openSync(file, "a", 0o600));
       // Also a file that was there before; its companions take its mode.
       chmodSync(file, 0o600);
     }
     const Database = createRequire(import.meta.url)("libsql") as typeof Libsql;
     const database = new Database(file, { timeout: 250 });
-    database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL");
-    database.exec(`
-      CREATE TABLE IF NOT EXISTS sessions (
-        session INTEGER PRIMARY KEY AUTOINCREMENT, started TEXT NOT NULL, ended TEXT);
-      CREATE TABLE IF NOT EXISTS history (
-        id INTEGER PRIMARY KEY, session INTEGER NOT NULL, line INTEGER NOT NULL, source TEXT NOT NULL, output TEXT);
-      CREATE INDEX IF NOT EXISTS history_lines ON history (session, line);`);
-    const { lastInsertRowid } = database
-      .prepare("INSERT INTO sessions (started) VALUES (datetime('now'))")
-      .run();
-    this.session = Number(lastInsertRowid);
-    database.prepare("DELETE FROM history WHERE id <= (SELECT max(id) FROM history) - ?").run(kept);
+    try {
+      // Together, so that nothing is added to a file whose tables are others.
+      database.exec(`
+        BEGIN IMMEDIATE;
+        CREATE TABLE IF NOT EXISTS sessions (
+          session INTEGER PRIMARY KEY AUTOINCREMENT, started TEXT NOT NULL, ended TEXT);
+        CREATE TABLE IF NOT EXISTS history (
+          id INTEGER PRIMARY KEY, session INTEGER NOT NULL, line INTEGER NOT NULL, source TEXT NOT NULL, output TEXT);
+        CREATE INDEX IF NOT EXISTS history_lines ON history (session, line);
+        COMMIT`);
+      // Fails where another version, or program, has given these names to something else.
+      database.prepare("SELECT id, session, line, source, output FROM history LIMIT 1").all();
+      database.prepare("SELECT session, started, ended FROM sessions LIMIT 1").all();
+      database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL");
+      const { lastInsertRowid } = database
+        .prepare("INSERT INTO sessions (started) VALUES (datetime('now'))")
+        .run();
+      this.session = Number(lastInsertRowid);
+      database.prepare("DELETE FROM history WHERE id <= (SELECT max(id) FROM history) - ?").run(kept);
+    } catch (error) {
+      database.close();
+      throw error;
+    }
     return database;
   }
+}
+
+const memory = ":memory:";
+
+/** Node's own way to make parents, too, never ends in file systems that can't have any. */
+function makeFolder(folder: string): void {
+  if (existsSync(folder)) return;
+  makeFolder(dirname(folder));
+  try {
+    mkdirSync(folder, { mode: 0o700 });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+  }
+}
+
+function inodeOf(file: string): number | undefined {
+  return statSync(file, { throwIfNoEntry: false })?.ino;
+}
+
+/** Whether the file is no database, or one that is damaged; or, where it could not be opened, one with other tables. */
+function isDamage(error: unknown, opened: boolean): boolean {
+  const { code } = error as { code?: unknown };
+  if (typeof code !== "string") return false;
+  return /^SQLITE_(?:NOTADB|CORRUPT)/.test(code) || (!opened && /^SQLITE_(?:ERROR|CONSTRAINT)/.test(code));
 }
 
 function found({ session, line, source, output }: Entry, withOutput: boolean): Found {

@@ -1,7 +1,7 @@
 /**
  * A kernel for a test: a real process, in a folder of its own.
  */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after } from "node:test";
@@ -25,20 +25,35 @@ export interface Ran {
 export class TestKernel {
   readonly folder = mkdtempSync(join(tmpdir(), "firstframe-test-"));
   client!: KernelClient;
+  private readonly logFile = `${this.folder}.log`;
 
-  async start(env: Record<string, string> = {}): Promise<void> {
+  /** What the kernel has written to its own log. */
+  get log(): string {
+    return readFileSync(this.logFile, "utf8");
+  }
+
+  /** `wrap` may have another program start the kernel. */
+  async start(
+    env: Record<string, string> = {},
+    wrap = (argv: readonly string[]): readonly string[] => argv,
+  ): Promise<void> {
     const { argv, interrupt_mode, display_name, language, env: specEnv } = kernelspec();
     const spec = {
       name: kernelName,
       folder: "",
-      argv,
+      argv: wrap(argv),
       displayName: display_name,
       language,
       interruptMode: interrupt_mode,
       env: { ...specEnv, ...env },
     };
-    const log = process.env.FIRSTFRAME_TEST_LOG ? "inherit" : "ignore";
-    this.client = await KernelClient.start(spec, { cwd: this.folder, log });
+    const log = openSync(this.logFile, "a");
+    try {
+      const shown = process.env.FIRSTFRAME_TEST_LOG ? "inherit" : log;
+      this.client = await KernelClient.start(spec, { cwd: this.folder, log: shown });
+    } finally {
+      closeSync(log);
+    }
   }
 
   async run(code: string, options: ExecuteOptions = {}): Promise<Ran> {
@@ -56,6 +71,7 @@ export class TestKernel {
   async stop(): Promise<void> {
     await this.client?.shutdown();
     rmSync(this.folder, { recursive: true, force: true });
+    rmSync(this.logFile, { force: true });
   }
 }
 
