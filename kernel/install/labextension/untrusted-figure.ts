@@ -55,8 +55,8 @@ const LAYOUT_PARTS: readonly (readonly [RegExp, string])[] = [
   [/^modebar$/, "buttons and sliders"],
 ];
 
-/** plotly.js's own state, and names with which JSON reaches into an object's prototype. */
-const INTERNAL = /^(_|constructor$|prototype$)/;
+/** plotly.js's own state, a name that it puts into selectors, and names with which JSON reaches into a prototype. */
+const INTERNAL = /^(_|uid$|constructor$|prototype$)/;
 
 /** Numbers beyond which a page is busy for minutes, or as long as a street. */
 const LARGEST: Readonly<Record<string, number>> = {
@@ -156,7 +156,7 @@ const ELEMENTS = new Set(["a", "b", "br", "em", "extra", "i", "s", "span", "sub"
  * plotly.js joins texts (`%{text}`).
  */
 function text(whole: string): string {
-  if (!whole.includes("<")) return whole;
+  if (!whole.includes("<")) return harmlessName(whole);
   return whole.replace(
     /<(?:(\/?)([a-z]+)((?:\s[^<>]*)?)>)?/gi,
     (found, end?: string, name = "", rest = "") => {
@@ -168,6 +168,11 @@ function text(whole: string): string {
       return `<${element}${href && ` href="${href}"`}${style && ` style="${style}"`}>`;
     },
   );
+}
+
+/** plotly.js takes names of groups as keys of plain objects, and then writes into what every object inherits. */
+function harmlessName(name: string): string {
+  return name in Object.prototype ? `${name}\u200b` : name;
 }
 
 function attribute(rest: string, name: string): string {
