@@ -1,6 +1,6 @@
 import type { Cell } from "./language.js";
 import { type Declaration, parseCell } from "./source.js";
-import type { PlainType } from "./types.js";
+import { onOneLine, type PlainType } from "./types.js";
 
 /** A cell that has run, as a module whose exports later cells see. */
 export interface AcceptedCell {
@@ -28,14 +28,6 @@ const modulePrefix = ".firstframe-cell-";
 /** Names cells in types as tracebacks do, where the compiler writes the module that stands for one. */
 export function readableTypes(text: string): string {
   return text.replace(/"[^"\n]*\.firstframe-cell-(\d+)-\d+"/g, (_, count: string) => `"cell [${count}]"`);
-}
-
-/** A statement, or a type, whose lines mean the same one behind the other. */
-export function onOneLine(text: string): string {
-  return text
-    .split("\n")
-    .map((line, i) => (i > 0 ? line.trim() : line))
-    .join(" ");
 }
 
 /** The names that cells have declared, the last declaration of each in force. */

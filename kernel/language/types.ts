@@ -1,5 +1,4 @@
 import { type Node, type Program, parseSync } from "oxc-parser";
-import { onOneLine } from "./session.js";
 import { walk } from "./source.js";
 
 /** A variable's type that means the same in every cell: nothing in it is declared by cells or imported. */
@@ -90,4 +89,12 @@ export function plainTypeOf(shown: string, name: string): PlainType | null {
   const literal = kind === "const" && type?.type === "TSLiteralType";
   const oneLine = onOneLine(text);
   return { declared: literal ? ` = ${text}` : `: ${oneLine}`, globals: [...used] };
+}
+
+/** A statement, or a type, whose lines mean the same one behind the other. */
+export function onOneLine(text: string): string {
+  return text
+    .split("\n")
+    .map((line, i) => (i > 0 ? line.trim() : line))
+    .join(" ");
 }
