@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { capability } from "zeromq";
-import { withoutAllocatorSettings } from "../install/allocator.js";
+import { serverEnvironment } from "../install/allocator.js";
 import { type ConnectionInfo, newConnection, writeConnectionFile } from "../protocol/connection.js";
 import type { FoundKernelspec } from "./kernelspecs.js";
 
@@ -59,7 +59,7 @@ export class KernelProcess {
     );
     const env: NodeJS.ProcessEnv = {
       // Those of this process, should it compute.
-      ...withoutAllocatorSettings(process.env),
+      ...serverEnvironment(process.env),
       JPY_PARENT_PID: String(process.pid),
       ...options.env,
     };

@@ -13,16 +13,29 @@ export const allocatorSettings = {
 } as const;
 
 /**
- * The opposite, for the kernel's server, through which large output goes: it gives every large block back at once. glibc would raise
- * the limit (128 KiB) by itself, and keep what lies below.
+ * For the kernel's server, through which large output goes: it gives large blocks back at once. glibc would raise the limit by itself, up
+ * to 32 MiB, and keep what lies below.
  */
-export const serverAllocatorSettings = { MALLOC_MMAP_THRESHOLD_: "131072" } as const;
+export const serverAllocatorSettings = {
+  MALLOC_MMAP_THRESHOLD_: "65536",
+  /** Setting one of them sets all, and glibc's own for these two make a start slower. */
+  MALLOC_TRIM_THRESHOLD_: "524288",
+  MALLOC_TOP_PAD_: "262144",
+} as const;
 
-/**
- * An environment without them, for a process that computes nothing: memory that it has had once would stay with it.
- * Other values than these are the user's own, and stay.
- */
-export function withoutAllocatorSettings(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
-  const ours = new Map<string, string>(Object.entries(allocatorSettings));
-  return Object.fromEntries(Object.entries(env).filter(([name, value]) => ours.get(name) !== value));
+/** An environment without settings that we made; other values than these are the user's own, and stay. */
+function without(env: NodeJS.ProcessEnv, settings: Readonly<Record<string, string>>): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(env).filter(([name, value]) => settings[name] !== value));
+}
+
+/** The environment of a kernel's server, which kernelspecs add to: this process may be one that computes. */
+export function serverEnvironment(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return without(env, allocatorSettings);
+}
+
+/** The environment of the process that runs cells. The user's own settings win. */
+export function executorEnvironment(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const given = without(env, serverAllocatorSettings);
+  for (const [name, value] of Object.entries(allocatorSettings)) given[name] ||= value;
+  return given;
 }

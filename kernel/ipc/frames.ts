@@ -181,31 +181,49 @@ export function encodeFrame(
   return [head];
 }
 
+/** A frame longer than this gets its memory at once, and what arrives goes there: else all of it would be there twice. */
+const large = 65536;
+
 /** Puts a pipe's chunks together to frames. */
 export class FrameReader {
-  private chunks: Buffer[] = [];
-  private length = 0;
-  private needed = 4;
+  private rest: Buffer = Buffer.alloc(0);
+  private whole: Buffer | undefined;
+  private filled = 0;
 
   constructor(private readonly handle: (frame: Frame) => void) {}
 
   push(chunk: Buffer): void {
-    this.chunks.push(chunk);
-    this.length += chunk.length;
-    if (this.length < this.needed) return;
-    let data = this.chunks.length === 1 ? chunk : Buffer.concat(this.chunks, this.length);
     const frames: Frame[] = [];
-    while (data.length >= 4) {
-      const total = 4 + data.readUInt32LE(0);
-      if (data.length < total) break;
-      frames.push(decodeFrame(data.subarray(0, total)));
-      data = data.subarray(total);
+    let data = chunk;
+    if (this.whole !== undefined) {
+      const copied = chunk.copy(this.whole, this.filled);
+      this.filled += copied;
+      if (this.filled < this.whole.length) return;
+      frames.push(decodeFrame(this.whole));
+      this.whole = undefined;
+      data = chunk.subarray(copied);
+    } else if (this.rest.length > 0) {
+      data = Buffer.concat([this.rest, chunk]);
     }
-    this.chunks = data.length > 0 ? [data] : [];
-    this.length = data.length;
-    this.needed = data.length >= 4 ? 4 + data.readUInt32LE(0) : 4;
+    let needed = lengthOf(data);
+    while (data.length >= needed) {
+      frames.push(decodeFrame(data.subarray(0, needed)));
+      data = data.subarray(needed);
+      needed = lengthOf(data);
+    }
+    if (needed > large && needed < Number.POSITIVE_INFINITY) {
+      this.whole = Buffer.allocUnsafeSlow(needed);
+      this.filled = data.copy(this.whole);
+      data = data.subarray(data.length);
+    }
+    this.rest = data;
     for (const frame of frames) this.handle(frame);
   }
+}
+
+/** The length of the frame that begins here; infinite, where not even that is there. */
+function lengthOf(data: Buffer): number {
+  return data.length >= 4 ? 4 + data.readUInt32LE(0) : Number.POSITIVE_INFINITY;
 }
 
 function decodeFrame(data: Buffer): Frame {

@@ -31,15 +31,22 @@ export class Relay {
   private readonly server: Server;
   private readonly lines = new Set<Line>();
   private onLeft: () => void = () => undefined;
+  /** When something last passed, on the clock of `performance.now()`. */
+  lastPassed = 0;
   /** Where ZeroMQ binds its socket: in a folder that only this user can enter. */
   readonly path = join(this.folder, "zmq");
 
   constructor() {
     chmodSync(this.folder, 0o700);
     this.server = createServer({ noDelay: true, highWaterMark: buffered }, (client) => {
-      const line = new Line(client, this.path, () => {
-        this.lines.delete(line);
-        if (this.lines.size === 0) this.onLeft();
+      const line = new Line(client, this.path, {
+        passed: () => {
+          this.lastPassed = performance.now();
+        },
+        ended: () => {
+          this.lines.delete(line);
+          if (this.lines.size === 0) this.onLeft();
+        },
       });
       this.lines.add(line);
     });
@@ -94,7 +101,7 @@ class Line {
   constructor(
     private readonly client: Socket,
     path: string,
-    onEnd: () => void,
+    private readonly on: { passed(): void; ended(): void },
   ) {
     this.upstream = connect({
       path,
@@ -106,7 +113,7 @@ class Line {
     this.upstream.on("error", () => undefined);
     client.once("close", () => {
       this.upstream.destroy();
-      onEnd();
+      on.ended();
     });
     // What is buffered goes out before it closes.
     this.upstream.once("close", () => client.destroySoon());
@@ -140,6 +147,7 @@ class Line {
   private forward(size: number): boolean {
     const piece = this.slab.subarray(this.used, this.used + size);
     this.used += size;
+    this.on.passed();
     return this.client.write(piece);
   }
 }

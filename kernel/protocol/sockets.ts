@@ -98,6 +98,11 @@ export class KernelSockets {
     });
   }
 
+  /** Whether output is on its way, or was in the last `ms`. */
+  busy(ms: number): boolean {
+    return this.iopub.pending > 0 || performance.now() < (this.relay?.lastPassed ?? 0) + ms;
+  }
+
   /** Sends what is queued, then closes. */
   async close(): Promise<void> {
     const outboxes = [this.shell, this.control, this.stdin, this.iopub];

@@ -6,7 +6,7 @@ import { existsSync, readSync, writeSync } from "node:fs";
 import type { Socket } from "node:net";
 import { StringDecoder } from "node:string_decoder";
 import { fileURLToPath } from "node:url";
-import { allocatorSettings } from "../install/allocator.js";
+import { executorEnvironment } from "../install/allocator.js";
 import {
   encodeFrame,
   type Frame,
@@ -53,7 +53,7 @@ export class ExecutorProcess {
   ) {
     this.child = spawn(process.execPath, [...nodeOptions, entry], {
       cwd,
-      env: { ...process.env, ...allocatorSettings, ...environmentOf(process.env) },
+      env: executorEnvironment(process.env),
       stdio: ["ignore", "pipe", "pipe", "pipe", "pipe", "pipe"],
       // A group of its own: an interrupt reaches what cells started, and a terminal's Ctrl-C only the server.
       detached: process.platform !== "win32",
@@ -247,10 +247,3 @@ function fdOf(socket: Socket): number | undefined {
 }
 
 const scratch = Buffer.allocUnsafe(65536);
-
-/** The user's own allocator settings win. */
-function environmentOf(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
-  return Object.fromEntries(
-    Object.keys(allocatorSettings).flatMap((key) => (env[key] ? [[key, env[key]]] : [])),
-  );
-}

@@ -74,7 +74,7 @@ export class Kernel {
   /** Messages of comms that the executor has not dealt with, and their sizes. */
   private readonly commMessages = new Map<number, number>();
   private readonly complaints = new Complaints();
-  private readonly memory = new MemoryReturn(() => this.sockets.iopub.pending > 0);
+  private readonly memory = new MemoryReturn((ms) => this.sockets.busy(ms));
   private readonly inputs = new Map<string, (value: string | null) => void>();
   private queue: Request[] = [];
   private running: Request | undefined;

@@ -7,24 +7,33 @@ import { runInNewContext } from "node:vm";
 
 /** Less memory outside the heap (bytes) is not worth a collection, which takes some 20 ms. */
 const worthwhile = 2 ** 24;
-/** How long (ms) after a cell. */
+/** How long (ms) it has to be quiet before. */
 const delay = 500;
+/** What ZeroMQ has let go is garbage only after a first collection. */
+const rounds = 3;
 
 export class MemoryReturn {
   private timer: NodeJS.Timeout | undefined;
   private gc: (() => void) | undefined;
 
-  /** @param isBusy whether large output is still on its way. */
-  constructor(private readonly isBusy: () => boolean) {}
+  /** @param isBusy whether output is on its way, or was in the last so many milliseconds. */
+  constructor(private readonly isBusy: (ms: number) => boolean) {}
 
   /** To be called when something is over. */
   soon(): void {
     if (this.timer !== undefined) return;
-    if (!this.isBusy() && getHeapStatistics().external_memory < worthwhile) return;
+    if (getHeapStatistics().external_memory >= worthwhile) this.wait(rounds);
+  }
+
+  private wait(left: number): void {
     this.timer = setTimeout(() => {
       this.timer = undefined;
-      if (this.isBusy()) this.soon();
-      else this.collect();
+      if (this.isBusy(delay)) {
+        this.wait(left);
+        return;
+      }
+      this.collect();
+      if (left > 1 && getHeapStatistics().external_memory >= worthwhile) this.wait(left - 1);
     }, delay).unref();
   }
 

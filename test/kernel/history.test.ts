@@ -262,15 +262,12 @@ test("a disk that is full", async (t) => {
     t.skip("needs unshare, and leave to mount a file system");
     return;
   }
-  await kernel.start({ FIRSTFRAME_HISTORY: join(disk, "history.sqlite") }, (argv) => [
-    "unshare",
-    "-rm",
-    "sh",
-    "-c",
-    `${mount}; exec "$@"`,
-    "sh",
-    ...argv,
-  ]);
+  await kernel.start(
+    { FIRSTFRAME_HISTORY: join(disk, "history.sqlite") },
+    {
+      wrap: (argv) => ["unshare", "-rm", "sh", "-c", `${mount}; exec "$@"`, "sh", ...argv],
+    },
+  );
   try {
     await cellsRun(kernel);
     const { reply } = await kernel.run(`"${"long ".repeat(20_000)}".length`);

@@ -12,6 +12,7 @@ import {
   type Message,
 } from "../../kernel/client/client.js";
 import { type CellOutput, OutputCollector } from "../../kernel/client/outputs.js";
+import type { StartOptions } from "../../kernel/client/process.js";
 import { kernelName, kernelspec } from "../../kernel/install/kernelspec.js";
 
 export interface Ran {
@@ -35,9 +36,12 @@ export class TestKernel {
   /** `wrap` may have another program start the kernel. */
   async start(
     env: Record<string, string> = {},
-    wrap = (argv: readonly string[]): readonly string[] => argv,
+    {
+      wrap = (argv) => argv,
+      ...options
+    }: StartOptions & { wrap?: (argv: readonly string[]) => readonly string[] } = {},
   ): Promise<void> {
-    const { argv, interrupt_mode, display_name, language, env: specEnv } = kernelspec();
+    const { argv, interrupt_mode, display_name, language, env: specEnv, metadata } = kernelspec();
     const spec = {
       name: kernelName,
       folder: "",
@@ -46,11 +50,12 @@ export class TestKernel {
       language,
       interruptMode: interrupt_mode,
       env: { ...specEnv, ...env },
+      supportedEncryption: metadata.supported_encryption as string[],
     };
     const log = openSync(this.logFile, "a");
     try {
       const shown = process.env.FIRSTFRAME_TEST_LOG ? "inherit" : log;
-      this.client = await KernelClient.start(spec, { cwd: this.folder, log: shown });
+      this.client = await KernelClient.start(spec, { cwd: this.folder, log: shown, ...options });
     } finally {
       closeSync(log);
     }
@@ -76,10 +81,13 @@ export class TestKernel {
 }
 
 /** A kernel for all tests of a file; call it at the top of the file. */
-export async function startKernel(env: Record<string, string> = {}): Promise<TestKernel> {
+export async function startKernel(
+  env: Record<string, string> = {},
+  options: StartOptions = {},
+): Promise<TestKernel> {
   const kernel = new TestKernel();
   after(() => kernel.stop());
-  await kernel.start(env);
+  await kernel.start(env, options);
   return kernel;
 }
 
