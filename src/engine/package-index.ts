@@ -168,7 +168,7 @@ function pipReason(error: unknown): string {
     lines.find((line) => line.includes("is not a trusted or secure host")) ??
     lines.findLast((line) => line.startsWith("ERROR:")) ??
     lines[0]!;
-  return reason.replace(/^(ERROR|WARNING):\s*/, "").slice(0, 300);
+  return reason.replace(/^(ERROR|WARNING):\s*| and is being ignored.*/g, "").slice(0, 300);
 }
 
 interface IndexFile {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { existsSync, readdirSync, statSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { basename, delimiter, join } from "node:path";
 import { describe, test } from "node:test";
@@ -20,7 +20,6 @@ import {
   lastLine,
   linux,
   onlyPython,
-  partial,
   pause,
   pin,
   serve,

@@ -18,7 +18,6 @@ import {
   lastLine,
   linux,
   onlyPython,
-  partial,
   pause,
   pin,
   serve,
