@@ -1,4 +1,5 @@
 import { JSDOM } from "jsdom";
+import { assertShallow } from "./depth.js";
 import { type Grants, sha256 } from "./policy.js";
 
 let document: Document | undefined;
@@ -8,6 +9,7 @@ let document: Document | undefined;
  * what is around it. Its scripts get the nonce, and what they need is added to `grants`.
  */
 export function ownHtml(source: string, nonce: string, grants: Grants): string {
+  assertShallow(source);
   document ??= new JSDOM("").window.document;
   const template = document.createElement("template");
   template.innerHTML = source;

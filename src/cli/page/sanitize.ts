@@ -1,4 +1,5 @@
 import createDOMPurify, { type DOMPurify } from "dompurify";
+import { assertShallow } from "./depth.js";
 import { PREFIX } from "./names.js";
 
 export interface SanitizeOptions {
@@ -16,6 +17,7 @@ let options: SanitizeOptions;
  * links and pictures, no name that shadows another, nothing that leaves its place on the page.
  */
 export async function sanitize(html: string, { picture, link }: SanitizeOptions): Promise<HTMLElement> {
+  assertShallow(html);
   purifier ??= await makePurifier();
   options = { picture, link };
   const body = purifier.sanitize(html, {

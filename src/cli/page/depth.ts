@@ -1,0 +1,27 @@
+/** Chromium's own limit: what is nested deeper ends up side by side there. */
+const deepest = 512;
+
+/** These end by themselves, at the latest where their parent ends. */
+const ENDS_BY_ITSELF = new Set(
+  "area base br col dd dt embed hr img input li link meta option p param source td th tr track wbr".split(
+    " ",
+  ),
+);
+
+/**
+ * Throws where HTML is nested deeper than browsers nest it: to parse it takes as long as the square of that. By the tags alone, so
+ * it may be wrong about HTML whose elements are not closed.
+ */
+export function assertShallow(html: string): void {
+  let depth = 0;
+  for (let start = html.indexOf("<"); start >= 0; ) {
+    const close = html.indexOf(">", start);
+    if (close < 0) return;
+    const [, end, name] = /^<(\/?)([a-z][a-z\d-]*)/i.exec(html.slice(start, start + 40)) ?? [];
+    if (name !== undefined && html[close - 1] !== "/" && !ENDS_BY_ITSELF.has(name.toLowerCase())) {
+      depth = Math.max(0, depth + (end ? -1 : 1));
+      if (depth > deepest) throw new Error(`its HTML is nested deeper than ${deepest} elements`);
+    }
+    start = html.indexOf("<", start + 1);
+  }
+}
