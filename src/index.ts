@@ -28,7 +28,6 @@ export {
 export { type Displayable, jupyterDisplay, type MimeBundle } from "./display/mime.js";
 export { Progress, type ProgressOptions, progress } from "./display/progress.js";
 export { summary } from "./display/summary.js";
-
 export { table } from "./display/table.js";
 export * from "./engine/index.js";
 export * as tf from "./engine/tf.js";

@@ -96,12 +96,15 @@ export class Generator {
   }
 
   static {
-    const seedOf = (generator: Generator) => (generator.#seed === null ? "" : `seed=${generator.#seed}, `);
+    const text = (generator: Generator, ...facts: string[]) => {
+      const seed = generator.#seed === null ? [] : [`seed=${generator.#seed}`];
+      return `${generator.constructor.name}(${[...seed, ...facts].join(", ")})`;
+    };
     showAs<Generator>(Generator, {
-      line: (generator) => `${generator.constructor.name}(${seedOf(generator).replace(", ", "")})`,
+      line: (generator) => text(generator),
       text: (generator) => {
         const { bits, spare } = generator.getState();
-        return `${generator.constructor.name}(${seedOf(generator)}state={ bits: [${bits.join(", ")}], spare: ${spare} })`;
+        return text(generator, `state={ bits: [${bits.join(", ")}], spare: ${spare} }`);
       },
     });
   }

@@ -24,8 +24,8 @@ export interface Shown<T> {
   readonly line: (value: T) => string;
   /** As Python's `repr` of the object would be; the line unless given. */
   readonly text?: (value: T) => string;
-  /** What a notebook shows beside the text, or in its place. */
-  readonly bundle?: (value: T) => MimeBundle | undefined | Promise<MimeBundle | undefined>;
+  /** What a notebook shows beside the text, which it is told, or in its place. */
+  readonly bundle?: (value: T, text: string) => MimeBundle | undefined | Promise<MimeBundle | undefined>;
 }
 
 /** The method that {@link lineOf} asks for. */
@@ -54,7 +54,7 @@ export function showAs<T extends object>(type: { readonly prototype: T }, shown:
       // Now: until the rest is made, the object may be disposed.
       const plain = { "text/plain": attempt(text, this) };
       try {
-        const made = bundle?.(this);
+        const made = bundle?.(this, plain["text/plain"]);
         if (!(made instanceof Promise)) return { ...plain, ...made };
         return made.then(
           (rich) => ({ ...plain, ...rich }),

@@ -92,7 +92,7 @@ showAs<tf.Tensor>(tf.Tensor, {
   line: ({ shape, dtype, isDisposed }) =>
     `Tensor [${shape.join(", ")}] ${dtype}${isDisposed ? ", disposed" : ""}`,
   text: (tensor) => textOfTensor(tensor),
-  bundle: (tensor) => tensorBundle(tensor, textOfTensor(tensor)),
+  bundle: (tensor, text) => tensorBundle(tensor, text),
 });
 
 const { toString: verboseText } = tf.Tensor.prototype;

@@ -93,86 +93,91 @@ function nested(
 }
 
 /** Each value's text, and the width they are aligned to. */
-function cells(values: ArrayLike<number | string>, dtype: string): { width: number; texts: string[] } {
+interface Cells {
+  readonly width: number;
+  readonly texts: readonly string[];
+}
+
+function cells(values: ArrayLike<number | string>, dtype: string): Cells {
   if (dtype === "complex64") return complexCells(values as ArrayLike<number>);
-  if (dtype === "float32") {
-    const format = floatFormat(values as ArrayLike<number>);
-    return { width: format.width, texts: Array.from(values as ArrayLike<number>, format.text) };
-  }
-  const word = (value: number | string) =>
-    typeof value === "string"
-      ? JSON.stringify(value)
-      : dtype === "bool"
-        ? value
-          ? "True"
-          : "False"
-        : `${value}`;
+  if (dtype === "float32") return floatCells(values as ArrayLike<number>);
+  const word = (value: number | string): string => {
+    if (typeof value === "string") return JSON.stringify(value);
+    if (dtype === "bool") return value ? "True" : "False";
+    return String(value);
+  };
   const texts = Array.from(values, word);
   const width = texts.reduce((most, text) => Math.max(most, text.length), 0);
   return { width, texts: texts.map((text) => text.padStart(width)) };
 }
 
-function complexCells(values: ArrayLike<number>): { width: number; texts: string[] } {
+function complexCells(values: ArrayLike<number>): Cells {
   const part = (which: number) =>
-    Float32Array.from({ length: values.length / 2 }, (_, i) => values[2 * i + which]!);
+    floatCells(Float32Array.from({ length: values.length / 2 }, (_, i) => values[2 * i + which]!));
   const [real, imaginary] = [part(0), part(1)];
-  const [left, right] = [floatFormat(real), floatFormat(imaginary)];
-  const texts = Array.from(real, (value, i) => {
-    const below = `${right.text(imaginary[i]!).trimStart()}j`;
-    return `${left.text(value)}${below.startsWith("-") ? "" : "+"}${below}`;
+  const texts = real.texts.map((text, i) => {
+    const below = `${imaginary.texts[i]!.trimStart()}j`;
+    return `${text}${below.startsWith("-") ? "" : "+"}${below}`;
   });
-  return { width: left.width + right.width + 1, texts };
+  return { width: real.width + imaginary.width + 1, texts };
 }
 
-interface FloatFormat {
-  /** Of the finite values but zero: nothing else counts. */
-  readonly width: number;
-  readonly text: (value: number) => string;
-}
-
-/** How all of the values are written: with a point alone where all are whole, in powers of ten where they are far apart. */
-function floatFormat(values: ArrayLike<number>): FloatFormat {
-  const counted = Array.from(values).filter((value) => Number.isFinite(value) && value !== 0);
-  let [least, most] = [Number.POSITIVE_INFINITY, 0];
-  for (const value of counted) {
+/** With a point alone where all values are whole, in powers of ten where they are far apart; PyTorch's bounds. */
+function floatCells(values: ArrayLike<number>): Cells {
+  // Of the finite values but zero: nothing else counts, for the width neither.
+  const counts = (value: number) => Number.isFinite(value) && value !== 0;
+  let [least, most, whole] = [Number.POSITIVE_INFINITY, 0, true];
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i]!;
+    if (!counts(value)) continue;
     least = Math.min(least, Math.abs(value));
     most = Math.max(most, Math.abs(value));
+    whole &&= Number.isInteger(value);
   }
-  const whole = counted.every(Number.isInteger);
-  const scientific = counted.length > 0 && (most / least > 1000 || most > 1e8 || (!whole && least < 1e-4));
+  const scientific = most > 0 && (most / least > 1000 || most > 1e8 || (!whole && least < 1e-4));
   const write = (value: number): string => {
     if (Number.isNaN(value)) return "nan";
     if (!Number.isFinite(value)) return value > 0 ? "inf" : "-inf";
-    if (scientific) return scientificText(value);
-    return whole ? `${signOf(value)}${Math.abs(value).toFixed(0)}.` : fixedText(value);
+    const sign = value < 0 || Object.is(value, -0) ? "-" : "";
+    const size = Math.abs(value);
+    if (scientific) return sign + scientificText(size);
+    return sign + (whole ? `${size.toFixed(0)}.` : fixedText(size));
   };
-  const width = counted.reduce((longest, value) => Math.max(longest, write(value).length), 1);
-  return { width, text: (value) => write(value).padStart(width) };
+  const texts = Array.from(values, write);
+  const width = texts.reduce(
+    (longest, { length }, i) => (counts(values[i]!) ? Math.max(longest, length) : longest),
+    1,
+  );
+  return { width, texts: texts.map((text) => text.padStart(width)) };
 }
 
-const signOf = (value: number): string => (value < 0 || Object.is(value, -0) ? "-" : "");
-
-/** Python's `f"{value:.4f}"`. */
+/** Python's `f"{value:.4f}"`, of a value that is not negative. */
 function fixedText(value: number): string {
-  const [kept, rest] = [Math.abs(value).toFixed(PRECISION), Math.abs(value).toFixed(100)];
-  return signOf(value) + (roundedUpFromEven(rest.slice(0, kept.length), rest.slice(kept.length)) ?? kept);
+  const kept = value.toFixed(PRECISION);
+  return evenAtTie(kept.length, (digits) => value.toFixed(digits)) ?? kept;
 }
 
-/** Python's `f"{value:.4e}"`: two digits of the exponent at least. */
+/** Python's `f"{value:.4e}"`, of a value that is not negative: two digits of the exponent at least. */
 function scientificText(value: number): string {
-  const [mantissa, exponent] = parts(Math.abs(value).toExponential(PRECISION));
-  const [rest, exactExponent] = parts(Math.abs(value).toExponential(100));
-  const even = roundedUpFromEven(rest.slice(0, mantissa.length), rest.slice(mantissa.length));
-  const power = even === undefined ? exponent : exactExponent;
-  return `${signOf(value)}${even ?? mantissa}e${power < 0 ? "-" : "+"}${String(Math.abs(power)).padStart(2, "0")}`;
+  const split = (digits: number) => value.toExponential(digits).split("e") as [string, string];
+  const [kept, power] = split(PRECISION);
+  const even = evenAtTie(kept.length, (digits) => split(digits)[0]);
+  // A tie that is not rounded up does not carry into the exponent.
+  const exponent = Number(even === undefined ? power : split(MANY)[1]);
+  return `${even ?? kept}e${exponent < 0 ? "-" : "+"}${String(Math.abs(exponent)).padStart(2, "0")}`;
 }
 
-function parts(text: string): [mantissa: string, exponent: number] {
-  const [mantissa, exponent] = text.split("e");
-  return [mantissa!, Number(exponent)];
-}
+/** Digits that tell a tie from what is near to one at first sight, and all that JavaScript gives, which takes its time. */
+const [SOME, MANY] = [12, 100];
 
-/** Python rounds a tie to the even digit, JavaScript away from zero: the digits to keep where they differ. */
-function roundedUpFromEven(kept: string, rest: string): string | undefined {
-  return /^50*$/.test(rest) && Number(kept.at(-1)) % 2 === 0 ? kept : undefined;
+/**
+ * Python rounds a tie to the even digit, JavaScript up: the text where the two differ, else undefined.
+ *
+ * @param length of the text with the digits that are kept
+ */
+function evenAtTie(length: number, write: (digits: number) => string): string | undefined {
+  const isTie = (digits: number) => /^50*$/.test(write(digits).slice(length));
+  if (!isTie(SOME) || !isTie(MANY)) return undefined;
+  const kept = write(MANY).slice(0, length);
+  return Number(kept.at(-1)) % 2 === 0 ? kept : undefined;
 }
