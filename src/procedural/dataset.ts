@@ -1,7 +1,7 @@
 /**
  * Writes procedural clips as a data set in the recipe's layout, and clips that no training sees in `held-out` beside them:
  *
- *     node dist/src/train/make-procedural-dataset.js --out out/procedural --clips 1024 --held-out 32 --seed 0
+ *     node dist/src/procedural/dataset.js --out out/procedural --clips 1024 --held-out 32 --seed 0
  *
  * Clips are lossless animated WebP. Clip i is that of seed SEED + i, whatever the others are; held-out clips have the
  * seeds from which the small VAE's training stays away too.

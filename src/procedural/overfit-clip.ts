@@ -1,7 +1,7 @@
 /**
  * A LoRA learns one clip by heart: from the first frame alone the small model then generates what followed.
  *
- *     node dist/src/train/overfit-clip.js --clip kitten.mp4 --caption "a kitten" --out out/overfit [--steps 300]
+ *     node dist/src/procedural/overfit-clip.js --clip kitten.mp4 --caption "a kitten" --out out/overfit [--steps 300]
  *
  * Writes `strip.png` (the clip; what encoding and decoding leave of it; sampled without and with the LoRA), `figures.json`
  * with PSNR and SSIM of the frames after the first, and the training's folder with the LoRA for diffusers.

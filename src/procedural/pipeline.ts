@@ -1,7 +1,7 @@
 /**
  * Makes the rest of a small pipeline around a small VAE, in diffusers' layout, so that everything runs offline:
  *
- *     node dist/src/train/make-small-pipeline.js --seed 0 --out notebooks/models/procedural
+ *     node dist/src/procedural/pipeline.js --seed 0 --out notebooks/models/procedural
  *
  * The tokenizer knows the words of the procedural clips' captions. T5 and the transformer, CogVideoX-1.5's in small, are
  * drawn from the seed; `train.yaml` there trains the transformer then. All weights are stored in float16, as those of the

@@ -1,7 +1,7 @@
 /**
  * Puts the transformer that a configuration trained into the small pipeline, and says how good it is:
  *
- *     node dist/src/train/store-small-transformer.js --config notebooks/models/procedural/train.yaml
+ *     node dist/src/procedural/store-transformer.js --config notebooks/models/procedural/train.yaml
  *
  * The newest checkpoint's moving average is stored in float16 beside the model it was trained for, with
  * `transformer-training.json`: settings, curves, and what the stored weights score on the validation set next to an

@@ -1,7 +1,7 @@
 /**
  * Makes small VAEs like that of notebooks/models/procedural, whose own command is in vae-training.json there:
  *
- *     node dist/src/train/train-small-vae.js --seed 0 --steps 600 --work out/small-vae --out notebooks/models/procedural
+ *     node dist/src/procedural/train-vae.js --seed 0 --steps 600 --work out/small-vae --out notebooks/models/procedural
  *
  * It goes on from the newest checkpoint in `--work`; with `--export` it takes that one as it is. The learning rate stays
  * the same until `--decay-steps` before the end, so a run that was stopped before then and goes on with more `--steps` is
@@ -101,7 +101,7 @@ const sizes = [
 const measured = sizes.map((size) => ({ ...size, ...evaluateVae(stored, size) }));
 console.log(measured);
 const command =
-  `node dist/src/train/train-small-vae.js --seed ${seed} --steps ${trainSteps}` +
+  `node dist/src/procedural/train-vae.js --seed ${seed} --steps ${trainSteps}` +
   ` --image-steps ${imageSteps} --decay-steps ${decaySteps}`;
 const log = (await readFile(join(values.work, "log.jsonl"), "utf8")).trimEnd().split("\n");
 /** A run that was killed and resumed has logged some steps twice; the later line counts. */

@@ -98,7 +98,7 @@ describe("what is fetched from elsewhere", () => {
     }
   });
 
-  for (const folder of ["kernel/install", "test/package/roundtrip"]) {
+  for (const folder of ["kernel/install", "test/src/roundtrip"]) {
     it(`is a Python package whose checksums ${folder}/locked.txt has`, () => {
       const normal = (name: string) => name.toLowerCase().replace(/[-_.]+/g, "-");
       const entries = read(`${folder}/locked.txt`)
