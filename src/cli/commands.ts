@@ -72,6 +72,8 @@ export const commands = {
       "Parameters work as in papermill: the cell tagged `parameters` declares them with their defaults, and a cell that sets them is put behind it. A value is read as the declared type; without one, numbers, booleans, null and JSON are what they look like, and all else is a string. A parameter called `clip`, or ending in `Clip`, names a video, an animated picture or a folder of pictures: it is looked for from here, not from the notebook's folder, and has to be readable; the declared value itself may be a word of another meaning. Any string that starts with ./ or ../ is a path from here, too.",
       "",
       'With --check the outputs are compared with the notebook\'s own: text exactly or by a tolerance, pictures by kind and size, figures by their traces. A cell\'s metadata can state the tolerance, as in {"firstframe": {"check": {"rtol": 1e-3}}}, or "ignore" in its place.',
+      "",
+      "Pages run no script of a notebook's text, pictures, figures or metadata, and show pictures from its folder or the web. The text/html of outputs is shown as it is, with its scripts, as nbconvert does; --sanitize-html takes them out. Of what a cell prints the first and last 8 MB are kept, and 256 MB of all outputs.",
     ].join("\n"),
     positionals: [1, Number.POSITIVE_INFINITY],
     positional: "a notebook",

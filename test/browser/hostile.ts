@@ -191,7 +191,7 @@ export function hostileTexts(run: string, remote: string): Hostile[] {
       name: "titles, alternative texts and references",
       cells: [
         `![a" onerror="${run}](x.png "t" onerror="${run})`,
-        `![${image}](https://127.0.0.1:1/x.png '"><img src=x onerror=${run}>')`,
+        `![${image}](data:, '"><img src=x onerror=${run}>')`,
         `[x](https://example.com/"onmouseover="${run} "y")`,
         `[foo]: <https://example.com/" onclick="${run}> "\\"><img src=x onerror=${run}>"\n\n[foo]`,
         `https://example.com/"onmouseover="${run}`,

@@ -34,8 +34,8 @@ export interface RenderedHtml {
   readonly hasRemotePictures: boolean;
 }
 
-/** KaTeX trusts nobody by default: no links, no HTML. Sizes are bounded, so that no rule covers the page. */
-export const katexOptions = { throwOnError: false, maxSize: 50 } as const;
+/** KaTeX trusts nobody by default: no links, no HTML. Sizes are bounded, so that no rule covers the page; no warnings on the console. */
+export const katexOptions = { throwOnError: false, maxSize: 50, strict: "ignore" } as const;
 
 /**
  * Markdown as JupyterLab renders it: GitHub's flavour with $math$. Scripts, event handlers and styles in it are dropped;

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { escapeXml } from "../../display/mime.js";
+import { CommandFailure } from "../errors.js";
 import type { Cell, CodeCell, Notebook, TextCell } from "../notebook/format.js";
 import { highlight } from "./code.js";
 import { htmlPage } from "./html.js";
@@ -43,11 +44,13 @@ export async function renderPage(notebook: Notebook, options: PageOptions): Prom
     sections.length > 2
       ? `<nav class="contents"><ol>${sections.map(({ id, text }) => `<li><a href="#${escapeXml(id)}">${escapeXml(text)}</a></li>`).join("")}</ol></nav>`
       : "";
-  return htmlPage(
-    String(title),
-    `${contents}<main>${options.navigation ?? ""}${cells.join("\n")}</main>`,
-    needs,
-  );
+  try {
+    const main = `<main>${options.navigation ?? ""}${cells.join("\n")}</main>`;
+    return htmlPage(String(title), contents + main, needs);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new CommandFailure(`${options.name}.html would be longer than a text of Node.js's can be (512 MB)`);
+  }
 }
 
 /**
