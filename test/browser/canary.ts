@@ -1,6 +1,9 @@
+import assert from "node:assert/strict";
+import { readdir } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Page, WebSocket } from "playwright-core";
+import type { Lab, NotebookPage } from "./lab.js";
 
 /** Long enough for a machine that does other things as well. */
 const TIMEOUT_MS = 120_000;
@@ -79,16 +82,70 @@ export class Canary {
   }
 }
 
-/** What a page asks its kernels to do, message by message: type and target. */
-export function kernelRequests(page: Page): string[] {
+/** A stranger's file that was opened, and nothing else done. */
+export interface Opened {
+  readonly opened: NotebookPage;
+  readonly page: Page;
+  /** What the page asked its kernels to do: types of messages, and targets of comms. */
+  readonly requests: readonly string[];
+  readonly dialogs: readonly string[];
+}
+
+/** Opens a notebook, or a file of another kind, and waits until everything that can come of that has come. */
+export async function openStrangers(
+  lab: Lab,
+  canary: Canary,
+  name: string,
+  drawn: (page: Page) => Promise<unknown>,
+): Promise<Opened> {
   const requests: string[] = [];
-  page.on("websocket", (socket: WebSocket) => {
-    socket.on("framesent", ({ payload }) => {
-      const text = payload.toString();
-      const type = /"msg_type":\s*"(\w+)"/.exec(text)?.[1];
-      const target = /"target_name":\s*"([^"]+)"/.exec(text)?.[1];
-      if (type) requests.push(target ? `${type} ${target}` : type);
+  const dialogs: string[] = [];
+  const before = (page: Page) => {
+    page.on("websocket", (socket) => noteRequests(socket, requests));
+    page.on("dialog", (dialog) => {
+      dialogs.push(dialog.message());
+      void dialog.dismiss();
     });
+  };
+  const opened = name.endsWith(".ipynb")
+    ? await lab.open(name, { before })
+    : await lab.openFile(name, before);
+  await drawn(opened.page);
+  await canary.settled(opened.page);
+  return { opened, page: opened.page, requests, dialogs };
+}
+
+function noteRequests(socket: WebSocket, requests: string[]): void {
+  socket.on("framesent", ({ payload }) => {
+    const text = payload.toString();
+    const type = /"msg_type":\s*"(\w+)"/.exec(text)?.[1];
+    const target = /"target_name":\s*"([^"]+)"/.exec(text)?.[1];
+    if (type) requests.push(target ? `${type} ${target}` : type);
   });
-  return requests;
+}
+
+/** What JupyterLab and ipywidgets ask a kernel by themselves whenever a notebook is opened. */
+const OWN =
+  /^(kernel_info_request|comm_info_request( jupyter\.widget)?|comm_open jupyter\.widget\.control|comm_msg|comm_close|debug_request|history_request)$/;
+
+/** Nothing ran, was loaded or asked, no kernel got work, no file was written. */
+export async function nothingHappened(lab: Lab, canary: Canary, seen: Opened): Promise<void> {
+  assert.deepEqual(canary.taken(), []);
+  assert.deepEqual(await writtenFiles(lab), []);
+  assert.deepEqual(seen.dialogs, []);
+  assert.deepEqual(
+    seen.requests.filter((request) => !OWN.test(request)),
+    [],
+  );
+}
+
+/** What scripts of a canary's wrote. */
+export async function writtenFiles(lab: Lab): Promise<string[]> {
+  return (await readdir(lab.notebooks)).filter((file) => file.startsWith("written-by-"));
+}
+
+/** A layout with a title and a picture that is elsewhere. */
+export function remotePicture(canary: Canary, name: string) {
+  const picture = { source: canary.load(name), x: 0, y: 1, sizex: 1, sizey: 1, xref: "paper", yref: "paper" };
+  return { images: [picture], title: { text: `figure of ${name}` } };
 }

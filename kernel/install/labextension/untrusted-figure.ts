@@ -36,8 +36,9 @@ export function readFigure(value: unknown): Figure {
 
 function expect(holds: boolean, expected: string, found: unknown): asserts holds {
   if (holds) return;
-  const kind = found === null ? "null" : Array.isArray(found) ? "an array" : typeof found;
-  throw new Error(`expected ${expected}, found ${kind}`);
+  const kind = Array.isArray(found) ? "array" : typeof found;
+  const shown = found == null ? String(found) : `${/^[ao]/.test(kind) ? "an" : "a"} ${kind}`;
+  throw new Error(`expected ${expected}, found ${shown}`);
 }
 
 /** Those of plotly.js that draw from the figure alone; the others draw on maps, which are loaded. */
