@@ -343,7 +343,7 @@ describe("a stranger's figures", () => {
     );
     const link = honest.locator(".gtitle a");
     assert.equal(await link.getAttribute("onclick"), null);
-    const [opens] = await Promise.all([page.waitForEvent("popup"), link.click()]);
+    const [opens] = await Promise.all([page.context().waitForEvent("page"), link.dispatchEvent("click")]);
     await opens.waitForURL(`${canary.url}/link?a=1&b=2`);
     assert.equal(await opens.evaluate(() => window.opener), null, "a page that may send this one elsewhere");
     await opens.close();
