@@ -26,7 +26,7 @@ const iopubHighWaterMark = 4;
 const directHighWaterMark = 1000;
 const hasRelay = process.platform !== "win32";
 /** Bytes of requests that may wait; then the shell is not read on, so that whoever sends has to wait. */
-const intakeBudget = 2 ** 25;
+const intakeBudget = 2 ** 24;
 /** How long (ms) the last messages have to go out. */
 const farewell = 1000;
 

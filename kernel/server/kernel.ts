@@ -131,6 +131,7 @@ export class Kernel {
   async shutdown(): Promise<void> {
     if (this.stopping) return;
     this.stopping = true;
+    this.memory.stop();
     const language = this.language.dispose();
     // The compiler also ends when we do; it is not worth a wait.
     const patience = new Promise((resolve) => setTimeout(resolve, 200));
@@ -254,7 +255,6 @@ export class Kernel {
 
   private idle(header: Header): void {
     this.publisher.status("idle", header);
-    this.memory.soon();
     // Front ends show the last status they saw, and a cell is still running.
     if (this.running !== undefined) this.publisher.status("busy", this.running.message.header);
   }
@@ -374,7 +374,6 @@ export class Kernel {
       this.running = undefined;
       this.inputs.clear();
       this.publisher.status("idle", header);
-      this.memory.soon();
       if (failed) this.abortQueue();
       if (this.stopping) return;
     }

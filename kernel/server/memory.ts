@@ -1,40 +1,45 @@
 /**
- * Gives memory back. V8 collects buffers, which lie outside its heap, only as new ones are made: after a burst of large
- * output a kernel at rest would keep what it no longer needs.
+ * Gives memory back. V8 collects buffers and strings as new ones are made: after a burst of large output a kernel at rest
+ * would keep what it no longer needs.
  */
 import { getHeapStatistics, setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 
-/** Less memory outside the heap (bytes) is not worth a collection, which takes some 20 ms. */
+/** What a kernel at rest needs (bytes), and how much more is worth a collection, which takes some 20 ms. */
+const usual = 2 ** 23;
 const worthwhile = 2 ** 24;
-/** How long (ms) it has to be quiet before. */
-const delay = 500;
+/** How often (ms) that is looked at, and how long it has to be quiet before. */
+const interval = 1000;
+const quiet = 500;
 /** What ZeroMQ has let go is garbage only after a first collection. */
 const rounds = 3;
 
 export class MemoryReturn {
-  private timer: NodeJS.Timeout | undefined;
+  private readonly timer: NodeJS.Timeout;
+  /** What no collection could give back. */
+  private needed = usual;
+  private round = 0;
   private gc: (() => void) | undefined;
 
-  /** @param isBusy whether output is on its way, or was in the last so many milliseconds. */
-  constructor(private readonly isBusy: (ms: number) => boolean) {}
-
-  /** To be called when something is over. */
-  soon(): void {
-    if (this.timer !== undefined) return;
-    if (getHeapStatistics().external_memory >= worthwhile) this.wait(rounds);
+  /** @param isBusy whether messages are on their way, or were in the last so many milliseconds. */
+  constructor(isBusy: (ms: number) => boolean) {
+    this.timer = setInterval(() => {
+      this.needed = Math.max(usual, Math.min(this.needed, inUse()));
+      if (this.isLittle() || isBusy(quiet)) return;
+      this.collect();
+      this.round += 1;
+      if (this.round < rounds && !this.isLittle()) return;
+      this.round = 0;
+      this.needed = Math.max(usual, inUse());
+    }, interval).unref();
   }
 
-  private wait(left: number): void {
-    this.timer = setTimeout(() => {
-      this.timer = undefined;
-      if (this.isBusy(delay)) {
-        this.wait(left);
-        return;
-      }
-      this.collect();
-      if (left > 1 && getHeapStatistics().external_memory >= worthwhile) this.wait(left - 1);
-    }, delay).unref();
+  private isLittle(): boolean {
+    return inUse() < this.needed + worthwhile;
+  }
+
+  stop(): void {
+    clearInterval(this.timer);
   }
 
   private collect(): void {
@@ -45,4 +50,9 @@ export class MemoryReturn {
     }
     this.gc();
   }
+}
+
+function inUse(): number {
+  const { used_heap_size, external_memory } = getHeapStatistics();
+  return used_heap_size + external_memory;
 }

@@ -17,6 +17,8 @@ const megabyte = 2 ** 20;
 /** What the server may take while it is attacked, and how much more than before it may keep, in MB. */
 const limit = 200;
 const kept = 30;
+/** The same where there is much text, which as garbage in V8's heap may take several times its size until it is collected. */
+const limitOfText = 400;
 const skip = process.platform !== "linux" && "reads /proc";
 
 /** Resident memory of a kernel's server, in MB. */
@@ -36,6 +38,7 @@ async function peakOf(kernel: TestKernel, work: () => Promise<void>): Promise<nu
   } finally {
     clearInterval(timer);
   }
+  console.log(`  at most ${Math.round(peak)} MB`);
   return peak;
 }
 
@@ -166,7 +169,7 @@ test("600 cells of 1 MB each that wait for another, which somebody can still int
     assert.equal((await first).ename, "KeyboardInterrupt");
     for (const reply of await Promise.all(cells)) assert.equal((reply as { status: string }).status, "ok");
   });
-  assert.ok(peak < limit, `${peak} MB`);
+  assert.ok(peak < limitOfText, `${peak} MB`);
   await isBack(kernel, start);
 });
 
@@ -204,13 +207,13 @@ test("a client that asks for 300 replies of 1 MB and reads none holds up no othe
   const wire = new Wire(kernel.client.connection);
   const deaf = new zmq.Dealer({ linger: 0, receiveHighWaterMark: 1 });
   deaf.connect(endpoint(kernel.client.connection, "shell"));
-  const content = { code: "", silent: true, user_expressions: { large: "large" } };
+  await kernel.run("let done = 0");
+  const content = { code: "done += 1", silent: true, user_expressions: { large: "large" } };
   const peak = await peakOf(kernel, async () => {
     for (let i = 0; i < 300; i++) await deaf.send(wire.encode([], { type: "execute_request", content }));
-    // It comes behind them.
-    assert.equal((await kernel.run("6 * 7", { timeout: 600_000 })).text, "42");
+    while ((await kernel.run("done")).text !== "300");
   });
-  assert.ok(peak < limit, `${peak} MB`);
+  assert.ok(peak < 1.5 * limit, `${peak} MB`);
   deaf.close();
   await isBack(kernel, start);
 });
@@ -227,7 +230,7 @@ test("a stranger who sends large pings and reads no answer", { skip }, async () 
     assert.equal((await kernel.run("6 * 7")).text, "42");
   });
   stranger.close();
-  assert.ok(peak < limit, `${peak} MB`);
+  assert.ok(peak < 0.6 * limit, `${peak} MB`);
   await isBack(kernel, start);
 });
 
