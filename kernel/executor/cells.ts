@@ -3,7 +3,8 @@
  */
 import { inContext, print, publish, sendControl } from "../ipc/channel.js";
 import type { ErrorContent, RunCommand, Script } from "../ipc/frames.js";
-import { bundleOf, displaysDone, isNoResult, type MimeBundle } from "./display.js";
+import { after, first, keys, NativePromise, withoutPrototype } from "../ipc/primordials.js";
+import { bundleOf, displaysDone, isNoResult, isPromise } from "./display.js";
 import type { CellErrors } from "./errors.js";
 import { Evaluator, type Outcome } from "./evaluate.js";
 import { type Interrupts, KeyboardInterrupt } from "./interrupt.js";
@@ -15,7 +16,7 @@ const grace = 100;
 const maxMembers = 1000;
 
 export class CellRunner {
-  private readonly evaluator: Evaluator;
+  readonly evaluator: Evaluator;
   private running: { readonly id: number; interrupts: number; giveUp(): void } | undefined;
   private payload: object[] = [];
 
@@ -29,16 +30,16 @@ export class CellRunner {
 
   /** Adds to what the reply carries for the front end, e.g. a page of help. */
   addPayload(payload: object): void {
-    this.payload.push(payload);
+    this.payload[this.payload.length] = payload;
   }
 
   async run(command: RunCommand): Promise<void> {
     const { id, script } = command;
     this.interrupts.begin(id);
-    const gaveUp = new Promise<Outcome>((resolve) => {
+    const gaveUp = new NativePromise<Outcome>((resolve) => {
       const giveUp = () => {
         this.evaluator.abandon();
-        resolve({ status: "terminated" });
+        resolve(withoutPrototype({ status: "terminated" }));
       };
       this.running = { id, interrupts: 0, giveUp };
     });
@@ -49,28 +50,28 @@ export class CellRunner {
       const outcome: Outcome =
         script === undefined
           ? { status: "ok", value: undefined }
-          : await Promise.race([this.evaluate(script, command), gaveUp]);
+          : await first(this.evaluate(script, command), gaveUp);
       if (outcome.status === "ok" && command.repeat !== undefined) {
         const work = outcome.value as () => unknown;
         const { repeat } = command;
-        await Promise.race([
+        await first(
           inContext(id, () => timeIt(work, repeat, this.interrupts)),
-          gaveUp.then(interruption),
-        ]);
+          interruptedBy(gaveUp),
+        );
       } else if (outcome.status === "ok") {
         if (!isNoResult(outcome.value) && !command.silent) {
-          await Promise.race([this.showResult(outcome.value, command), gaveUp.then(interruption)]);
+          await first(this.showResult(outcome.value, command), interruptedBy(gaveUp));
         }
       } else {
         const thrown = outcome.status === "terminated" ? new KeyboardInterrupt() : outcome.error;
         interrupted = thrown instanceof KeyboardInterrupt;
         error = this.errors.content(thrown);
       }
-      await Promise.race([displaysDone(), gaveUp]);
-      if (error === undefined) {
-        for (const [name, expression] of Object.entries(command.userExpressions)) {
-          userExpressions[name] = await Promise.race([this.userExpression(expression, id), gaveUp]);
-        }
+      await first<unknown>(displaysDone(), gaveUp);
+      const names = error === undefined ? keys(command.userExpressions) : [];
+      for (let i = 0; i < names.length; i++) {
+        const expression = command.userExpressions[names[i]!]!;
+        userExpressions[names[i]!] = await first<object>(this.userExpression(expression, id), gaveUp);
       }
     } catch (thrown) {
       interrupted = thrown instanceof KeyboardInterrupt;
@@ -101,7 +102,7 @@ export class CellRunner {
 
   private async showResult(value: unknown, { id, count }: RunCommand): Promise<void> {
     const made = inContext(id, () => bundleOf(value));
-    const data: MimeBundle = made instanceof Promise ? await made : made;
+    const data = isPromise(made) ? await made : made;
     publish("execute_result", { execution_count: count, data, metadata: {} }, { context: id });
   }
 
@@ -109,11 +110,12 @@ export class CellRunner {
     const outcome = await inContext(id, () => this.evaluator.evaluate(script.code));
     try {
       if (outcome.status === "ok") {
-        return { status: "ok", data: await inContext(id, () => bundleOf(outcome.value)), metadata: {} };
+        const data = await inContext(id, () => bundleOf(outcome.value));
+        return withoutPrototype({ status: "ok", data, metadata: {} });
       }
       throw outcome.status === "error" ? outcome.error : new KeyboardInterrupt();
     } catch (error) {
-      return { status: "error", ...this.errors.content(error) };
+      return withoutPrototype({ status: "error", ...this.errors.content(error) });
     }
   }
 
@@ -136,14 +138,15 @@ export class CellRunner {
     const { running } = this;
     if (running === undefined || running.id !== id) return;
     // Most cells are over by then.
-    setTimeout(() => this.running === running && sendControl({ op: "interrupted", id }, id), grace);
+    after(() => this.running === running && sendControl({ op: "interrupted", id }, id), grace);
     running.interrupts += 1;
     // A cell whose await was rejected may take its time to clean up; asked twice, it is given up.
     if (running.interrupts > 1 || terminated) running.giveUp();
-    else if (rejected === 0) setTimeout(() => this.running === running && running.giveUp(), grace);
+    else if (rejected === 0) after(() => this.running === running && running.giveUp(), grace);
   }
 }
 
-function interruption(): never {
+async function interruptedBy(gaveUp: Promise<unknown>): Promise<never> {
+  await gaveUp;
   throw new KeyboardInterrupt();
 }

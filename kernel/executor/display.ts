@@ -3,6 +3,20 @@
  */
 import { randomUUID } from "node:crypto";
 import { publish } from "../ipc/channel.js";
+import {
+  base64Of,
+  continueWith,
+  isArray,
+  keys,
+  NativePromise,
+  resolved,
+  startsWith,
+  textOf,
+  toBuffer,
+  weakAdd,
+  weakHas,
+  withoutPrototype,
+} from "../ipc/primordials.js";
 import { safeInspect } from "./errors.js";
 import { known } from "./shows.js";
 
@@ -21,8 +35,9 @@ export interface DisplayOptions {
 /** The convention that Deno's kernel started: a method of this name returns a value's MIME bundle. */
 export const displaySymbol = Symbol.for("Jupyter.display");
 
-/** Displays that are being made: a cell is not over before they are out. */
-const unfinished = new Set<Promise<void>>();
+/** How many displays are being made: a cell is not over before they are out. */
+let unfinished = 0;
+let onFinished: (() => void) | undefined;
 /** What `display` returned: no result, although a cell may end with it. */
 const returned = new WeakSet<object>();
 
@@ -31,13 +46,15 @@ export function bundleOf(value: unknown): MimeBundle | Promise<MimeBundle> {
   const method = displayMethod(value);
   if (method !== undefined) {
     const made = method.call(value);
-    if (isPromise(made)) return made.then((bundle) => completed(bundle, value));
-    return completed(made, value);
+    return isPromise(made) ? completedLater(made, value) : completed(made, value);
   }
   const made = known(value);
-  if (made === undefined) return { "text/plain": safeInspect(value) };
-  if (isPromise(made)) return made.then((bundle) => completed(bundle, value));
-  return completed(made, value);
+  if (made === undefined) return withoutPrototype({ "text/plain": safeInspect(value) });
+  return isPromise(made) ? completedLater(made, value) : completed(made, value);
+}
+
+async function completedLater(made: Promise<unknown>, value: unknown): Promise<MimeBundle> {
+  return completed(await made, value);
 }
 
 function displayMethod(value: unknown): (() => unknown) | undefined {
@@ -50,12 +67,12 @@ function displayMethod(value: unknown): (() => unknown) | undefined {
   }
 }
 
-function isPromise(value: unknown): value is Promise<unknown> {
+export function isPromise(value: unknown): value is Promise<unknown> {
   return typeof (value as { then?: unknown } | null | undefined)?.then === "function";
 }
 
 function completed(made: unknown, value: unknown): MimeBundle {
-  if (typeof made !== "object" || made === null || Array.isArray(made)) {
+  if (typeof made !== "object" || made === null || isArray(made)) {
     throw new TypeError(
       `a display method returns a MIME bundle, an object of MIME types, not ${safeInspect(made)}`,
     );
@@ -74,16 +91,15 @@ function plain(value: unknown): string {
 
 /** Bytes become base64, as messages are JSON. */
 export function encoded(bundle: MimeBundle): MimeBundle {
-  const out: MimeBundle = {};
-  for (const [type, data] of Object.entries(bundle)) {
+  const out: MimeBundle = withoutPrototype({});
+  const types = keys(bundle);
+  for (let i = 0; i < types.length; i++) {
+    const type = types[i]!;
+    const data = bundle[type];
     if (data === undefined) continue;
-    if (data instanceof Uint8Array) {
-      out[type] = Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString(
-        type === "image/svg+xml" || type.startsWith("text/") ? "utf8" : "base64",
-      );
-    } else {
-      out[type] = data;
-    }
+    const bytes = toBuffer(data);
+    if (bytes === undefined) out[type] = data;
+    else out[type] = type === "image/svg+xml" || startsWith(type, "text/") ? textOf(bytes) : base64Of(bytes);
   }
   return out;
 }
@@ -91,21 +107,32 @@ export function encoded(bundle: MimeBundle): MimeBundle {
 /** Shows a value below the cell. The promise resolves when it is out; only values that need time to draw need it. */
 export function display(value: unknown, options: DisplayOptions = {}): Promise<void> {
   const bundle = options.raw ? encoded(value as MimeBundle) : bundleOf(value);
-  const shown = isPromise(bundle)
-    ? bundle.then((made) => show(made as MimeBundle, options))
-    : Promise.resolve(show(bundle, options));
-  returned.add(shown);
-  if (isPromise(bundle)) {
-    unfinished.add(shown);
-    const done = () => unfinished.delete(shown);
-    shown.then(done, done);
-  }
+  const shown = isPromise(bundle) ? showLater(bundle, options) : resolved(show(bundle, options));
+  weakAdd(returned, shown);
   return shown;
 }
 
+function showLater(bundle: Promise<unknown>, options: DisplayOptions): Promise<void> {
+  const work = async () => {
+    try {
+      show((await bundle) as MimeBundle, options);
+    } finally {
+      unfinished -= 1;
+      if (unfinished === 0) onFinished?.();
+    }
+  };
+  unfinished += 1;
+  const shown = work();
+  // Whoever waits for it hears of an error.
+  continueWith(shown, nothing, nothing);
+  return shown;
+}
+
+function nothing(): void {}
+
 /** Whether a value is nothing to be shown as a cell's result. */
 export function isNoResult(value: unknown): boolean {
-  return value === undefined || (typeof value === "object" && value !== null && returned.has(value));
+  return value === undefined || (typeof value === "object" && value !== null && weakHas(returned, value));
 }
 
 function show(bundle: MimeBundle, options: DisplayOptions): void {
@@ -120,8 +147,11 @@ function show(bundle: MimeBundle, options: DisplayOptions): void {
 }
 
 /** Resolves when every display that was begun is out. */
-export async function displaysDone(): Promise<void> {
-  while (unfinished.size > 0) await Promise.allSettled(unfinished);
+export function displaysDone(): Promise<void> {
+  return new NativePromise((resolve) => {
+    if (unfinished === 0) resolve();
+    else onFinished = resolve;
+  });
 }
 
 export function clearOutput({ wait = false }: { wait?: boolean } = {}): void {

@@ -26,11 +26,16 @@ export class CellErrors {
   private readonly cells = new Map<string, CellSource | null>();
 
   constructor(private readonly fetch: (url: string) => MappedSource | null) {
-    const own: typeof Error.prepareStackTrace = (error, frames) =>
-      [
-        headline(error),
-        ...usersFrames(frames).map((frame) => `    at ${this.mapped(mappedModule(String(frame)))}`),
-      ].join("\n");
+    const own: typeof Error.prepareStackTrace = (error, frames) => {
+      try {
+        return [
+          headline(error),
+          ...usersFrames(frames).map((frame) => `    at ${this.mapped(mappedModule(String(frame)))}`),
+        ].join("\n");
+      } catch {
+        return headline(error);
+      }
+    };
     Error.prepareStackTrace = own;
     // Source map libraries (ts-node's) put their own in place; what they print is mapped once more.
     Object.defineProperty(Error, "prepareStackTrace", {
@@ -59,7 +64,16 @@ export class CellErrors {
     });
   }
 
+  /** Never throws: where a cell has replaced what the pretty way needs, there is the plain one. */
   content(error: unknown): ErrorContent {
+    try {
+      return this.described(error);
+    } catch {
+      return plainContent(error);
+    }
+  }
+
+  private described(error: unknown): ErrorContent {
     if (!(error instanceof Error) && !isForeignError(error)) {
       const text = safeInspect(error);
       return { ename: "Uncaught", evalue: text, traceback: [`${red("Uncaught")} ${text}`] };
@@ -108,6 +122,19 @@ export class CellErrors {
     }
     return cell;
   }
+}
+
+function plainContent(error: unknown): ErrorContent {
+  let ename = "Error";
+  let evalue = "";
+  try {
+    const { name, message } = error as { name?: unknown; message?: unknown };
+    if (typeof name === "string") ename = name;
+    evalue = typeof message === "string" ? message : `${error as string}`;
+  } catch {
+    // a value that answers to nothing
+  }
+  return { ename, evalue, traceback: [`${ename}: ${evalue}`] };
 }
 
 const isFrame = /^\s+at /;

@@ -3,6 +3,8 @@
  * The inspector session is connected in the same thread, so a call to it runs the code at once.
  */
 import { Session } from "node:inspector";
+import { runtimeGlobal } from "../ipc/names.js";
+import { later, mendPromises, NativePromise, withoutPrototype, withPlainJson } from "../ipc/primordials.js";
 import { KeyboardInterrupt } from "./interrupt.js";
 
 export type Outcome =
@@ -15,8 +17,6 @@ export type Outcome =
 class Box {
   constructor(readonly value: unknown) {}
 }
-
-export const box = (value: unknown): unknown => new Box(value);
 
 interface RemoteObject {
   readonly type: string;
@@ -32,24 +32,42 @@ interface Evaluation {
   readonly exceptionDetails?: { readonly exception?: RemoteObject; readonly text: string };
 }
 
-/** Where the function that fetches values is found; nobody else looks there. */
-const fetchName = Symbol.for("firstframe.fetch");
+const { connect, disconnect, post } = Session.prototype as unknown as {
+  connect(this: Session): void;
+  disconnect(this: Session): void;
+  post(this: Session, method: string, params: object, callback?: Callback): void;
+};
+type Callback = (error: Error | null, response?: object) => void;
+const run = { connect, disconnect, post };
+const { apply } = Reflect;
 
 export class Evaluator {
   private session = new Session();
   private fetched: unknown;
   private groups = 0;
+  /** V8 has not taken the cell's promise yet. */
+  private beginning = false;
 
   /** `onStack` is told whether code runs that the inspector called, rather than what a promise continued. */
   constructor(private readonly onStack: (inside: boolean) => void) {
-    this.session.connect();
-    Object.defineProperty(globalThis, fetchName, {
-      value: (value: unknown) => {
-        this.fetched = value;
-      },
-    });
-    Object.defineProperty(globalThis, Symbol.for("firstframe.abandon"), { value: () => this.abandon() });
+    apply(run.connect, this.session, []);
   }
+
+  /** For the runtime of cells: called with what a cell ends in. */
+  readonly box = (value: unknown): unknown => {
+    this.onSuspend();
+    return value === undefined ? undefined : new Box(value);
+  };
+
+  /** For the runtime of cells: called where a cell awaits. */
+  readonly onSuspend = (): void => {
+    if (this.beginning) mendPromises();
+  };
+
+  /** For the runtime of cells: the inspector calls it with a value that it can't hand over. */
+  readonly fetch = (value: unknown): void => {
+    this.fetched = value;
+  };
 
   /** Resolves when the code has run to its end, awaits included. Never rejects. */
   evaluate(code: string): Promise<Outcome> {
@@ -57,23 +75,33 @@ export class Evaluator {
     const objectGroup = `cell-${this.groups}`;
     const { session } = this;
     let resolve!: (outcome: Outcome) => void;
-    const outcome = new Promise<Outcome>((settle) => {
+    const outcome = new NativePromise<Outcome>((settle) => {
       resolve = settle;
     });
+    mendPromises();
+    this.beginning = true;
     this.onStack(true);
-    session.post(
-      "Runtime.evaluate",
-      { expression: code, replMode: true, awaitPromise: true, objectGroup },
-      (error, response) => {
-        // Without a response, V8 ended the evaluation before it had a result.
-        resolve(error !== null ? { status: "terminated" } : this.outcome(response as Evaluation));
-        // Later: somebody waits.
-        setImmediate(() => {
-          if (session === this.session) session.post("Runtime.releaseObjectGroup", { objectGroup });
-        });
-      },
-    );
-    this.onStack(false);
+    try {
+      this.post(
+        "Runtime.evaluate",
+        { expression: code, replMode: true, awaitPromise: true, objectGroup },
+        (error, response) => {
+          // Without a response, V8 ended the evaluation before it had a result.
+          resolve(
+            withoutPrototype(
+              error !== null ? { status: "terminated" } : this.outcome(response as unknown as Evaluation),
+            ),
+          );
+          // Later: somebody waits.
+          later(() => {
+            if (session === this.session) this.post("Runtime.releaseObjectGroup", { objectGroup });
+          });
+        },
+      );
+    } finally {
+      this.onStack(false);
+      this.beginning = false;
+    }
     return outcome;
   }
 
@@ -81,25 +109,29 @@ export class Evaluator {
    * Gives up evaluations that will never settle. V8 would report it when their promises are collected, in the midst of
    * a garbage collection, and calling back then is fatal.
    */
-  abandon(): void {
-    this.session.disconnect();
+  readonly abandon = (): void => {
+    apply(run.disconnect, this.session, []);
     this.session = new Session();
-    this.session.connect();
+    apply(run.connect, this.session, []);
+  };
+
+  private post(method: string, params: object, callback: Callback = () => undefined): void {
+    withPlainJson(params, (parameters) => apply(run.post, this.session, [method, parameters, callback]));
   }
 
   /** What an expression is, if evaluating it has no side effects; undefined else. */
   look(expression: string): unknown {
     let value: unknown;
-    this.session.post(
+    this.post(
       "Runtime.evaluate",
       { expression, throwOnSideEffect: true, silent: true, objectGroup: "look" },
       (error, response) => {
         if (error !== null) return;
-        const { result, exceptionDetails } = response as Evaluation;
+        const { result, exceptionDetails } = response as unknown as Evaluation;
         if (exceptionDetails === undefined) value = this.valueOf(result);
       },
     );
-    this.session.post("Runtime.releaseObjectGroup", { objectGroup: "look" });
+    this.post("Runtime.releaseObjectGroup", { objectGroup: "look" });
     return value;
   }
 
@@ -123,9 +155,9 @@ export class Evaluator {
   private valueOf(remote: RemoteObject): unknown {
     if (remote.objectId !== undefined) {
       const { objectId } = remote;
-      this.session.post("Runtime.callFunctionOn", {
+      this.post("Runtime.callFunctionOn", {
         objectId,
-        functionDeclaration: `(value) => globalThis[Symbol.for("firstframe.fetch")](value)`,
+        functionDeclaration: `(value) => ${runtimeGlobal}.fetch(value)`,
         arguments: [{ objectId }],
         silent: true,
       });

@@ -7,7 +7,7 @@ import { pathToFileURL } from "node:url";
 import { interruptFlag, runtimeGlobal } from "../ipc/names.js";
 import type { Comms } from "./comms.js";
 import { bundleOf, clearOutput, displayFunction } from "./display.js";
-import { box } from "./evaluate.js";
+import type { Evaluator } from "./evaluate.js";
 import { inputFunctions } from "./input.js";
 import type { Interrupts } from "./interrupt.js";
 import { bash, install } from "./magics.js";
@@ -19,7 +19,13 @@ export type Importer = (
   names?: string[],
 ) => Promise<unknown>;
 
-export function installGlobals(interrupts: Interrupts, cwd: string, importer: Importer, comms: Comms): void {
+export function installGlobals(
+  interrupts: Interrupts,
+  cwd: string,
+  importer: Importer,
+  comms: Comms,
+  evaluator: Evaluator,
+): void {
   // The notebook's own path, where the front end says it.
   const file = notebookFile(process.env.JPY_SESSION_NAME, cwd) ?? join(cwd, "notebook.ipynb");
   const native = createRequire(file);
@@ -29,14 +35,19 @@ export function installGlobals(interrupts: Interrupts, cwd: string, importer: Im
   ) as NodeJS.Require;
   const runtime = {
     import: importer,
-    await: interrupts.guard,
+    await: <T>(value: T) => {
+      evaluator.onSuspend();
+      return interrupts.guard(value);
+    },
     iterate: interrupts.iterate,
     interrupt: interrupts.check,
     require,
-    box,
+    box: evaluator.box,
     bundle: bundleOf,
     bash,
     install,
+    fetch: evaluator.fetch,
+    abandon: evaluator.abandon,
     meta: {
       url: pathToFileURL(file).href,
       dirname: dirname(file),
@@ -45,7 +56,7 @@ export function installGlobals(interrupts: Interrupts, cwd: string, importer: Im
     },
   };
   for (const [name, value] of Object.entries({
-    [runtimeGlobal]: runtime,
+    [runtimeGlobal]: Object.freeze(runtime),
     [interruptFlag]: interrupts.state,
   })) {
     Object.defineProperty(globalThis, name, { value });

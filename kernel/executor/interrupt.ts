@@ -8,6 +8,22 @@ import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from "
 import { context } from "../ipc/channel.js";
 import type { Answer, Interrupt, KnownMap, MappedSource } from "../ipc/frames.js";
 import { whenIdle } from "../ipc/names.js";
+import {
+  compareExchange,
+  continueWith,
+  exchange,
+  hasPrototype,
+  later,
+  load,
+  mapDelete,
+  mapForEach,
+  mapSet,
+  NativePromise,
+  resolved,
+  store,
+  wait,
+  withOwnMethods,
+} from "../ipc/primordials.js";
 
 /** Slots of the shared memory. */
 export const slot = {
@@ -34,9 +50,9 @@ export const slot = {
  * took on, as what it was for did not run, does not stand in the way.
  */
 export function claim(state: Int32Array, serial: number): boolean {
-  const last = Atomics.load(state, slot.claimed);
+  const last = load(state, slot.claimed);
   if (last >= serial) return false;
-  return Atomics.compareExchange(state, slot.claimed, last, serial) === last || claim(state, serial);
+  return compareExchange(state, slot.claimed, last, serial) === last || claim(state, serial);
 }
 
 /** Thrown where a cell is interrupted. */
@@ -58,6 +74,11 @@ export class KeyboardInterrupt extends Error {
     return error;
   }
 }
+const { prototype } = KeyboardInterrupt;
+// Of its own: cells may give Error another.
+Object.defineProperty(KeyboardInterrupt, Symbol.hasInstance, {
+  value: (value: unknown) => hasPrototype(value, prototype),
+});
 Object.defineProperty(KeyboardInterrupt.prototype, "name", {
   value: "KeyboardInterrupt",
   configurable: true,
@@ -86,12 +107,14 @@ export class Interrupts {
   constructor() {
     const { port1, port2 } = new MessageChannel();
     this.port = port1;
-    const worker = new Worker(new URL("./control.js", import.meta.url), {
-      workerData: { state: this.state, port: port2 } satisfies ControlSetup,
-      transferList: [port2],
-      execArgv: [],
-      env: {},
-    });
+    const worker = withOwnMethods(
+      new Worker(new URL("./control.js", import.meta.url), {
+        workerData: { state: this.state, port: port2 } satisfies ControlSetup,
+        transferList: [port2],
+        execArgv: [],
+        env: {},
+      }),
+    );
     worker.unref();
     port1.on("message", (note: ControlNote) => this.hear(note));
     port1.unref();
@@ -99,25 +122,25 @@ export class Interrupts {
 
   begin(id: number): void {
     this.clear();
-    Atomics.store(this.state, slot.running, id);
+    store(this.state, slot.running, id);
   }
 
   end(): void {
-    Atomics.store(this.state, slot.running, 0);
+    store(this.state, slot.running, 0);
     this.clear();
   }
 
   setOnStack(inside: boolean): void {
-    Atomics.store(this.state, slot.onStack, inside ? 1 : 0);
+    store(this.state, slot.onStack, inside ? 1 : 0);
   }
 
   /** What a guard calls when the flag is set. Throws, unless the interrupt was for a cell that is over. */
   readonly check = (): void => {
-    const id = Atomics.load(this.state, slot.interrupt);
+    const id = load(this.state, slot.interrupt);
     if (id === 0) return;
     const due = id === this.current();
-    if (!due || Atomics.load(this.state, slot.insist) === 0) {
-      Atomics.compareExchange(this.state, slot.interrupt, id, 0);
+    if (!due || load(this.state, slot.insist) === 0) {
+      compareExchange(this.state, slot.interrupt, id, 0);
     }
     if (due) throw new KeyboardInterrupt();
   };
@@ -125,22 +148,22 @@ export class Interrupts {
   /** Makes an awaited value interruptible. */
   readonly guard = <T>(value: T): T | Promise<Awaited<T>> => {
     if (!isThenable(value)) return value;
-    return new Promise<Awaited<T>>((resolve, reject) => {
-      this.pending.set(reject, context());
-      const done = () => this.pending.delete(reject);
+    return new NativePromise<Awaited<T>>((resolve, reject) => {
+      mapSet(this.pending, reject, context());
+      const done = () => mapDelete(this.pending, reject);
       // One link after the other, each settled by the one before: so V8 finds who awaits, for stack traces.
-      Promise.resolve(value)
-        .then(
-          (result) => {
-            done();
-            return result as Awaited<T>;
-          },
-          (error: unknown) => {
-            done();
-            throw error;
-          },
-        )
-        .then(resolve, reject);
+      const settled = continueWith(
+        resolved(value),
+        (result) => {
+          done();
+          return result;
+        },
+        (error: unknown) => {
+          done();
+          throw error;
+        },
+      );
+      continueWith(settled as Promise<Awaited<T>>, resolve, reject);
     });
   };
 
@@ -169,11 +192,11 @@ export class Interrupts {
     const id = this.questions;
     question(id);
     for (;;) {
-      const seen = Atomics.load(this.state, slot.wake);
+      const seen = load(this.state, slot.wake);
       this.drain();
       if (this.answer?.id === id) return this.answer.value;
       if (interruptible) this.check();
-      Atomics.wait(this.state, slot.wake, seen);
+      wait(this.state, slot.wake, seen);
     }
   }
 
@@ -186,7 +209,7 @@ export class Interrupts {
   /** What the event loop hears of itself. */
   interrupt({ id, serial }: Interrupt): void {
     if (!claim(this.state, serial) || id !== this.current()) return;
-    Atomics.store(this.state, slot.interrupt, id);
+    store(this.state, slot.interrupt, id);
     this.handle(id);
   }
 
@@ -199,7 +222,7 @@ export class Interrupts {
   private drain(): void {
     for (let got = receiveMessageOnPort(this.port); got; got = receiveMessageOnPort(this.port)) {
       const note = got.message as ControlNote;
-      if (note.op === "interrupt") setImmediate(() => this.hear(note));
+      if (note.op === "interrupt") later(() => this.hear(note));
       else this.hear(note);
     }
   }
@@ -211,28 +234,28 @@ export class Interrupts {
   }
 
   private current(): number {
-    return Atomics.load(this.state, slot.running) || whenIdle;
+    return load(this.state, slot.running) || whenIdle;
   }
 
   private clear(): void {
-    Atomics.store(this.state, slot.interrupt, 0);
-    Atomics.store(this.state, slot.insist, 0);
+    store(this.state, slot.interrupt, 0);
+    store(this.state, slot.insist, 0);
   }
 
   private handle(id: number): void {
     if (id !== this.current()) return; // it is over already
-    Atomics.store(this.state, slot.heard, id);
+    store(this.state, slot.heard, id);
     let rejected = 0;
-    for (const [reject, owner] of this.pending) {
-      if (owner !== id) continue;
-      this.pending.delete(reject);
+    mapForEach(this.pending, (owner, reject) => {
+      if (owner !== id) return;
+      mapDelete(this.pending, reject);
       reject(KeyboardInterrupt.ofAwait());
       rejected += 1;
-    }
+    });
     // What awaited throws now, and may clean up; guards would cut that short.
-    if (rejected > 0) Atomics.compareExchange(this.state, slot.interrupt, id, 0);
+    if (rejected > 0) compareExchange(this.state, slot.interrupt, id, 0);
     if (id === whenIdle) this.clear(); // nothing runs that could be interrupted
-    this.onInterrupt(id, rejected, Atomics.exchange(this.state, slot.terminated, 0) === id);
+    this.onInterrupt(id, rejected, exchange(this.state, slot.terminated, 0) === id);
   }
 }
 

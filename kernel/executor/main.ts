@@ -5,6 +5,7 @@ import { Console } from "node:console";
 import { Socket } from "node:net";
 import { inContext, OutputStream, publish, sendControl, setFallbackContext } from "../ipc/channel.js";
 import { FrameReader, fd, type MappedSource, type ToExecutor } from "../ipc/frames.js";
+import { exitProcess, listener, parse, textOf, withOwnMethods } from "../ipc/primordials.js";
 import { CellRunner } from "./cells.js";
 import { Comms } from "./comms.js";
 import { CellErrors } from "./errors.js";
@@ -23,14 +24,18 @@ const errors = new CellErrors(
 const cells = new CellRunner(interrupts, errors);
 const importer = lazyImporter(process.cwd());
 const comms = new Comms();
-installGlobals(interrupts, process.cwd(), importer, comms);
+installGlobals(interrupts, process.cwd(), importer, comms, cells.evaluator);
 reportUncaught(errors, interrupts);
 
-// Ctrl-C in a terminal reaches the whole group; the server decides what it means.
-process.on("SIGINT", () => undefined);
+// Ctrl-C in a terminal reaches the whole group; the server decides what it means. Node calls both methods by their names.
+Object.defineProperty(process, "emit", { value: process.emit, configurable: true, writable: true });
+process.on(
+  "SIGINT",
+  listener(() => undefined),
+);
 
 const reader = new FrameReader((frame) => {
-  const command = JSON.parse(frame.parts[0]!.toString("utf8")) as ToExecutor;
+  const command = parse(textOf(frame.parts[0]!)) as ToExecutor;
   switch (command.op) {
     case "run":
       setFallbackContext(command.id);
@@ -40,7 +45,7 @@ const reader = new FrameReader((frame) => {
       void receiveComm(command, frame.parts.slice(1));
       break;
     case "members":
-      sendControl({ op: "members", id: command.id, members: cells.members(command.expression) }, 0);
+      sendControl({ op: "members", id: command.id, members: membersOf(command.expression) }, 0);
       break;
     case "hello":
       sendControl(command, command.id);
@@ -49,14 +54,17 @@ const reader = new FrameReader((frame) => {
       interrupts.interrupt(command);
       break;
     case "exit":
-      process.exit(0);
+      exitProcess(0);
       break;
     default:
       break;
   }
 });
-const commands = new Socket({ fd: fd.commands, readable: true, writable: false });
-commands.on("data", (chunk: Buffer) => reader.push(chunk));
+const commands = withOwnMethods(new Socket({ fd: fd.commands, readable: true, writable: false }));
+commands.on(
+  "data",
+  listener((chunk: Buffer) => reader.push(chunk)),
+);
 sendControl({ op: "ready" }, 0);
 
 async function receiveComm(
@@ -69,6 +77,14 @@ async function receiveComm(
     publish("error", errors.content(error), { context: id });
   }
   sendControl({ op: "handled", id }, id);
+}
+
+function membersOf(expression: string): { name: string; type: string }[] {
+  try {
+    return cells.members(expression);
+  } catch {
+    return []; // a cell has replaced what this needs
+  }
 }
 
 /** What loads modules is itself loaded when a cell imports one. */

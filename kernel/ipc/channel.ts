@@ -7,6 +7,7 @@ import { writeSync } from "node:fs";
 import { Writable } from "node:stream";
 import { StringDecoder } from "node:string_decoder";
 import { encodeFrame, FrameKind, type FromExecutor, fd } from "./frames.js";
+import { bufferFrom, killOurselves, min, slice, stringify, unitAt, wait } from "./primordials.js";
 
 /** Longer text is cut to pieces, so that no part of the way has to hold it whole. */
 const maxText = 2 ** 20;
@@ -18,10 +19,12 @@ const sleeper = new Int32Array(new SharedArrayBuffer(4));
  * show when a promise is printed; there, it is the request whose code runs or ran last.
  */
 const contexts = trackingIsFree() ? new AsyncLocalStorage<number>() : undefined;
+const runIn = contexts?.run.bind(contexts) as (<T>(id: number, run: () => T) => T) | undefined;
+const contextNow = contexts?.getStore.bind(contexts);
 let fallback = 0;
 
 export function inContext<T>(id: number, run: () => T): T {
-  if (contexts !== undefined) return contexts.run(id, run);
+  if (runIn !== undefined) return runIn(id, run);
   const before = fallback;
   fallback = id;
   try {
@@ -37,7 +40,7 @@ export function setFallbackContext(id: number): void {
 }
 
 export function context(): number {
-  return contexts?.getStore() ?? fallback;
+  return contextNow?.() ?? fallback;
 }
 
 function trackingIsFree(): boolean {
@@ -48,7 +51,7 @@ function trackingIsFree(): boolean {
 }
 
 export function sendControl(message: FromExecutor, id = context()): void {
-  write(encodeFrame(FrameKind.control, id, [JSON.stringify(message)]));
+  write(encodeFrame(FrameKind.control, id, [stringify(message)]));
 }
 
 /** Publishes on iopub. */
@@ -58,16 +61,16 @@ export function publish(
   options: { metadata?: object; buffers?: readonly Uint8Array[]; context?: number } = {},
 ): void {
   const { metadata = {}, buffers = [], context: id = context() } = options;
-  write(
-    encodeFrame(FrameKind.publish, id, [type, JSON.stringify(metadata), JSON.stringify(content), ...buffers]),
-  );
+  const parts: (string | Uint8Array)[] = [type, stringify(metadata), stringify(content)];
+  for (let i = 0; i < buffers.length; i++) parts[i + 3] = buffers[i]!;
+  write(encodeFrame(FrameKind.publish, id, parts));
 }
 
 export function print(stream: "stdout" | "stderr", text: string, id = context()): void {
   for (let at = 0; at < text.length; ) {
-    let end = Math.min(at + maxText, text.length);
-    if (end < text.length && isHighSurrogate(text.charCodeAt(end - 1))) end -= 1;
-    const piece = at === 0 && end === text.length ? text : text.slice(at, end);
+    let end = min(at + maxText, text.length);
+    if (end < text.length && isHighSurrogate(unitAt(text, end - 1))) end -= 1;
+    const piece = at === 0 && end === text.length ? text : slice(text, at, end);
     write(encodeFrame(FrameKind[stream], id, [piece]));
     at = end;
   }
@@ -78,15 +81,16 @@ function isHighSurrogate(unit: number): boolean {
 }
 
 function write(pieces: Uint8Array[]): void {
-  for (const piece of pieces) {
+  for (let i = 0; i < pieces.length; i++) {
+    const piece = pieces[i]!;
     let at = 0;
     while (at < piece.length) {
       try {
         at += writeSync(fd.out, piece, at);
       } catch (error) {
         const code = (error as NodeJS.ErrnoException).code;
-        if (code === "EAGAIN") Atomics.wait(sleeper, 0, 0, 1);
-        else if (code === "EPIPE") process.kill(process.pid, "SIGKILL");
+        if (code === "EAGAIN") wait(sleeper, 0, 0, 1);
+        else if (code === "EPIPE") killOurselves();
         else throw error;
       }
     }
@@ -107,7 +111,7 @@ export class OutputStream extends Writable {
 
   override _write(chunk: string | Buffer, encoding: BufferEncoding, done: (error?: Error) => void): void {
     const bytes =
-      typeof chunk !== "string" ? chunk : isUtf8(encoding) ? undefined : Buffer.from(chunk, encoding);
+      typeof chunk !== "string" ? chunk : isUtf8(encoding) ? undefined : bufferFrom(chunk, encoding);
     print(this.to, bytes === undefined ? (chunk as string) : this.decoder.write(bytes));
     done();
   }

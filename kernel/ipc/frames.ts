@@ -1,3 +1,17 @@
+import {
+  allocUnsafe,
+  allocUnsafeSlow,
+  byteLength,
+  concat,
+  readUInt8,
+  readUInt32,
+  setBytes,
+  subarray,
+  writeUInt8,
+  writeUInt32,
+  writeUtf8,
+} from "./primordials.js";
+
 /**
  * What goes between the server and the executor, over pipes of their own: length-prefixed frames.
  *
@@ -159,34 +173,53 @@ export function encodeFrame(
   context: number,
   parts: readonly (Uint8Array | string)[],
 ): Uint8Array[] {
-  const sizes = parts.map((part) => (typeof part === "string" ? Buffer.byteLength(part) : part.byteLength));
-  const lead = headerLength + 4 * parts.length;
-  const total = sizes.reduce((sum, size) => sum + size, lead);
+  const count = parts.length;
+  const lead = headerLength + 4 * count;
+  const sizes: number[] = [];
+  let total = lead;
+  for (let i = 0; i < count; i++) {
+    const part = parts[i]!;
+    sizes[i] = typeof part === "string" ? byteLength(part) : part.byteLength;
+    total += sizes[i]!;
+  }
   const whole = total <= 65536;
-  const head = Buffer.allocUnsafe(whole ? total : lead);
-  head.writeUInt32LE(total - 4, 0);
-  head.writeUInt8(kind, 4);
-  head.writeUInt32LE(context, 5);
-  head.writeUInt8(parts.length, 9);
-  sizes.forEach((size, i) => {
-    head.writeUInt32LE(size, headerLength + 4 * i);
-  });
-  if (!whole) return [head, ...parts.map((part) => (typeof part === "string" ? Buffer.from(part) : part))];
+  const head = allocUnsafe(whole ? total : lead);
+  writeUInt32(head, total - 4, 0);
+  writeUInt8(head, kind, 4);
+  writeUInt32(head, context, 5);
+  writeUInt8(head, count, 9);
+  const pieces: Uint8Array[] = [head];
   let at = lead;
-  parts.forEach((part, i) => {
-    if (typeof part === "string") head.write(part, at);
-    else head.set(part, at);
-    at += sizes[i]!;
-  });
-  return [head];
+  for (let i = 0; i < count; i++) {
+    const part = parts[i]!;
+    const size = sizes[i]!;
+    writeUInt32(head, size, headerLength + 4 * i);
+    if (!whole) {
+      pieces[i + 1] = typeof part === "string" ? bytesOf(part, size) : part;
+    } else if (typeof part === "string") {
+      writeUtf8(head, part, at);
+      at += size;
+    } else {
+      setBytes(head, part, at);
+      at += size;
+    }
+  }
+  return pieces;
 }
 
+function bytesOf(text: string, size: number): Buffer {
+  const bytes = allocUnsafe(size);
+  writeUtf8(bytes, text, 0);
+  return bytes;
+}
+
+const infinity = Number.POSITIVE_INFINITY;
 /** A frame longer than this gets its memory at once, and what arrives goes there: else all of it would be there twice. */
 const large = 65536;
 
 /** Puts a pipe's chunks together to frames. */
 export class FrameReader {
-  private rest: Buffer = Buffer.alloc(0);
+  private rest: Buffer = allocUnsafe(0);
   private whole: Buffer | undefined;
   private filled = 0;
 
@@ -196,44 +229,47 @@ export class FrameReader {
     const frames: Frame[] = [];
     let data = chunk;
     if (this.whole !== undefined) {
-      const copied = chunk.copy(this.whole, this.filled);
+      const missing = this.whole.length - this.filled;
+      const copied = missing < chunk.length ? missing : chunk.length;
+      setBytes(this.whole, subarray(chunk, 0, copied), this.filled);
       this.filled += copied;
       if (this.filled < this.whole.length) return;
-      frames.push(decodeFrame(this.whole));
+      frames[0] = decodeFrame(this.whole);
       this.whole = undefined;
-      data = chunk.subarray(copied);
+      data = subarray(chunk, copied);
     } else if (this.rest.length > 0) {
-      data = Buffer.concat([this.rest, chunk]);
+      data = concat([this.rest, chunk]);
     }
     let needed = lengthOf(data);
     while (data.length >= needed) {
-      frames.push(decodeFrame(data.subarray(0, needed)));
-      data = data.subarray(needed);
+      frames[frames.length] = decodeFrame(subarray(data, 0, needed));
+      data = subarray(data, needed);
       needed = lengthOf(data);
     }
-    if (needed > large && needed < Number.POSITIVE_INFINITY) {
-      this.whole = Buffer.allocUnsafeSlow(needed);
-      this.filled = data.copy(this.whole);
-      data = data.subarray(data.length);
+    if (needed > large && needed < infinity) {
+      this.whole = allocUnsafeSlow(needed);
+      setBytes(this.whole, data, 0);
+      this.filled = data.length;
+      data = subarray(data, data.length);
     }
     this.rest = data;
-    for (const frame of frames) this.handle(frame);
+    for (let i = 0; i < frames.length; i++) this.handle(frames[i]!);
   }
 }
 
 /** The length of the frame that begins here; infinite, where not even that is there. */
 function lengthOf(data: Buffer): number {
-  return data.length >= 4 ? 4 + data.readUInt32LE(0) : Number.POSITIVE_INFINITY;
+  return data.length >= 4 ? 4 + readUInt32(data, 0) : infinity;
 }
 
 function decodeFrame(data: Buffer): Frame {
   const parts: Buffer[] = [];
-  const count = data.readUInt8(9);
+  const count = readUInt8(data, 9);
   let at = headerLength + 4 * count;
   for (let i = 0; i < count; i++) {
-    const size = data.readUInt32LE(headerLength + 4 * i);
-    parts.push(data.subarray(at, at + size));
+    const size = readUInt32(data, headerLength + 4 * i);
+    parts[i] = subarray(data, at, at + size);
     at += size;
   }
-  return { kind: data.readUInt8(4), context: data.readUInt32LE(5), parts };
+  return { kind: readUInt8(data, 4), context: readUInt32(data, 5), parts };
 }

@@ -14,6 +14,7 @@ export const whenIdle = -1;
  * - `box(value)`: what holds the cell's result.
  * - `bundle(value)`: the MIME bundle that a value is shown by.
  * - `bash(script)`, `install(packages)`: what `%%bash` and `%install` do.
+ * - `fetch(value)`, `abandon()`: what the inspector calls, to hand over a value and to give up what never settles.
  */
 export const runtimeGlobal = "__firstframe";
 /** An Int32Array on shared memory whose first element is not zero while an interrupt is pending. */
@@ -22,4 +23,4 @@ export const interruptFlag = "__firstframeInterrupt";
 export const ownScript = "firstframe:convenience";
 
 /** What the control thread has the main thread do before it ends what a promise continued. */
-export const abandonExpression = 'globalThis[Symbol.for("firstframe.abandon")]()';
+export const abandonExpression = `${runtimeGlobal}.abandon()`;

@@ -168,7 +168,7 @@ function rewrite(code: string, hasResult: boolean): MagicString {
   // `void 0`: or the directive itself would be the result of a cell that has none.
   text.prepend(`"use strict";void 0;${vars.length > 0 ? `let ${vars.join(",")};` : ""}`);
   if (hasResult) boxResult(program, text);
-  else text.append("\nvoid 0;");
+  else text.append(`\n${runtimeGlobal}.box(void 0);`);
   return text;
 }
 
