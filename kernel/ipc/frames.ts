@@ -3,6 +3,7 @@ import {
   allocUnsafeSlow,
   byteLength,
   concat,
+  min,
   readUInt8,
   readUInt32,
   setBytes,
@@ -230,7 +231,7 @@ export class FrameReader {
     let data = chunk;
     if (this.whole !== undefined) {
       const missing = this.whole.length - this.filled;
-      const copied = missing < chunk.length ? missing : chunk.length;
+      const copied = min(missing, chunk.length);
       setBytes(this.whole, subarray(chunk, 0, copied), this.filled);
       this.filled += copied;
       if (this.filled < this.whole.length) return;

@@ -370,11 +370,13 @@ describe("a damaged installation", { skip }, () => {
 
   test("engine install compiles what is damaged again", async () => {
     const { cache, root } = copy();
-    for (const addon of ["tfjs_binding.node", "operations.node"]) truncateSync(find(root, addon), 8192);
+    truncateSync(find(root, "tfjs_binding.node"), 8192);
     const installed = await firstframe(cache, "engine", "install", "tensorflow");
     assert.equal(installed.code, 0, installed.stderr);
-    assert.match(installed.stderr, /its binding is damaged: .*\n.*its fused operations are damaged: /s);
-    assert.match(installed.stderr, /tensorflow is installed in \S+\n$/);
+    assert.match(
+      installed.stderr,
+      /its binding is damaged: .*\ncompiling.*\ntensorflow is installed in \S+\n$/,
+    );
     const ended = await compute(cache);
     assert.equal(ended.stderr, "");
     assert.match(ended.stdout, /with fused operations/);

@@ -38,7 +38,7 @@ function run(code: string, env: NodeJS.ProcessEnv = {}): Promise<Ended> {
   const child = spawn(process.execPath, ["--input-type=module", "--eval", source], {
     env: { ...inherited, XDG_CONFIG_HOME: home, ...env },
     stdio: ["ignore", "pipe", "pipe"],
-    timeout: 120_000,
+    timeout: 600_000,
   });
   const ended: Ended = { code: null, stdout: "", stderr: "" };
   child.stdout.on("data", (chunk) => {
@@ -175,7 +175,7 @@ describe("which engine runs", () => {
     assert.equal(name, "wasm");
     assert.match(
       line!,
-      /^firstframe: tensorflow: .*tensorflow-2\.21\.0-.* is not whole; run `firstframe engine install tensorflow`; trying/,
+      /^firstframe: tensorflow: .*tensorflow-2\.21\.0-.* is not whole: it has no installed\.json; run `firstframe engine install tensorflow`; trying/,
     );
     assert.deepEqual(more, []);
     const own = await shown<string[]>(show, { XDG_CACHE_HOME: cache, FIRSTFRAME_LIBTENSORFLOW: home });
