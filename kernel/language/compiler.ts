@@ -191,6 +191,8 @@ export class Compiler {
     const answered = running.watchdog?.wait();
     try {
       await Promise.race([ready, lost]);
+    } catch (error) {
+      throw running.failure ?? error;
     } finally {
       answered?.();
     }
