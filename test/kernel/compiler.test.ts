@@ -177,7 +177,10 @@ for (const [what, program, reason] of [
   test(`a compiler that ${what}`, { skip: process.platform === "win32" }, async () => {
     const { main } = installation(program);
     const kernel = new TestKernel();
-    await kernel.start({ FIRSTFRAME_CHECK_TIMEOUT: "3" }, (argv) => [argv[0]!, main, ...argv.slice(2)]);
+    await kernel.start(
+      { FIRSTFRAME_CHECK_TIMEOUT: "3" },
+      { wrap: (argv) => [argv[0]!, main, ...argv.slice(2)] },
+    );
     try {
       const { text } = await kernel.run("const x: number = 41; x + 1");
       assert.match(text, reason);
