@@ -99,6 +99,7 @@ export { ClipError, probeClip, type ReadClipOptions, readClip } from "./video/re
 export { encodePng, encodeWebp, type WriteClipOptions, writeClip } from "./video/write.js";
 export { CheckpointError } from "./weights/checkpoint.js";
 export { ConfigError } from "./weights/config.js";
+export { HubError, type HubOptions, type LoadModelOptions } from "./weights/hub.js";
 export type { LoadLoraOptions, SaveLoraOptions } from "./weights/lora-files.js";
 export * as safetensors from "./weights/safetensors.js";
 export { SafetensorsError } from "./weights/safetensors.js";

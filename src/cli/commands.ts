@@ -14,6 +14,16 @@ const kernelOption = {
   help: "the kernel to run with, instead of the one that the notebook names",
 } as const;
 
+/** Which model a command works with. */
+const modelOptions = {
+  model: {
+    type: "string",
+    value: "MODEL",
+    help: "a folder in diffusers' layout, or an id on the Hugging Face Hub",
+  },
+  revision: { type: "string", value: "NAME", help: "a branch, tag or commit on the Hub (default main)" },
+} as const;
+
 /**
  * Every command of the program, in the order of the help page. Parsing, `--help` and errors about flags come from
  * here; the command itself is loaded only when it runs (`main.ts`).
@@ -140,12 +150,12 @@ export const commands = {
   }),
   encode: command({
     summary: "encodes clips into latents, or a data set into a latent cache",
-    usage: "--model DIR (CLIP... | --data-root DIR) [options]",
+    usage: "--model MODEL (CLIP... | --data-root DIR) [options]",
     description:
       "With clips: each one's latents go to a safetensors file. Long clips are encoded a few frames at a time. With a data set: clips and prompts go to the cache that training reads; what is there already is not computed again, so it can be stopped, and several machines can share one.",
     positionals: [0, Number.POSITIVE_INFINITY],
     options: {
-      model: { type: "string", value: "DIR", help: "the model, in diffusers' folders" },
+      ...modelOptions,
       out: { type: "string", value: "DIR", default: "latents", help: "where clips' latents go" },
       "data-root": {
         type: "string",
@@ -196,7 +206,7 @@ export const commands = {
       "no-tiling": { type: "boolean", help: "encodes large frames in one piece" },
     },
     examples: [
-      "firstframe encode --model CogVideoX1.5-5B-I2V kitten.mp4 --out latents",
+      "firstframe encode --model zai-org/CogVideoX1.5-5B-I2V kitten.mp4 --out latents",
       "firstframe encode --model DIR --data-root clips --train-resolution 81x768x1360 --shard 1/4",
     ],
     numerics: true,
@@ -221,10 +231,10 @@ export const commands = {
   }),
   sample: command({
     summary: "makes a video from an image and a prompt",
-    usage: "--model DIR --image FILE --prompt TEXT [options]",
+    usage: "--model MODEL --image FILE --prompt TEXT [options]",
     positionals: [0, 0],
     options: {
-      model: { type: "string", value: "DIR", help: "the model, in diffusers' folders" },
+      ...modelOptions,
       image: { type: "string", value: "FILE", help: "the first frame; text-to-video models go without" },
       prompt: { type: "string", value: "TEXT", help: "what happens in the video" },
       "negative-prompt": { type: "string", value: "TEXT", help: "what to steer away from" },
@@ -273,7 +283,12 @@ export const commands = {
       },
       seed: { type: "integer", value: "N", default: 42, help: "of all noise" },
       fps: { type: "number", value: "X", min: 1, help: "of the video (default 16; 8 for 1.0 models)" },
-      lora: { type: "string", value: "PATH", help: "a LoRA of diffusers' or PEFT's" },
+      lora: { type: "string", value: "PATH|ID", help: "a LoRA of diffusers' or PEFT's" },
+      "lora-weight-name": {
+        type: "string",
+        value: "FILE",
+        help: "the LoRA's file, where its folder has it under another name than theirs",
+      },
       "lora-alpha": {
         type: "number",
         value: "X",
@@ -290,7 +305,7 @@ export const commands = {
       },
     },
     examples: [
-      'firstframe sample --model CogVideoX1.5-5B-I2V --image kitten.png --prompt "the kitten yawns"',
+      'firstframe sample --model zai-org/CogVideoX1.5-5B-I2V --image kitten.png --prompt "the kitten yawns"',
     ],
     numerics: true,
   }),

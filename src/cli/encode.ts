@@ -1,5 +1,6 @@
 import { mkdir } from "node:fs/promises";
 import { basename, extname, join } from "node:path";
+import { pipelineFiles } from "../diffusion/pipeline.js";
 import { Generator } from "../engine/random.js";
 import { AutoencoderKLCogVideoX } from "../models/vae/autoencoder.js";
 import { assertFrameRule } from "../recipe/geometry.js";
@@ -8,7 +9,8 @@ import { assignBuckets, bucketName, parseBucket, readDataset } from "../train/da
 import { LatentCache } from "../train/latent-cache.js";
 import { T5PromptEncoder } from "../train/prompt-encoder.js";
 import { readClip } from "../video/read.js";
-import { readJsonObject } from "../weights/config.js";
+import { MODEL_CONFIG, readJsonObject } from "../weights/config.js";
+import { componentFiles, type Needs, namedFiles, resolveModel } from "../weights/hub.js";
 import { saveFile } from "../weights/safetensors.js";
 import { type Arguments, parseCommand } from "./arguments.js";
 import { commands } from "./commands.js";
@@ -22,7 +24,9 @@ export async function encodeCommand(argv: string[]): Promise<number> {
   const { values, positionals } = parseCommand("encode", commands.encode, argv);
   const { model } = values;
   if (model === undefined)
-    throw new UsageError("--model DIR is missing: a pipeline's folder, with vae/ in it");
+    throw new UsageError(
+      "--model is missing: a pipeline's folder, with vae/ in it, or an id on the Hugging Face Hub",
+    );
   if (positionals.length > 0 === (values["data-root"] !== undefined)) {
     const found = positionals.length > 0 ? "both" : "neither";
     throw new UsageError(`expected CLIP... or --data-root DIR, found ${found}`);
@@ -30,6 +34,11 @@ export async function encodeCommand(argv: string[]): Promise<number> {
   return positionals.length > 0
     ? encodeClips(model, positionals, values)
     : encodeDataset(model, values["data-root"]!, values);
+}
+
+/** The model's folder, with what is needed of it. */
+function findModel(model: string, values: Values, needs: Needs): Promise<string> {
+  return checkingInput(() => resolveModel(model, { revision: values.revision }, needs));
 }
 
 async function loadVae(model: string, values: Values): Promise<AutoencoderKLCogVideoX> {
@@ -44,8 +53,9 @@ async function encodeClips(model: string, paths: readonly string[], values: Valu
   const names = paths.map((path) => `${basename(path, extname(path))}.safetensors`);
   const twice = names.find((name, i) => names.indexOf(name) !== i);
   if (twice !== undefined) throw new UsageError(`${values.out}: two clips would be written to ${twice}`);
+  const folder = await findModel(model, values, componentFiles({ vae: pipelineFiles().vae }));
   await checkingInput(startEngine);
-  const vae = await loadVae(model, values);
+  const vae = await loadVae(folder, values);
   try {
     await mkdir(values.out, { recursive: true });
     for (const [i, path] of paths.entries()) {
@@ -84,16 +94,20 @@ async function encodeDataset(model: string, dataRoot: string, values: Values): P
       imageColumn: values["image-column"],
     }),
   }));
+  const { vae: vaeFiles, tokenizer, text_encoder } = pipelineFiles();
+  // Of the transformer only its sizes are of use here.
+  const needs = { vae: vaeFiles, tokenizer, text_encoder, transformer: namedFiles(MODEL_CONFIG) };
+  const folder = await findModel(model, values, componentFiles(needs));
   await checkingInput(startEngine);
-  const vae = await loadVae(model, values);
+  const vae = await loadVae(folder, values);
   const cacheDir = values["cache-dir"] ?? join(dataRoot, "cache");
   let promptEncoder: T5PromptEncoder | undefined;
   let failed = 0;
   try {
-    const config = await checkingInput(() => readJsonObject(join(model, "transformer", "config.json")));
+    const config = await checkingInput(() => readJsonObject(join(folder, "transformer", MODEL_CONFIG)));
     const maxLength = Number(config.max_text_seq_length ?? 226);
     promptEncoder = await checkingInput(() =>
-      T5PromptEncoder.open(model, maxLength, join(cacheDir, "content")),
+      T5PromptEncoder.open(folder, maxLength, join(cacheDir, "content")),
     );
     const cache = await LatentCache.open({
       cacheDir,

@@ -6,6 +6,7 @@ import { DatasetError } from "../train/dataset.js";
 import { ClipError } from "../video/read.js";
 import { CheckpointError } from "../weights/checkpoint.js";
 import { ConfigError } from "../weights/config.js";
+import { HubError } from "../weights/hub.js";
 import { SafetensorsError } from "../weights/safetensors.js";
 import { UsageError } from "./errors.js";
 
@@ -15,6 +16,7 @@ const INPUT_ERRORS = [
   ConfigError,
   DatasetError,
   EngineError,
+  HubError,
   RangeError,
   SafetensorsError,
   SentencePieceError,

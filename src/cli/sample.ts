@@ -5,7 +5,11 @@ import { SingleBar } from "cli-progress";
 import { CogVideoXDDIMScheduler } from "../diffusion/ddim.js";
 import { CogVideoXDPMScheduler } from "../diffusion/dpm.js";
 import { CogVideoXImageToVideoPipeline } from "../diffusion/image-to-video.js";
-import type { CogVideoXPipelineBase, GenerateOptions } from "../diffusion/pipeline.js";
+import {
+  type CogVideoXPipelineBase,
+  type GenerateOptions,
+  pipelineIndexFiles,
+} from "../diffusion/pipeline.js";
 import { CogVideoXPipeline } from "../diffusion/text-to-video.js";
 import { Generator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
@@ -14,6 +18,7 @@ import type { Clip, Size } from "../video/clip.js";
 import { readClip } from "../video/read.js";
 import { writeClip } from "../video/write.js";
 import { readModelIndex } from "../weights/config.js";
+import { resolveModel } from "../weights/hub.js";
 import { safeOpen } from "../weights/safetensors.js";
 import { type Arguments, parseCommand } from "./arguments.js";
 import { commands } from "./commands.js";
@@ -59,8 +64,13 @@ export async function sampleCommand(argv: string[]): Promise<number> {
 /** What can be wrong without loading a model. */
 async function checkValues(values: Values): Promise<{ model: string; image: string | undefined }> {
   const { model, image, out, prompt } = values;
-  if (model === undefined) throw new UsageError("--model DIR is missing: a folder with model_index.json");
-  const index = await checkingInput(() => readModelIndex(model));
+  if (model === undefined)
+    throw new UsageError(
+      "--model is missing: a folder with model_index.json, or an id on the Hugging Face Hub",
+    );
+  const index = await checkingInput(async () =>
+    readModelIndex(await resolveModel(model, { revision: values.revision }, pipelineIndexFiles)),
+  );
   const fromImage = index.className === "CogVideoXImageToVideoPipeline";
   if (!fromImage && index.className !== "CogVideoXPipeline") {
     throw new UsageError(
@@ -89,7 +99,7 @@ async function checkValues(values: Values): Promise<{ model: string; image: stri
 }
 
 async function loadPipeline(model: string, values: Values): Promise<Pipeline> {
-  const location = values.variant === undefined ? {} : { variant: values.variant };
+  const location = { variant: values.variant, revision: values.revision };
   const pipe =
     values.image === undefined
       ? await CogVideoXPipeline.fromPretrained(model, location)
@@ -101,7 +111,8 @@ async function loadPipeline(model: string, values: Values): Promise<Pipeline> {
     }
     if (values.tiling) pipe.vae.enableTiling();
     if (values.lora !== undefined) {
-      await pipe.loadLoraWeights(values.lora, { loraAlpha: values["lora-alpha"] });
+      const weightName = values["lora-weight-name"];
+      await pipe.loadLoraWeights(values.lora, { weightName, loraAlpha: values["lora-alpha"] });
       pipe.setAdapters("default", values["lora-scale"]);
       pipe.fuseLora();
     }

@@ -3,6 +3,7 @@ import type { CogVideoXSchedulerConfig } from "./noise-schedule.js";
 import { needed, randnTensor } from "./randn.js";
 import {
   CogVideoXScheduler,
+  type LoadSchedulerOptions,
   readSchedulerConfig,
   type SchedulerStep,
   type SchedulerStepOutput,
@@ -30,15 +31,16 @@ export class CogVideoXDPMScheduler extends CogVideoXScheduler {
   }
 
   /**
-   * Reads the `scheduler_config.json` of a folder, of this class or its sibling.
-   * @throws ConfigError naming the file and what is wrong with it.
+   * Reads the `scheduler_config.json` of a folder or of a model of the Hugging Face Hub, of this class or its sibling.
+   * @param options where it is, as in `{ subfolder: "scheduler" }`, and changes to the configuration.
+   * @throws ConfigError naming the file and what is wrong with it, or HubError.
    */
   static async fromPretrained(
-    folder: string,
-    changes: Partial<CogVideoXSchedulerConfig> = {},
+    idOrFolder: string,
+    options: LoadSchedulerOptions = {},
   ): Promise<CogVideoXDPMScheduler> {
-    const { path, config } = await readSchedulerConfig(folder);
-    return new CogVideoXDPMScheduler({ ...config, ...changes }, path, "warn");
+    const { path, config } = await readSchedulerConfig(idOrFolder, options);
+    return new CogVideoXDPMScheduler(config, path, "warn");
   }
 
   /**

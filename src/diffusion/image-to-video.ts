@@ -25,7 +25,7 @@ export interface ImageToVideoOptions<O extends OutputType = "clip">
  * Video from an image and text (CogVideoX, arXiv 2408.06072), after diffusers' class of the same name.
  *
  * ```ts
- * const pipe = await CogVideoXImageToVideoPipeline.fromPretrained("CogVideoX1.5-5B-I2V");
+ * const pipe = await CogVideoXImageToVideoPipeline.fromPretrained("zai-org/CogVideoX1.5-5B-I2V");
  * const image = await readClip("kitten.png");
  * const generator = new Generator(42);
  * const { frames } = await pipe.generate({ image, prompt: "a kitten yawns", numFrames: 81, generator });
@@ -38,14 +38,15 @@ export class CogVideoXImageToVideoPipeline extends CogVideoXPipelineBase {
   }
 
   /**
-   * Reads a folder that diffusers' or this class's `savePretrained` wrote.
-   * @throws ConfigError, CheckpointError or SafetensorsError naming the file and what is wrong with it.
+   * Reads a folder that diffusers' or this class's `savePretrained` wrote, or a model by its id on the Hugging Face Hub:
+   * from the cache that Python's libraries use, else it is downloaded.
+   * @throws ConfigError, CheckpointError or SafetensorsError naming the file and what is wrong with it; HubError.
    */
   static async fromPretrained(
-    folder: string,
+    idOrFolder: string,
     options: LoadPipelineOptions = {},
   ): Promise<CogVideoXImageToVideoPipeline> {
-    const components = await loadComponents(folder, ["CogVideoXImageToVideoPipeline"], options);
+    const components = await loadComponents(idOrFolder, ["CogVideoXImageToVideoPipeline"], options);
     return new CogVideoXImageToVideoPipeline(components);
   }
 

@@ -3,8 +3,8 @@ import { join } from "node:path";
 import type { Generator } from "../engine/random.js";
 import { lineOf, showAs } from "../engine/shown.js";
 import * as tf from "../engine/tf.js";
-import { T5EncoderModel } from "../models/text/t5-encoder.js";
-import { T5Tokenizer } from "../models/text/tokenizer.js";
+import { T5EncoderModel, textEncoderFiles } from "../models/text/t5-encoder.js";
+import { T5Tokenizer, tokenizerFiles } from "../models/text/tokenizer.js";
 import { CogVideoXTransformer3DModel } from "../models/transformer/transformer.js";
 import { AutoencoderKLCogVideoX } from "../models/vae/autoencoder.js";
 import type { LoraAdapter } from "../nn/lora.js";
@@ -14,13 +14,28 @@ import { dropDuplicatedFrames } from "../recipe/first-frame.js";
 import { firstFrameCopies, type LatentSize, latentFrames, latentSize } from "../recipe/geometry.js";
 import { Clip } from "../video/clip.js";
 import type { WeightsLocation } from "../weights/checkpoint.js";
-import { ConfigError, type ModelIndex, readModelIndex, writeModelIndex } from "../weights/config.js";
+import {
+  ConfigError,
+  MODEL_INDEX,
+  type ModelIndex,
+  readModelIndex,
+  writeModelIndex,
+} from "../weights/config.js";
+import {
+  componentFiles,
+  type HubOptions,
+  modelFiles,
+  type Needs,
+  namedFiles,
+  resolveModel,
+} from "../weights/hub.js";
 import type { LoadLoraOptions, SaveLoraOptions } from "../weights/lora-files.js";
 import { CogVideoXDDIMScheduler } from "./ddim.js";
 import { CogVideoXDPMScheduler } from "./dpm.js";
 import { dynamicGuidanceScale } from "./guidance.js";
 import { postprocessVideo } from "./image-processor.js";
 import { type GeneratorInput, needed, randnTensor } from "./randn.js";
+import { schedulerFiles } from "./scheduler.js";
 
 /** The parts of a pipeline. Without text encoder and tokenizer it takes prompt embeddings only. */
 export interface PipelineComponents {
@@ -31,8 +46,8 @@ export interface PipelineComponents {
   readonly scheduler: CogVideoXDDIMScheduler | CogVideoXDPMScheduler;
 }
 
-/** Components to take instead of those in a folder; null leaves one out. */
-export interface LoadPipelineOptions extends Partial<PipelineComponents> {
+/** Components to take instead of those in a folder; null leaves one out, and it is not fetched either. */
+export interface LoadPipelineOptions extends Partial<PipelineComponents>, HubOptions {
   /** E.g. "fp16", for weights named so. */
   readonly variant?: string;
 }
@@ -172,7 +187,10 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
     await writeModelIndex(folder, { className: this.className, components });
   }
 
-  /** Reads a LoRA adapter of diffusers' or PEFT's into the transformer; it becomes the active one. */
+  /**
+   * Reads a LoRA adapter of diffusers' or PEFT's into the transformer; it becomes the active one.
+   * @param path a file, a folder, or the id of a model on the Hugging Face Hub.
+   */
   loadLoraWeights(path: string, options: LoadLoraOptions = {}): Promise<LoraAdapter> {
     return this.transformer.loadLoraAdapter(path, options);
   }
@@ -474,37 +492,54 @@ export interface LatentShape extends LatentSize {
   readonly channels: number;
 }
 
+/** What is read of a pipeline's table of contents, and of each of its folders. */
+export const pipelineIndexFiles: Needs = namedFiles(MODEL_INDEX);
+export const pipelineFiles = (location: WeightsLocation = {}) =>
+  ({
+    scheduler: schedulerFiles,
+    tokenizer: tokenizerFiles,
+    text_encoder: textEncoderFiles(location),
+    vae: modelFiles(location),
+    transformer: modelFiles(location),
+  }) satisfies Record<string, Needs>;
+
 /**
- * Reads a pipeline's components from a folder with `model_index.json`.
- * @throws ConfigError when a component is missing or of another class.
+ * Reads a pipeline's components from a folder with `model_index.json`, or from the Hugging Face Hub.
+ * @throws ConfigError when a component is missing or of another class; HubError.
  */
 export async function loadComponents(
-  folder: string,
+  idOrFolder: string,
   classNames: readonly string[],
   options: LoadPipelineOptions,
 ): Promise<PipelineComponents> {
-  const index = await readModelIndex(folder);
-  const where = join(folder, "model_index.json");
+  const top = await resolveModel(idOrFolder, options, pipelineIndexFiles);
+  const index = await readModelIndex(top);
+  const where = join(top, MODEL_INDEX);
   if (!classNames.includes(index.className)) {
     throw new ConfigError(`${where}: expected ${classNames.join(" or ")}, found ${index.className}`);
   }
   const location: WeightsLocation = options.variant === undefined ? {} : { variant: options.variant };
-  const load = async <T>(
-    name: string,
+  const files = pipelineFiles(location);
+  const wanted: Partial<typeof files> = {};
+  let root = top;
+  /** Checks that a component can be read, before anything is fetched; the function that is returned reads it. */
+  const component = <T>(
+    name: keyof typeof files,
     given: T | undefined,
     classes: Readonly<Record<string, (folder: string) => Promise<T>>>,
-  ): Promise<T | null> => {
-    if (given !== undefined) return given;
+  ): (() => Promise<T | null>) => {
+    if (given !== undefined) return async () => given;
     const entry = index.components[name];
     if (entry === undefined) throw new ConfigError(`${where}: it has no ${name}`);
-    if (entry === null) return null;
+    if (entry === null) return async () => null;
     const reader = classes[entry[1]];
     if (!reader) {
       throw new ConfigError(
         `${where}: ${name} must be ${Object.keys(classes).join(" or ")}, found ${entry[1]}`,
       );
     }
-    return reader(join(folder, name));
+    wanted[name] = files[name];
+    return () => reader(join(root, name));
   };
   const required = <T>(name: string, component: T | null): T => {
     if (component === null) throw new ConfigError(`${where}: the pipeline can't do without ${name}`);
@@ -516,33 +551,34 @@ export async function loadComponents(
     models.push(model);
     return model;
   };
+  const readTokenizer = (path: string) => T5Tokenizer.fromPretrained(path);
+  const scheduler = component<PipelineComponents["scheduler"]>("scheduler", options.scheduler, {
+    CogVideoXDDIMScheduler: (path) => CogVideoXDDIMScheduler.fromPretrained(path),
+    CogVideoXDPMScheduler: (path) => CogVideoXDPMScheduler.fromPretrained(path),
+  });
+  const tokenizer = component<T5Tokenizer | null>("tokenizer", options.tokenizer, {
+    T5Tokenizer: readTokenizer,
+    T5TokenizerFast: readTokenizer,
+  });
+  const textEncoder = component<T5EncoderModel | null>("text_encoder", options.textEncoder, {
+    T5EncoderModel: async (path) => track(await T5EncoderModel.fromPretrained(path, location)),
+  });
+  const vae = component("vae", options.vae, {
+    AutoencoderKLCogVideoX: async (path) =>
+      track(await AutoencoderKLCogVideoX.fromPretrained(path, location)),
+  });
+  const transformer = component("transformer", options.transformer, {
+    CogVideoXTransformer3DModel: async (path) =>
+      track(await CogVideoXTransformer3DModel.fromPretrained(path, location)),
+  });
+  root = await resolveModel(idOrFolder, options, componentFiles(wanted));
   try {
-    const scheduler = await load<PipelineComponents["scheduler"]>("scheduler", options.scheduler, {
-      CogVideoXDDIMScheduler: (path) => CogVideoXDDIMScheduler.fromPretrained(path),
-      CogVideoXDPMScheduler: (path) => CogVideoXDPMScheduler.fromPretrained(path),
-    });
-    const readTokenizer = (path: string) => T5Tokenizer.fromPretrained(path);
-    const tokenizer = await load<T5Tokenizer | null>("tokenizer", options.tokenizer, {
-      T5Tokenizer: readTokenizer,
-      T5TokenizerFast: readTokenizer,
-    });
-    const textEncoder = await load<T5EncoderModel | null>("text_encoder", options.textEncoder, {
-      T5EncoderModel: async (path) => track(await T5EncoderModel.fromPretrained(path, location)),
-    });
-    const vae = await load("vae", options.vae, {
-      AutoencoderKLCogVideoX: async (path) =>
-        track(await AutoencoderKLCogVideoX.fromPretrained(path, location)),
-    });
-    const transformer = await load("transformer", options.transformer, {
-      CogVideoXTransformer3DModel: async (path) =>
-        track(await CogVideoXTransformer3DModel.fromPretrained(path, location)),
-    });
     return {
-      tokenizer,
-      textEncoder,
-      vae: required("vae", vae),
-      transformer: required("transformer", transformer),
-      scheduler: required("scheduler", scheduler),
+      scheduler: required("scheduler", await scheduler()),
+      tokenizer: await tokenizer(),
+      textEncoder: await textEncoder(),
+      vae: required("vae", await vae()),
+      transformer: required("transformer", await transformer()),
     };
   } catch (error) {
     for (const model of models) model.dispose();

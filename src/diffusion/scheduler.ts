@@ -4,6 +4,7 @@ import type { Generator } from "../engine/random.js";
 import { grouped, showAs } from "../engine/shown.js";
 import * as tf from "../engine/tf.js";
 import { ConfigError, completeConfig, configText, readJsonObject, writeConfig } from "../weights/config.js";
+import { type HubOptions, type Needs, namedFiles, resolveModel } from "../weights/hub.js";
 import {
   type CogVideoXSchedulerConfig,
   inferenceTimesteps,
@@ -13,7 +14,7 @@ import {
 } from "./noise-schedule.js";
 
 /** The file of a scheduler's folder, as diffusers names it. */
-const CONFIG_FILE = "scheduler_config.json";
+const SCHEDULER_CONFIG = "scheduler_config.json";
 
 /** Classes that read each other's files. */
 const COMPATIBLES = ["CogVideoXDDIMScheduler", "CogVideoXDPMScheduler"];
@@ -84,7 +85,7 @@ export abstract class CogVideoXScheduler {
   /** Writes `scheduler_config.json` into a folder that diffusers reads. */
   async savePretrained(folder: string): Promise<void> {
     await mkdir(folder, { recursive: true });
-    await writeConfig(folder, this.className, this.config, CONFIG_FILE);
+    await writeConfig(folder, this.className, this.config, SCHEDULER_CONFIG);
   }
 
   /** Timesteps of the run, largest first; all training timesteps until {@link setTimesteps} is called. */
@@ -219,19 +220,27 @@ export abstract class CogVideoXScheduler {
   }
 }
 
+/** What is read of a scheduler's folder. */
+export const schedulerFiles: Needs = namedFiles(SCHEDULER_CONFIG);
+
+/** Where a scheduler is, and changes to its configuration. */
+export interface LoadSchedulerOptions extends HubOptions, Partial<CogVideoXSchedulerConfig> {}
+
 /**
- * Reads a scheduler's configuration from a folder: of either class, as the two take the same keys.
- * @throws ConfigError when it is missing, no JSON object, or of a class that is neither.
+ * Reads a scheduler's configuration, with changes: of either class, as the two take the same keys.
+ * @throws ConfigError when it is missing, no JSON object, or of a class that is neither; HubError.
  */
 export async function readSchedulerConfig(
-  folder: string,
+  idOrFolder: string,
+  { revision, subfolder, cacheDir, localFilesOnly, token, ...changes }: LoadSchedulerOptions,
 ): Promise<{ path: string; config: Partial<CogVideoXSchedulerConfig> }> {
-  const path = join(folder, CONFIG_FILE);
+  const place = { revision, subfolder, cacheDir, localFilesOnly, token };
+  const path = join(await resolveModel(idOrFolder, place, schedulerFiles), SCHEDULER_CONFIG);
   const config = await readJsonObject(path);
   if (!COMPATIBLES.includes(config._class_name as string)) {
     throw new ConfigError(
       `${path}: expected the configuration of ${COMPATIBLES.join(" or ")}, found _class_name ${JSON.stringify(config._class_name)}`,
     );
   }
-  return { path, config };
+  return { path, config: { ...config, ...changes } };
 }

@@ -12,7 +12,7 @@ import {
  * Video from text (CogVideoX, arXiv 2408.06072), after diffusers' class of the same name.
  *
  * ```ts
- * const pipe = await CogVideoXPipeline.fromPretrained("CogVideoX-2b");
+ * const pipe = await CogVideoXPipeline.fromPretrained("zai-org/CogVideoX-2b");
  * const { frames } = await pipe.generate({ prompt: "a kitten yawns", generator: new Generator(42) });
  * await writeClip("kitten.mp4", frames[0]);
  * ```
@@ -23,12 +23,16 @@ export class CogVideoXPipeline extends CogVideoXPipelineBase {
   }
 
   /**
-   * Reads a folder that diffusers' or this class's `savePretrained` wrote, image-to-video's too.
-   * @throws ConfigError, CheckpointError or SafetensorsError naming the file and what is wrong with it.
+   * Reads a folder that diffusers' or this class's `savePretrained` wrote, or a model by its id on the Hugging Face Hub;
+   * image-to-video's too.
+   * @throws ConfigError, CheckpointError or SafetensorsError naming the file and what is wrong with it; HubError.
    */
-  static async fromPretrained(folder: string, options: LoadPipelineOptions = {}): Promise<CogVideoXPipeline> {
+  static async fromPretrained(
+    idOrFolder: string,
+    options: LoadPipelineOptions = {},
+  ): Promise<CogVideoXPipeline> {
     const classNames = ["CogVideoXPipeline", "CogVideoXImageToVideoPipeline"];
-    return new CogVideoXPipeline(await loadComponents(folder, classNames, options));
+    return new CogVideoXPipeline(await loadComponents(idOrFolder, classNames, options));
   }
 
   /**

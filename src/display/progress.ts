@@ -8,14 +8,19 @@ export interface ProgressOptions {
   readonly total?: number;
   /** What a step is called. */
   readonly unit?: string;
+  /** Writes large numbers as 1.23 k, M or G: for bytes. Default false. */
+  readonly unitScale?: boolean;
+  /** Where the line goes outside of a notebook; on a terminal it moves. Default: standard output. */
+  readonly file?: NodeJS.WriteStream;
 }
 
 /** Front ends redraw at every update: 10 a second are enough to see it move. */
 const INTERVAL_MS = 100;
+const CLEAR_LINE = "\r\u001b[2K";
 
 /**
- * A progress bar in one line of the cell's output, named as in tqdm. Outside of a notebook it prints one line when it is
- * closed. The line that stays in the notebook says nothing of time, so that running it again changes nothing.
+ * A progress bar in one line of the cell's output, named as in tqdm. Outside of a notebook it is a line of the terminal,
+ * or, where there is none, one line when it is closed. The line that stays in the notebook says nothing of time, so that running it again changes nothing.
  */
 export class Progress {
   readonly #options: ProgressOptions;
@@ -67,7 +72,7 @@ export class Progress {
     this.#closed = true;
     clearTimeout(this.#later);
     if (this.#output.visible) this.#show();
-    else process.stdout.write(`${this.#line(true)}\n`);
+    else this.#file.write(`${this.#onTerminal ? CLEAR_LINE : ""}${this.#line(true)}\n`);
   }
 
   [Symbol.dispose](): void {
@@ -90,7 +95,7 @@ export class Progress {
   }
 
   #draw(): void {
-    if (!this.#output.visible || this.#closed) return;
+    if (this.#closed || !(this.#output.visible || this.#onTerminal)) return;
     const wait = INTERVAL_MS - (performance.now() - this.#shown);
     if (wait <= 0) {
       this.#show();
@@ -104,22 +109,36 @@ export class Progress {
     clearTimeout(this.#later);
     this.#later = undefined;
     this.#shown = performance.now();
-    void this.#output.show(this);
+    if (this.#output.visible) void this.#output.show(this);
+    else this.#file.write(CLEAR_LINE + this.#line(true).slice(0, (this.#file.columns ?? 80) - 1));
+  }
+
+  get #file(): NodeJS.WriteStream {
+    return this.#options.file ?? process.stdout;
+  }
+
+  get #onTerminal(): boolean {
+    return this.#file.isTTY === true;
   }
 
   #line(timed: boolean, bar = true): string {
-    const { total, unit = "it" } = this.#options;
+    const { total, unit = "it", unitScale = false } = this.#options;
+    const amount = (value: number) => (unitScale ? `${scaled(value)}${unit}` : String(value));
     const seconds = (performance.now() - this.#start) / 1000;
     const parts = [
       this.#desc && `${this.#desc}:`,
       total !== undefined && total > 0 && `${Math.floor((100 * Math.min(this.#n, total)) / total)}%`,
       bar && total !== undefined && total > 0 && `|${blocks(this.#n / total)}|`,
-      total === undefined ? `${this.#n} ${unit}` : `${this.#n}/${total}`,
+      total === undefined
+        ? unitScale
+          ? amount(this.#n)
+          : `${this.#n} ${unit}`
+        : `${amount(this.#n)}/${amount(total)}`,
     ];
     const details = [
       timed &&
         (this.#closed || total === undefined ? clock(seconds) : `${clock(seconds)}<${this.#left(seconds)}`),
-      timed && this.#n > 0 && rate(this.#n / seconds, unit),
+      timed && this.#n > 0 && (unitScale ? `${amount(this.#n / seconds)}/s` : rate(this.#n / seconds, unit)),
       this.#postfix,
     ].filter(Boolean);
     if (details.length > 0) parts.push(`[${details.join(", ")}]`);
@@ -213,6 +232,13 @@ function clock(seconds: number): string {
   const hours = Math.floor(whole / 3600);
   const rest = `${two(Math.floor((whole % 3600) / 60))}:${two(whole % 60)}`;
   return hours > 0 ? `${hours}:${rest}` : rest;
+}
+
+/** "1.23 k", "20.1 G": three digits, by powers of 1000. */
+function scaled(value: number): string {
+  const power = value < 1 ? 0 : Math.min(4, Math.floor(Math.log10(value) / 3));
+  const digits = Number((value / 1000 ** power).toPrecision(3));
+  return `${digits} ${["", "k", "M", "G", "T"][power]}`;
 }
 
 function rate(perSecond: number, unit: string): string {

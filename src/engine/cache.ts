@@ -200,14 +200,22 @@ async function acquire(
   }
 }
 
-/** Throws when the disk that holds `directory` has less than `bytes` free. */
-export async function assertSpace(directory: string, bytes: number, what: string): Promise<void> {
+/**
+ * Throws when the disk that holds `directory` has less than `bytes` free.
+ * @param setting the environment variable that names another disk.
+ */
+export async function assertSpace(
+  directory: string,
+  bytes: number,
+  what: string,
+  setting = "XDG_CACHE_HOME",
+): Promise<void> {
   const { bavail, bsize } = await statfs(directory);
   const free = bavail * bsize;
   if (free < bytes) {
     throw new EngineError(
       `${what} needs ${megabytes(bytes)} in ${directory}, where ${megabytes(free)} are free; ` +
-        "free some or set XDG_CACHE_HOME to a larger disk",
+        `free some or set ${setting} to a larger disk`,
     );
   }
 }

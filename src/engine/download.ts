@@ -1,21 +1,69 @@
-import { createHash, randomBytes } from "node:crypto";
+import { createHash, type Hash, randomBytes } from "node:crypto";
 import { constants, createReadStream } from "node:fs";
-import { copyFile, type FileHandle, mkdir, open, readFile, rename, rm, writeFile } from "node:fs/promises";
+import {
+  copyFile,
+  type FileHandle,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  writeFile,
+} from "node:fs/promises";
 import { isIPv4 } from "node:net";
-import { basename, dirname } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { Readable, Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { fileURLToPath } from "node:url";
 import { assertSpace } from "./cache.js";
 import { EngineError, firstLine } from "./errors.js";
 
-/** Something to fetch: where from, and what its bytes must be. */
-export interface Remote {
+interface RemoteFile {
   url: string;
-  /** In hexadecimal. */
-  sha256: string;
   /** In bytes. */
   size: number;
+}
+
+/** Something to fetch: where from, and what its bytes must be. */
+export interface Sha256Remote extends RemoteFile {
+  /** In hexadecimal. */
+  sha256: string;
+}
+
+/** Something to fetch that is kept in Git, and the name (SHA-1) that Git gives it. */
+export interface GitRemote extends RemoteFile {
+  /** In hexadecimal. */
+  gitSha1: string;
+}
+
+export type Remote = Sha256Remote | GitRemote;
+
+export interface DownloadOptions {
+  /** Ends it. */
+  readonly signal?: AbortSignal;
+  /** What messages call it. Default: the file's name. */
+  readonly name?: string;
+  /** Such as an Authorization, which does not go along to another host that the server redirects to. */
+  readonly headers?: Readonly<Record<string, string>>;
+  /** A connection that brings nothing for so long is given up. Default 60,000. */
+  readonly stallMilliseconds?: number;
+  /** The setting that names another disk. Default "XDG_CACHE_HOME". */
+  readonly cacheSetting?: string;
+  /** What a person can do where an address is not safe. Default: name a libtensorflow. */
+  readonly alternative?: string;
+}
+
+/** A download that did not succeed: one line. */
+export class DownloadError extends EngineError {
+  constructor(
+    message: string,
+    /** What the server answered, if it refused. */
+    readonly status?: number,
+  ) {
+    super(message);
+  }
 }
 
 /** Told how many bytes of how many are there; `total` is 0 while nobody knows it. */
@@ -23,23 +71,24 @@ export type OnProgress = (done: number, total: number) => void;
 
 const attempts = 5;
 const pauseMilliseconds = 500;
-const stallMilliseconds = 60_000;
+const defaultStallMilliseconds = 60_000;
 const mostRedirects = 10;
 
 /**
  * Fetches `remote` into `part`. What a broken connection or an interrupted run left there is continued, not fetched again.
  *
- * @param signal ends it.
- * @returns the whole file, open, its SHA-256 as it must be. Its name may be another process's by now.
- * @throws EngineError when the server refuses, the connection keeps breaking, or the checksum is wrong (then the
- *   partial file is removed, so that the next run starts afresh).
+ * @returns the whole file, open, its checksum as it must be. Its name may be another process's by now.
+ * @throws EngineError when an address is not safe or there is no room.
+ * @throws DownloadError when the server refuses, the connection keeps breaking, or the size or checksum is wrong (then
+ *   the partial file is removed, so that the next run starts afresh).
  */
 export async function download(
   remote: Remote,
   part: string,
   onProgress: OnProgress,
-  signal: AbortSignal,
+  options: DownloadOptions = {},
 ): Promise<FileHandle> {
+  const { signal, name = basename(part, ".part") } = options;
   await mkdir(dirname(part), { recursive: true });
   const file = await openPart(part);
   try {
@@ -49,27 +98,53 @@ export async function download(
     } else {
       for (let attempt = 1; ; attempt++) {
         try {
-          await fetchRest(remote, file, part, onProgress, signal);
+          await fetchRest(remote, file, part, onProgress, { ...options, name });
           break;
         } catch (error) {
-          if (signal.aborted || error instanceof EngineError || isDiskError(error) || attempt === attempts) {
-            throw describe(error, remote, (await file.stat()).size);
+          if (signal?.aborted || error instanceof EngineError || isDiskError(error) || attempt === attempts) {
+            throw describe(error, remote, (await file.stat()).size, options);
           }
           await new Promise((wake) => setTimeout(wake, pauseMilliseconds * attempt));
         }
       }
     }
-    const found = await sha256(file);
-    if (found !== remote.sha256) {
-      if (!signal.aborted) await removePart(part);
-      throw new EngineError(
-        `${basename(part, ".part")}: expected SHA-256 ${remote.sha256}, found ${found}; the download was removed, run again`,
-      );
-    }
+    const [algorithm, expected, found] = await checksum(file, remote);
+    if (found !== expected) throw new WrongContent(`${name}: expected ${algorithm} ${expected}, found ${found}`);
     return file;
   } catch (error) {
     await file.close();
-    throw error;
+    if (!(error instanceof WrongContent)) throw error;
+    if (!signal?.aborted) await removePart(part);
+    throw new DownloadError(`${error.message}; the download was removed, run again`);
+  }
+}
+
+/**
+ * {@link download}s `remote` to `path`, by way of `path.part`: the file appears under its own name only when it is whole
+ * and its checksum is right.
+ */
+export async function downloadTo(
+  remote: Remote,
+  path: string,
+  onProgress: OnProgress,
+  options: DownloadOptions = {},
+): Promise<void> {
+  const part = `${path}.part`;
+  const file = await download(remote, part, onProgress, { name: basename(path), ...options });
+  try {
+    await file.sync();
+    // Under a name that nobody else knows the file can be told from one that another process put in its place.
+    const own = ownName(part);
+    await rename(part, own);
+    const [named, checked] = await Promise.all([stat(own), file.stat()]);
+    if (named.dev !== checked.dev || named.ino !== checked.ino) {
+      await rename(own, part);
+      throw new DownloadError(`${path}: another process downloads it`);
+    }
+    await rename(own, path);
+    await rm(`${part}.etag`, { force: true });
+  } finally {
+    await file.close();
   }
 }
 
@@ -84,48 +159,61 @@ export async function removePart(part: string): Promise<void> {
  * open: it keeps its own, so that nobody ever writes into another one's file.
  */
 async function openPart(part: string): Promise<FileHandle> {
-  const own = `${part}.${randomBytes(4).toString("hex")}.tmp`;
+  // what those left that were killed; one that only sleeps will miss its file
+  for (const name of await readdir(dirname(part)))
+    if (name.startsWith(`${basename(part)}.`) && name.endsWith(".tmp"))
+      await rm(join(dirname(part), name), { force: true });
+  const own = ownName(part);
+  let file: FileHandle | undefined;
   try {
-    await copyFile(part, own, constants.COPYFILE_FICLONE);
-  } catch (error) {
-    if ((error as { code?: string }).code !== "ENOENT") throw error;
-  }
-  const file = await open(own, constants.O_RDWR | constants.O_CREAT);
-  try {
+    await copyFile(part, own, constants.COPYFILE_FICLONE).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== "ENOENT") throw error;
+    });
+    file = await open(own, constants.O_RDWR | constants.O_CREAT);
     await rename(own, part);
     return file;
   } catch (error) {
-    await file.close();
+    await file?.close();
     await rm(own, { force: true });
     throw error;
   }
 }
 
+const ownName = (part: string): string => `${part}.${randomBytes(4).toString("hex")}.tmp`;
+
 /**
- * Fetches as `fetch` does, but what others on the way could change is not taken: redirects are followed to https, or to
- * this machine, only.
+ * Fetches (GET) as `fetch` does, but what others on the way could change is not taken: redirects are followed to https,
+ * or to this machine, only. Headers that say who asks don't go along to another host.
+ * @param alternative what a person can do where an address is not safe.
  * @throws EngineError naming the address that is not.
  */
-export async function fetchSafely(url: string, options: RequestInit): Promise<Response> {
+export async function fetchSafely(
+  url: string,
+  options: RequestInit,
+  alternative = "FIRSTFRAME_LIBTENSORFLOW names a libtensorflow of your own",
+): Promise<Response> {
+  const headers = new Headers(options.headers);
   for (let address = url, redirects = 0; ; redirects++) {
-    assertSafe(address);
-    const response = await fetch(address, { ...options, redirect: "manual" });
+    assertSafe(address, alternative);
+    const response = await fetch(address, { ...options, headers, redirect: "manual" });
     const location = response.headers.get("location");
     if (![301, 302, 303, 307, 308].includes(response.status) || location === null) return response;
     await response.body?.cancel();
     if (redirects === mostRedirects) {
       throw new EngineError(`${url}: the server redirected more than ${mostRedirects} times`);
     }
-    address = new URL(location, address).href;
+    const next = new URL(location, address);
+    if (next.origin !== new URL(address).origin)
+      for (const name of ["authorization", "cookie", "proxy-authorization"]) headers.delete(name);
+    address = next.href;
   }
 }
 
-function assertSafe(url: string): void {
+function assertSafe(url: string, alternative: string): void {
   const { protocol, hostname } = new URL(url);
   if (protocol === "https:" || (protocol === "http:" && isLoopback(hostname))) return;
   throw new EngineError(
-    `${url}: expected an https address, found ${protocol}//, which anybody on the way can change; ` +
-      "FIRSTFRAME_LIBTENSORFLOW names a libtensorflow of your own",
+    `${url}: expected an https address, found ${protocol}//, which anybody on the way can change; ${alternative}`,
   );
 }
 
@@ -141,10 +229,11 @@ async function fetchRest(
   file: FileHandle,
   part: string,
   onProgress: OnProgress,
-  signal: AbortSignal,
+  options: DownloadOptions & { readonly name: string },
 ): Promise<void> {
+  const { name, stallMilliseconds = defaultStallMilliseconds } = options;
   const { size: have } = await file.stat();
-  await assertRoom(part, remote.size - have);
+  await assertSpace(dirname(part), remote.size - have, `downloading ${name}`, options.cacheSetting);
   const etag = await readFile(`${part}.etag`, "utf8").catch(() => "");
   if (have === remote.size) return;
 
@@ -152,19 +241,27 @@ async function fetchRest(
   const stall = new AbortController();
   let timer = setTimeout(() => stall.abort(), stallMilliseconds);
   try {
-    const response = await fetchSafely(remote.url, {
-      headers: {
-        "accept-encoding": "identity",
-        ...(resume ? { range: `bytes=${have}-`, ...(etag ? { "if-range": etag } : {}) } : {}),
+    const response = await fetchSafely(
+      remote.url,
+      {
+        headers: {
+          ...options.headers,
+          "accept-encoding": "identity",
+          ...(resume ? { range: `bytes=${have}-`, ...(etag ? { "if-range": etag } : {}) } : {}),
+        },
+        signal: options.signal === undefined ? stall.signal : AbortSignal.any([stall.signal, options.signal]),
       },
-      signal: AbortSignal.any([stall.signal, signal]),
-    });
+      options.alternative,
+    );
     if (response.status === 416) {
       await file.truncate();
       throw new Error("the server has no more bytes than were already here");
     }
     if (!response.ok || response.body === null) {
-      throw new EngineError(`${remote.url}: the server answered ${response.status} ${response.statusText}`);
+      const { status } = response;
+      const answer = `the server answered ${status} ${response.statusText}`;
+      if (status === 429 || status >= 500) throw new Error(answer); // it may do better in a moment
+      throw new DownloadError(`${remote.url}: ${answer}`, status);
     }
     const start = response.status === 206 ? have : 0;
     await file.truncate(start);
@@ -176,7 +273,7 @@ async function fetchRest(
       transform(chunk: Buffer, _encoding, pass) {
         done += chunk.length;
         if (done > remote.size) {
-          return pass(new EngineError(`${remote.url}: expected ${remote.size} bytes, the server sends more`));
+          return pass(new WrongContent(`${name}: expected ${remote.size} bytes, the server sends more`));
         }
         clearTimeout(timer);
         timer = setTimeout(() => stall.abort(), stallMilliseconds);
@@ -193,22 +290,22 @@ async function fetchRest(
   }
 }
 
-async function assertRoom(part: string, bytes: number): Promise<void> {
-  await assertSpace(dirname(part), bytes, `downloading ${basename(part, ".part")}`);
-}
+/** Bytes that can't be what is wanted, however often they are fetched from there. */
+class WrongContent extends EngineError {}
 
 function isDiskError(error: unknown): boolean {
-  return ["ENOSPC", "EDQUOT", "EACCES", "EROFS"].includes((error as { code?: string }).code ?? "");
+  return ["ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EROFS"].includes((error as { code?: string }).code ?? "");
 }
 
-function describe(error: unknown, remote: Remote, have: number): EngineError {
+function describe(error: unknown, remote: Remote, have: number, options: DownloadOptions): EngineError {
   if (error instanceof EngineError) return error;
+  const { cacheSetting = "XDG_CACHE_HOME" } = options;
   if (isDiskError(error))
-    return new EngineError(`${firstLine(error)}; free some space or set XDG_CACHE_HOME to a larger disk`);
+    return new DownloadError(`${firstLine(error)}; free some space or set ${cacheSetting} to a larger disk`);
   const cause = (error as { cause?: unknown }).cause;
   const reason = cause === undefined ? firstLine(error) : firstLine(cause) || firstLine(error);
   const kept = have > 0 ? `; the ${have} bytes that came are kept, run again to continue` : "";
-  return new EngineError(`${remote.url}: the download failed (${reason})${kept}`);
+  return new DownloadError(`${remote.url}: the download failed (${reason})${kept}`);
 }
 
 /** The end of a pipeline that writes to a file and leaves it open, which a stream does not when it fails. */
@@ -225,8 +322,15 @@ function writeTo(file: FileHandle, start: number) {
   };
 }
 
-async function sha256(file: FileHandle): Promise<string> {
-  const hash = createHash("sha256");
+/** The kind of checksum, what it must be, and what it is. */
+async function checksum(file: FileHandle, remote: Remote): Promise<[string, string, string]> {
+  if ("sha256" in remote) return ["SHA-256", remote.sha256, await hashOf(file, createHash("sha256"))];
+  // Git hashes a file's bytes after a line that says how many they are
+  const hash = createHash("sha1").update(`blob ${(await file.stat()).size}\0`);
+  return ["Git's SHA-1", remote.gitSha1, await hashOf(file, hash)];
+}
+
+async function hashOf(file: FileHandle, hash: Hash): Promise<string> {
   const buffer = Buffer.allocUnsafe(1 << 20);
   for (let position = 0; ; ) {
     const { bytesRead } = await file.read(buffer, 0, buffer.length, position);

@@ -327,7 +327,7 @@ async function installWheel(wheel: Wheel, staging: string, job: Job): Promise<st
 async function fetchWheel(wheel: Wheel, part: string, job: Job) {
   const { signal } = job.lock;
   try {
-    return await download(wheel, part, job.progress(wheel.filename), signal);
+    return await download(wheel, part, job.progress(wheel.filename), { signal });
   } catch (error) {
     // an index that wants credentials or certificates only pip knows, or a proxy, which Node's fetch passes by
     const proxy = Object.keys(process.env).some((name) => /^(all|https?)_proxy$/i.test(name));
@@ -337,7 +337,7 @@ async function fetchWheel(wheel: Wheel, part: string, job: Job) {
     try {
       if (!(await downloadByPip(wheel, folder))) throw error;
       const url = pathToFileURL(join(folder, wheel.filename)).href;
-      return await download({ ...wheel, url }, part, () => {}, signal);
+      return await download({ ...wheel, url }, part, () => {}, { signal });
     } finally {
       await rm(folder, { recursive: true, force: true });
     }

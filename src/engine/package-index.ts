@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { promisify } from "node:util";
-import { fetchSafely, type Remote } from "./download.js";
+import { fetchSafely, type Sha256Remote } from "./download.js";
 import { glibcVersion } from "./environment.js";
 import { EngineError, firstLine } from "./errors.js";
 
@@ -23,7 +23,7 @@ export interface PinnedWheel {
 }
 
 /** A pinned wheel and where it is. */
-export type Wheel = PinnedWheel & Remote;
+export type Wheel = PinnedWheel & Sha256Remote;
 
 /** The platform tags of wheels that run here, the newest first (PEP 600), or undefined where TensorFlow has none. */
 export function platformTags(

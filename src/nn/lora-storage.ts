@@ -7,15 +7,16 @@ import { type LayerPlan, type LoraAdapter, type LoraAdapters, type LoraConfig, l
 import { loadParameters } from "./module.js";
 
 /**
- * Reads an adapter from a safetensors file, or from a folder of diffusers' or PEFT's.
+ * Reads an adapter from a safetensors file, a folder of diffusers' or PEFT's, or the Hugging Face Hub.
  * @throws CheckpointError listing what is missing, unexpected or of another shape; ConfigError; SafetensorsError.
  */
 export async function loadLora(
   adapters: LoraAdapters,
   path: string,
-  { adapterName = "default", weightName, loraAlpha }: LoadLoraOptions = {},
+  options: LoadLoraOptions = {},
 ): Promise<LoraAdapter> {
-  const file = await openLora(path, weightName);
+  const { adapterName = "default", loraAlpha } = options;
+  const file = await openLora(path, options);
   try {
     const [first] = file.layers.values();
     const alpha = loraAlpha ?? file.loraAlpha;

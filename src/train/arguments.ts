@@ -61,7 +61,8 @@ const content = kinds("content");
 /** By name; the order is the help text's. */
 export const ARGUMENTS = {
   // Model
-  model_path: content.path("a pipeline's folder: vae, transformer, scheduler, text_encoder, tokenizer"),
+  model_path: content.path("a pipeline's folder (vae, transformer, ...), or its id on the Hugging Face Hub"),
+  revision: content.text("of a model on the Hub: a branch, tag or commit (default: main)", "NAME"),
   model_name: free.text(
     "names the model in the latent cache (default: cogvideox1.5-i2v, or cogvideox-i2v for 1.0)",
     "NAME",

@@ -4,6 +4,7 @@ import { extname, join } from "node:path";
 import { parse as parseYaml } from "yaml";
 import { CogVideoXDDIMScheduler } from "../diffusion/ddim.js";
 import { CogVideoXDPMScheduler } from "../diffusion/dpm.js";
+import { pipelineFiles } from "../diffusion/pipeline.js";
 import { Generator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import {
@@ -13,6 +14,7 @@ import {
 import { AutoencoderKLCogVideoX } from "../models/vae/autoencoder.js";
 import { latentFrames } from "../recipe/geometry.js";
 import { ConfigError, readJsonObject } from "../weights/config.js";
+import { componentFiles, resolveModel } from "../weights/hub.js";
 import { ArgumentError, assertConsistent, type TrainArguments } from "./arguments.js";
 import { checkpointsToResume } from "./checkpoint.js";
 import { MemoryData } from "./data.js";
@@ -76,10 +78,11 @@ async function assertResumable(args: TrainArguments): Promise<void> {
 }
 
 async function runInOwnFolder(
-  args: TrainArguments,
+  given: TrainArguments,
   options: RunOptions & Required<Pick<RunOptions, "log">>,
 ): Promise<RunResult> {
   const { log, signal } = options;
+  const args = await withLocalModel(given);
   const { models, buckets } = await openModels(args);
   let trainer: Trainer | undefined;
   let validation: Validation | undefined;
@@ -95,7 +98,7 @@ async function runInOwnFolder(
     trainer = await Trainer.create(models, data, { ...trainerOptions(args), fingerprint, log });
     if (trainer.step > 0) log(`resumed from ${trainer.lastCheckpoint!.path}`);
     for (const line of describeTraining(args, models, trainer, data, buckets)) log(line);
-    for (const tracker of trackers) await tracker.start({ ...args }, trainer.step);
+    for (const tracker of trackers) await tracker.start({ ...given }, trainer.step);
     return await trainLoop(args, models, trainer, trackers, validation, { log, signal });
   } finally {
     for (const tracker of trackers) await tracker.finish();
@@ -161,6 +164,13 @@ async function trainLoop(
 }
 
 // -- models and data ---------------------------------------------------------------------------------------------
+
+/** The arguments with the model's folder, where they name one on the Hub. */
+async function withLocalModel(args: TrainArguments): Promise<TrainArguments> {
+  const { transformer, ...others } = pipelineFiles();
+  const needs = componentFiles(args.transformer_config === undefined ? { ...others, transformer } : others);
+  return { ...args, model_path: await resolveModel(args.model_path!, { revision: args.revision }, needs) };
+}
 
 async function openModels(args: TrainArguments): Promise<{ models: Models; buckets: Bucket[] }> {
   const model = args.model_path!;
@@ -425,10 +435,11 @@ function trainerOptions(args: TrainArguments): TrainerOptions {
  * measured on random latents of the largest size.
  */
 export async function planTraining(
-  args: TrainArguments,
+  given: TrainArguments,
   { log = console.log }: RunOptions = {},
 ): Promise<void> {
-  assertConsistent(args);
+  assertConsistent(given);
+  const args = await withLocalModel(given);
   const { models, buckets } = await openModels(args);
   try {
     const assigned = await readEntries(args, buckets, log);

@@ -29,6 +29,7 @@ export interface WeightSource {
 
 /** diffusers' name for weight files without their ending; transformers uses "model". */
 export const DIFFUSERS_WEIGHTS = "diffusion_pytorch_model";
+export const TRANSFORMERS_WEIGHTS = "model";
 
 /** A checkpoint that is incomplete or contradicts itself; the message starts with the file's path. */
 export class CheckpointError extends Error {
@@ -48,15 +49,25 @@ export interface WeightsLocation {
  */
 export async function openWeights(path: string, location: WeightsLocation = {}): Promise<WeightSource> {
   if (path.endsWith(".safetensors")) return safeOpen(path);
-  const { weightsName = DIFFUSERS_WEIGHTS, variant } = location;
-  const single = join(path, `${fileStem(weightsName, variant)}.safetensors`);
-  const index = join(path, indexName(weightsName, variant));
-  if (existsSync(index)) return openShards(path, index);
-  if (existsSync(single)) return safeOpen(single);
-  throw new CheckpointError(`${path}: found neither ${basename(single)} nor ${basename(index)}`);
+  const { single, index } = weightFiles(location);
+  if (existsSync(join(path, index))) return openShards(path, join(path, index));
+  if (existsSync(join(path, single))) return safeOpen(join(path, single));
+  throw new CheckpointError(`${path}: found neither ${single} nor ${index}`);
 }
 
-async function openShards(folder: string, indexPath: string): Promise<WeightSource> {
+/** The names that a model's weights may have: one file, or an index of shards, which is taken first. */
+export function weightFiles({ weightsName = DIFFUSERS_WEIGHTS, variant }: WeightsLocation = {}): {
+  readonly single: string;
+  readonly index: string;
+} {
+  return {
+    single: `${fileStem(weightsName, variant)}.safetensors`,
+    index: indexName(weightsName, variant),
+  };
+}
+
+/** Which file of the folder holds a tensor, by the tensor's name. @throws CheckpointError naming the index. */
+export async function readShardIndex(indexPath: string): Promise<Map<string, string>> {
   const { weight_map: map } = await readJsonObject(indexPath);
   if (typeof map !== "object" || map === null || Array.isArray(map))
     throw new CheckpointError(`${indexPath}: expected a weight_map of tensor names to files`);
@@ -69,6 +80,11 @@ async function openShards(folder: string, indexPath: string): Promise<WeightSour
       );
     fileOf.set(key, file);
   }
+  return fileOf;
+}
+
+async function openShards(folder: string, indexPath: string): Promise<WeightSource> {
+  const fileOf = await readShardIndex(indexPath);
   const names = [...new Set(fileOf.values())].sort();
   const missing = names.filter((name) => !existsSync(join(folder, name)));
   if (missing.length > 0)

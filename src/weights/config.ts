@@ -138,6 +138,11 @@ function storedConfig(className: string, config: object): Record<string, unknown
   return { ...config, _class_name: className, _diffusers_version: DIFFUSERS_VERSION };
 }
 
+/** The configuration file of a model. */
+export const MODEL_CONFIG = "config.json";
+/** A pipeline folder's {@link ModelIndex}. */
+export const MODEL_INDEX = "model_index.json";
+
 /** A pipeline folder's table of contents: which library and class each subfolder holds. */
 export interface ModelIndex {
   readonly className: string;
@@ -147,7 +152,7 @@ export interface ModelIndex {
 
 /** @throws ConfigError when `model_index.json` is missing or not of the form that diffusers writes. */
 export async function readModelIndex(folder: string): Promise<ModelIndex> {
-  const path = join(folder, "model_index.json");
+  const path = join(folder, MODEL_INDEX);
   const { _class_name: className, ...entries } = await readJsonObject(path);
   if (typeof className !== "string")
     throw new ConfigError(`${path}: expected a _class_name, found ${JSON.stringify(className)}`);
@@ -163,7 +168,7 @@ export async function readModelIndex(folder: string): Promise<ModelIndex> {
 
 export async function writeModelIndex(folder: string, { className, components }: ModelIndex): Promise<void> {
   const entries = Object.entries(components).map(([name, entry]) => [name, entry ?? [null, null]]);
-  await writeConfig(folder, className, Object.fromEntries(entries), "model_index.json");
+  await writeConfig(folder, className, Object.fromEntries(entries), MODEL_INDEX);
 }
 
 /** A JSON file that holds an object. @throws ConfigError naming the file. */

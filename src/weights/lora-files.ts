@@ -5,6 +5,7 @@ import { dirname, join } from "node:path";
 import { CheckpointError, type WeightSource } from "./checkpoint.js";
 import { ConfigError, readJsonObject, writeJson } from "./config.js";
 import type { FloatDtype } from "./dtype.js";
+import { type HubOptions, type Needs, resolveModel } from "./hub.js";
 import { type DeferredTensor, type SafetensorsFile, safeOpen, saveFile } from "./safetensors.js";
 
 /** The file that diffusers writes. */
@@ -18,10 +19,10 @@ const METADATA_KEY = "lora_adapter_metadata";
 /** What stands before the modules' names in files: a pipeline's component, PEFT's wrapper, or nothing. */
 const PREFIXES = ["transformer.", "base_model.model."];
 
-export interface LoadLoraOptions {
+export interface LoadLoraOptions extends HubOptions {
   /** Default "default". */
   readonly adapterName?: string;
-  /** The file's name, where the path is a folder that holds another than diffusers' or PEFT's. */
+  /** The file's name, where a folder or model of the Hub holds another than diffusers' or PEFT's. */
   readonly weightName?: string;
   /**
    * The update is scaled by loraAlpha / rank. Files of diffusers' trainers do not say what it was; then it is taken
@@ -65,11 +66,18 @@ export interface LoraFile {
 }
 
 /**
- * Opens a safetensors file, or a folder of diffusers' or PEFT's. The caller closes its `source`.
- * @throws CheckpointError, ConfigError or SafetensorsError naming the file and what is wrong with it.
+ * Opens a safetensors file, a folder of diffusers' or PEFT's, or a model of the Hugging Face Hub. The caller closes its
+ * `source`.
+ * @throws CheckpointError, ConfigError or SafetensorsError naming the file and what is wrong with it; HubError.
  */
-export async function openLora(path: string, weightName?: string): Promise<LoraFile> {
-  const file = await findFile(path, weightName);
+export async function openLora(path: string, options: LoadLoraOptions = {}): Promise<LoraFile> {
+  const names =
+    options.weightName === undefined ? [LORA_WEIGHT_NAME, PEFT_WEIGHT_NAME] : [options.weightName];
+  const needs: Needs = (repository, folder) => [
+    repository.oneOf(folder, names),
+    ...repository.present(folder, [PEFT_CONFIG_NAME]),
+  ];
+  const file = await findFile(await resolveModel(path, options, needs), names);
   const source = await safeOpen(file);
   try {
     const { moduleOf, ranks } = readKeys(source);
@@ -108,11 +116,10 @@ export async function writeLora(
   if (format === "peft") await writeJson(join(folder, PEFT_CONFIG_NAME), { ...config, peft_type: "LORA" });
 }
 
-async function findFile(path: string, weightName: string | undefined): Promise<string> {
+async function findFile(path: string, names: readonly string[]): Promise<string> {
   const found = await stat(path).catch(() => undefined);
   if (found === undefined) throw new CheckpointError(`${path}: no such file or folder`);
   if (!found.isDirectory()) return path;
-  const names = weightName === undefined ? [LORA_WEIGHT_NAME, PEFT_WEIGHT_NAME] : [weightName];
   const name = names.find((name) => existsSync(join(path, name)));
   if (name === undefined) throw new CheckpointError(`${path}: found neither ${names.join(" nor ")}`);
   return join(path, name);

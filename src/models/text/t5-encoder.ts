@@ -13,13 +13,22 @@ import {
   type ParameterScope,
   type SaveOptions,
 } from "../../nn/module.js";
-import { openWeights, type WeightsLocation } from "../../weights/checkpoint.js";
-import { ConfigError, readJsonObject, writeJson } from "../../weights/config.js";
+import { openWeights, TRANSFORMERS_WEIGHTS, type WeightsLocation } from "../../weights/checkpoint.js";
+import { ConfigError, MODEL_CONFIG, readJsonObject, writeJson } from "../../weights/config.js";
+import { type LoadModelOptions, modelFiles, type Needs, resolveModel } from "../../weights/hub.js";
 import { completeT5Config, parseFeedForward, type T5Activation, type T5Config } from "./t5-config.js";
 
 const CLASS_NAME = "T5EncoderModel";
 /** Classes whose weights contain the encoder's. */
 const ARCHITECTURES = [CLASS_NAME, "T5ForConditionalGeneration", "T5Model"];
+
+/** What is read of a text encoder's folder. */
+export const textEncoderFiles = (location: WeightsLocation): Needs => modelFiles(named(location));
+
+const named = <T extends WeightsLocation>(location: T) => ({
+  weightsName: TRANSFORMERS_WEIGHTS,
+  ...location,
+});
 
 /** Nothing varies from one pass to the next: T5 is not trained here. */
 const CONTEXT: ForwardContext = { loraScale: 1 };
@@ -51,7 +60,7 @@ export interface T5Output {
  * The text encoder of CogVideoX.
  *
  * ```ts
- * const encoder = await T5EncoderModel.fromPretrained("CogVideoX1.5-5B-I2V/text_encoder");
+ * const encoder = await T5EncoderModel.fromPretrained("zai-org/CogVideoX1.5-5B-I2V", { subfolder: "text_encoder" });
  * const { lastHiddenState } = encoder.forward({ inputIds });
  * ```
  */
@@ -94,12 +103,14 @@ export class T5EncoderModel extends Model {
   }
 
   /**
-   * Reads a folder of transformers': `config.json` and safetensors weights, in one file or in shards; of the encoder
-   * alone, or of a whole T5, whose decoder is left out.
-   * @throws ConfigError, CheckpointError or SafetensorsError naming the file and what is wrong with it.
+   * Reads a folder of transformers', or a model of the Hugging Face Hub: `config.json` and safetensors weights, in one
+   * file or in shards; of the encoder alone, or of a whole T5, whose decoder is left out.
+   * @throws ConfigError, CheckpointError or SafetensorsError naming the file and what is wrong with it, or HubError.
    */
-  static async fromPretrained(folder: string, location: WeightsLocation = {}): Promise<T5EncoderModel> {
-    const where = join(folder, "config.json");
+  static async fromPretrained(idOrFolder: string, options: LoadModelOptions = {}): Promise<T5EncoderModel> {
+    const location = named(options);
+    const folder = await resolveModel(idOrFolder, options, textEncoderFiles(options));
+    const where = join(folder, MODEL_CONFIG);
     const given = await readJsonObject(where);
     const architectures = Array.isArray(given.architectures) ? given.architectures : [];
     if (!architectures.some((name) => ARCHITECTURES.includes(name as string))) {
@@ -109,7 +120,7 @@ export class T5EncoderModel extends Model {
     }
     const model = new T5EncoderModel(given, where);
     try {
-      const source = await openWeights(folder, { weightsName: "model", ...location });
+      const source = await openWeights(folder, location);
       const hasShared = source.keys().includes("shared.weight");
       await source.close();
       await model.loadWeights(folder, { ...location, rename: (key) => encoderKey(key, hasShared) });

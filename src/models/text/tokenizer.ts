@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { Tokenizer } from "@huggingface/tokenizers";
 import { grouped, showAs } from "../../engine/shown.js";
 import { ConfigError, readJsonObject, writeJson } from "../../weights/config.js";
+import { type HubOptions, type Needs, resolveModel } from "../../weights/hub.js";
 import { PrecompiledCharsmap, sentencePieceNormalization } from "./charsmap.js";
 import {
   PIECE_TYPES,
@@ -16,6 +17,13 @@ import {
 const TOKENIZER_JSON = "tokenizer.json";
 const TOKENIZER_CONFIG = "tokenizer_config.json";
 const SENTENCEPIECE_MODEL = "spiece.model";
+
+/** What is read of a tokenizer's folder, and what transformers reads besides. */
+export const tokenizerFiles: Needs = (repository, folder) => {
+  repository.oneOf(folder, [TOKENIZER_JSON, SENTENCEPIECE_MODEL]);
+  const besides = ["special_tokens_map.json", "added_tokens.json"];
+  return repository.present(folder, [TOKENIZER_JSON, SENTENCEPIECE_MODEL, TOKENIZER_CONFIG, ...besides]);
+};
 
 /** Sentinel tokens that T5 adds to the pieces of a model file. */
 const EXTRA_IDS = 100;
@@ -51,7 +59,7 @@ interface LibraryTokenizer {
  * The tokenizer of T5 models.
  *
  * ```ts
- * const tokenizer = await T5Tokenizer.fromPretrained("CogVideoX1.5-5B-I2V/tokenizer");
+ * const tokenizer = await T5Tokenizer.fromPretrained("zai-org/CogVideoX1.5-5B-I2V", { subfolder: "tokenizer" });
  * const { inputIds } = tokenizer.encode(["a kitten yawns"], { maxLength: 226 });
  * ```
  */
@@ -105,11 +113,12 @@ export class T5Tokenizer {
   }
 
   /**
-   * Reads a tokenizer's folder: `tokenizer.json`, or SentencePiece's `spiece.model`; settings from
-   * `tokenizer_config.json` where there is one.
-   * @throws ConfigError or SentencePieceError naming the file and what is wrong with it.
+   * Reads a tokenizer's folder, or one of the Hugging Face Hub: `tokenizer.json`, or SentencePiece's `spiece.model`;
+   * settings from `tokenizer_config.json` where there is one.
+   * @throws ConfigError or SentencePieceError naming the file and what is wrong with it, or HubError.
    */
-  static async fromPretrained(folder: string): Promise<T5Tokenizer> {
+  static async fromPretrained(idOrFolder: string, options: HubOptions = {}): Promise<T5Tokenizer> {
+    const folder = await resolveModel(idOrFolder, options, tokenizerFiles);
     const [jsonPath, modelPath] = [join(folder, TOKENIZER_JSON), join(folder, SENTENCEPIECE_MODEL)];
     const configPath = join(folder, TOKENIZER_CONFIG);
     const config = existsSync(configPath) ? await readJsonObject(configPath) : {};

@@ -13,7 +13,6 @@ import { type LoraAdapter, LoraAdapters, type LoraConfig } from "../../nn/lora.j
 import { loadLora, saveLora } from "../../nn/lora-storage.js";
 import { loadParameters, Model, type Parameter, type SaveOptions } from "../../nn/module.js";
 import type { LatentSize } from "../../recipe/geometry.js";
-import type { WeightsLocation } from "../../weights/checkpoint.js";
 import {
   boolean,
   ConfigError,
@@ -26,6 +25,7 @@ import {
   readConfig,
   writeConfig,
 } from "../../weights/config.js";
+import { type LoadModelOptions, modelFiles, resolveModel } from "../../weights/hub.js";
 import type { LoadLoraOptions, SaveLoraOptions } from "../../weights/lora-files.js";
 import { safeOpen } from "../../weights/safetensors.js";
 import { CogVideoXBlock } from "./block.js";
@@ -103,7 +103,8 @@ export type TransformerHook = (module: string, output: tf.Tensor) => void;
  * The transformer of CogVideoX 1.0 and 1.5: text and video tokens attend to each other in one sequence.
  *
  * ```ts
- * const transformer = await CogVideoXTransformer3DModel.fromPretrained("CogVideoX1.5-5B-I2V/transformer");
+ * const model = "zai-org/CogVideoX1.5-5B-I2V";
+ * const transformer = await CogVideoXTransformer3DModel.fromPretrained(model, { subfolder: "transformer" });
  * const { sample } = transformer.forward({ hiddenStates, encoderHiddenStates, timestep, ofs: 2, imageRotaryEmb });
  * ```
  *
@@ -205,14 +206,15 @@ export class CogVideoXTransformer3DModel extends Model {
   }
 
   /**
-   * Reads a folder that diffusers' or this class's `savePretrained` wrote: `config.json` and safetensors weights in
-   * float32, float16 or bfloat16, in one file or in shards.
-   * @throws ConfigError, CheckpointError or SafetensorsError naming the file and what is wrong with it.
+   * Reads a folder that diffusers' or this class's `savePretrained` wrote, or a model of the Hugging Face Hub:
+   * `config.json` and safetensors weights in float32, float16 or bfloat16, in one file or in shards.
+   * @throws ConfigError, CheckpointError or SafetensorsError naming the file and what is wrong with it, or HubError.
    */
   static async fromPretrained(
-    folder: string,
-    location: WeightsLocation = {},
+    idOrFolder: string,
+    location: LoadModelOptions = {},
   ): Promise<CogVideoXTransformer3DModel> {
+    const folder = await resolveModel(idOrFolder, location, modelFiles(location));
     const given = await readConfig(folder, CLASS_NAME);
     const where = `${folder}/config.json`;
     const model = new CogVideoXTransformer3DModel(completeConfig(FIELDS, given, where, "warn"), where);
@@ -284,9 +286,9 @@ export class CogVideoXTransformer3DModel extends Model {
   }
 
   /**
-   * Reads a LoRA adapter from a file or folder of diffusers' or PEFT's, and freezes the model's own weights. The
-   * adapter becomes the only active one.
-   * @throws CheckpointError, ConfigError or SafetensorsError naming the file and what is wrong with it.
+   * Reads a LoRA adapter from a file or folder of diffusers' or PEFT's, or from the Hugging Face Hub, and freezes the
+   * model's own weights. The adapter becomes the only active one.
+   * @throws CheckpointError, ConfigError or SafetensorsError naming the file and what is wrong with it, or HubError.
    */
   async loadLoraAdapter(path: string, options: LoadLoraOptions = {}): Promise<LoraAdapter> {
     const adapter = await loadLora(this.#adapters, path, options);

@@ -3,7 +3,6 @@ import { ACTIVATIONS, type ActivationName } from "../../engine/ops/activations.j
 import type { Generator } from "../../engine/random.js";
 import * as tf from "../../engine/tf.js";
 import { Model, type SaveOptions } from "../../nn/module.js";
-import type { WeightsLocation } from "../../weights/checkpoint.js";
 import {
   boolean,
   ConfigError,
@@ -17,6 +16,7 @@ import {
   readConfig,
   writeConfig,
 } from "../../weights/config.js";
+import { type LoadModelOptions, modelFiles, resolveModel } from "../../weights/hub.js";
 import { type CoderConfig, Decoder3D, Encoder3D } from "./coder.js";
 import { DiagonalGaussianDistribution } from "./distribution.js";
 import { ConvCache, FrameLayout, fromFrames, toFrames } from "./frames.js";
@@ -86,7 +86,7 @@ const LATENT_FRAMES_PER_CALL = 2;
  * An 81-frame clip has (81 - 1) / 4 + 1 = 21 latent frames.
  *
  * ```ts
- * const vae = await AutoencoderKLCogVideoX.fromPretrained("CogVideoX1.5-5B-I2V/vae");
+ * const vae = await AutoencoderKLCogVideoX.fromPretrained("zai-org/CogVideoX1.5-5B-I2V", { subfolder: "vae" });
  * const { latentDist } = vae.encode(video); // [B, 3, F, H, W] in [-1, 1]
  * const latents = latentDist.sample({ generator }); // [B, 16, f, H / 8, W / 8]
  * const { sample } = vae.decode(latents);
@@ -146,14 +146,15 @@ export class AutoencoderKLCogVideoX extends Model {
   }
 
   /**
-   * Reads a folder that diffusers' or this class's `savePretrained` wrote: `config.json` and safetensors weights in
-   * float32, float16 or bfloat16, in one file or in shards.
-   * @throws ConfigError, CheckpointError or SafetensorsError naming the file and what is wrong with it.
+   * Reads a folder that diffusers' or this class's `savePretrained` wrote, or a model of the Hugging Face Hub:
+   * `config.json` and safetensors weights in float32, float16 or bfloat16, in one file or in shards.
+   * @throws ConfigError, CheckpointError or SafetensorsError naming the file and what is wrong with it, or HubError.
    */
   static async fromPretrained(
-    folder: string,
-    location: WeightsLocation = {},
+    idOrFolder: string,
+    location: LoadModelOptions = {},
   ): Promise<AutoencoderKLCogVideoX> {
+    const folder = await resolveModel(idOrFolder, location, modelFiles(location));
     const given = await readConfig(folder, CLASS_NAME);
     const where = `${folder}/config.json`;
     const vae = new AutoencoderKLCogVideoX(completeConfig(FIELDS, given, where, "warn"), where);
