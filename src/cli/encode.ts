@@ -25,7 +25,7 @@ export async function encodeCommand(argv: string[]): Promise<number> {
   const { model } = values;
   if (model === undefined)
     throw new UsageError(
-      "--model is missing: a pipeline's folder, with vae/ in it, or an id on the Hugging Face Hub",
+      "--model MODEL is missing: a pipeline's folder, with vae/ in it, or an id on the Hugging Face Hub",
     );
   if (positionals.length > 0 === (values["data-root"] !== undefined)) {
     const found = positionals.length > 0 ? "both" : "neither";

@@ -66,7 +66,7 @@ async function checkValues(values: Values): Promise<{ model: string; image: stri
   const { model, image, out, prompt } = values;
   if (model === undefined)
     throw new UsageError(
-      "--model is missing: a folder with model_index.json, or an id on the Hugging Face Hub",
+      "--model MODEL is missing: a folder with model_index.json, or an id on the Hugging Face Hub",
     );
   const index = await checkingInput(async () =>
     readModelIndex(await resolveModel(model, { revision: values.revision }, pipelineIndexFiles)),

@@ -125,7 +125,7 @@ test("what sample can't do is refused in one line, and nothing is written", asyn
     sample(...good, "--out", at("x.avi")),
     /--out: expected a .mp4, .webp or .gif file or a folder/,
   );
-  await assert.rejects(sampleCommand(good), /--model DIR is missing/);
+  await assert.rejects(sampleCommand(good), /--model MODEL is missing/);
   await assert.rejects(sampleCommand([...good, "--model", folder]), /model_index.json: no such file/);
 });
 
@@ -165,7 +165,7 @@ test("what encode can't do is refused in one line", async () => {
       assert.match(error.message, message);
       return true;
     });
-  await refused([clip], /--model DIR is missing/);
+  await refused([clip], /--model MODEL is missing/);
   await refused(["--model", model], /expected CLIP... or --data-root DIR, found neither/);
   await refused(["--model", model, clip, "--data-root", folder], /found both/);
   await refused(["--model", model, clip, clip], /two clips would be written to clip.safetensors/);
