@@ -492,8 +492,10 @@ export interface LatentShape extends LatentSize {
   readonly channels: number;
 }
 
-/** What is read of a pipeline's table of contents, and of each of its folders. */
+/** What is read of a pipeline first: which components it has. */
 export const pipelineIndexFiles: Needs = namedFiles(MODEL_INDEX);
+
+/** What is read of each component's folder. */
 export const pipelineFiles = (location: WeightsLocation = {}) =>
   ({
     scheduler: schedulerFiles,

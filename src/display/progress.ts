@@ -20,7 +20,8 @@ const CLEAR_LINE = "\r\u001b[2K";
 
 /**
  * A progress bar in one line of the cell's output, named as in tqdm. Outside of a notebook it is a line of the terminal,
- * or, where there is none, one line when it is closed. The line that stays in the notebook says nothing of time, so that running it again changes nothing.
+ * or, where there is none, one line when it is closed. The line that stays in the notebook says nothing of time, so
+ * that running it again changes nothing.
  */
 export class Progress {
   readonly #options: ProgressOptions;

@@ -260,7 +260,8 @@ async function fetchSnapshot(
         const paths = new Set(await needs(repository, folder));
         await transfer.fetchAll([...paths]);
         const snapshot = join(storage, "snapshots", commit);
-        for (const path of paths) await linkToBlob(transfer.blob(path), join(snapshot, path));
+        // Last of all those files without which nothing counts as there: they come first in their lists.
+        for (const path of [...paths].reverse()) await linkToBlob(transfer.blob(path), join(snapshot, path));
         if (revision !== commit) await writeFileAtomic(join(storage, "refs", revision), commit);
         return snapshot;
       },
@@ -461,7 +462,8 @@ class Transfer {
   async fetchAll(paths: readonly string[]): Promise<void> {
     const { id, cache } = this.#place;
     const left = new Map<string, number>();
-    for (const path of paths) {
+    const different = new Map(paths.map((path) => [this.blob(path), path])).values();
+    for (const path of different) {
       const size = this.#size(path);
       const there = await stat(this.blob(path)).catch(() => undefined);
       if (there?.size === size) continue;
