@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { after, before, test } from "node:test";
@@ -139,8 +139,11 @@ function charsmapOf(model: Buffer): Buffer {
 }
 
 test("folders without a tokenizer, and files that are none, are refused by name", async () => {
+  const nothing = join(folder, "nothing");
+  await assert.rejects(T5Tokenizer.fromPretrained(nothing), /nothing: no such file or folder/);
+  await mkdir(nothing);
   await assert.rejects(
-    T5Tokenizer.fromPretrained(join(folder, "nothing")),
+    T5Tokenizer.fromPretrained(nothing),
     /nothing: found neither tokenizer.json nor spiece.model/,
   );
   const broken = join(folder, "broken");
