@@ -161,7 +161,7 @@ export async function withLock<T>(
         assertHeld() {
           if (held()) return;
           lost.abort();
-          throw new EngineError("another installer took over");
+          throw new EngineError("another process took over");
         },
       });
     } catch (error) {

@@ -14,8 +14,6 @@ import {
 } from "node:fs/promises";
 import { isIPv4 } from "node:net";
 import { basename, dirname, join } from "node:path";
-import { Readable, Transform } from "node:stream";
-import { pipeline } from "node:stream/promises";
 import { fileURLToPath } from "node:url";
 import { assertSpace } from "./cache.js";
 import { EngineError, firstLine } from "./errors.js";
@@ -94,7 +92,10 @@ export async function download(
   try {
     if (remote.url.startsWith("file:")) {
       await file.truncate();
-      await pipeline(createReadStream(fileURLToPath(remote.url)), writeTo(file, 0), { signal });
+      let done = 0;
+      for await (const chunk of createReadStream(fileURLToPath(remote.url), { signal })) {
+        done += await writeAll(file, chunk as Buffer, done);
+      }
     } else {
       for (let attempt = 1; ; attempt++) {
         try {
@@ -109,7 +110,8 @@ export async function download(
       }
     }
     const [algorithm, expected, found] = await checksum(file, remote);
-    if (found !== expected) throw new WrongContent(`${name}: expected ${algorithm} ${expected}, found ${found}`);
+    if (found !== expected)
+      throw new WrongContent(`${name}: expected ${algorithm} ${expected}, found ${found}`);
     return file;
   } catch (error) {
     await file.close();
@@ -269,20 +271,15 @@ async function fetchRest(
 
     let done = start;
     onProgress(done, remote.size);
-    const count = new Transform({
-      transform(chunk: Buffer, _encoding, pass) {
-        done += chunk.length;
-        if (done > remote.size) {
-          return pass(new WrongContent(`${name}: expected ${remote.size} bytes, the server sends more`));
-        }
-        clearTimeout(timer);
-        timer = setTimeout(() => stall.abort(), stallMilliseconds);
-        onProgress(done, remote.size);
-        pass(null, chunk);
-      },
-    });
-    const body = Readable.fromWeb(response.body as import("node:stream/web").ReadableStream);
-    await pipeline(body, count, writeTo(file, start));
+    for await (const chunk of response.body) {
+      clearTimeout(timer); // a disk that is slow is no connection that stalls
+      if (done + chunk.length > remote.size) {
+        throw new WrongContent(`${name}: expected ${remote.size} bytes, the server sends more`);
+      }
+      done += await writeAll(file, chunk, done);
+      onProgress(done, remote.size);
+      timer = setTimeout(() => stall.abort(), stallMilliseconds);
+    }
     if (done < remote.size) throw new Error(`the connection closed after ${done} of ${remote.size} bytes`);
   } finally {
     clearTimeout(timer);
@@ -308,18 +305,12 @@ function describe(error: unknown, remote: Remote, have: number, options: Downloa
   return new DownloadError(`${remote.url}: the download failed (${reason})${kept}`);
 }
 
-/** The end of a pipeline that writes to a file and leaves it open, which a stream does not when it fails. */
-function writeTo(file: FileHandle, start: number) {
-  return async (chunks: AsyncIterable<Buffer>): Promise<void> => {
-    let position = start;
-    for await (const chunk of chunks) {
-      for (let at = 0; at < chunk.length; ) {
-        const { bytesWritten } = await file.write(chunk, at, chunk.length - at, position);
-        at += bytesWritten;
-        position += bytesWritten;
-      }
-    }
-  };
+/** Writes all of `bytes`. @returns how many they are. */
+async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<number> {
+  for (let at = 0; at < bytes.length; ) {
+    at += (await file.write(bytes, at, bytes.length - at, position + at)).bytesWritten;
+  }
+  return bytes.length;
 }
 
 /** The kind of checksum, what it must be, and what it is. */

@@ -8,8 +8,8 @@ import { homedir } from "node:os";
 import { dirname, join, posix, relative } from "node:path";
 import type { ListFileEntry } from "@huggingface/hub";
 import { Progress } from "../display/progress.js";
-import { assertSpace, readJson, withLock, writeFileAtomic } from "../engine/cache.js";
-import { DownloadError, downloadTo } from "../engine/download.js";
+import { assertSpace, type Lock, readJson, withLock, writeFileAtomic } from "../engine/cache.js";
+import { DownloadError, downloadTo, fetchSafely } from "../engine/download.js";
 import { EngineError, firstLine } from "../engine/errors.js";
 import { CheckpointError, readShardIndex, type WeightsLocation, weightFiles } from "./checkpoint.js";
 import { ConfigError, MODEL_CONFIG } from "./config.js";
@@ -144,6 +144,7 @@ const COMMIT = /^[0-9a-f]{40}$/;
 /** A name of Git's that is a path within a folder. */
 const REVISION = /^\w[\w.+-]*(?:\/\w[\w.+-]*)*$/;
 const DEFAULT_REVISION = "main";
+const OTHER_SERVER = "HF_ENDPOINT names another server";
 
 interface Place {
   readonly id: string;
@@ -251,20 +252,22 @@ async function fetchSnapshot(
     return await withLock(
       join(cache, ".locks", `models--${id.replace("/", "--")}`),
       () => console.error(`another process downloads ${id}; waiting for it`),
-      async () => {
+      async (lock) => {
         const meanwhile = await findInCache(place, needs, folder);
         if (meanwhile.snapshot !== undefined) return meanwhile.snapshot;
         const entries = await server.files(commit);
-        const transfer = new Transfer(place, commit, entries, token);
+        const transfer = new Transfer(place, commit, entries, token, lock);
         const repository = new Repository(new Set(entries.keys()), (path) => transfer.fetch(path));
         const paths = new Set(await needs(repository, folder));
         await transfer.fetchAll([...paths]);
         const snapshot = join(storage, "snapshots", commit);
+        lock.assertHeld();
         // Last of all those files without which nothing counts as there: they come first in their lists.
         for (const path of [...paths].reverse()) await linkToBlob(transfer.blob(path), join(snapshot, path));
         if (revision !== commit) await writeFileAtomic(join(storage, "refs", revision), commit);
         return snapshot;
       },
+      () => console.error(`another process took over the download of ${id}; waiting for it`),
     );
   } catch (error) {
     // The Hub tells everyone what a gated model has, and gives its files only to some.
@@ -360,12 +363,14 @@ class HubServer {
     const signal = AbortSignal.timeout(seconds("HF_HUB_ETAG_TIMEOUT", 30) * 1000);
     let response: Response;
     try {
-      response = await fetch(url, { ...init, headers, signal });
+      response = await fetchSafely(url.href, { ...init, headers, signal }, OTHER_SERVER);
     } catch (error) {
+      if (error instanceof EngineError) throw new HubError(`${this.#absence} ${error.message}`);
       const reason = firstLine((error as { cause?: unknown }).cause ?? error);
       throw new HubError(`${this.#absence} ${endpoint} can't be reached (${reason}); ${this.#advice}`);
     }
     if (response.ok) return response;
+    await response.body?.cancel();
     const { status, statusText } = response;
     const answer = `${endpoint} answered ${status} ${statusText}`;
     throw this.refusal(status, response.headers.get("x-error-code"), answer);
@@ -403,14 +408,17 @@ class Transfer {
   readonly #commit: string;
   readonly #entries: ReadonlyMap<string, ListFileEntry>;
   readonly #headers: Readonly<Record<string, string>>;
+  readonly #lock: Lock;
 
   constructor(
     place: Place,
     commit: string,
     entries: ReadonlyMap<string, ListFileEntry>,
     token: string | undefined,
+    lock: Lock,
   ) {
     this.#place = place;
+    this.#lock = lock;
     this.#commit = commit;
     this.#entries = entries;
     this.#headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
@@ -430,8 +438,11 @@ class Transfer {
   }
 
   #size(path: string): number {
-    const { lfs, size } = this.#entries.get(path)!;
-    return lfs?.size ?? size;
+    const entry = this.#entries.get(path)!;
+    const size = entry.lfs?.size ?? entry.size;
+    if (!Number.isSafeInteger(size) || size < 0)
+      throw new MissingFile(`the Hub gives no size of ${path}, but ${JSON.stringify(size)}`);
+    return size;
   }
 
   /** Downloads a file unless it is there whole; returns where it is. */
@@ -449,8 +460,10 @@ class Transfer {
       blob,
       onProgress,
       {
+        signal: this.#lock.signal,
         name: path,
         headers: this.#headers,
+        alternative: OTHER_SERVER,
         cacheSetting: "HF_HOME",
         stallMilliseconds: seconds("HF_HUB_DOWNLOAD_TIMEOUT", 60) * 1000,
       },

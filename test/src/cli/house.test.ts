@@ -70,7 +70,7 @@ const PROCEDURAL = ["src/procedural", ...TRAIN];
 const ROOMS: Readonly<Record<string, readonly string[]>> = {
   kernel: [],
   "src/engine": [],
-  "src/weights": ENGINE,
+  "src/weights": [...ENGINE, "src/display"], // downloads show how far they are
   "src/nn": WEIGHTS,
   "src/recipe": ENGINE,
   "src/models/vae": MODEL,

@@ -2,8 +2,16 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
-import { cp, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import {
+  existsSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { cp, mkdir, mkdtemp, open, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
@@ -124,7 +132,11 @@ interface Run {
 }
 
 function start(id: string, env: NodeJS.ProcessEnv = {}): Run {
-  const child = spawn(process.execPath, [loader, id], { env: { ...process.env, ...env } });
+  return startBy([process.execPath, loader, id], env);
+}
+
+function startBy([command, ...args]: string[], env: NodeJS.ProcessEnv = {}): Run {
+  const child = spawn(command!, args, { env: { ...process.env, ...env } });
   let [stdout, stderr] = ["", ""];
   child.stdout.on("data", (chunk) => {
     stdout += String(chunk);
@@ -519,6 +531,55 @@ describe("access", () => {
     assert.ok(authorized().every(({ server }) => server === "hub"));
   });
 
+  test("an answer that others on the way could change is not taken, and nothing is sent there", async () => {
+    const insecure = "http://hub.invalid/there";
+    const refused =
+      /http:\/\/hub\.invalid\S*: expected an https address, found http:\/\/, .*; HF_ENDPOINT names/;
+    set({ HF_TOKEN: "hf_secret", HF_ENDPOINT: "http://hub.invalid" });
+    assert.match(await failure(fetchBig), refused);
+    assert.deepEqual(server.requests, []);
+
+    set({ HF_ENDPOINT: server.url });
+    server.api = (_, response) => {
+      response.writeHead(307, { location: insecure }).end();
+      return true;
+    };
+    assert.match(await failure(fetchBig), refused);
+    server.api = (request, response) => {
+      response.writeHead(307, { location: server.cdnUrl + request.url }).end();
+      return true;
+    };
+    server.requests.length = 0;
+    await failure(fetchBig);
+    assert.deepEqual(
+      server.requests.map(({ server, authorization }) => [server, authorization]),
+      [
+        ["hub", "Bearer hf_secret"],
+        ["cdn", undefined],
+      ],
+    );
+
+    server.api = undefined;
+    const { cdnUrl } = server;
+    server.cdnUrl = "http://hub.invalid";
+    try {
+      assert.match(await failure(fetchBig), refused);
+    } finally {
+      server.cdnUrl = cdnUrl;
+    }
+    assert.ok(!existsSync(bigBlob()));
+  });
+
+  test("a listing without sizes is told so", async () => {
+    for (const size of [Number.NaN, -1, 0.5]) {
+      server.fault(BIG).listedSize = size;
+      assert.match(
+        await failure(fetchBig),
+        /^org\/big .*the Hub gives no size of diffusion_pytorch_model\.safetensors, but (null|-1|0\.5)$/,
+      );
+    }
+  });
+
   test("a listing of many pages is read to its end", async () => {
     server.pageSize = 7;
     (await CogVideoXImageToVideoPipeline.fromPretrained("org/tiny")).dispose();
@@ -663,7 +724,7 @@ describe("a download", () => {
       const message = await failure(fetchBig);
       assert.match(
         message,
-        /expected (SHA-256 [0-9a-f]{64}, found [0-9a-f]{64}|\d+ bytes, found more); the download was removed, run again|the download failed/,
+        /expected (SHA-256 [0-9a-f]{64}, found [0-9a-f]{64}|\d+ bytes, the server sends more); the download was removed, run again|the download failed/,
       );
       assert.ok(!existsSync(snapshot("org/big")));
       assert.ok(!existsSync(bigBlob()));
@@ -686,6 +747,43 @@ describe("a download", () => {
     assert.deepEqual(readFileSync(join(snapshot("org/big"), BIG)), big);
   });
 
+  test("takes no file that somebody else puts in its place, and writes into nobody else's", async () => {
+    // One that slept has the file open, and wakes when another one has downloaded all of it.
+    const part = `${bigBlob()}.part`;
+    await mkdir(dirname(part), { recursive: true });
+    await writeFile(part, big.subarray(0, 1_000_000));
+    const sleeper = await open(part, "r+");
+    try {
+      await fetchBig();
+      assert.equal(server.sent(big), big.length - 1_000_000);
+      await sleeper.write(Buffer.from("evil"), 0, 4, 0);
+      assert.deepEqual(readFileSync(bigBlob()), big);
+    } finally {
+      await sleeper.close();
+    }
+
+    await rm(join(home, "hub"), { recursive: true });
+    server.fault(BIG).speed = 2_000_000;
+    const evil = Buffer.alloc(big.length, "evil");
+    let swapped = false;
+    const swap = setInterval(() => {
+      if (swapped || !existsSync(part) || statSync(part).size === 0) return;
+      writeFileSync(`${home}/evil`, evil);
+      renameSync(`${home}/evil`, part);
+      swapped = true;
+    }, 5);
+    try {
+      assert.match(await failure(fetchBig), /another process downloads it/);
+    } finally {
+      clearInterval(swap);
+    }
+    assert.ok(swapped && !existsSync(bigBlob()) && !existsSync(snapshot("org/big")));
+    assert.match(await failure(fetchBig), /expected SHA-256 .*; the download was removed, run again/);
+    assert.equal(await fetchBig(), snapshot("org/big"));
+    assert.deepEqual(readFileSync(bigBlob()), big);
+    assert.deepEqual(leftovers(), []);
+  });
+
   test("an empty file is a file", async () => {
     server.add("org/empty", new Map([...bigFiles, ["config.json", Buffer.alloc(0)]]));
     assert.equal(
@@ -703,15 +801,14 @@ describe("a download", () => {
     assert.ok(!server.fetched.includes(BIG));
     server.faults.clear();
 
-    await mkdir(dirname(bigBlob()), { recursive: true });
-    await symlink("/dev/full", `${bigBlob()}.part`); // every write to it finds no space
-    assert.match(
-      await failure(fetchBig),
-      /ENOSPC: no space left on device.*; free some space or set HF_HOME to a larger disk$/,
-    );
-    assert.ok(!existsSync(snapshot("org/big")));
-    await rm(`${bigBlob()}.part`);
+    // A file system that takes half a megabyte of it; who listens to the signal is not ended by it.
+    const listening = ["--import", 'data:text/javascript,process.on("SIGXFSZ",()=>{})'];
+    const limited = ["-c", `ulimit -f 1000; exec "$0" "$@"`, process.execPath, ...listening];
+    const { stdout } = await startBy(["sh", ...limited, loader, "org/big"]).ended;
+    assert.match(stdout, /EFBIG: file too large.*; free some space or set HF_HOME to a larger disk/);
+    assert.ok(!existsSync(snapshot("org/big")) && !existsSync(bigBlob()));
     assert.equal(await fetchBig(), snapshot("org/big"));
+    assert.deepEqual(readFileSync(join(snapshot("org/big"), BIG)), big);
   });
 
   test("into a cache that can't be written is told so", async () => {
