@@ -34,7 +34,7 @@ import {
   removeCheckpoints,
   saveCheckpoint,
 } from "./checkpoint.js";
-import { collate, type TrainingData } from "./data.js";
+import { collate, type TrainingData, type TrainingSample } from "./data.js";
 import { Ema } from "./ema.js";
 import { fingerprint, fingerprintModel } from "./fingerprint.js";
 import { DivergenceError, DivergenceGuard, type GuardState } from "./guard.js";
@@ -429,20 +429,26 @@ export class Trainer {
 
   async #takeStep(): Promise<StepReport> {
     const started = performance.now();
-    const tensorsBefore = tf.memory().numTensors;
     const { gradientAccumulationSteps: accumulation, maxGradNorm } = this.options;
     const epoch = this.#sampler.epoch;
     const timesteps: number[] = [];
     const sampleLosses: number[] = [];
     let sums: tf.Tensor[] | undefined;
+    // Tensors that are the step's to dispose. They are counted only while nobody else runs: what a data set keeps for itself
+    // as it loads, or other code makes meanwhile, is not the step's.
+    let held = 0;
     for (let i = 0; i < accumulation; i++) {
-      const batch = await this.#gradients();
+      const samples = await Promise.all(this.#sampler.next().map((index) => this.#data.load(index)));
+      const before = tf.memory().numTensors - countTensors(samples);
+      const batch = this.#gradients(samples);
       timesteps.push(...batch.timesteps);
       sampleLosses.push(...batch.sampleLosses);
       sums = sums ? addAndDispose(sums, batch.gradients) : batch.gradients;
+      held += tf.memory().numTensors - before;
       // As the recipe's accelerate: an epoch's end completes the step, whatever is missing.
       if (this.#sampler.atEpochStart) break;
     }
+    const before = tf.memory().numTensors - held;
     const norm = gradNorm(sums!) / accumulation;
     const loss = sampleLosses.reduce((sum, value) => sum + value, 0) / sampleLosses.length;
     const problem = this.#guard.check(loss, norm);
@@ -458,21 +464,21 @@ export class Trainer {
     tf.dispose(sums!);
     this.#ema?.update();
     this.#step++;
-    const left = tf.memory().numTensors - tensorsBefore;
-    if (left !== 0) throw new Error(`step ${this.#step}: ${left} tensors more than before it`);
+    const left = tf.memory().numTensors - before;
+    if (left !== 0) throw new Error(`step ${this.#step} did not dispose ${left} of its tensors`);
     const seconds = (performance.now() - started) / 1000;
     return { step: this.#step, epoch, loss, gradNorm: norm, learningRate, timesteps, sampleLosses, seconds };
   }
 
-  /** Gradients of one batch's loss, in the parameters' order. */
-  async #gradients(): Promise<{
+  /** Gradients of one batch's loss, in the parameters' order. Disposes the samples. */
+  #gradients(samples: readonly TrainingSample[]): {
     gradients: tf.Tensor[];
     timesteps: readonly number[];
     sampleLosses: number[];
-  }> {
+  } {
     const { imageNoise, paddingInLoss, noisedImageDropout } = this.options;
     const options: LossOptions = { imageNoise, paddingInLoss };
-    const batch = collate(await Promise.all(this.#sampler.next().map((index) => this.#data.load(index))));
+    const batch = collate(samples);
     const draws = drawLoss(this.#draws, batch, this.#models, { imageDropout: noisedImageDropout });
     const inputs = prepareLoss(this.#models, batch, draws, options);
     const variables = this.#parameters.map(({ value }) => value);
@@ -624,6 +630,12 @@ export class Trainer {
 }
 
 const withoutPrefix = (key: string): string => key.replace(/^transformer\./, "");
+
+/** A tensor that several samples share counts once, as it is disposed once. */
+function countTensors(samples: readonly TrainingSample[]): number {
+  return new Set(samples.flatMap((sample) => [sample.encodedVideo, sample.promptEmbedding, sample.image]))
+    .size;
+}
 
 function addAndDispose(sums: tf.Tensor[], terms: tf.Tensor[]): tf.Tensor[] {
   const added = sums.map((sum, i) => tf.tidy(() => tf.add(sum, terms[i]!)));

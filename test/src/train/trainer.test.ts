@@ -7,6 +7,7 @@ import { useEngine } from "../../../src/engine/index.js";
 import * as tf from "../../../src/engine/tf.js";
 import { CogVideoXTransformer3DModel } from "../../../src/models/transformer/transformer.js";
 import { listCheckpoints } from "../../../src/train/checkpoint.js";
+import type { TrainingData, TrainingSample } from "../../../src/train/data.js";
 import { Trainer, type TrainerOptions } from "../../../src/train/trainer.js";
 import { tinyData, tinyModels } from "./tiny.js";
 
@@ -145,6 +146,49 @@ test("two batches of one accumulate to the gradient of one batch of two", async 
   assert.deepEqual(epochs, [0, 0, 1, 1]);
   trainer.dispose();
   data.dispose();
+  models.dispose();
+});
+
+test("a data set may keep tensors of its own as it loads", async () => {
+  const models = tinyModels();
+  const files = await tinyData(models.vae, 3);
+  const kept = new Map<number, TrainingSample>();
+  const lazy: TrainingData = {
+    length: files.length,
+    bucket: (index) => files.bucket(index),
+    load: async (index) => {
+      const sample = kept.get(index) ?? (await files.load(index));
+      kept.set(index, sample);
+      await new Promise((resolve) => setImmediate(resolve));
+      const { encodedVideo, promptEmbedding, image } = sample;
+      return {
+        encodedVideo: encodedVideo.clone(),
+        promptEmbedding: promptEmbedding.clone(),
+        image: image.clone(),
+      };
+    },
+  };
+  const before = tf.memory().numTensors;
+  const trainer = await Trainer.create(models, lazy, {
+    ...SFT,
+    batchSize: 1,
+    gradientAccumulationSteps: 2,
+    trainEpochs: 2,
+  });
+  // Beside the data set, code of the user's own that runs while the next clips are read.
+  const others: tf.Tensor[] = [];
+  const timer = setInterval(() => others.push(tf.scalar(1)), 1);
+  try {
+    assert.equal((await trainer.train()).finished, true);
+  } finally {
+    clearInterval(timer);
+  }
+  assert.equal(kept.size, 3);
+  trainer.dispose();
+  tf.dispose(others);
+  for (const sample of kept.values()) tf.dispose({ ...sample });
+  assert.equal(tf.memory().numTensors, before, "and what the steps made is gone");
+  files.dispose();
   models.dispose();
 });
 
