@@ -13,6 +13,8 @@ export interface Option {
   readonly choices?: readonly string[];
   /** The smallest number taken. */
   readonly min?: number;
+  /** Takes several words, `--names a b`; or may stand alone for `true`. */
+  readonly spread?: "list" | "boolean";
 }
 
 export interface Command {
@@ -52,6 +54,28 @@ export interface Arguments<C extends Command> {
   readonly rest: string[];
 }
 
+/** A flag's key in the table, whether it is written with `_` or with `-`. */
+const keyOf = (options: Command["options"], flag: string): string | undefined =>
+  Object.keys(options).find((key) => dashed(key) === dashed(flag));
+const dashed = (name: string): string => name.replaceAll("_", "-");
+
+/** Words as the parser knows them: `--names a b` one flag a value, and a flag alone that stands for `true` with it. */
+function spreadWords(options: Command["options"], argv: readonly string[]): string[] {
+  const out: string[] = [];
+  let list: string | undefined;
+  let first = false;
+  for (const [i, word] of argv.entries()) {
+    const key = word.startsWith("--") ? keyOf(options, word.slice(2)) : undefined;
+    const spread = key === undefined ? undefined : options[key]!.spread;
+    if (word.startsWith("-")) list = spread === "list" ? word : undefined;
+    else if (list !== undefined && !first) out.push(list);
+    first = word === list;
+    out.push(word);
+    if (spread === "boolean" && (argv[i + 1] ?? "-").startsWith("-")) out.push("true");
+  }
+  return out;
+}
+
 /**
  * Reads a command's arguments by its entry in the table.
  * @throws UsageError naming the flag, what was expected and what was found.
@@ -64,16 +88,18 @@ export function parseCommand<C extends Command>(
   const split = command.passThrough === undefined ? -1 : argv.indexOf("--");
   const own = split < 0 ? argv : argv.slice(0, split);
   const options = Object.fromEntries(
-    Object.entries(command.options).map(([key, option]) => [
-      key,
-      {
-        type: option.type === "boolean" ? ("boolean" as const) : ("string" as const),
-        ...(option.short === undefined ? {} : { short: option.short }),
-      },
-    ]),
+    Object.entries(command.options).flatMap(([key, option]) => {
+      const type = option.type === "boolean" ? ("boolean" as const) : ("string" as const);
+      const short = option.short === undefined ? {} : { short: option.short };
+      return [
+        [key.replaceAll("-", "_"), { type }],
+        [dashed(key), { type }],
+        [key, { type, ...short }],
+      ];
+    }),
   );
   const { tokens } = parseArgs({
-    args: [...own],
+    args: spreadWords(command.options, own),
     options,
     strict: false,
     tokens: true,
@@ -84,8 +110,9 @@ export function parseCommand<C extends Command>(
   for (const token of tokens) {
     if (token.kind === "positional") positionals.push(token.value);
     if (token.kind !== "option") continue;
-    const option = Object.hasOwn(command.options, token.name) ? command.options[token.name] : undefined;
-    if (option === undefined) {
+    const key = keyOf(command.options, token.name);
+    const option = key === undefined ? undefined : command.options[key];
+    if (key === undefined || option === undefined) {
       throw new UsageError(
         `unknown option ${token.rawName} of \`firstframe ${name}\`${suggestion(
           token.rawName,
@@ -94,9 +121,9 @@ export function parseCommand<C extends Command>(
       );
     }
     const value = optionValue(token.rawName, option, token.value);
-    if (option.multiple) values[token.name] = [...((values[token.name] as unknown[]) ?? []), value];
-    else if (token.name in values) throw new UsageError(`${token.rawName} was given twice`);
-    else values[token.name] = value;
+    if (option.multiple) values[key] = [...((values[key] as unknown[]) ?? []), value];
+    else if (key in values) throw new UsageError(`${token.rawName} was given twice`);
+    else values[key] = value;
   }
   for (const [key, option] of Object.entries(command.options)) {
     if (!(key in values))

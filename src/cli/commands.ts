@@ -1,4 +1,4 @@
-import { trainOptions } from "../train/arguments.js";
+import { ARGUMENTS, pickOptions, trainOptions } from "../train/arguments.js";
 import type { Command } from "./arguments.js";
 
 const command = <const C extends Command>(entry: C): C => entry;
@@ -14,15 +14,20 @@ const kernelOption = {
   help: "the kernel to run with, instead of the one that the notebook names",
 } as const;
 
-/** Which model a command works with. */
-const modelOptions = {
-  model: {
-    type: "string",
-    value: "MODEL",
-    help: "a folder in diffusers' layout, or an id on the Hugging Face Hub",
+const modelOption = { type: "string", value: "MODEL", help: "the same as --model_path" } as const;
+
+/** A number that means in another command what it means to training. */
+const fromTable = <
+  const A extends {
+    readonly kind: "integer" | "number";
+    readonly value: string;
+    readonly min: number;
+    readonly default: number;
   },
-  revision: { type: "string", value: "NAME", help: "a branch, tag or commit on the Hub (default main)" },
-} as const;
+>(
+  { kind, value, min, default: preset }: A,
+  help: string,
+) => ({ type: kind as A["kind"], value, min, default: preset, help }) as const;
 
 /**
  * Every command of the program, in the order of the help page. Parsing, `--help` and errors about flags come from
@@ -150,50 +155,39 @@ export const commands = {
   }),
   encode: command({
     summary: "encodes clips into latents, or a data set into a latent cache",
-    usage: "--model MODEL (CLIP... | --data-root DIR) [options]",
+    usage: "--model MODEL (CLIP... | --data_root DIR) [options]",
     description:
       "With clips: each one's latents go to a safetensors file. Long clips are encoded a few frames at a time. With a data set: clips and prompts go to the cache that training reads; what is there already is not computed again, so it can be stopped, and several machines can share one.",
     positionals: [0, Number.POSITIVE_INFINITY],
     options: {
-      ...modelOptions,
+      model: modelOption,
+      config: {
+        type: "string",
+        value: "FILE",
+        help: "a training's YAML file, whose data set, model and cache these are; a flag wins",
+      },
       out: { type: "string", value: "DIR", default: "latents", help: "where clips' latents go" },
-      "data-root": {
-        type: "string",
-        value: "DIR",
-        help: "the data set: prompts.txt and videos.txt, or metadata.jsonl",
-      },
-      "caption-column": {
-        type: "string",
-        value: "NAME",
-        help: "the file of prompts, or their key in metadata.jsonl",
-      },
-      "video-column": { type: "string", value: "NAME", help: "the file of clips, or their key" },
-      "image-column": { type: "string", value: "NAME", help: "the file of images, or their key" },
-      "train-resolution": {
-        type: "string",
-        value: "FxHxW",
-        multiple: true,
-        help: "frames, height and width that clips are brought to; several make buckets",
-      },
-      "cache-dir": { type: "string", value: "DIR", help: "the cache (default: cache in the data set)" },
-      "model-name": { type: "string", value: "NAME", help: "the model's part of the cache's paths" },
-      fit: {
-        type: "string",
-        value: "HOW",
-        choices: ["resize", "crop"],
-        default: "resize",
-        help: "resize changes a clip's shape, crop keeps it",
-      },
-      "short-clips": {
-        type: "string",
-        value: "HOW",
-        choices: ["repeat", "refuse"],
-        default: "repeat",
-        help: "what becomes of clips with too few frames",
-      },
+      ...pickOptions(
+        "model_path",
+        "revision",
+        "model_name",
+        "transformer_config",
+        "data_root",
+        "caption_column",
+        "video_column",
+        "image_column",
+        "train_resolution",
+        "video_resolution_buckets",
+        "fit",
+        "short_clips",
+        "broken_clips",
+        "cache_dir",
+        "enable_slicing",
+        "enable_tiling",
+      ),
       "skip-broken": {
         type: "boolean",
-        help: "goes on after a clip that can't be read; exit code 1 at the end",
+        help: "the same as --broken_clips skip: goes on after a clip that can't be read; exit code 1 at the end",
       },
       shard: {
         type: "string",
@@ -201,13 +195,18 @@ export const commands = {
         default: "1/1",
         help: "encodes the I-th of N parts of the data set",
       },
-      seed: { type: "integer", value: "N", default: 0, help: "of the latents' noise" },
-      "no-slicing": { type: "boolean", help: "encodes a batch's clips together" },
-      "no-tiling": { type: "boolean", help: "encodes large frames in one piece" },
+      seed: {
+        type: "integer",
+        value: "N",
+        help: "of single clips' noise (default 0); a data set's latents do not depend on it",
+      },
+      "no-slicing": { type: "boolean", help: "the same as --enable_slicing false" },
+      "no-tiling": { type: "boolean", help: "the same as --enable_tiling false" },
     },
     examples: [
       "firstframe encode --model zai-org/CogVideoX1.5-5B-I2V kitten.mp4 --out latents",
-      "firstframe encode --model DIR --data-root clips --train-resolution 81x768x1360 --shard 1/4",
+      "firstframe encode --model DIR --data_root clips --train_resolution 81x768x1360 --shard 1/4",
+      "firstframe encode --config lora.yaml",
     ],
     numerics: true,
   }),
@@ -220,6 +219,7 @@ export const commands = {
     options: {
       config: { type: "string", value: "FILE", help: "YAML: one line an option, `learning_rate: 1e-4`" },
       "dry-run": { type: "boolean", help: "says what would happen, how much memory and time it takes" },
+      schema: { type: "boolean", help: "prints a JSON Schema of the YAML file, for editors" },
       resume: { type: "string", value: "latest|DIR", help: "the same as --resume_from_checkpoint" },
       ...trainOptions,
     },
@@ -234,7 +234,8 @@ export const commands = {
     usage: "--model MODEL --image FILE --prompt TEXT [options]",
     positionals: [0, 0],
     options: {
-      ...modelOptions,
+      model: modelOption,
+      ...pickOptions("model_path", "revision"),
       image: { type: "string", value: "FILE", help: "the first frame; text-to-video models go without" },
       prompt: { type: "string", value: "TEXT", help: "what happens in the video" },
       "negative-prompt": { type: "string", value: "TEXT", help: "what to steer away from" },
@@ -267,13 +268,8 @@ export const commands = {
         min: 1,
         help: "8N + 1 (default: the model's sample_frames)",
       },
-      "num-inference-steps": { type: "integer", value: "N", min: 1, default: 50, help: "denoising steps" },
-      "guidance-scale": {
-        type: "number",
-        value: "X",
-        default: 6,
-        help: "how closely to follow the prompt; 1 is off",
-      },
+      num_inference_steps: fromTable(ARGUMENTS.num_inference_steps, "denoising steps"),
+      guidance_scale: fromTable(ARGUMENTS.guidance_scale, "how closely to follow the prompt; 1 is off"),
       "use-dynamic-cfg": { type: "boolean", help: "varies the guidance over the steps" },
       scheduler: {
         type: "string",
@@ -281,7 +277,7 @@ export const commands = {
         choices: ["ddim", "dpm"],
         help: "another scheduler than the model's, with trailing timesteps",
       },
-      seed: { type: "integer", value: "N", default: 42, help: "of all noise" },
+      seed: fromTable(ARGUMENTS.seed, "of all noise"),
       fps: { type: "number", value: "X", min: 1, help: "of the video (default 16; 8 for 1.0 models)" },
       lora: { type: "string", value: "PATH|ID", help: "a LoRA of diffusers' or PEFT's" },
       "lora-weight-name": {
@@ -289,10 +285,9 @@ export const commands = {
         value: "FILE",
         help: "the LoRA's file, where its folder has it under another name than theirs",
       },
-      "lora-alpha": {
-        type: "number",
-        value: "X",
-        help: "what it was trained with, where its file does not say",
+      lora_alpha: {
+        ...fromTable(ARGUMENTS.lora_alpha, "what it was trained with, where its file does not say"),
+        default: undefined,
       },
       "lora-scale": { type: "number", value: "X", default: 1, help: "a factor on it" },
       tiling: { type: "boolean", help: "the VAE works tile by tile, for less memory" },

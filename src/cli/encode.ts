@@ -2,60 +2,71 @@ import { mkdir } from "node:fs/promises";
 import { basename, extname, join } from "node:path";
 import { pipelineFiles } from "../diffusion/pipeline.js";
 import { Generator } from "../engine/random.js";
-import { AutoencoderKLCogVideoX } from "../models/vae/autoencoder.js";
 import { assertFrameRule } from "../recipe/geometry.js";
+import { flagsGiven, readArguments, type TrainArguments } from "../train/arguments.js";
 import { encodeVideo } from "../train/data.js";
-import { assignBuckets, bucketName, parseBucket, readDataset } from "../train/dataset.js";
-import { LatentCache } from "../train/latent-cache.js";
-import { T5PromptEncoder } from "../train/prompt-encoder.js";
+import { bucketName, parseBucket } from "../train/dataset.js";
+import {
+  type ClipReport,
+  fillCache,
+  openCache,
+  openVae,
+  readEntries,
+  readTransformerConfig,
+} from "../train/fill-cache.js";
 import { readClip } from "../video/read.js";
-import { MODEL_CONFIG, readJsonObject } from "../weights/config.js";
+import { MODEL_CONFIG } from "../weights/config.js";
 import { componentFiles, type Needs, namedFiles, resolveModel } from "../weights/hub.js";
 import { saveFile } from "../weights/safetensors.js";
 import { type Arguments, parseCommand } from "./arguments.js";
 import { commands } from "./commands.js";
-import { UsageError } from "./errors.js";
-import { checkingInput, startEngine } from "./models.js";
+import { UsageError, warn } from "./errors.js";
+import { checkingInput, modelFolder, startEngine } from "./models.js";
 
 type Values = Arguments<typeof commands.encode>["values"];
 
 /** `firstframe encode`: see the table of commands for what it does. */
 export async function encodeCommand(argv: string[]): Promise<number> {
   const { values, positionals } = parseCommand("encode", commands.encode, argv);
-  const { model } = values;
-  if (model === undefined)
+  const args = await checkingInput(() => readArguments({ config: values.config, flags: trainFlags(values) }));
+  if (args.model_path === undefined)
     throw new UsageError(
       "--model MODEL is missing: a pipeline's folder, with vae/ in it, or an id on the Hugging Face Hub",
     );
-  if (positionals.length > 0 === (values["data-root"] !== undefined)) {
-    const found = positionals.length > 0 ? "both" : "neither";
-    throw new UsageError(`expected CLIP... or --data-root DIR, found ${found}`);
+  const clips = positionals.length > 0;
+  const data = clips ? values.data_root : args.data_root;
+  if (clips === (data !== undefined)) {
+    throw new UsageError(`expected CLIP... or --data_root DIR, found ${clips ? "both" : "neither"}`);
   }
-  return positionals.length > 0
-    ? encodeClips(model, positionals, values)
-    : encodeDataset(model, values["data-root"]!, values);
+  return clips ? encodeClips(args, positionals, values) : encodeDataset(args, values);
 }
 
-/** The model's folder, with what is needed of it. */
-function findModel(model: string, values: Values, needs: Needs): Promise<string> {
-  return checkingInput(() => resolveModel(model, { revision: values.revision }, needs));
+/** The arguments with the model's folder, where they name one on the Hub; only what is needed of it is fetched. */
+async function withFolder(args: TrainArguments, needs: Needs): Promise<TrainArguments> {
+  const { model_path, revision } = args;
+  return { ...args, model_path: await checkingInput(() => resolveModel(model_path!, { revision }, needs)) };
 }
 
-async function loadVae(model: string, values: Values): Promise<AutoencoderKLCogVideoX> {
-  const vae = await checkingInput(() => AutoencoderKLCogVideoX.fromPretrained(join(model, "vae")));
-  if (!values["no-slicing"]) vae.enableSlicing();
-  if (!values["no-tiling"]) vae.enableTiling();
-  return vae;
+/** The flags under the names that training has for them. */
+function trainFlags(values: Values): Record<string, unknown> {
+  return {
+    ...flagsGiven(values),
+    model_path: modelFolder(values),
+    seed: undefined, // is that of clips here
+    ...(values["skip-broken"] ? { broken_clips: "skip" } : {}),
+    ...(values["no-slicing"] ? { enable_slicing: "false" } : {}),
+    ...(values["no-tiling"] ? { enable_tiling: "false" } : {}),
+  };
 }
 
 /** Each clip's latents into a file of its own. */
-async function encodeClips(model: string, paths: readonly string[], values: Values): Promise<number> {
+async function encodeClips(args: TrainArguments, paths: readonly string[], values: Values): Promise<number> {
   const names = paths.map((path) => `${basename(path, extname(path))}.safetensors`);
   const twice = names.find((name, i) => names.indexOf(name) !== i);
   if (twice !== undefined) throw new UsageError(`${values.out}: two clips would be written to ${twice}`);
-  const folder = await findModel(model, values, componentFiles({ vae: pipelineFiles().vae }));
+  const local = await withFolder(args, componentFiles({ vae: pipelineFiles().vae }));
   await checkingInput(startEngine);
-  const vae = await loadVae(folder, values);
+  const vae = await checkingInput(() => openVae(local));
   try {
     await mkdir(values.out, { recursive: true });
     for (const [i, path] of paths.entries()) {
@@ -64,7 +75,7 @@ async function encodeClips(model: string, paths: readonly string[], values: Valu
         assertFrameRule(clip.numFrames);
         return clip;
       });
-      const latents = await checkingInput(() => encodeVideo(vae, clip, new Generator(values.seed)));
+      const latents = await checkingInput(() => encodeVideo(vae, clip, new Generator(values.seed ?? 0)));
       const file = join(values.out, names[i]!);
       const { numFrames, height, width } = clip;
       await saveFile({ latents }, file, { source: path, frames: String(numFrames), fps: String(clip.fps) });
@@ -80,65 +91,49 @@ async function encodeClips(model: string, paths: readonly string[], values: Valu
 }
 
 /** A data set's clips and prompts into a latent cache. */
-async function encodeDataset(model: string, dataRoot: string, values: Values): Promise<number> {
+async function encodeDataset(args: TrainArguments, values: Values): Promise<number> {
   const shard = parseShard(values.shard);
-  if (values["train-resolution"].length === 0) {
-    throw new UsageError("--train-resolution FRAMESxHEIGHTxWIDTH is missing, such as 81x768x1360");
+  const sizes = args.video_resolution_buckets ?? [args.train_resolution].filter((size) => size !== undefined);
+  if (sizes.length === 0) {
+    throw new UsageError("--train_resolution FRAMESxHEIGHTxWIDTH is missing, such as 81x768x1360");
   }
-  const { buckets, entries } = await checkingInput(async () => ({
-    buckets: values["train-resolution"].map((text) => parseBucket(text)),
-    entries: await readDataset({
-      dataRoot,
-      captionColumn: values["caption-column"],
-      videoColumn: values["video-column"],
-      imageColumn: values["image-column"],
-    }),
-  }));
+  if (values.seed !== undefined) {
+    warn(
+      "--seed is for single clips: a data set's latents do not depend on it, so that every training finds them",
+    );
+  }
+  let failed = 0;
+  const skipped = (problem: string) => {
+    failed++;
+    console.log(`skipped ${problem}`);
+  };
+  const assigned = await checkingInput(() => {
+    const buckets = sizes.map((text) => parseBucket(text));
+    return readEntries(args, buckets, { shard, skipped });
+  });
   const { vae: vaeFiles, tokenizer, text_encoder } = pipelineFiles();
   // Of the transformer only its sizes are of use here.
-  const needs = { vae: vaeFiles, tokenizer, text_encoder, transformer: namedFiles(MODEL_CONFIG) };
-  const folder = await findModel(model, values, componentFiles(needs));
+  const needs: Record<string, Needs> = { vae: vaeFiles, tokenizer, text_encoder };
+  if (args.transformer_config === undefined) needs.transformer = namedFiles(MODEL_CONFIG);
+  const local = await withFolder(args, componentFiles(needs));
+  const config = await checkingInput(() => readTransformerConfig(local));
   await checkingInput(startEngine);
-  const vae = await loadVae(folder, values);
-  const cacheDir = values["cache-dir"] ?? join(dataRoot, "cache");
-  let promptEncoder: T5PromptEncoder | undefined;
-  let failed = 0;
+  const vae = await checkingInput(() => openVae(local));
   try {
-    const config = await checkingInput(() => readJsonObject(join(folder, "transformer", MODEL_CONFIG)));
-    const maxLength = Number(config.max_text_seq_length ?? 226);
-    promptEncoder = await checkingInput(() =>
-      T5PromptEncoder.open(folder, maxLength, join(cacheDir, "content")),
-    );
-    const cache = await LatentCache.open({
-      cacheDir,
-      modelName: values["model-name"] ?? (config.patch_size_t == null ? "cogvideox-i2v" : "cogvideox1.5-i2v"),
-      vae,
-      promptEncoder,
-      seed: values.seed,
-      fit: values.fit as "resize" | "crop",
-      shortClips: values["short-clips"] as "repeat" | "refuse",
-    });
-    const own = entries.filter((_, i) => i % shard.count === shard.index);
-    const assigned = await assignBuckets(own, buckets);
-    for (const [i, entry] of own.entries()) {
-      const place = assigned[i]!;
-      const head = `${String(i + 1).padStart(String(own.length).length)}/${own.length}`;
-      try {
-        if ("problem" in place) throw new UsageError(place.problem);
-        const { encoded, report } = await checkingInput(() =>
-          cache.ensure(entry, place.bucket, { verify: true }),
-        );
-        console.log(`${head} ${encoded ? "encoded" : "was there"}  ${report}`);
-      } catch (error) {
-        if (!(error instanceof UsageError)) throw error;
-        if (!values["skip-broken"]) throw error;
-        failed++;
-        console.log(`${head} skipped  ${error.message}`);
-      }
+    const { cache, promptEncoder } = await checkingInput(() => openCache(local, vae, config));
+    try {
+      const report = ({ number, total, outcome, text }: ClipReport) => {
+        if (outcome === "skipped") failed++;
+        console.log(`${String(number).padStart(String(total).length)}/${total} ${outcome}  ${text}`);
+      };
+      const { entries } = await checkingInput(() =>
+        fillCache(cache, assigned, { brokenClips: args.broken_clips, verify: true, report }),
+      );
+      console.log(`${entries.length} of ${entries.length + failed} clips are in the cache`);
+    } finally {
+      await promptEncoder.dispose();
     }
-    console.log(`${own.length - failed} of ${own.length} clips are in the cache`);
   } finally {
-    await promptEncoder?.dispose();
     vae.dispose();
   }
   return failed > 0 ? 1 : 0;

@@ -2,6 +2,7 @@
 
 import { currentEngine, EngineError, useEngine } from "../engine/index.js";
 import { SentencePieceError } from "../models/text/sentencepiece-model.js";
+import { ArgumentError } from "../train/arguments.js";
 import { DatasetError } from "../train/dataset.js";
 import { ClipError } from "../video/read.js";
 import { CheckpointError } from "../weights/checkpoint.js";
@@ -11,6 +12,7 @@ import { SafetensorsError } from "../weights/safetensors.js";
 import { UsageError } from "./errors.js";
 
 const INPUT_ERRORS = [
+  ArgumentError,
   CheckpointError,
   ClipError,
   ConfigError,
@@ -37,4 +39,15 @@ export async function startEngine(): Promise<void> {
   await useEngine();
   const engine = currentEngine()!;
   console.error(`engine: ${engine.name} on ${engine.device} (${engine.version})`);
+}
+
+/** The pipeline's folder, by whichever of its two flags. */
+export function modelFolder(values: {
+  readonly model?: string;
+  readonly model_path?: string;
+}): string | undefined {
+  if (values.model !== undefined && values.model_path !== undefined) {
+    throw new UsageError("--model and --model_path are the same flag; give one of them");
+  }
+  return values.model ?? values.model_path;
 }

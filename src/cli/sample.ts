@@ -23,7 +23,7 @@ import { safeOpen } from "../weights/safetensors.js";
 import { type Arguments, parseCommand } from "./arguments.js";
 import { commands } from "./commands.js";
 import { CommandFailure, UsageError } from "./errors.js";
-import { checkingInput, startEngine } from "./models.js";
+import { checkingInput, modelFolder, startEngine } from "./models.js";
 import { duration } from "./progress.js";
 
 type Values = Arguments<typeof commands.sample>["values"];
@@ -63,7 +63,8 @@ export async function sampleCommand(argv: string[]): Promise<number> {
 
 /** What can be wrong without loading a model. */
 async function checkValues(values: Values): Promise<{ model: string; image: string | undefined }> {
-  const { model, image, out, prompt } = values;
+  const { image, out, prompt } = values;
+  const model = modelFolder(values);
   if (model === undefined)
     throw new UsageError(
       "--model MODEL is missing: a folder with model_index.json, or an id on the Hugging Face Hub",
@@ -112,7 +113,7 @@ async function loadPipeline(model: string, values: Values): Promise<Pipeline> {
     if (values.tiling) pipe.vae.enableTiling();
     if (values.lora !== undefined) {
       const weightName = values["lora-weight-name"];
-      await pipe.loadLoraWeights(values.lora, { weightName, loraAlpha: values["lora-alpha"] });
+      await pipe.loadLoraWeights(values.lora, { weightName, loraAlpha: values.lora_alpha });
       pipe.setAdapters("default", values["lora-scale"]);
       pipe.fuseLora();
     }
@@ -145,8 +146,8 @@ function pipelineOptions(pipe: Pipeline, image: Clip | null, values: Values): Op
     prompt: values.prompt,
     negativePrompt: values.prompt === undefined ? undefined : values["negative-prompt"],
     numFrames: values["num-frames"] ?? transformer.config.sample_frames,
-    numInferenceSteps: values["num-inference-steps"],
-    guidanceScale: values["guidance-scale"],
+    numInferenceSteps: values.num_inference_steps,
+    guidanceScale: values.guidance_scale,
     useDynamicCfg: values["use-dynamic-cfg"],
     maxSequenceLength: values["max-sequence-length"],
     generator: new Generator(values.seed),

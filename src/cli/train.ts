@@ -1,4 +1,4 @@
-import { ARGUMENTS, ArgumentError, readArguments } from "../train/arguments.js";
+import { ArgumentError, argumentsSchema, flagsGiven, readArguments } from "../train/arguments.js";
 import { ResumeError } from "../train/checkpoint.js";
 import { DivergenceError } from "../train/guard.js";
 import { planTraining, runTraining } from "../train/run.js";
@@ -13,12 +13,13 @@ const SIGNALS = { SIGINT: 130, SIGTERM: 143 } as const;
 
 /** `firstframe train`: see the table of commands for what it does. */
 export async function trainCommand(argv: string[]): Promise<number> {
-  const { values } = parseCommand("train", commands.train, spreadLists(argv));
-  const { config, "dry-run": dryRun, resume, ...given } = values;
-  const flags: Record<string, unknown> = { ...given };
-  for (const [name, value] of Object.entries(given)) {
-    if (Array.isArray(value)) flags[name] = value.length > 0 ? value : undefined;
+  const { values } = parseCommand("train", commands.train, argv);
+  const { config, "dry-run": dryRun, resume, schema, ...given } = values;
+  if (schema) {
+    process.stdout.write(`${JSON.stringify(argumentsSchema(), null, 2)}\n`);
+    return 0;
   }
+  const flags = flagsGiven(given);
   if (resume !== undefined) {
     if (flags.resume_from_checkpoint !== undefined) {
       throw new UsageError("--resume and --resume_from_checkpoint are the same flag; give one of them");
@@ -67,30 +68,4 @@ async function refusing(run: () => Promise<number>): Promise<number> {
     }
     throw error;
   }
-}
-
-/**
- * What the recipe's scripts and diffusers' also take: `--target_modules to_q to_k` into one flag a value, and
- * `--overwrite_output_dir` alone for true.
- */
-function spreadLists(argv: readonly string[]): string[] {
-  const [lists, flags] = (["list", "boolean"] as const).map(
-    (wanted) =>
-      new Set(
-        Object.entries(ARGUMENTS)
-          .filter(([, { kind }]) => kind === wanted)
-          .map(([name]) => `--${name}`),
-      ),
-  ) as [Set<string>, Set<string>];
-  const out: string[] = [];
-  let list: string | undefined;
-  let first = false;
-  for (const [i, word] of argv.entries()) {
-    if (word.startsWith("-")) list = lists.has(word) ? word : undefined;
-    else if (list !== undefined && !first) out.push(list);
-    first = word === list;
-    out.push(word);
-    if (flags.has(word) && (argv[i + 1] ?? "-").startsWith("-")) out.push("true");
-  }
-  return out;
 }

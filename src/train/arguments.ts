@@ -1,9 +1,12 @@
 /**
- * The arguments of `firstframe train` and `firstframe encode`: those of zai-org/CogVideo's fine-tuning under the same
- * names, and some of our own. They come from a YAML file, from flags, or both; a flag wins.
+ * The one table of a training's arguments: those of zai-org/CogVideo's fine-tuning under the same names, and some of our
+ * own. Keys of YAML files, flags of the commands, their help, the trainer's options, the schema for editors, and all
+ * checks come from it. From a YAML file, flags, or both; a flag wins.
  */
 import { readFile } from "node:fs/promises";
 import { parse as parseYaml, YAMLParseError } from "yaml";
+import { expectation, fileSchema, fits, type Rule } from "./argument-schema.js";
+import { LR_SCHEDULERS, POLYNOMIAL_END } from "./lr-scheduler.js";
 
 /** An argument that can't be used; the message names the file or the flag. */
 export class ArgumentError extends Error {
@@ -13,8 +16,6 @@ export class ArgumentError extends Error {
 /** Stands for every name among `allow_changed_arguments`, and for checkpoints that don't say what they were made with. */
 export const ALLOW_ALL = "all";
 
-type Kind = "string" | "integer" | "number" | "boolean" | "list";
-
 /**
  * What a change of the argument means for a checkpoint made with another value: "free" nothing; "fixed" another run, unless
  * `allow_changed_arguments` says so; "never" that its weights fit no more; with "content" it is what the argument leads to
@@ -22,15 +23,12 @@ type Kind = "string" | "integer" | "number" | "boolean" | "list";
  */
 type Resume = "free" | "fixed" | "never" | "content";
 
-interface Argument {
-  readonly kind: Kind;
+interface Argument extends Rule {
   readonly resume: Resume;
   readonly help: string;
   /** What stands for the value in the help text. */
   readonly value?: string;
   readonly default?: string | number | boolean | readonly string[];
-  readonly choices?: readonly string[];
-  readonly min?: number;
 }
 
 type Extra = Omit<Argument, "kind" | "resume" | "help">;
@@ -106,6 +104,7 @@ export const ARGUMENTS = {
   allow_changed_arguments: free.list(
     "arguments that may differ from the checkpoint's; data_root for its clips, model_path for its model; or all",
     "NAME...",
+    { empty: true },
   ),
   seed: fixed.integer("seed of everything that is drawn", 0, { default: 42 }),
   train_epochs: free.integer("times each clip is seen", 1, { default: 10 }),
@@ -125,17 +124,16 @@ export const ARGUMENTS = {
     ["adamw", "adam", "muon"],
     "adamw",
   ),
-  beta1: fixed.number("decay of the gradient's mean", { default: 0.9 }),
-  beta2: fixed.number("decay of the gradient's square", { default: 0.95 }),
-  beta3: fixed.number("accepted for the recipe's scripts; neither optimizer has it", { default: 0.98 }),
+  beta1: fixed.number("decay of the gradient's mean", { default: 0.9, below: 1 }),
+  beta2: fixed.number("decay of the gradient's square", { default: 0.95, below: 1 }),
+  beta3: fixed.number("accepted for the recipe's scripts; neither optimizer has it", {
+    default: 0.98,
+    below: 1,
+  }),
   epsilon: fixed.number("optimizer's epsilon", { default: 1e-8 }),
   weight_decay: fixed.number("weight decay", { default: 1e-4 }),
   max_grad_norm: fixed.number("largest norm of the gradient; 0 leaves it", { default: 1 }),
-  lr_scheduler: fixed.choice(
-    "learning-rate schedule",
-    ["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"],
-    "constant_with_warmup",
-  ),
+  lr_scheduler: fixed.choice("learning-rate schedule", LR_SCHEDULERS, "constant_with_warmup"),
   lr_warmup_steps: fixed.integer("optimizer steps of warm-up", 0, { default: 100 }),
   lr_num_cycles: fixed.integer("restarts of cosine_with_restarts", 1, { default: 1 }),
   lr_power: fixed.number("exponent of polynomial", { default: 1 }),
@@ -149,12 +147,17 @@ export const ARGUMENTS = {
   enable_tiling: fixed.flag("VAE: large frames in tiles, which changes latents a little", true),
   noised_image_dropout: fixed.number("probability with which a clip's image latent is replaced by zeros", {
     default: 0,
+    max: 1,
   }),
   image_noise: fixed.flag("noise on the image before it is encoded", true),
   padding_in_loss: fixed.flag("count the first frame's copies in the loss", true),
   use_ema: fixed.flag("keep a moving average of the weights, and validate with it", false),
-  ema_decay: fixed.number("its largest decay", { default: 0.9999 }),
-  divergence_factor: free.number("stop when the mean loss is so many times its best", { default: 10 }),
+  ema_decay: fixed.number("its largest decay", { default: 0.9999, below: 1 }),
+  divergence_factor: free.number("stop when the mean loss is so many times its best", {
+    default: 10,
+    above: 1,
+    infinite: true,
+  }),
   // LoRA
   rank: never.integer("LoRA: rank", 1, { default: 128 }),
   lora_alpha: fixed.number("LoRA: updates are scaled by lora_alpha / rank", { default: 64 }),
@@ -171,7 +174,7 @@ export const ARGUMENTS = {
     "file of clips' paths: what samples are compared with; their first frames are the images where there are none",
     "NAME",
   ),
-  gen_fps: free.number("frames per second of saved samples", { default: 15 }),
+  gen_fps: free.number("frames per second of saved samples", { default: 15, above: 0 }),
   num_inference_steps: free.integer("validation: sampling steps", 1, { default: 50 }),
   guidance_scale: free.number("validation: classifier-free guidance; 1 is without", { default: 6 }),
 } as const satisfies Record<string, Argument>;
@@ -190,11 +193,21 @@ export const trainOptions = Object.fromEntries(
       type: "string",
       value: value ?? "NAME",
       help: notes.length > 0 ? `${help} (${notes.join("; ")})` : help,
-      ...(kind === "list" ? { multiple: true } : {}),
+      ...(kind === "list" ? { multiple: true, spread: kind } : {}),
+      ...(kind === "boolean" ? { spread: kind } : {}),
     };
     return [name, option];
   }),
-) as { readonly [K in ArgumentName]: { type: "string"; value: string; help: string; multiple?: boolean } };
+) as { readonly [K in ArgumentName]: TrainOption<(typeof ARGUMENTS)[K]["kind"]> };
+
+/** One of them. */
+export interface TrainOption<K extends Rule["kind"]> {
+  readonly type: "string";
+  readonly value: string;
+  readonly help: string;
+  readonly multiple: K extends "list" ? true : false;
+  readonly spread?: "list" | "boolean";
+}
 
 type ValueOf<A> = A extends { kind: "boolean" }
   ? boolean
@@ -212,6 +225,132 @@ export type TrainArguments = {
     | ValueOf<(typeof ARGUMENTS)[K]>
     | ((typeof ARGUMENTS)[K] extends { readonly default: unknown } ? never : undefined);
 };
+
+/** Some of those flags, for commands in which they mean the same. */
+export const pickOptions = <const N extends ArgumentName>(...names: N[]): Pick<typeof trainOptions, N> =>
+  Object.fromEntries(names.map((name) => [name, trainOptions[name]])) as Pick<typeof trainOptions, N>;
+
+/** The flags that were given, of those that a command may be given. */
+export const flagsGiven = (values: Readonly<Record<string, unknown>>): Record<string, unknown> =>
+  Object.fromEntries(
+    Object.entries(values).filter(
+      ([name, value]) =>
+        Object.hasOwn(ARGUMENTS, name) &&
+        value !== undefined &&
+        !(Array.isArray(value) && value.length === 0),
+    ),
+  );
+
+/** Those that are options of `Trainer.create`, too, in camel case. */
+const TRAINER_ARGUMENTS = [
+  "training_type",
+  "output_dir",
+  "overwrite_output_dir",
+  "resume_from_checkpoint",
+  "allow_changed_arguments",
+  "seed",
+  "train_epochs",
+  "train_steps",
+  "checkpointing_steps",
+  "checkpointing_limit",
+  "batch_size",
+  "gradient_accumulation_steps",
+  "learning_rate",
+  "optimizer",
+  "beta1",
+  "beta2",
+  "epsilon",
+  "weight_decay",
+  "max_grad_norm",
+  "lr_scheduler",
+  "lr_warmup_steps",
+  "lr_num_cycles",
+  "lr_power",
+  "gradient_checkpointing",
+  "noised_image_dropout",
+  "image_noise",
+  "padding_in_loss",
+  "use_ema",
+  "ema_decay",
+  "divergence_factor",
+  "rank",
+  "lora_alpha",
+  "target_modules",
+] as const satisfies readonly ArgumentName[];
+
+type TrainerArgument = (typeof TRAINER_ARGUMENTS)[number];
+
+/** The command's default alone: in code, nothing is written unless a folder is named. */
+const WITHOUT_DEFAULT = "output_dir";
+
+type CamelCase<S extends string> = S extends `${infer Head}_${infer Tail}`
+  ? `${Head}${Capitalize<CamelCase<Tail>>}`
+  : S;
+
+const camelCase = (name: string): string =>
+  name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
+
+/** The arguments that are the trainer's, by their names in code. */
+export type ArgumentOptions = {
+  readonly [K in TrainerArgument as CamelCase<K>]?: ValueOf<(typeof ARGUMENTS)[K]>;
+};
+
+type Preset = {
+  [K in TrainerArgument]: (typeof ARGUMENTS)[K] extends { readonly default: unknown } ? K : never;
+}[TrainerArgument];
+
+/** The same with the table's defaults. */
+export type CompleteOptions = ArgumentOptions & {
+  readonly [K in Exclude<Preset, typeof WITHOUT_DEFAULT> as CamelCase<K>]: ValueOf<(typeof ARGUMENTS)[K]>;
+};
+
+/** What a command's arguments are to the trainer. */
+export function trainerOptions(args: TrainArguments): ArgumentOptions {
+  return Object.fromEntries(TRAINER_ARGUMENTS.map((name) => [camelCase(name), args[name]]));
+}
+
+/**
+ * Checks options that were given in code, and fills the others in.
+ *
+ * @throws ArgumentError naming the option, what was expected, and what was found.
+ */
+export async function completeOptions(options: ArgumentOptions): Promise<CompleteOptions> {
+  const values = options as Readonly<Record<string, unknown>>;
+  const complete: Record<string, unknown> = {};
+  for (const name of TRAINER_ARGUMENTS) {
+    const [key, rule]: [string, Argument] = [camelCase(name), ARGUMENTS[name]];
+    const value = values[key];
+    if (value === undefined) complete[key] = name === WITHOUT_DEFAULT ? undefined : rule.default;
+    else if (await fits(rule, value)) complete[key] = value;
+    else throw misfit(rule, value, key);
+  }
+  return complete as CompleteOptions;
+}
+
+const misfit = (rule: Rule, value: unknown, where: string): ArgumentError => {
+  const found =
+    typeof value === "string" || typeof value === "number" ? String(value) : JSON.stringify(value);
+  return new ArgumentError(`${where}: expected ${expectation(rule)}, found ${found}`);
+};
+
+/** A JSON Schema of the YAML file that `firstframe train --config` takes, for editors. */
+export function argumentsSchema(): object {
+  const properties = Object.entries(ARGUMENTS).map(([name, argument]: [string, Argument]) => [
+    name,
+    {
+      description: argument.help,
+      ...fileSchema(argument),
+      ...(argument.default === undefined ? {} : { default: argument.default }),
+    },
+  ]);
+  return {
+    $schema: "http://json-schema.org/draft-07/schema#",
+    title: "Arguments of firstframe train",
+    type: "object",
+    properties: Object.fromEntries(properties),
+    additionalProperties: false,
+  };
+}
 
 /** Values as they were given, by argument; each knows where it is from. */
 type Given = Map<ArgumentName, { readonly value: unknown; readonly where: string }>;
@@ -239,13 +378,14 @@ export async function readArguments({
     for (const [key, value] of Object.entries(await readYaml(config))) add(key, value, `${config}: ${key}`);
   }
   for (const [key, value] of Object.entries(flags)) if (value !== undefined) add(key, value, `--${key}`);
-  const values = Object.entries(ARGUMENTS).map(([name, argument]: [string, Argument]) => {
-    const entry = given.get(name as ArgumentName);
+  const values: Record<string, unknown> = {};
+  for (const [name, argument] of Object.entries(ARGUMENTS) as [ArgumentName, Argument][]) {
+    const entry = given.get(name);
     // In YAML a key without a value is one that is not set.
-    if (entry === undefined || entry.value === null) return [name, argument.default];
-    return [name, check(argument, entry.value, entry.where)];
-  });
-  return Object.fromEntries(values) as TrainArguments;
+    const isSet = entry !== undefined && entry.value !== null;
+    values[name] = isSet ? await check(argument, entry.value, entry.where) : argument.default;
+  }
+  return values as TrainArguments;
 }
 
 async function readYaml(file: string): Promise<Record<string, unknown>> {
@@ -265,53 +405,21 @@ async function readYaml(file: string): Promise<Record<string, unknown>> {
   return parsed as Record<string, unknown>;
 }
 
-function check(
-  argument: Argument,
-  value: unknown,
-  where: string,
-): string | number | boolean | readonly string[] {
-  const fail = (expected: string): never => {
-    throw new ArgumentError(
-      `${where}: expected ${expected}, found ${typeof value === "string" ? value : JSON.stringify(value)}`,
-    );
-  };
-  switch (argument.kind) {
-    case "boolean": {
-      const said = String(value).toLowerCase();
-      return said === "true" || said === "false" ? said === "true" : fail("true or false");
-    }
-    case "integer":
-    case "number": {
-      const least = argument.min === undefined ? "" : ` of at least ${argument.min}`;
-      const kind = argument.kind === "integer" ? "a whole number" : "a number";
-      const parsed = typeof value === "string" && value.trim() !== "" ? Number(value) : value;
-      const fits =
-        typeof parsed === "number" &&
-        (argument.kind === "integer" ? Number.isSafeInteger(parsed) : Number.isFinite(parsed)) &&
-        parsed >= (argument.min ?? Number.NEGATIVE_INFINITY);
-      return fits ? parsed : fail(kind + least);
-    }
-    case "list": {
-      const items = Array.isArray(value)
-        ? value
-        : typeof value === "string"
-          ? value.split(/[\s,]+/).filter(Boolean)
-          : [];
-      return items.length > 0 && items.every((item) => typeof item === "string")
-        ? items
-        : fail("a list of names");
-    }
-    case "string": {
-      // YAML reads `no` as text, but 42 as a number; a name may look like one.
-      const said =
-        typeof value === "string" ? value : typeof value === "number" ? String(value) : fail("text");
-      if (argument.choices && !argument.choices.includes(said)) {
-        const wandb = where.endsWith("report_to") && said === "wandb" ? " (wandb needs its own service)" : "";
-        fail(`one of ${argument.choices.join(", ")}${wandb}`);
-      }
-      return said;
-    }
-  }
+/** Text from a flag, and what YAML makes of words, as the value that is meant. */
+async function check(argument: Argument, given: unknown, where: string): Promise<unknown> {
+  const value = convert(argument, given);
+  if (await fits(argument, value)) return value;
+  const { message } = misfit(argument, given, where);
+  const wandb = given === "wandb" && where.endsWith("report_to") ? " (wandb needs its own service)" : "";
+  throw new ArgumentError(message.replace(", found", () => `${wandb}, found`));
+}
+
+function convert({ kind }: Argument, value: unknown): unknown {
+  if (kind === "string") return typeof value === "number" ? String(value) : value; // a name may look like a number
+  if (typeof value !== "string") return value;
+  if (kind === "list") return value.split(/[\s,]+/).filter(Boolean);
+  if (kind === "boolean") return { true: true, false: false }[value.toLowerCase()];
+  return value.trim() === "" ? value : Number(value);
 }
 
 function suggestion(key: string): string {
@@ -353,5 +461,10 @@ export function assertConsistent(args: TrainArguments): void {
   }
   if (args.training_type === "lora" && args.transformer_config !== undefined) {
     throw new ArgumentError("transformer_config: a new transformer needs training_type sft, found lora");
+  }
+  if (args.lr_scheduler === "polynomial" && args.learning_rate <= POLYNOMIAL_END) {
+    throw new ArgumentError(
+      `learning_rate: lr_scheduler polynomial ends at ${POLYNOMIAL_END}, found a start of ${args.learning_rate}`,
+    );
   }
 }

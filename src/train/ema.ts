@@ -24,7 +24,7 @@ export class Ema {
   constructor(parameters: Iterable<Parameter>, options: EmaOptions = {}) {
     const { decay = 0.9999, useEmaWarmup = false, invGamma = 1, power = 2 / 3 } = options;
     if (!(decay >= 0 && decay <= 1)) {
-      throw new RangeError(`ema_decay: expected a number from 0 to 1, found ${decay}`);
+      throw new RangeError(`decay: expected a number from 0 to 1, found ${decay}`);
     }
     this.#options = { decay, useEmaWarmup, invGamma, power };
     this.#shadows = [...parameters].map((parameter) => ({

@@ -19,7 +19,7 @@ export class DivergenceGuard {
 
   /** @param factor how many times the best mean of 32 losses is too much; Infinity looks for NaN only. */
   constructor(factor: number) {
-    if (!(factor > 1)) throw new RangeError(`divergence_factor: expected a number above 1, found ${factor}`);
+    if (!(factor > 1)) throw new RangeError(`divergenceFactor: expected a number above 1, found ${factor}`);
     this.#factor = factor;
   }
 

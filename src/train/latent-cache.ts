@@ -38,8 +38,6 @@ export interface LatentCacheOptions extends PreprocessOptions {
   readonly modelName: string;
   readonly vae: AutoencoderKLCogVideoX;
   readonly promptEncoder: PromptEncoder;
-  /** Seed of the posterior's draws. Default 0. */
-  readonly seed?: number;
   /** Is told of damaged files. Default: `console.warn`. */
   readonly log?: (line: string) => void;
 }
@@ -60,6 +58,10 @@ export interface EncodeReport extends CachedEntry {
   readonly content: string;
 }
 
+/**
+ * As in the recipe, a clip has one sample of its posterior for all trainings: the run's seed has no part in it, so that a
+ * cache that is filled once serves them all.
+ */
 export class LatentCache {
   readonly #options: LatentCacheOptions;
   readonly #vaeId: string;
@@ -89,8 +91,9 @@ export class LatentCache {
   }
 
   #place(entry: DatasetEntry, bucket: Bucket, content: readonly string[]): CachedEntry {
-    const { cacheDir, modelName, fit = "resize", shortClips = "repeat", seed = 0 } = this.#options;
-    const key = fingerprint([ENCODING_VERSION, content, bucket, fit, shortClips, seed, this.#vaeId]);
+    const { cacheDir, modelName, fit = "resize", shortClips = "repeat" } = this.#options;
+    // 0 is all that earlier versions' trainings had for a seed there: their caches count still.
+    const key = fingerprint([ENCODING_VERSION, content, bucket, fit, shortClips, 0, this.#vaeId]);
     return {
       latentPath: join(cacheDir, "video_latent", modelName, bucketName(bucket), `${key}.safetensors`),
       promptPath: this.#promptPath(entry.prompt),

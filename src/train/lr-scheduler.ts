@@ -24,7 +24,7 @@ export interface LrSchedulerOptions {
 }
 
 /** Where "polynomial" ends. */
-const LR_END = 1e-7;
+export const POLYNOMIAL_END = 1e-7;
 
 /**
  * The learning rate as a function of the optimizer step, counted from 0.
@@ -34,13 +34,13 @@ const LR_END = 1e-7;
 export function getScheduler(name: LrSchedulerName, options: LrSchedulerOptions): (step: number) => number {
   const { learningRate, numWarmupSteps: warmup = 0, numCycles = 1, power = 1 } = options;
   if (!LR_SCHEDULERS.includes(name)) {
-    throw new RangeError(`lr_scheduler: expected one of ${LR_SCHEDULERS.join(", ")}, found ${name}`);
+    throw new RangeError(`lrScheduler: expected one of ${LR_SCHEDULERS.join(", ")}, found ${name}`);
   }
   if (!(learningRate >= 0 && Number.isFinite(learningRate))) {
-    throw new RangeError(`learning_rate: expected a number of at least 0, found ${learningRate}`);
+    throw new RangeError(`learningRate: expected a number of at least 0, found ${learningRate}`);
   }
   if (!(Number.isInteger(warmup) && warmup >= 0)) {
-    throw new RangeError(`lr_warmup_steps: expected a whole number of at least 0, found ${warmup}`);
+    throw new RangeError(`numWarmupSteps: expected a whole number of at least 0, found ${warmup}`);
   }
   if (name === "constant") return () => learningRate;
   const rising = (step: number) => (learningRate * step) / Math.max(1, warmup);
@@ -48,10 +48,12 @@ export function getScheduler(name: LrSchedulerName, options: LrSchedulerOptions)
 
   const total = options.numTrainingSteps;
   if (total === undefined || !Number.isInteger(total) || total < 1) {
-    throw new RangeError(`lr_scheduler ${name}: expected the number of training steps, found ${total}`);
+    throw new RangeError(`lrScheduler ${name}: expected the number of training steps, found ${total}`);
   }
-  if (name === "polynomial" && learningRate <= LR_END) {
-    throw new RangeError(`learning_rate: polynomial ends at ${LR_END}, found a start of ${learningRate}`);
+  if (name === "polynomial" && learningRate <= POLYNOMIAL_END) {
+    throw new RangeError(
+      `learningRate: polynomial ends at ${POLYNOMIAL_END}, found a start of ${learningRate}`,
+    );
   }
   const progress = (step: number) => (step - warmup) / Math.max(1, total - warmup);
   const falling = (step: number): number => {
@@ -64,8 +66,8 @@ export function getScheduler(name: LrSchedulerName, options: LrSchedulerOptions)
         if (progress(step) >= 1) return 0;
         return learningRate * Math.max(0, 0.5 * (1 + Math.cos(Math.PI * ((numCycles * progress(step)) % 1))));
       case "polynomial":
-        if (step > total) return LR_END;
-        return (learningRate - LR_END) * (1 - progress(step)) ** power + LR_END;
+        if (step > total) return POLYNOMIAL_END;
+        return (learningRate - POLYNOMIAL_END) * (1 - progress(step)) ** power + POLYNOMIAL_END;
     }
   };
   return (step) => (step < warmup ? rising(step) : falling(step));

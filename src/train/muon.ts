@@ -49,7 +49,7 @@ export class Muon {
     if (!(momentum >= 0 && momentum < 1))
       throw new RangeError(`momentum: expected a number from 0 to 1, found ${momentum}`);
     if (!(weightDecay >= 0))
-      throw new RangeError(`weight_decay: expected a number of at least 0, found ${weightDecay}`);
+      throw new RangeError(`weightDecay: expected a number of at least 0, found ${weightDecay}`);
     const byShape = new Map<string, { indices: number[]; shape: readonly [number, number] }>();
     for (const [i, { name, value }] of this.#parameters.entries()) {
       if (value.rank < 2)

@@ -63,9 +63,9 @@ export class Adam implements Optimizer {
       if (!(value >= 0 && value < 1))
         throw new RangeError(`${key}: expected a number from 0 to 1, found ${value}`);
     }
-    if (!(eps >= 0)) throw new RangeError(`epsilon: expected a number of at least 0, found ${eps}`);
+    if (!(eps >= 0)) throw new RangeError(`eps: expected a number of at least 0, found ${eps}`);
     if (!(weightDecay >= 0)) {
-      throw new RangeError(`weight_decay: expected a number of at least 0, found ${weightDecay}`);
+      throw new RangeError(`weightDecay: expected a number of at least 0, found ${weightDecay}`);
     }
     this.name = name;
     this.#betas = betas;

@@ -1,26 +1,29 @@
 /** A whole training as the recipe's arguments describe it: models, data, cache, trainer, trackers, validation. */
-import { readFile } from "node:fs/promises";
-import { extname, join } from "node:path";
-import { parse as parseYaml } from "yaml";
+import { join } from "node:path";
 import { CogVideoXDDIMScheduler } from "../diffusion/ddim.js";
 import { CogVideoXDPMScheduler } from "../diffusion/dpm.js";
 import { pipelineFiles } from "../diffusion/pipeline.js";
 import { Generator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
-import {
-  CogVideoXTransformer3DModel,
-  type CogVideoXTransformer3DModelConfig,
-} from "../models/transformer/transformer.js";
-import { AutoencoderKLCogVideoX } from "../models/vae/autoencoder.js";
+import { CogVideoXTransformer3DModel } from "../models/transformer/transformer.js";
 import { latentFrames } from "../recipe/geometry.js";
 import { ConfigError, readJsonObject } from "../weights/config.js";
 import { componentFiles, resolveModel } from "../weights/hub.js";
-import { ArgumentError, assertConsistent, type TrainArguments } from "./arguments.js";
+import { assertConsistent, type TrainArguments, trainerOptions } from "./arguments.js";
 import { checkpointsToResume } from "./checkpoint.js";
 import { MemoryData } from "./data.js";
-import { assignBuckets, type Bucket, bucketName, DatasetError, parseBucket, readDataset } from "./dataset.js";
+import { type Bucket, bucketName, DatasetError, parseBucket } from "./dataset.js";
+import {
+  type ClipReport,
+  contentDir,
+  fillCache,
+  openCache,
+  openVae,
+  readEntries,
+  readTransformerConfig,
+} from "./fill-cache.js";
 import { fingerprint, fingerprintComponent } from "./fingerprint.js";
-import { CachedData, type EncodeReport, LatentCache } from "./latent-cache.js";
+import { CachedData, type LatentCache } from "./latent-cache.js";
 import { lockOutput } from "./output-lock.js";
 import {
   countTokens,
@@ -30,10 +33,9 @@ import {
   formatDuration,
   memoryInUse,
 } from "./plan.js";
-import { T5PromptEncoder } from "./prompt-encoder.js";
 import { fixedArguments, type RunFingerprint, resumeFrom } from "./resume.js";
 import { makeTrackers, stepValues, type Tracker } from "./trackers.js";
-import { Trainer, type TrainerOptions, type TrainingModels } from "./trainer.js";
+import { Trainer, type TrainingModels } from "./trainer.js";
 import { readValidationSet, type ValidationOptions, type ValidationSample, validate } from "./validation.js";
 
 export interface RunOptions {
@@ -178,9 +180,7 @@ async function openModels(args: TrainArguments): Promise<{ models: Models; bucke
   const Scheduler =
     schedulerConfig._class_name === "CogVideoXDDIMScheduler" ? CogVideoXDDIMScheduler : CogVideoXDPMScheduler;
   const scheduler = await Scheduler.fromPretrained(join(model, "scheduler"));
-  const vae = await AutoencoderKLCogVideoX.fromPretrained(join(model, "vae"));
-  if (args.enable_slicing) vae.enableSlicing();
-  if (args.enable_tiling) vae.enableTiling();
+  const vae = await openVae(args);
   try {
     const transformer = await openTransformer(args);
     try {
@@ -206,25 +206,9 @@ async function openModels(args: TrainArguments): Promise<{ models: Models; bucke
 
 /** The folder's transformer, or a new one. */
 async function openTransformer(args: TrainArguments): Promise<CogVideoXTransformer3DModel> {
-  const file = args.transformer_config;
-  if (file === undefined)
-    return CogVideoXTransformer3DModel.fromPretrained(join(args.model_path!, "transformer"));
-  const text = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
-    throw new ArgumentError(
-      `transformer_config: ${file}: ${error.code === "ENOENT" ? "no such file" : error.message}`,
-    );
-  });
-  let config: unknown;
-  try {
-    config = extname(file) === ".json" ? JSON.parse(text) : parseYaml(text);
-  } catch (error) {
-    throw new ArgumentError(`transformer_config: ${file}: ${(error as Error).message.split("\n")[0]}`);
-  }
-  const keys = Object.entries(config as object).filter(([key]) => !key.startsWith("_"));
-  return CogVideoXTransformer3DModel.fromConfig(
-    Object.fromEntries(keys) as Partial<CogVideoXTransformer3DModelConfig>,
-    new Generator(args.seed),
-  );
+  return args.transformer_config === undefined
+    ? CogVideoXTransformer3DModel.fromPretrained(join(args.model_path!, "transformer"))
+    : CogVideoXTransformer3DModel.fromConfig(await readTransformerConfig(args), new Generator(args.seed));
 }
 
 interface PreparedData {
@@ -241,29 +225,19 @@ async function prepareData(
   buckets: readonly Bucket[],
   { log, signal }: { log: (line: string) => void; signal?: AbortSignal },
 ): Promise<PreparedData> {
-  const assigned = await readEntries(args, buckets, log);
-  const { cache, promptEncoder } = await openCache(args, vae, transformer, log);
+  const assigned = await readEntries(args, buckets, { skipped: (problem) => log(`skipped ${problem}`) });
+  const { cache, promptEncoder } = await openCache(args, vae, transformer.config, log);
   try {
-    const entries: EncodeReport[] = [];
-    const taken: typeof assigned = [];
-    let encoded = 0;
-    for (const [i, { entry, bucket }] of assigned.entries()) {
-      if (signal?.aborted) {
-        log(`stopped after encoding ${i} of ${assigned.length} clips; the next run goes on from there`);
-        return {};
-      }
-      try {
-        const result = await cache.ensure(entry, bucket);
-        entries.push(result);
-        taken.push({ entry, bucket });
-        if (result.encoded) {
-          encoded++;
-          log(`encoded ${i + 1}/${assigned.length}  ${result.report}`);
-        }
-      } catch (error) {
-        if (args.broken_clips === "error" || !isClipProblem(error)) throw error;
-        log(`skipped ${i + 1}/${assigned.length}  ${(error as Error).message}`);
-      }
+    const report = ({ number, total, outcome, text }: ClipReport) => {
+      if (outcome !== "was there") log(`${outcome} ${number}/${total}  ${text}`);
+    };
+    const filled = await fillCache(cache, assigned, { brokenClips: args.broken_clips, signal, report });
+    const { entries, taken, encoded } = filled;
+    if (!filled.finished) {
+      log(
+        `stopped after encoding ${entries.length} of ${assigned.length} clips; the next run goes on from there`,
+      );
+      return {};
     }
     if (entries.length === 0) throw new DatasetError(`${args.data_root}: no clip is left to train on`);
     log(`${entries.length} clips in the cache, ${encoded} of them encoded now`);
@@ -304,50 +278,6 @@ async function fingerprintPipeline(
     } else parts[name] = await fingerprintComponent(join(args.model_path!, name), memoDir);
   }
   return parts;
-}
-
-const cacheDir = (args: TrainArguments): string => args.cache_dir ?? join(args.data_root!, "cache");
-const contentDir = (args: TrainArguments): string => join(cacheDir(args), "content");
-
-const isClipProblem = (error: unknown): boolean =>
-  ["ClipError", "DatasetError"].includes((error as Error).name);
-
-async function readEntries(args: TrainArguments, buckets: readonly Bucket[], log: (line: string) => void) {
-  const entries = await readDataset({
-    dataRoot: args.data_root!,
-    captionColumn: args.caption_column,
-    videoColumn: args.video_column,
-    imageColumn: args.image_column,
-  });
-  const found = await assignBuckets(entries, buckets);
-  return entries.flatMap((entry, i) => {
-    const place = found[i]!;
-    if ("bucket" in place) return [{ entry, bucket: place.bucket }];
-    if (args.broken_clips === "error") throw new DatasetError(place.problem);
-    log(`skipped ${place.problem}`);
-    return [];
-  });
-}
-
-async function openCache(
-  args: TrainArguments,
-  vae: AutoencoderKLCogVideoX,
-  transformer: CogVideoXTransformer3DModel,
-  log: (line: string) => void,
-) {
-  const maxLength = transformer.config.max_text_seq_length;
-  const promptEncoder = await T5PromptEncoder.open(args.model_path!, maxLength, contentDir(args));
-  const cache = await LatentCache.open({
-    cacheDir: cacheDir(args),
-    modelName:
-      args.model_name ?? (transformer.config.patch_size_t === null ? "cogvideox-i2v" : "cogvideox1.5-i2v"),
-    vae,
-    promptEncoder,
-    fit: args.fit,
-    shortClips: args.short_clips,
-    log,
-  });
-  return { cache, promptEncoder };
 }
 
 async function openValidation(
@@ -391,43 +321,6 @@ function disposeValidation({ samples, options }: Validation): void {
   options.negativePromptEmbeds?.dispose();
 }
 
-function trainerOptions(args: TrainArguments): TrainerOptions {
-  return {
-    trainingType: args.training_type,
-    outputDir: args.output_dir,
-    seed: args.seed,
-    trainSteps: args.train_steps,
-    trainEpochs: args.train_epochs,
-    batchSize: args.batch_size,
-    gradientAccumulationSteps: args.gradient_accumulation_steps,
-    learningRate: args.learning_rate,
-    optimizer: args.optimizer,
-    beta1: args.beta1,
-    beta2: args.beta2,
-    epsilon: args.epsilon,
-    weightDecay: args.weight_decay,
-    maxGradNorm: args.max_grad_norm,
-    lrScheduler: args.lr_scheduler,
-    lrWarmupSteps: args.lr_warmup_steps,
-    lrNumCycles: args.lr_num_cycles,
-    lrPower: args.lr_power,
-    checkpointingSteps: args.checkpointing_steps,
-    checkpointingLimit: args.checkpointing_limit,
-    resumeFromCheckpoint: args.resume_from_checkpoint,
-    allowChangedArguments: args.allow_changed_arguments,
-    overwriteOutputDir: args.overwrite_output_dir,
-    gradientCheckpointing: args.gradient_checkpointing,
-    rank: args.rank,
-    loraAlpha: args.lora_alpha,
-    targetModules: args.target_modules,
-    imageNoise: args.image_noise,
-    paddingInLoss: args.padding_in_loss,
-    noisedImageDropout: args.noised_image_dropout,
-    emaDecay: args.use_ema ? args.ema_decay : undefined,
-    divergenceFactor: args.divergence_factor,
-  };
-}
-
 // -- what is going to happen -------------------------------------------------------------------------------------
 
 /**
@@ -442,7 +335,7 @@ export async function planTraining(
   const args = await withLocalModel(given);
   const { models, buckets } = await openModels(args);
   try {
-    const assigned = await readEntries(args, buckets, log);
+    const assigned = await readEntries(args, buckets, { skipped: (problem) => log(`skipped ${problem}`) });
     if (assigned.length === 0) throw new DatasetError(`${args.data_root}: no clip is left to train on`);
     const counts = new Map<string, number>();
     for (const { bucket } of assigned)

@@ -23,7 +23,7 @@ export class BatchSampler {
   constructor(buckets: readonly string[], batchSize: number, generator: Generator) {
     if (buckets.length === 0) throw new RangeError("the data set is empty");
     if (!Number.isInteger(batchSize) || batchSize < 1) {
-      throw new RangeError(`batch_size: expected a positive integer, found ${batchSize}`);
+      throw new RangeError(`batchSize: expected a positive integer, found ${batchSize}`);
     }
     this.#buckets = buckets;
     this.#batchSize = batchSize;

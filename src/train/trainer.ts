@@ -14,7 +14,6 @@ import { grouped, showAs } from "../engine/shown.js";
 import * as tf from "../engine/tf.js";
 import type { CogVideoXTransformer3DModel } from "../models/transformer/transformer.js";
 import type { AutoencoderKLCogVideoX } from "../models/vae/autoencoder.js";
-import { LORA_TARGET_MODULES } from "../nn/lora.js";
 import { loadParameters, type Parameter } from "../nn/module.js";
 import {
   computeLoss,
@@ -27,6 +26,7 @@ import {
 import { openWeights } from "../weights/checkpoint.js";
 import { LORA_WEIGHT_NAME } from "../weights/lora-files.js";
 import { loadFile, safeOpen, saveFile } from "../weights/safetensors.js";
+import { type ArgumentOptions, type CompleteOptions, completeOptions } from "./arguments.js";
 import {
   type CheckpointPlace,
   checkpointsToResume,
@@ -38,9 +38,9 @@ import { collate, type TrainingData, type TrainingSample } from "./data.js";
 import { Ema } from "./ema.js";
 import { fingerprint, fingerprintModel } from "./fingerprint.js";
 import { DivergenceError, DivergenceGuard, type GuardState } from "./guard.js";
-import { getScheduler, type LrSchedulerName } from "./lr-scheduler.js";
+import { getScheduler } from "./lr-scheduler.js";
 import { MuonAdamW } from "./muon-adamw.js";
-import { Adam, clipFactor, gradNorm, type Optimizer, type OptimizerName } from "./optimizer.js";
+import { Adam, clipFactor, gradNorm, type Optimizer } from "./optimizer.js";
 import { lockOutput, type OutputLock } from "./output-lock.js";
 import {
   argumentName,
@@ -60,79 +60,18 @@ export interface TrainingModels {
   readonly scheduler: CogVideoXScheduler;
 }
 
-/** The recipe's options, with its defaults. */
-export interface TrainerOptions {
-  /** "sft" trains all weights, "lora" an adapter. Default "lora". */
-  readonly trainingType?: "sft" | "lora";
-  /** Where checkpoints go; without it nothing is written. */
-  readonly outputDir?: string;
-  /** Default 42. */
-  readonly seed?: number;
-  /** Optimizer steps; default: as many as `trainEpochs` takes. */
-  readonly trainSteps?: number;
-  /** Default 10. */
-  readonly trainEpochs?: number;
-  /** Default 1. */
-  readonly batchSize?: number;
-  /** Batches an optimizer step. Default 1. */
-  readonly gradientAccumulationSteps?: number;
-  /** Default 2e-5. */
-  readonly learningRate?: number;
-  /** Default "adamw". */
-  readonly optimizer?: OptimizerName;
-  /** Default 0.9. */
-  readonly beta1?: number;
-  /** Default 0.95. */
-  readonly beta2?: number;
-  /** Default 1e-8. */
-  readonly epsilon?: number;
-  /** Default 1e-4. */
-  readonly weightDecay?: number;
-  /** Default 1. */
-  readonly maxGradNorm?: number;
-  /** Default "constant_with_warmup". */
-  readonly lrScheduler?: LrSchedulerName;
-  /** Default 100. */
-  readonly lrWarmupSteps?: number;
-  /** Default 1. */
-  readonly lrNumCycles?: number;
-  /** Default 1. */
-  readonly lrPower?: number;
-  /** Optimizer steps between checkpoints. Default 200. */
-  readonly checkpointingSteps?: number;
-  /** How many checkpoints are kept. Default 10. */
-  readonly checkpointingLimit?: number;
-  /** "latest", or a checkpoint's folder. "latest" starts anew where there is none. */
-  readonly resumeFromCheckpoint?: string;
+/**
+ * The recipe's options with its defaults, as `firstframe train --help` explains them: `learningRate` is its `learning_rate`.
+ * Without `outputDir` nothing is written, and an `emaDecay` alone is as good as `useEma`.
+ */
+export interface TrainerOptions extends ArgumentOptions {
   /**
    * What a checkpoint must agree with to be gone on from. Default: these options, the data's and the models' content; weights
    * only for a LoRA, since otherwise the checkpoint has them all.
    */
   readonly fingerprint?: RunFingerprint;
-  /** Names, as the command's arguments have them, that may differ from the checkpoint's; "all" for any. Default none. */
-  readonly allowChangedArguments?: readonly string[];
-  /** Remove the checkpoints of the run that `outputDir` holds. Default false: such a folder is refused. */
-  readonly overwriteOutputDir?: boolean;
   /** Is told of checkpoints that are passed over, and of what changed since the one gone on from. Default: `console.warn`. */
   readonly log?: (line: string) => void;
-  /** Compute activations again for the gradient instead of keeping them. Default true. */
-  readonly gradientCheckpointing?: boolean;
-  /** LoRA: rank. Default 128. */
-  readonly rank?: number;
-  /** LoRA: the update is scaled by loraAlpha / rank. Default 64. */
-  readonly loraAlpha?: number;
-  /** LoRA: names of the adapted layers. Default to_q, to_k, to_v, to_out.0. */
-  readonly targetModules?: readonly string[];
-  /** Noise on the image before it is encoded. Default true. */
-  readonly imageNoise?: boolean;
-  /** Count the first frame's copies in the loss. Default true. */
-  readonly paddingInLoss?: boolean;
-  /** Probability with which a sample's image latent is replaced by zeros. Default 0. */
-  readonly noisedImageDropout?: number;
-  /** Keep a moving average of the weights, with this largest decay. Default: none is kept. */
-  readonly emaDecay?: number;
-  /** Stop when the mean loss is so many times the best it was. Default 10. */
-  readonly divergenceFactor?: number;
 }
 
 /** One optimizer step. */
@@ -170,38 +109,7 @@ interface TrainerState extends ResumableState {
   readonly engine: string | undefined;
 }
 
-const DEFAULTS = {
-  trainingType: "lora",
-  seed: 42,
-  trainEpochs: 10,
-  batchSize: 1,
-  gradientAccumulationSteps: 1,
-  learningRate: 2e-5,
-  optimizer: "adamw",
-  beta1: 0.9,
-  beta2: 0.95,
-  epsilon: 1e-8,
-  weightDecay: 1e-4,
-  maxGradNorm: 1,
-  lrScheduler: "constant_with_warmup",
-  lrWarmupSteps: 100,
-  lrNumCycles: 1,
-  lrPower: 1,
-  checkpointingSteps: 200,
-  checkpointingLimit: 10,
-  gradientCheckpointing: true,
-  rank: 128,
-  loraAlpha: 64,
-  targetModules: LORA_TARGET_MODULES,
-  imageNoise: true,
-  paddingInLoss: true,
-  noisedImageDropout: 0,
-  divergenceFactor: 10,
-  log: (line: string) => console.warn(line),
-} as const satisfies TrainerOptions;
-
-type Options = Omit<TrainerOptions, keyof typeof DEFAULTS> &
-  Required<Pick<TrainerOptions, keyof typeof DEFAULTS>>;
+type Options = CompleteOptions & Pick<TrainerOptions, "fingerprint"> & Required<Pick<TrainerOptions, "log">>;
 
 /**
  * Trains a transformer.
@@ -237,11 +145,6 @@ export class Trainer {
     this.#lock = lock;
     this.#models = models;
     this.#data = data;
-    for (const key of ["gradientAccumulationSteps", "checkpointingSteps", "checkpointingLimit"] as const) {
-      if (!Number.isInteger(options[key]) || options[key] < 1) {
-        throw new RangeError(`${key}: expected a positive integer, found ${options[key]}`);
-      }
-    }
     // Streams of their own, so that none depends on how much another has drawn.
     const root = new Generator(options.seed);
     const seeds = Array.from({ length: 4 }, () => root.integer(0, 2 ** 31));
@@ -270,8 +173,7 @@ export class Trainer {
       options.optimizer === "muon"
         ? new MuonAdamW(this.#parameters, adam)
         : new Adam(options.optimizer, this.#parameters, adam);
-    this.#ema =
-      options.emaDecay === undefined ? undefined : new Ema(this.#parameters, { decay: options.emaDecay });
+    this.#ema = options.useEma ? new Ema(this.#parameters, { decay: options.emaDecay }) : undefined;
     const buckets = Array.from({ length: data.length }, (_, i) => data.bucket(i));
     this.#sampler = new BatchSampler(buckets, options.batchSize, new Generator(dataSeed));
     this.#draws = new Generator(drawSeed);
@@ -295,7 +197,7 @@ export class Trainer {
    * The models stay the caller's. A LoRA run puts an adapter called "default" on the transformer. `outputDir` is the run's
    * alone until {@link dispose}.
    *
-   * @throws RangeError naming an option; ResumeError naming a checkpoint that does not fit, or an `outputDir` that holds
+   * @throws ArgumentError naming an option; ResumeError naming a checkpoint that does not fit, or an `outputDir` that holds
    *   another run.
    */
   static async create(
@@ -303,8 +205,9 @@ export class Trainer {
     data: TrainingData,
     options: TrainerOptions = {},
   ): Promise<Trainer> {
-    const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
-    const complete = { ...DEFAULTS, ...given } as Options;
+    const { fingerprint, log = (line: string) => console.warn(line) } = options;
+    const useEma = options.useEma ?? options.emaDecay !== undefined;
+    const complete: Options = { ...(await completeOptions({ ...options, useEma })), fingerprint, log };
     const { outputDir, resumeFromCheckpoint } = complete;
     const lock = outputDir === undefined ? undefined : await lockOutput(outputDir, complete.log);
     let trainer: Trainer | undefined;
@@ -338,11 +241,11 @@ export class Trainer {
 
   async #ownFingerprint(): Promise<RunFingerprint> {
     const { vae, transformer, scheduler } = this.#models;
-    const { trainingType, emaDecay } = this.options;
+    const { trainingType } = this.options;
     const options = Object.entries(this.options).map(([key, value]) => [argumentName(key), value]);
     const lora = trainingType === "lora";
     return {
-      arguments: fixedArguments({ ...Object.fromEntries(options), use_ema: emaDecay !== undefined }),
+      arguments: fixedArguments(Object.fromEntries(options)),
       data: (await this.#data.fingerprint?.()) ?? { samples: this.#data.length },
       model: {
         transformer: lora ? await fingerprintModel(transformer) : fingerprint(transformer.config),

@@ -198,11 +198,32 @@ export class CogVideoXTransformer3DModel extends Model {
     generator: Generator,
   ): CogVideoXTransformer3DModel {
     const model = new CogVideoXTransformer3DModel(
-      completeConfig(FIELDS, config, CLASS_NAME, "refuse"),
+      CogVideoXTransformer3DModel.completeConfig(config),
       CLASS_NAME,
     );
     model.initialize(generator);
     return model;
+  }
+
+  /**
+   * A configuration with diffusers' defaults in it.
+   *
+   * @throws ConfigError naming the key.
+   */
+  static completeConfig(
+    config: Partial<CogVideoXTransformer3DModelConfig>,
+  ): CogVideoXTransformer3DModelConfig {
+    return completeConfig(FIELDS, config, CLASS_NAME, "refuse");
+  }
+
+  /**
+   * The configuration that a folder of diffusers' has, complete, without its weights.
+   *
+   * @throws ConfigError naming the file and what is wrong with it.
+   */
+  static async loadConfig(folder: string): Promise<CogVideoXTransformer3DModelConfig> {
+    const given = await readConfig(folder, CLASS_NAME);
+    return completeConfig(FIELDS, given, `${folder}/config.json`, "warn");
   }
 
   /**
@@ -215,9 +236,8 @@ export class CogVideoXTransformer3DModel extends Model {
     location: LoadModelOptions = {},
   ): Promise<CogVideoXTransformer3DModel> {
     const folder = await resolveModel(idOrFolder, location, modelFiles(location));
-    const given = await readConfig(folder, CLASS_NAME);
-    const where = `${folder}/config.json`;
-    const model = new CogVideoXTransformer3DModel(completeConfig(FIELDS, given, where, "warn"), where);
+    const config = await CogVideoXTransformer3DModel.loadConfig(folder);
+    const model = new CogVideoXTransformer3DModel(config, `${folder}/config.json`);
     try {
       await model.loadWeights(folder, location);
     } catch (error) {

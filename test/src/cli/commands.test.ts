@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { parseCommand } from "../../../src/cli/arguments.js";
+import { type Command, parseCommand } from "../../../src/cli/arguments.js";
 import { commands } from "../../../src/cli/commands.js";
 import { Cli } from "./cli.js";
 import { projectRoot } from "./project.js";
@@ -85,6 +85,30 @@ describe("the command line", () => {
     wrong(["a", "--out", "b", "--out", "c"], /--out was given twice/);
     wrong(["a", "-j", "1.5"], /-j: expected a whole number of at least 1, found "1.5"/);
     assert.throws(() => parseCommand("doctor", commands.doctor, ["x"]), /unexpected argument "x"/);
+  });
+
+  it("takes every flag of every command with _ and with -", () => {
+    const table: Record<string, Command> = commands;
+    for (const [name, command] of Object.entries(table)) {
+      const rest = Array<string>(command.positionals[0]).fill("x");
+      for (const [key, option] of Object.entries(command.options)) {
+        const text = option.choices?.[0] ?? (option.type === "string" ? "a" : "3");
+        for (const spelling of [key.replaceAll("-", "_"), key.replaceAll("_", "-")]) {
+          const words =
+            option.type === "boolean" ? [`--${spelling}`] : [`--${spelling}`, text, `--${spelling}=${text}`];
+          for (const argv of option.type === "boolean" ? [words] : [words.slice(0, 2), words.slice(2)]) {
+            const { values } = parseCommand(name, command, [...rest, ...argv]);
+            const expected = option.type === "boolean" ? true : option.type === "string" ? text : 3;
+            assert.deepEqual(values[key], option.multiple ? [expected] : expected, `${name} ${argv}`);
+          }
+        }
+      }
+    }
+    const train = (...argv: string[]) => parseCommand("train", commands.train, argv).values;
+    assert.deepEqual(train("--target-modules", "to_q", "to_v").target_modules, ["to_q", "to_v"]);
+    assert.equal(train("--use-ema", "--rank", "4").use_ema, "true");
+    assert.throws(() => train("--data_root", "a", "--data-root", "b"), /--data-root was given twice/);
+    assert.throws(() => train("--data-rot", "a"), /unknown option --data-rot .*did you mean --data_root\?/);
   });
 
   it("installs, lists and removes the kernel", async () => {

@@ -166,12 +166,12 @@ test("what encode can't do is refused in one line", async () => {
       return true;
     });
   await refused([clip], /--model MODEL is missing/);
-  await refused(["--model", model], /expected CLIP... or --data-root DIR, found neither/);
+  await refused(["--model", model], /expected CLIP... or --data_root DIR, found neither/);
   await refused(["--model", model, clip, "--data-root", folder], /found both/);
   await refused(["--model", model, clip, clip], /two clips would be written to clip.safetensors/);
   await refused(
     ["--model", model, "--data-root", folder],
-    /--train-resolution FRAMESxHEIGHTxWIDTH is missing/,
+    /--train_resolution FRAMESxHEIGHTxWIDTH is missing/,
   );
   const flags = ["--model", model, "--data-root", folder, "--train-resolution", "9x32x48"];
   await refused(flags, /found neither prompts.txt nor metadata.jsonl/);

@@ -76,7 +76,7 @@ test("a run from a YAML file: cache, training, validation, logs; then longer, by
 test("what firstframe encode put into the cache is there for training", async () => {
   const cache = ["--cache-dir", join(folder, "filled")];
   const data = ["--model", join(folder, "model"), "--data-root", join(folder, "data")];
-  const options = ["--train-resolution", "9x32x48", "--no-tiling"];
+  const options = ["--train-resolution", "9x32x48", "--no-tiling", "--seed", "7"];
   const { status, stderr } = spawnSync(process.execPath, [main, "encode", ...data, ...options, ...cache], {
     encoding: "utf8",
   });
@@ -89,7 +89,8 @@ test("what firstframe encode put into the cache is there for training", async ()
     "--train_steps",
     "1",
   ];
-  const trained = await train([...args, "--output_dir", join(folder, "filled-run"), "--report_to", "none"]);
+  const run = ["--output_dir", join(folder, "filled-run"), "--report_to", "none", "--seed", "8"];
+  const trained = await train([...args, ...run]);
   assert.equal(trained.code, 0, trained.stderr);
   assert.match(trained.stdout, /3 clips in the cache, 0 of them encoded now/);
 
@@ -101,6 +102,45 @@ test("what firstframe encode put into the cache is there for training", async ()
   assert.equal(again.status, 0, again.stderr);
   assert.match(again.stderr, /video_latent.*\.safetensors: tensor ".*checksum.*; it is encoded again$/m);
   assert.equal(again.stdout.match(/^\d\/3 encoded/gm)?.length, 1, again.stdout);
+});
+
+test("encode reads a training's own file, and fills the cache of a transformer that is new", async () => {
+  const config = join(folder, "new.yaml");
+  await writeFile(
+    config,
+    `model_path: ${folder}/model
+transformer_config: ${folder}/model/transformer/config.json
+training_type: sft
+data_root: ${folder}/data
+cache_dir: ${folder}/new-cache
+video_resolution_buckets: [9x32x48, 9x16x32]
+enable_tiling: false
+fit: crop
+train_steps: 1
+`,
+  );
+  const encode = (...flags: string[]) =>
+    spawnSync(process.execPath, [main, "encode", "--config", config, ...flags], { encoding: "utf8" });
+  const { status, stderr, stdout } = encode();
+  assert.equal(status, 0, stderr);
+  assert.match(stdout, /^3 of 3 clips are in the cache$/m);
+  const args = ["--config", config, "--seed", "5", "--output-dir", join(folder, "new-run")];
+  const trained = await train([...args, "--report-to", "none"]);
+  assert.equal(trained.code, 0, trained.stderr);
+  assert.match(trained.stdout, /3 clips in the cache, 0 of them encoded now/);
+
+  const empty = join(folder, "empty.yaml");
+  await writeFile(empty, "# nothing yet\n");
+  for (const [flags, message] of [
+    [["--transformer_config", empty], /^firstframe: transformer_config: .*empty\.yaml: expected keys/m],
+    [["--fit", "squeeze"], /^firstframe: --fit: expected one of resize, crop, found squeeze$/m],
+    [["--model", "a", "--model_path", "b"], /^firstframe: --model and --model_path are the same flag/m],
+    [["--transformer_config", "no.json"], /^firstframe: transformer_config: no\.json: no such file$/m],
+  ] as const) {
+    const refused = encode(...flags);
+    assert.equal(refused.status, 2, refused.stderr);
+    assert.match(refused.stderr, message);
+  }
 });
 
 test("a run over a damaged cache encodes what is damaged again, and ends with the same weights", async () => {

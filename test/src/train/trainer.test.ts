@@ -257,13 +257,23 @@ test("options out of range are refused by name", async () => {
   const models = tinyModels();
   const data = await tinyData(models.vae, 1);
   const attempt = (options: TrainerOptions) => Trainer.create(models, data, { ...SFT, ...options });
-  await assert.rejects(attempt({ batchSize: 0 }), /batch_size: expected a positive integer, found 0/);
-  await assert.rejects(attempt({ learningRate: -1 }), /learning_rate: .*found -1/);
-  await assert.rejects(attempt({ beta2: 1 }), /beta2: expected a number from 0 to 1, found 1/);
+  await assert.rejects(
+    attempt({ batchSize: 0 }),
+    /^ArgumentError: batchSize: expected a whole number of at least 1, found 0$/,
+  );
+  await assert.rejects(
+    attempt({ learningRate: -1 }),
+    /^ArgumentError: learningRate: expected a number of at least 0, found -1$/,
+  );
+  await assert.rejects(
+    attempt({ beta2: 1 }),
+    /^ArgumentError: beta2: expected a number of at least 0 and below 1, found 1$/,
+  );
+  await assert.rejects(attempt({ emaDecay: 1 }), /^ArgumentError: emaDecay: .* below 1, found 1$/);
   await assert.rejects(attempt({ gradientAccumulationSteps: 0.5 }), /gradientAccumulationSteps: .*found 0.5/);
   await assert.rejects(
     attempt({ lrScheduler: "step" as "linear" }),
-    /lr_scheduler: expected one of .*found step/,
+    /^ArgumentError: lrScheduler: expected one of .*found step$/,
   );
   data.dispose();
   models.dispose();

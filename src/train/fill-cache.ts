@@ -1,0 +1,199 @@
+/** Filling the latent cache: what `firstframe encode` does, and `firstframe train` before it trains. */
+import { readFile } from "node:fs/promises";
+import { extname, join } from "node:path";
+import { parse as parseYaml } from "yaml";
+import {
+  CogVideoXTransformer3DModel,
+  type CogVideoXTransformer3DModelConfig,
+} from "../models/transformer/transformer.js";
+import { AutoencoderKLCogVideoX } from "../models/vae/autoencoder.js";
+import { ClipError } from "../video/read.js";
+import { ArgumentError, type TrainArguments } from "./arguments.js";
+import { assignBuckets, type Bucket, type DatasetEntry, DatasetError, readDataset } from "./dataset.js";
+import { type EncodeReport, LatentCache } from "./latent-cache.js";
+import { T5PromptEncoder } from "./prompt-encoder.js";
+
+/** Those of a training's arguments that its cache depends on. The seed is none of them: see {@link LatentCache}. */
+export type CacheArguments = Pick<
+  TrainArguments,
+  | "model_path"
+  | "model_name"
+  | "transformer_config"
+  | "enable_slicing"
+  | "enable_tiling"
+  | "data_root"
+  | "caption_column"
+  | "video_column"
+  | "image_column"
+  | "fit"
+  | "short_clips"
+  | "broken_clips"
+  | "cache_dir"
+>;
+
+/** A clip of the data set, and the size it is brought to. */
+export interface AssignedEntry {
+  readonly entry: DatasetEntry;
+  readonly bucket: Bucket;
+}
+
+/** One of `count` parts of a data set, counted from 0. */
+export interface Shard {
+  readonly index: number;
+  readonly count: number;
+}
+
+const cacheDir = ({ cache_dir, data_root }: CacheArguments): string => cache_dir ?? join(data_root!, "cache");
+
+/** Where hashes of files are kept beside the cache. */
+export const contentDir = (args: CacheArguments): string => join(cacheDir(args), "content");
+
+/** The pipeline's VAE, with slicing and tiling as the arguments say. The caller disposes it. */
+export async function openVae(args: CacheArguments): Promise<AutoencoderKLCogVideoX> {
+  const vae = await AutoencoderKLCogVideoX.fromPretrained(join(args.model_path!, "vae"));
+  if (args.enable_slicing) vae.enableSlicing();
+  if (args.enable_tiling) vae.enableTiling();
+  return vae;
+}
+
+/**
+ * The transformer's configuration: the folder's, or that of a new transformer.
+ *
+ * @throws ArgumentError or ConfigError naming the file and what is wrong with it.
+ */
+export async function readTransformerConfig(
+  args: CacheArguments,
+): Promise<CogVideoXTransformer3DModelConfig> {
+  const file = args.transformer_config;
+  if (file === undefined)
+    return CogVideoXTransformer3DModel.loadConfig(join(args.model_path!, "transformer"));
+  const text = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
+    throw new ArgumentError(
+      `transformer_config: ${file}: ${error.code === "ENOENT" ? "no such file" : error.message}`,
+    );
+  });
+  let config: unknown;
+  try {
+    config = extname(file) === ".json" ? JSON.parse(text) : parseYaml(text);
+  } catch (error) {
+    throw new ArgumentError(`transformer_config: ${file}: ${(error as Error).message.split("\n")[0]}`);
+  }
+  if (typeof config !== "object" || config === null || Array.isArray(config)) {
+    throw new ArgumentError(`transformer_config: ${file}: expected keys with their values`);
+  }
+  const keys = Object.entries(config).filter(([key]) => !key.startsWith("_"));
+  return CogVideoXTransformer3DModel.completeConfig(Object.fromEntries(keys));
+}
+
+/** The cache of a data set for a model. The caller disposes the prompt encoder, which loads its model only when it must. */
+export async function openCache(
+  args: CacheArguments,
+  vae: AutoencoderKLCogVideoX,
+  transformer: Pick<CogVideoXTransformer3DModelConfig, "max_text_seq_length" | "patch_size_t">,
+  log?: (line: string) => void,
+): Promise<{ cache: LatentCache; promptEncoder: T5PromptEncoder }> {
+  const { max_text_seq_length: maxLength, patch_size_t: patch } = transformer;
+  const promptEncoder = await T5PromptEncoder.open(args.model_path!, maxLength, contentDir(args));
+  const cache = await LatentCache.open({
+    cacheDir: cacheDir(args),
+    modelName: args.model_name ?? (patch === null ? "cogvideox-i2v" : "cogvideox1.5-i2v"),
+    vae,
+    promptEncoder,
+    fit: args.fit,
+    shortClips: args.short_clips,
+    log,
+  });
+  return { cache, promptEncoder };
+}
+
+/**
+ * The data set's clips, each with its bucket.
+ *
+ * @param options.skipped is told of clips that fit no bucket or can't be read, where `broken_clips` is "skip".
+ * @throws DatasetError naming the clip, where it is "error".
+ */
+export async function readEntries(
+  args: CacheArguments,
+  buckets: readonly Bucket[],
+  {
+    shard = { index: 0, count: 1 },
+    skipped,
+  }: { readonly shard?: Shard; readonly skipped: (problem: string) => void },
+): Promise<AssignedEntry[]> {
+  const entries = await readDataset({
+    dataRoot: args.data_root!,
+    captionColumn: args.caption_column,
+    videoColumn: args.video_column,
+    imageColumn: args.image_column,
+  });
+  const own = entries.filter((_, i) => i % shard.count === shard.index);
+  const found = await assignBuckets(own, buckets);
+  return own.flatMap((entry, i) => {
+    const place = found[i]!;
+    if ("bucket" in place) return [{ entry, bucket: place.bucket }];
+    if (args.broken_clips === "error") throw new DatasetError(place.problem);
+    skipped(place.problem);
+    return [];
+  });
+}
+
+/** A clip's turn: what it came to, and what was done to it or is wrong with it. */
+export interface ClipReport {
+  /** Counted from 1. */
+  readonly number: number;
+  readonly total: number;
+  readonly outcome: "encoded" | "was there" | "skipped";
+  readonly text: string;
+}
+
+export interface FilledCache {
+  readonly entries: readonly EncodeReport[];
+  /** The clips of `entries`. */
+  readonly taken: readonly AssignedEntry[];
+  readonly encoded: number;
+  /** False if it was aborted. */
+  readonly finished: boolean;
+}
+
+/**
+ * Encodes what the cache does not have yet.
+ *
+ * @param options.verify reads what is there to its last byte.
+ * @param options.signal ends it after the clip at hand.
+ * @throws ClipError or DatasetError naming the clip, unless `broken_clips` is "skip".
+ */
+export async function fillCache(
+  cache: LatentCache,
+  assigned: readonly AssignedEntry[],
+  {
+    brokenClips,
+    verify,
+    signal,
+    report,
+  }: {
+    readonly brokenClips: CacheArguments["broken_clips"];
+    readonly verify?: boolean;
+    readonly signal?: AbortSignal;
+    readonly report: (clip: ClipReport) => void;
+  },
+): Promise<FilledCache> {
+  const entries: EncodeReport[] = [];
+  const taken: AssignedEntry[] = [];
+  let encoded = 0;
+  for (const [i, { entry, bucket }] of assigned.entries()) {
+    if (signal?.aborted) return { entries, taken, encoded, finished: false };
+    const place = { number: i + 1, total: assigned.length };
+    try {
+      const result = await cache.ensure(entry, bucket, { verify });
+      entries.push(result);
+      taken.push({ entry, bucket });
+      if (result.encoded) encoded++;
+      report({ ...place, outcome: result.encoded ? "encoded" : "was there", text: result.report });
+    } catch (error) {
+      const isClipProblem = error instanceof ClipError || error instanceof DatasetError;
+      if (brokenClips === "error" || !isClipProblem) throw error;
+      report({ ...place, outcome: "skipped", text: error.message });
+    }
+  }
+  return { entries, taken, encoded, finished: true };
+}

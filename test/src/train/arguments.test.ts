@@ -1,0 +1,135 @@
+import assert from "node:assert/strict";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { Ajv } from "ajv";
+import { parse as parseYaml } from "yaml";
+import { LORA_TARGET_MODULES } from "../../../src/nn/lora.js";
+import {
+  ARGUMENTS,
+  type ArgumentName,
+  argumentsSchema,
+  completeOptions,
+  readArguments,
+  trainerOptions,
+} from "../../../src/train/arguments.js";
+import { projectRoot } from "../cli/project.js";
+
+const schemaFile = join(projectRoot, "src/train/arguments.schema.json");
+
+let folder = "";
+before(async () => {
+  folder = await mkdtemp(join(tmpdir(), "firstframe-arguments-"));
+});
+after(() => rm(folder, { recursive: true, force: true }));
+
+/** Values out of an argument's range, or of another kind. */
+const REFUSED: [ArgumentName, unknown, RegExp][] = [
+  ["learning_rate", -1, /expected a number of at least 0, found -1$/],
+  ["learning_rate", Number.NaN, /expected a number of at least 0, found NaN$/],
+  ["learning_rate", Number.POSITIVE_INFINITY, /expected a number of at least 0, found Infinity$/],
+  ["beta1", 1, /expected a number of at least 0 and below 1, found 1$/],
+  ["beta2", 1.5, /expected a number of at least 0 and below 1, found 1.5$/],
+  ["ema_decay", 1, /expected a number of at least 0 and below 1, found 1$/],
+  ["noised_image_dropout", 1.1, /expected a number of at least 0 and at most 1, found 1.1$/],
+  ["divergence_factor", 1, /expected a number above 1, found 1$/],
+  ["batch_size", 0, /expected a whole number of at least 1, found 0$/],
+  ["batch_size", 1.5, /expected a whole number of at least 1, found 1.5$/],
+  ["batch_size", 2 ** 60, /expected a whole number of at least 1, found 11529215046068\d+$/],
+  ["train_steps", 0, /expected a whole number of at least 1, found 0$/],
+  ["seed", -1, /expected a whole number of at least 0, found -1$/],
+  ["use_ema", 1, /expected true or false, found 1$/],
+  ["lr_scheduler", "step", /expected one of constant, .*, found step$/],
+  ["target_modules", [], /expected a list of names, found \[\]$/],
+  ["target_modules", [1], /expected a list of names, found \[1\]$/],
+  ["rank", {}, /expected a whole number of at least 1, found \{\}$/],
+];
+const camelCase = (name: string) => name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
+
+describe("a training's arguments", () => {
+  it("have one range, and each surface says its own name for them", async () => {
+    const file = join(folder, "out-of-range.yaml");
+    for (const [name, value, message] of REFUSED) {
+      const refused = (promise: Promise<unknown>, where: string) =>
+        assert.rejects(promise, (error: Error) => {
+          assert.equal(error.name, "ArgumentError", error.stack);
+          assert.ok(error.message.startsWith(`${where}: expected`), error.message);
+          assert.match(error.message, message);
+          return true;
+        });
+      await refused(completeOptions({ [camelCase(name)]: value }), camelCase(name));
+      if (typeof value !== "object")
+        await refused(readArguments({ flags: { [name]: String(value) } }), `--${name}`);
+      const text = Number.isNaN(value)
+        ? ".nan"
+        : value === Number.POSITIVE_INFINITY
+          ? ".inf"
+          : JSON.stringify(value);
+      await writeFile(file, `${name}: ${text}\n`);
+      await refused(readArguments({ config: file }), `${file}: ${name}`);
+    }
+    // In code a value is of its kind; nothing is made of text.
+    await assert.rejects(
+      completeOptions({ rank: "4" as unknown as number }),
+      /^ArgumentError: rank: expected .*found 4$/,
+    );
+  });
+
+  it("come with the table's defaults, which fit their own ranges", async () => {
+    const { output_dir, ...args } = await readArguments({});
+    assert.equal(output_dir, "train_results");
+    for (const [name, entry] of Object.entries(ARGUMENTS)) {
+      if (!("default" in entry) || name === "output_dir") continue;
+      assert.deepEqual(args[name as keyof typeof args], entry.default);
+      const given = await readArguments({ flags: { [name]: [entry.default].flat().join(" ") } });
+      assert.deepEqual(given[name as ArgumentName], entry.default, name);
+    }
+    const complete = await completeOptions({});
+    assert.deepEqual(
+      [complete.learningRate, complete.lrWarmupSteps, complete.targetModules.length, complete.outputDir],
+      [2e-5, 100, 4, undefined],
+    );
+    assert.deepEqual(complete.targetModules, LORA_TARGET_MODULES);
+    assert.deepEqual((await completeOptions({ allowChangedArguments: [] })).allowChangedArguments, []);
+    // What the command has by default is what code has by default.
+    assert.deepEqual(await completeOptions(trainerOptions({ ...args, output_dir: "x" })), {
+      ...complete,
+      outputDir: "x",
+    });
+    assert.equal(
+      (await completeOptions({ divergenceFactor: Number.POSITIVE_INFINITY })).divergenceFactor,
+      Infinity,
+    );
+  });
+
+  it("have a schema for editors, which says what the command says", async () => {
+    const stored = JSON.parse(await readFile(schemaFile, "utf8")) as object;
+    assert.deepEqual(
+      stored,
+      argumentsSchema(),
+      "firstframe train --schema > src/train/arguments.schema.json",
+    );
+    const validate = new Ajv({ allowUnionTypes: true }).compile(stored);
+    for (const [name, value] of REFUSED) {
+      const safe = typeof value !== "number" || Number.isSafeInteger(value) || Math.abs(value) < 2 ** 53;
+      if (safe) assert.equal(validate({ [name]: value }), false, `${name}: ${value}`);
+    }
+    for (const [name, entry] of Object.entries(ARGUMENTS)) {
+      assert.ok(validate({ [name]: null }), `${name}: nothing`);
+      if ("default" in entry) assert.ok(validate({ [name]: entry.default }), name);
+    }
+    assert.equal(validate({ "learning-rate": 1 }), false);
+    assert.ok(validate({ model_name: 42, target_modules: "to_q to_v", learning_rate: 1e-4 }));
+  });
+
+  it("complete in the shipped training's file", async () => {
+    const file = join(projectRoot, "notebooks/models/procedural/train.yaml");
+    const source = await readFile(file, "utf8");
+    const line = /^# yaml-language-server: \$schema=(.+)$/m.exec(source);
+    assert.equal(resolve(dirname(file), line![1]!), schemaFile);
+    const validate = new Ajv({ allowUnionTypes: true }).compile(argumentsSchema());
+    assert.ok(validate(parseYaml(source)), JSON.stringify(validate.errors));
+    await readArguments({ config: file });
+  });
+});
