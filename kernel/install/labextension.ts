@@ -28,7 +28,7 @@ export interface InstallLabextensionOptions {
  * Installs or replaces the extension; JupyterLab 4 and Notebook 7 find it when they start.
  *
  * @returns the extension's folder
- * @throws Error if plotly.js-strict-dist-min is not installed beside this package, or the folder can't be written
+ * @throws Error if plotly.js-dist is not installed beside this package, or the folder can't be written
  */
 export async function installLabextension({ prefix }: InstallLabextensionOptions = {}): Promise<string> {
   const target = labextensionFolder(prefix);
@@ -57,7 +57,7 @@ export function labextensionFolder(prefix?: string): string {
 async function build(folder: string): Promise<void> {
   const names = (await readdir(modules)).filter((name) => name.endsWith(".js")).sort();
   const sources = await Promise.all(names.map((name) => readFile(join(modules, name), "utf8")));
-  const plotly = createRequire(import.meta.url).resolve("plotly.js-strict-dist-min");
+  const plotly = createRequire(import.meta.url).resolve("plotly.js-dist");
   const plotlyVersion = await versionOf(dirname(plotly));
   // Browsers keep what they loaded; new content has to have a new address.
   const hash = createHash("sha256")

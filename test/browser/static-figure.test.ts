@@ -132,7 +132,7 @@ before(async () => {
   await page.evaluate(async (family) => {
     for (const style of ["", "bold ", "italic "]) await document.fonts.load(`${style}12px "${family}"`);
   }, FONT);
-  await page.addScriptTag({ path: require.resolve("plotly.js-strict-dist-min") });
+  await page.addScriptTag({ path: require.resolve("plotly.js-dist") });
 });
 after(() => browser?.close());
 

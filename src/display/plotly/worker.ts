@@ -64,7 +64,7 @@ function load() {
   const painted = installCanvas(window);
   Object.assign(window, { CSS: { supports: () => true } });
   Object.assign(window.URL, { createObjectURL: () => "blob:none", revokeObjectURL: () => {} });
-  const file = createRequire(import.meta.url).resolve("plotly.js-strict-dist-min");
+  const file = createRequire(import.meta.url).resolve("plotly.js-dist");
   window.eval(readFileSync(file, "utf8"));
   return { window, plotly: (window as unknown as { Plotly: Plotly }).Plotly, painted };
 }
