@@ -101,7 +101,7 @@ export class Kernel {
       input: (context, prompt, password) => this.input(context, prompt, password),
       map: (url) => this.cells.mapOf(url),
       handled: (context) => this.commHandled(context),
-      replaced: (reason) => this.replaced(reason),
+      replaced: (reason, ranCell) => this.replaced(reason, ranCell),
     });
     this.cells = new CellExecution(this.language, this.runner, (stream, text, id) => {
       this.publisher.stream(stream, this.contexts.get(id)?.message.header, text);
@@ -363,9 +363,9 @@ export class Kernel {
       this.sockets.intake.add(-next.size);
       const { header } = next.message;
       this.publisher.status("busy", header);
-      let failed = false;
+      let aborted: readonly Request[] = [];
       try {
-        failed = await this.execute(next);
+        aborted = await this.execute(next);
       } catch (error) {
         const { status, ...content } = failure(error);
         this.publisher.publish("error", header, content);
@@ -374,15 +374,9 @@ export class Kernel {
       this.running = undefined;
       this.inputs.clear();
       this.publisher.status("idle", header);
-      if (failed) this.abortQueue();
+      for (const request of aborted) this.abort(request);
       if (this.stopping) return;
     }
-  }
-
-  private abortQueue(): void {
-    const aborted = this.queue;
-    this.queue = [];
-    for (const request of aborted) this.abort(request);
   }
 
   private abort(request: Request): void {
@@ -412,8 +406,8 @@ export class Kernel {
     } while (seen !== this.arrivals && performance.now() < end);
   }
 
-  /** Whether the cells that wait are to be aborted. */
-  private async execute(request: Request): Promise<boolean> {
+  /** @returns the cells to be aborted: those that waited when nobody had heard of the error yet. */
+  private async execute(request: Request): Promise<readonly Request[]> {
     const { message } = request;
     const wanted = requests.execute(message.content);
     const { code, silent, allowStdin } = wanted;
@@ -426,8 +420,13 @@ export class Kernel {
     const id = this.remember({ message, silent, allowStdin, count });
     this.lastCell = id;
     const { error, userExpressions, payload } = await this.cells.run(id, count, wanted);
+    let aborted: readonly Request[] = [];
     if (error !== undefined) {
-      if (wanted.stopOnError) await this.stragglers();
+      if (wanted.stopOnError) {
+        await this.stragglers();
+        aborted = this.queue;
+        this.queue = [];
+      }
       if (!silent) this.publisher.publish("error", message.header, error);
     }
     this.publisher.flush();
@@ -438,7 +437,7 @@ export class Kernel {
       payload,
       ...error,
     });
-    return error !== undefined && wanted.stopOnError;
+    return aborted;
   }
 
   // What the executor says
@@ -458,7 +457,7 @@ export class Kernel {
     });
   }
 
-  private replaced(reason: string): void {
+  private replaced(reason: string, ranCell: boolean): void {
     this.adapter?.replaced();
     this.cells.forget();
     this.language.reset();
@@ -468,7 +467,7 @@ export class Kernel {
       this.publisher.publish("comm_close", parent, { comm_id: id, data: {} });
     for (const id of [...this.commMessages.keys()]) this.commHandled(id);
     // A cell that runs fails with this as its own error.
-    if (this.running !== undefined) return;
+    if (ranCell) return;
     const traceback = [`\x1b[31mExecutorDied\x1b[39m: ${reason}`];
     this.publisher.publish("error", parent, { ename: "ExecutorDied", evalue: reason, traceback });
   }

@@ -43,8 +43,8 @@ export interface RunnerEvents {
   map(url: string): Promise<MappedSource | null>;
   /** The executor has dealt with a message of a comm. */
   handled(context: number): void;
-  /** A new process has taken the place of one that died. */
-  replaced(reason: string): void;
+  /** A new process has taken the place of one that died; whether a cell ran in it, which fails by itself. */
+  replaced(reason: string, ranCell: boolean): void;
 }
 
 interface Running {
@@ -285,7 +285,7 @@ export class Runner {
     this.inspections.clear();
     this.process = undefined;
     if (this.ready) this.start();
-    this.events.replaced(reason);
+    this.events.replaced(reason, running !== undefined && running.id !== rehearsal);
     if (running === undefined) return;
     this.finish(running, died(reason));
   }

@@ -156,7 +156,8 @@ for (const [what, program, reason] of [
   [
     "is no program",
     "\x7fELF no program",
-    /could not be started: spawn (?:ENOEXEC|EACCES|Unknown system error)/,
+    // execvp has the shell read it, which finds no program in it either
+    /could not be started: spawn (?:ENOEXEC|EACCES|Unknown system error)|ended with code 12[67]/,
   ],
   ["ends at start", "#!/bin/sh\nexit 3\n", /ended with code 3/],
   ["crashes at start", "#!/bin/sh\nkill -SEGV $$\n", /ended with SIGSEGV/],

@@ -333,6 +333,10 @@ test("a folder that is damaged or holds something else is refused, and nothing o
   const broken = Buffer.from(goodWeights);
   broken.writeFloatLE(Number.NaN, goodWeights.length - 8);
   writeFileSync(weights, broken);
+  await refused(/"decoder.conv_out.conv.bias": its bytes do not match their checksum/);
+  // as files of others are, which have no checksums
+  broken.write("unknown", broken.indexOf("firstframe.crc32"));
+  writeFileSync(weights, broken);
   await refused(/"decoder.conv_out.conv.bias" holds NaN at index 1/);
   rmSync(weights);
   await refused(/found neither diffusion_pytorch_model.safetensors/);
