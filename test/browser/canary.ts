@@ -42,9 +42,9 @@ export class Canary {
     return `${this.url}/loaded/${name}`;
   }
 
-  /** What came through since the last call. */
+  /** What came through since the last call. A browser asks for the icon by itself, after a page that its reader opened here. */
   taken(): string[] {
-    return [...new Set(this.asked.splice(0))].sort();
+    return [...new Set(this.asked.splice(0))].filter((path) => path !== "/favicon.ico").sort();
   }
 
   /** Waits until it was asked for this. */

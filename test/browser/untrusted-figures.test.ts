@@ -347,6 +347,7 @@ describe("a stranger's figures", () => {
     await opens.waitForURL(`${canary.url}/link?a=1&b=2`);
     assert.equal(await opens.evaluate(() => window.opener), null, "a page that may send this one elsewhere");
     await opens.close();
+    assert.deepEqual(canary.taken(), ["/link?a=1&b=2"], "what its reader opened, and nothing else");
     assert.equal(await honest.locator(".legendtext").first().textContent(), "a < b");
     assert.equal(
       await honest.locator(".imagelayer image, .layer-above image").count(),
