@@ -27,12 +27,9 @@ const comms = new Comms();
 installGlobals(interrupts, process.cwd(), importer, comms, cells.evaluator);
 reportUncaught(errors, interrupts);
 
-// Ctrl-C in a terminal reaches the whole group; the server decides what it means. Node calls both methods by their names.
+// Node calls this method by its name.
 Object.defineProperty(process, "emit", { value: process.emit, configurable: true, writable: true });
-process.on(
-  "SIGINT",
-  listener(() => undefined),
-);
+ignoreInterrupts();
 
 const reader = new FrameReader((frame) => {
   const command = parse(textOf(frame.parts[0]!)) as ToExecutor;
@@ -86,6 +83,35 @@ function membersOf(expression: string): { name: string; type: string }[] {
     return []; // a cell has replaced what this needs
   }
 }
+
+/**
+ * Ctrl-C in a terminal reaches the whole group, and so does an interrupt, for what cells started: the server decides what
+ * it means here. Node ends a process whose last listener is gone, so this one stays when a cell removes listeners.
+ */
+function ignoreInterrupts(): void {
+  const ignore = listener(() => undefined);
+  const { on, removeAllListeners } = process;
+  on.call(process, "SIGINT", ignore);
+  const remove = process.removeListener;
+  const kept = {
+    removeListener: (name: string | symbol, hear: Hear) =>
+      hear === ignore ? process : remove.call(process, name, hear),
+    removeAllListeners: (name?: string | symbol) => {
+      // Node's own two for `newListener` and `removeListener` turn listeners of signals into handlers.
+      const names = name === undefined ? process.eventNames() : [name];
+      for (const each of names) {
+        if (each === "SIGINT")
+          for (const hear of process.rawListeners(each)) kept.removeListener(each, hear as Hear);
+        else if (each !== "newListener" && each !== "removeListener") removeAllListeners.call(process, each);
+      }
+      return process;
+    },
+  };
+  for (const [name, value] of Object.entries({ ...kept, off: kept.removeListener }))
+    Object.defineProperty(process, name, { value, configurable: true, writable: true });
+}
+
+type Hear = (...args: unknown[]) => void;
 
 /** What loads modules is itself loaded when a cell imports one. */
 function lazyImporter(cwd: string): Importer {

@@ -52,6 +52,7 @@ interface Running {
   resolve(result: CellResult): void;
   /** It has been seen to leave its event loop alone: an interrupt will be answered at once. */
   waits: boolean;
+  interrupted?: boolean;
   killTimer?: NodeJS.Timeout;
 }
 
@@ -117,8 +118,13 @@ export class Runner {
     if (executor === undefined) return; // not started yet
     const running = this.running?.id === rehearsal ? undefined : this.running;
     this.sendInterrupt(executor, running);
-    if (running === undefined || running !== this.running || running.killTimer !== undefined) return;
-    running.killTimer = setTimeout(() => {
+    if (running === undefined || running !== this.running) return;
+    running.interrupted = true;
+    if (this.ready) this.replaceUnlessAnswered(executor, running);
+  }
+
+  private replaceUnlessAnswered(executor: ExecutorProcess, running: Running): void {
+    running.killTimer ??= setTimeout(() => {
       this.killed = "it did not react to an interrupt";
       executor.signal("SIGKILL");
     }, patience);
@@ -138,7 +144,8 @@ export class Runner {
     }
     executor.interrupt("control", interrupt);
     if (!running?.waits) executor.interrupt("commands", interrupt);
-    executor.signal("SIGINT");
+    // One that does not ignore the signal yet would end by it, and nothing that a cell started is there to hear it.
+    if (this.ready) executor.signal("SIGINT");
   }
 
   /** Resolves when the executor's event loop turns: no code is running. */
@@ -234,6 +241,7 @@ export class Runner {
       }
       case "ready":
         this.ready = true;
+        if (this.running?.interrupted) this.replaceUnlessAnswered(executor, this.running);
         break;
       case "hello":
         if (message.id === rehearsal) this.onTurn();

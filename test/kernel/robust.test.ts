@@ -300,6 +300,54 @@ test("a process that ends between cells is said and replaced", async () => {
   await isAliveWith(false);
 });
 
+test("an interrupt of a cell whose process only starts ends the cell, not the process", async () => {
+  for (let i = 0; i < 3; i++) {
+    const { text: pid } = await kernel.run("process.pid");
+    const gone = new Promise<void>((resolve) => {
+      const stop = kernel.client.listen(({ content }) => {
+        if (content.ename !== "ExecutorDied") return;
+        stop();
+        resolve();
+      });
+    });
+    process.kill(Number(pid), "SIGKILL");
+    await gone;
+    let sent = false;
+    const { reply, text } = await kernel.run("for (;;) {}", {
+      onOutput: () => {
+        if (!sent) void kernel.client.interrupt();
+        sent = true;
+      },
+    });
+    assert.equal(reply.ename, "KeyboardInterrupt", text);
+    assert.doesNotMatch(text, /ExecutorDied/);
+  }
+});
+
+for (const how of [
+  "process.removeAllListeners()",
+  'process.removeAllListeners("SIGINT")',
+  'for (const hear of process.listeners("SIGINT")) process.off("SIGINT", hear)',
+]) {
+  test(`an interrupt after ${how} costs no variables`, async () => {
+    await kernel.run(`let kept = 42; ${how};`);
+    assert.equal(
+      (await interrupted(kernel, 'console.log("on"); for (;;) {}')).reply.ename,
+      "KeyboardInterrupt",
+    );
+    assert.equal((await kernel.run("kept")).text, "42");
+  });
+}
+
+test("a cell's own listener of SIGINT hears an interrupt, and can be removed", async () => {
+  await kernel.run('let heard = 0; const hear = () => { heard++ }; process.on("SIGINT", hear); await 0');
+  await interrupted(kernel, 'console.log("on"); await new Promise(() => {})');
+  const { text } = await kernel.run(
+    'while (heard === 0) await new Promise((r) => setTimeout(r, 5)); process.off("SIGINT", hear); process.listenerCount("SIGINT")',
+  );
+  assert.equal(text, "1");
+});
+
 test("a kernel at rest is silent", async () => {
   const fresh = await startKernel();
   // Behind this, nothing is left to be heard of the start.
