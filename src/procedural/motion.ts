@@ -52,6 +52,8 @@ const MOVES = 0.1;
 const LEAST_SHARE = 0.25;
 /** Of a sprite's largest area: it is hidden behind another where less of it can truly be seen. */
 const HIDDEN = 0.3;
+/** Further than this (0 to 255) from a sprite's colour, in any light, a pixel is no sprite's: what is noise is not left. */
+const NEAR = 40;
 /** How far light and shade take a sprite's colour from what the table says. */
 const LIGHT = [0.75, 1.3] as const;
 /** How dark a shadow makes the ground. */
@@ -155,7 +157,7 @@ const difference = (a: readonly [number, number], b: readonly [number, number]):
 
 /**
  * Finds sprites by their colours. A pixel is a sprite's own if its colour is nearer to that sprite's, in any light, than
- * to another's and than to the ground there, in light or shadow: half faded is gone.
+ * to another's and than to the ground there, in light or shadow: half faded is gone, and so is what is neither.
  */
 export function track(clip: Clip, ground: Clip, sprites: readonly SpriteTruth[]): Track[] {
   const { width, height, numFrames } = clip;
@@ -168,7 +170,7 @@ export function track(clip: Clip, ground: Clip, sprites: readonly SpriteTruth[])
     const picture = clip.frame(f);
     const behind = ground.frame(f);
     for (let i = 0; i < width * height; i++) {
-      let [nearest, owner] = [Number.POSITIVE_INFINITY, -1];
+      let [nearest, owner] = [NEAR ** 2, -1];
       for (let s = 0; s < sprites.length; s++) {
         const distance = spriteDistance(picture, i, sprites[s]!);
         if (distance < nearest) [nearest, owner] = [distance, s];
@@ -277,7 +279,11 @@ function densest(
     area = count;
     if (count > 0) centre = [sumX / count, sumY / count];
   }
-  return { centre, area };
+  // Noise has every colour everywhere: what is as thick outside is no sprite.
+  const total = sums[sums.length - 1]!;
+  const disk = Math.min(Math.PI * (1.5 * radius) ** 2, width * height - 1);
+  const outside = (total - area) / (width * height - disk);
+  return { centre, area: Math.max(0, area - outside * disk) };
 }
 
 /**
