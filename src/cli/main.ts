@@ -1,8 +1,9 @@
 #!/usr/bin/env node
+import { FirstframeError, InputError } from "../engine/errors.js";
 import type { Command } from "./arguments.js";
 import { commandHelp, parseCommand, programHelp, suggestion } from "./arguments.js";
 import { type CommandName, commands } from "./commands.js";
-import { CommandFailure, UsageError } from "./errors.js";
+import { UsageError } from "./errors.js";
 import { packageVersion } from "./home.js";
 
 /** A command takes what follows its name and resolves with its exit code; each is loaded only when it runs. */
@@ -69,7 +70,25 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
 try {
   process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
-  if (!(error instanceof UsageError || error instanceof CommandFailure)) throw error;
-  console.error(`firstframe: ${error.message}`);
-  process.exitCode = error instanceof UsageError ? 2 : 1;
+  process.exitCode = printError(error);
+}
+
+/**
+ * What has to be put right is one line and exit code 2, what did not work one line and 1. Everything else is a mistake in
+ * this program, and shown so that it can be reported.
+ */
+function printError(error: unknown): number {
+  if (error instanceof FirstframeError) {
+    console.error(`firstframe: ${error.message}`);
+    return error instanceof InputError ? 2 : 1;
+  }
+  const { syscall, message } = error as NodeJS.ErrnoException;
+  if (syscall !== undefined) {
+    // The system's own words: a disk that is full, a file that is another's.
+    console.error(`firstframe: ${message}`);
+    return 1;
+  }
+  console.error(error);
+  console.error("firstframe: this is a fault of firstframe's own; please report it, with the lines above");
+  return 1;
 }

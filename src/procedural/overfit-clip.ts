@@ -6,10 +6,12 @@
  * Writes `strip.png` (the clip; what encoding and decoding leave of it; sampled without and with the LoRA), `figures.json`
  * with PSNR and SSIM of the frames after the first, and the training's folder with the LoRA for diffusers.
  */
+
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { basename, join, relative, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { CogVideoXImageToVideoPipeline } from "../diffusion/image-to-video.js";
+import { InputError } from "../engine/errors.js";
 import { useEngine } from "../engine/index.js";
 import { Generator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
@@ -40,7 +42,7 @@ const { values } = parseArgs({
     seed: { type: "string", default: "0" },
   },
 });
-if (values.clip === undefined) throw new Error("--clip FILE is missing");
+if (values.clip === undefined) throw new InputError("--clip FILE is missing");
 const path = resolve(values.clip);
 const caption = values.caption ?? basename(path);
 const bucket = parseBucket(values.resolution);

@@ -7,11 +7,13 @@
  * `transformer-training.json`: settings, curves, and what the stored weights score on the validation set next to an
  * untrained transformer, to the first frame repeated, and to the VAE's own reconstruction.
  */
+
 import { existsSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { CogVideoXDDIMScheduler } from "../diffusion/ddim.js";
+import { InputError } from "../engine/errors.js";
 import { useEngine } from "../engine/index.js";
 import { Generator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
@@ -42,7 +44,7 @@ const args = await readArguments({ config: values.config });
 const out = values.out ?? args.model_path!;
 const engine = await useEngine();
 const newest = (await listCheckpoints(args.output_dir)).at(-1);
-if (newest === undefined) throw new Error(`${args.output_dir}: no checkpoint`);
+if (newest === undefined) throw new InputError(`${args.output_dir}: no checkpoint`);
 await readCheckpoint(newest);
 const averaged = join(newest.path, "ema", "transformer");
 const source = existsSync(averaged) ? averaged : join(newest.path, "transformer");

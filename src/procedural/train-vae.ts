@@ -8,9 +8,11 @@
  * the same run as one with so many from the start. At the end it measures held-out clips, sets the scaling factor so
  * that latents have variance 1, and writes the VAE (float16), its losses and these figures into `--out`.
  */
+
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { InputError } from "../engine/errors.js";
 import { useEngine } from "../engine/index.js";
 import { Generator } from "../engine/random.js";
 import { AutoencoderKLCogVideoX, type AutoencoderKLCogVideoXConfig } from "../models/vae/autoencoder.js";
@@ -80,7 +82,7 @@ for await (const { step, mse, vae } of values.export ? [] : training) {
 }
 
 const newest = (await listCheckpoints(values.work)).at(-1);
-if (newest === undefined) throw new Error(`${values.work}: no checkpoint to export`);
+if (newest === undefined) throw new InputError(`${values.work}: no checkpoint to export`);
 await readCheckpoint(newest);
 const folder = join(newest.path, "vae");
 const trained = await AutoencoderKLCogVideoX.fromPretrained(folder);

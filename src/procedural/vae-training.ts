@@ -1,4 +1,5 @@
 /** Trains a VAE on procedural clips: the small one that the notebooks use. */
+
 import { appendFile } from "node:fs/promises";
 import { join } from "node:path";
 import { releasing } from "../engine/ops/tape.js";
@@ -8,6 +9,7 @@ import { AutoencoderKLCogVideoX, type AutoencoderKLCogVideoXConfig } from "../mo
 import type { Parameter } from "../nn/module.js";
 import { checkpointsToResume, saveCheckpoint } from "../train/checkpoint.js";
 import { canonicalJson } from "../train/fingerprint.js";
+import { DivergenceError } from "../train/guard.js";
 import { getScheduler } from "../train/lr-scheduler.js";
 import { psnr, ssim } from "../train/metrics.js";
 import { Muon } from "../train/muon.js";
@@ -168,7 +170,7 @@ async function* trainInOwnFolder(options: VaeTrainingOptions): AsyncGenerator<Va
       const norm = gradNorm(parameters.map(gradientOf));
       tf.dispose([video, value]);
       if (!Number.isFinite(loss + norm))
-        throw new Error(`step ${step}: the loss is ${loss}, the gradient's norm ${norm}`);
+        throw new DivergenceError(`step ${step}: the loss is ${loss}, the gradient's norm ${norm}`);
       const factor = schedule(step);
       muon.step(inner.map(gradientOf), factor * options.muonLearningRate);
       const rate = factor * options.learningRate;

@@ -3,14 +3,18 @@
  * own. Keys of YAML files, flags of the commands, their help, the trainer's options, the schema for editors, and all
  * checks come from it. From a YAML file, flags, or both; a flag wins.
  */
+
 import { readFile } from "node:fs/promises";
 import { parse as parseYaml, YAMLParseError } from "yaml";
+import { fileProblem, firstLine, InputError } from "../engine/errors.js";
 import { expectation, fileSchema, fits, type Rule } from "./argument-schema.js";
 import { LR_SCHEDULERS, POLYNOMIAL_END } from "./lr-scheduler.js";
 
 /** An argument that can't be used; the message names the file or the flag. */
-export class ArgumentError extends Error {
-  override name = "ArgumentError";
+export class ArgumentError extends InputError {
+  override get kind() {
+    return "argument" as const;
+  }
 }
 
 /** Stands for every name among `allow_changed_arguments`, and for checkpoints that don't say what they were made with. */
@@ -390,17 +394,18 @@ export async function readArguments({
 
 async function readYaml(file: string): Promise<Record<string, unknown>> {
   const source = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
-    throw new ArgumentError(`${file}: ${error.code === "ENOENT" ? "no such file" : error.message}`);
+    throw new ArgumentError(fileProblem(error), { file });
   });
   let parsed: unknown;
   try {
     parsed = parseYaml(source);
   } catch (error) {
-    const at = error instanceof YAMLParseError && error.linePos ? `line ${error.linePos[0].line}: ` : "";
-    throw new ArgumentError(`${file}: ${at}not valid YAML (${(error as Error).message.split("\n")[0]})`);
+    if (!(error instanceof YAMLParseError)) throw error;
+    const at = error.linePos ? `line ${error.linePos[0].line}: ` : "";
+    throw new ArgumentError(`${at}not valid YAML (${firstLine(error)})`, { file });
   }
   if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed)) {
-    throw new ArgumentError(`${file}: expected argument: value lines`);
+    throw new ArgumentError("expected argument: value lines", { file });
   }
   return parsed as Record<string, unknown>;
 }

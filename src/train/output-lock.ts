@@ -42,14 +42,14 @@ export async function lockOutput(outputDir: string, log: (line: string) => void)
     } catch (error) {
       const { code = "", message } = error as NodeJS.ErrnoException;
       if (["EACCES", "EPERM", "EROFS", "EEXIST", "ENOTDIR"].includes(code)) {
-        throw new ResumeError(`${outputDir}: expected a folder to write to (${message})`);
+        throw new ResumeError(`expected a folder to write to (${message})`, { file: outputDir });
       }
       if (code === "ENOSPC") throw error;
       log(`${outputDir}: can't be locked here (${message}); see that no other run writes to it`);
       held.set(folder, { database: undefined, users: 0 });
     }
     if (!held.has(folder) && attempt === ATTEMPTS) {
-      throw new ResumeError(`${outputDir}: another run is writing to it (it holds ${file})`);
+      throw new ResumeError(`another run is writing to it (it holds ${file})`, { file: outputDir });
     }
   }
   const lock = held.get(folder)!;

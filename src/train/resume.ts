@@ -138,7 +138,8 @@ export async function resumeFrom<S extends ResumableState>(
       const { fingerprint, began } = state;
       if (fingerprint === undefined && !allowed.includes(ALLOW_ALL)) {
         throw new ResumeError(
-          `${place.path}: does not say what it was made with, as an earlier version wrote it; if it is this run's, go on with --allow_changed_arguments ${ALLOW_ALL}`,
+          `does not say what it was made with, as an earlier version wrote it; if it is this run's, go on with --allow_changed_arguments ${ALLOW_ALL}`,
+          { file: place.path },
         );
       }
       const unlike = fingerprint ? unexpected(fingerprint) : [];
@@ -166,8 +167,9 @@ export async function resumeFrom<S extends ResumableState>(
 /** What a file's content or the disk is to blame for; undefined for other errors. */
 function asDamage(error: unknown, { path }: CheckpointPlace): DamagedCheckpointError | undefined {
   if (error instanceof DamagedCheckpointError) return error;
-  if (error instanceof SafetensorsError) return new DamagedCheckpointError(error.message);
-  return isLost(error) ? new DamagedCheckpointError(`${path}: ${error.message}`) : undefined;
+  if (error instanceof SafetensorsError)
+    return new DamagedCheckpointError(error.problem, { file: error.file });
+  return isLost(error) ? new DamagedCheckpointError(error.message, { file: path }) : undefined;
 }
 
 const listed = (found: readonly Difference[]): string =>

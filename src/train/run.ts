@@ -239,7 +239,7 @@ async function prepareData(
       );
       return {};
     }
-    if (entries.length === 0) throw new DatasetError(`${args.data_root}: no clip is left to train on`);
+    if (entries.length === 0) throw new DatasetError("no clip is left to train on", { file: args.data_root });
     log(`${entries.length} clips in the cache, ${encoded} of them encoded now`);
     const repair = async (index: number) => {
       const { entry, bucket } = taken[index]!;
@@ -336,7 +336,8 @@ export async function planTraining(
   const { models, buckets } = await openModels(args);
   try {
     const assigned = await readEntries(args, buckets, { skipped: (problem) => log(`skipped ${problem}`) });
-    if (assigned.length === 0) throw new DatasetError(`${args.data_root}: no clip is left to train on`);
+    if (assigned.length === 0)
+      throw new DatasetError("no clip is left to train on", { file: args.data_root });
     const counts = new Map<string, number>();
     for (const { bucket } of assigned)
       counts.set(bucketName(bucket), (counts.get(bucketName(bucket)) ?? 0) + 1);

@@ -452,15 +452,19 @@ export class Trainer {
   ): Promise<void> {
     const { trainingType, lrScheduler, log } = this.options;
     if (state.trainingType !== trainingType) {
-      throw new ResumeError(`${path}: a checkpoint of ${state.trainingType}, expected ${trainingType}`);
+      throw new ResumeError(`a checkpoint of ${state.trainingType}, expected ${trainingType}`, {
+        file: path,
+      });
     }
     if (state.samples !== this.#data.length && !changed.has("data_root")) {
-      throw new ResumeError(
-        `${path}: made with ${state.samples} samples, the data set has ${this.#data.length}`,
-      );
+      throw new ResumeError(`made with ${state.samples} samples, the data set has ${this.#data.length}`, {
+        file: path,
+      });
     }
     if (step > this.totalSteps) {
-      throw new ResumeError(`${path}: is at step ${step}, the run ends at ${this.totalSteps} (train_steps)`);
+      throw new ResumeError(`is at step ${step}, the run ends at ${this.totalSteps} (train_steps)`, {
+        file: path,
+      });
     }
     await this.#restoreWeights(path, state, step, changed);
     // The place in an epoch means nothing in other data.
