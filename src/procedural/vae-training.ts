@@ -7,6 +7,7 @@ import { Generator, type GeneratorState } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import { AutoencoderKLCogVideoX, type AutoencoderKLCogVideoXConfig } from "../models/vae/autoencoder.js";
 import type { Parameter } from "../nn/module.js";
+import { COMMAND_SPELLING } from "../train/arguments.js";
 import { checkpointsToResume, saveCheckpoint } from "../train/checkpoint.js";
 import { canonicalJson } from "../train/fingerprint.js";
 import { DivergenceError } from "../train/guard.js";
@@ -125,9 +126,10 @@ async function* trainInOwnFolder(options: VaeTrainingOptions): AsyncGenerator<Va
     );
   };
   try {
-    const places = await checkpointsToResume(outputDir, { resumeFromCheckpoint: "latest" });
+    const spelling = COMMAND_SPELLING;
+    const places = await checkpointsToResume(outputDir, { resumeFromCheckpoint: "latest" }, { spelling });
     const log = console.warn;
-    await resumeFrom<VaeTrainingState>(places, fingerprint, { log }, async (place, state) => {
+    await resumeFrom<VaeTrainingState>(places, fingerprint, { spelling, log }, async (place, state) => {
       await vae.loadWeights(join(place.path, "vae"));
       const moments = await loadFile(join(place.path, "optimizer.safetensors"));
       const isMomentum = ([key]: [string, tf.Tensor]) => key.endsWith(".momentum_buffer");

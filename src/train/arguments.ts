@@ -294,6 +294,31 @@ type CamelCase<S extends string> = S extends `${infer Head}_${infer Tail}`
 const camelCase = (name: string): string =>
   name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
 
+/** How messages name arguments: as whoever gave them wrote them. */
+export interface Spelling {
+  name(argument: string): string;
+  /** An argument with a value, to be typed. */
+  set(argument: string, ...values: readonly string[]): string;
+}
+
+/** For arguments that came from flags or YAML. */
+export const COMMAND_SPELLING: Spelling = {
+  name: (argument) => argument,
+  set: (argument, ...values) =>
+    [argument === "resume_from_checkpoint" ? "--resume" : `--${argument}`, ...values].join(" "),
+};
+
+/** For options of `Trainer.create`. */
+export const CODE_SPELLING: Spelling = {
+  name: camelCase,
+  set: (argument, ...values) => {
+    const { kind }: Argument = ARGUMENTS[argument as ArgumentName];
+    if (kind === "boolean") return `${camelCase(argument)}: true`;
+    const shown = JSON.stringify(kind === "list" ? values.map(camelCase) : values[0]);
+    return values.length === 0 ? camelCase(argument) : `${camelCase(argument)}: ${shown}`;
+  },
+};
+
 /** The arguments that are the trainer's, by their names in code. */
 export type ArgumentOptions = {
   readonly [K in TrainerArgument as CamelCase<K>]?: ValueOf<(typeof ARGUMENTS)[K]>;

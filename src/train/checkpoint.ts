@@ -11,6 +11,7 @@ import { dirname, join, relative, resolve, sep } from "node:path";
 import { fileProblem, InputError } from "../engine/errors.js";
 import { syncFolder, writeAtomically } from "../weights/atomic-file.js";
 import { readHeaderBytes, SafetensorsError } from "../weights/safetensors.js";
+import type { Spelling } from "./arguments.js";
 
 export interface CheckpointPlace {
   readonly path: string;
@@ -216,6 +217,13 @@ export interface OutputUse {
   readonly overwriteOutputDir?: boolean;
 }
 
+export interface OutputView {
+  /** How errors name options. */
+  readonly spelling: Spelling;
+  /** Looks and moves nothing: for a folder that is not locked. */
+  readonly readOnly?: boolean;
+}
+
 /**
  * The checkpoints that a run may go on from, the one to try first first; none for a run that starts anew. The folder has to
  * be the caller's, by `lockOutput`.
@@ -226,10 +234,11 @@ export interface OutputUse {
 export async function checkpointsToResume(
   outputDir: string | undefined,
   { resumeFromCheckpoint: resume, overwriteOutputDir: overwrite = false }: OutputUse,
+  { spelling, readOnly = false }: OutputView,
 ): Promise<CheckpointPlace[]> {
   const named = resume === undefined || resume === "latest" ? undefined : await findCheckpoint(resume);
   if (outputDir === undefined) return named ? [named] : [];
-  if (existsSync(outputDir)) await tidyCheckpoints(outputDir);
+  if (!readOnly && existsSync(outputDir)) await tidyCheckpoints(outputDir);
   const all = await listCheckpoints(outputDir);
   if (resume === "latest" && !overwrite) return all.reverse();
   const inside = named !== undefined && resolve(dirname(named.path)) === resolve(outputDir);
@@ -240,8 +249,11 @@ export async function checkpointsToResume(
   }
   if (all.length > 0 && !overwrite && !inside) {
     throw new ResumeError(
-      `holds a run already (checkpoint-${all.map(({ step }) => step).join(", checkpoint-")}); --resume latest goes on with it, --overwrite_output_dir removes its checkpoints, --output_dir names another folder`,
-      { file: outputDir },
+      `holds a run already (checkpoint-${all.map(({ step }) => step).join(", checkpoint-")})`,
+      {
+        file: outputDir,
+        hint: `${spelling.set("resume_from_checkpoint", "latest")} goes on with it, ${spelling.set("overwrite_output_dir")} removes its checkpoints, ${spelling.set("output_dir")} names another folder`,
+      },
     );
   }
   return named ? [named] : [];
