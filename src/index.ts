@@ -31,6 +31,7 @@ export { summary } from "./display/summary.js";
 export { table } from "./display/table.js";
 export * from "./engine/index.js";
 export * as tf from "./engine/tf.js";
+export { SentencePieceError } from "./models/text/sentencepiece-model.js";
 export type { T5Config } from "./models/text/t5-config.js";
 export { T5EncoderModel } from "./models/text/t5-encoder.js";
 export { T5Tokenizer } from "./models/text/tokenizer.js";
@@ -70,8 +71,8 @@ export {
   drawLoss,
   prepareLoss,
 } from "./recipe/loss.js";
-export { readArguments, type TrainArguments } from "./train/arguments.js";
-export { ResumeError } from "./train/checkpoint.js";
+export { ArgumentError, readArguments, type TrainArguments } from "./train/arguments.js";
+export { DamagedCheckpointError, ResumeError } from "./train/checkpoint.js";
 export {
   collate,
   encodeVideo,

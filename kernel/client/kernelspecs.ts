@@ -43,6 +43,9 @@ export function kernelspecNames(env: NodeJS.ProcessEnv = process.env): string[] 
 /** jupyter_client's rule for names: a name of anything else could lead out of the folders of kernels. */
 const validName = /^[a-z0-9._-]+$/i;
 
+/** No folder of kernels has one of this name. */
+export class NoKernelspecError extends Error {}
+
 /**
  * Finds a kernelspec by its name; capitals and small letters are the same, as they are to jupyter_client.
  * @throws Error that says where it looked and what else there is, or why there can't be such a kernel
@@ -64,7 +67,9 @@ export function findKernelspec(name: string, env: NodeJS.ProcessEnv = process.en
   }
   const others = kernelspecNames(env);
   const found = others.length > 0 ? `found: ${others.join(", ")}` : "found none";
-  throw new Error(`no kernelspec named ${name} in ${dataFolders(env).join(delimiter)} (${found})`);
+  throw new NoKernelspecError(
+    `no kernelspec named ${name} in ${dataFolders(env).join(delimiter)} (${found})`,
+  );
 }
 
 /** The folders that hold a kernel.json, in a folder of kernels. */

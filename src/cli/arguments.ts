@@ -255,6 +255,20 @@ export function programHelp(commands: Readonly<Record<string, Command>>): string
   ].join("\n");
 }
 
+/** The help page of commands that share their first word. */
+export function groupHelp(word: string, commands: Readonly<Record<string, Command>>): string {
+  const group = Object.entries(commands).filter(([name]) => name.startsWith(`${word} `));
+  return [
+    `Usage: firstframe ${word} COMMAND [options]`,
+    "",
+    "Commands:",
+    table(group.map(([name, command]) => [name.slice(word.length + 1), command.summary])),
+    "",
+    `\`firstframe ${word} COMMAND --help\` says more.`,
+    "",
+  ].join("\n");
+}
+
 function table(rows: [string, string][]): string {
   const widest = Math.max(...rows.map(([left]) => left.length));
   const column = Math.min(widest, 32) + 4;

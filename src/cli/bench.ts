@@ -63,15 +63,16 @@ export async function measureApart(
     TF_NUM_INTEROP_THREADS: "1",
   };
   const argv = [script, name, weights, String(options.repeat), String(options.checkpointing)];
-  try {
-    const { stdout, stderr } = await promisify(execFile)(process.execPath, argv, { env, maxBuffer: 1 << 26 });
-    if (stderr.trim() !== "") console.error(stderr.trim());
-    return JSON.parse(stdout) as Measured;
-  } catch (error) {
-    const { stderr = "", message } = error as { stderr?: string; message: string };
-    const line = stderr.split("\n").find((text) => /^\w*Error\b/.test(text));
-    throw new CommandFailure(`${name}: ${line ?? message}`);
-  }
+  const { stdout, stderr } = await promisify(execFile)(process.execPath, argv, {
+    env,
+    maxBuffer: 1 << 26,
+  }).catch((error: Error & { stderr?: string }) => {
+    throw new CommandFailure(`${name}: its process failed\n${(error.stderr || error.message).trim()}`);
+  });
+  if (stderr.trim() !== "") console.error(stderr.trim());
+  const measured = JSON.parse(stdout) as Measured | { readonly fault: string };
+  if ("fault" in measured) throw new CommandFailure(`${name}: ${measured.fault}`);
+  return measured;
 }
 
 function row(name: string, { seconds, min, max, peak_rss_mb, engine, difference }: Measured): string {

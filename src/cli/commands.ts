@@ -16,6 +16,13 @@ const kernelOption = {
 
 const modelOption = { type: "string", value: "MODEL", help: "the same as --model_path" } as const;
 
+const smallPipelineOption = {
+  type: "string",
+  value: "DIR",
+  default: "notebooks/models/procedural",
+  help: "the pipeline's folder, with the small VAE in it",
+} as const;
+
 /** A number that means in another command what it means to training. */
 const fromTable = <
   const A extends {
@@ -30,7 +37,7 @@ const fromTable = <
 ) => ({ type: kind as A["kind"], value, min, default: preset, help }) as const;
 
 /**
- * Every command of the program, in the order of the help page. Parsing, `--help` and errors about flags come from
+ * Every command of the program, in the order of the help page; some have two words. Parsing, `--help` and errors about flags come from
  * here; the command itself is loaded only when it runs (`main.ts`).
  */
 export const commands = {
@@ -302,6 +309,99 @@ export const commands = {
     examples: [
       'firstframe sample --model zai-org/CogVideoX1.5-5B-I2V --image kitten.png --prompt "the kitten yawns"',
     ],
+    numerics: true,
+  }),
+  "procedural dataset": command({
+    summary: "writes procedural clips with captions as a data set, and held-out ones beside them",
+    usage: "[options]",
+    description:
+      "Clips are lossless animated WebP, in the recipe's layout. Clip i is that of seed SEED + i, whatever the others are. Those in DIR/held-out are in no training: the small VAE's stays away from them, too.",
+    positionals: [0, 0],
+    options: {
+      out: { type: "string", value: "DIR", default: "out/procedural", help: "where to write" },
+      clips: { type: "integer", value: "N", min: 0, default: 1024, help: "how many to train on" },
+      "held-out": { type: "integer", value: "N", min: 0, default: 32, help: "how many to validate with" },
+      seed: { type: "integer", value: "N", min: 0, default: 0, help: "of the first clip" },
+      frames: { type: "integer", value: "N", min: 1, default: 17, help: "frames of a clip" },
+      height: { type: "integer", value: "N", min: 1, default: 64, help: "pixels" },
+      width: { type: "integer", value: "N", min: 1, default: 96, help: "pixels" },
+      fps: { type: "number", value: "X", min: 1, default: 8, help: "frames per second" },
+      sprites: { type: "integer", value: "N", min: 1, help: "in each clip (default: 1 to 3)" },
+    },
+    examples: ["firstframe procedural dataset --out out/procedural --clips 1200 --held-out 24"],
+  }),
+  "procedural pipeline": command({
+    summary: "makes tokenizer, T5 and an untrained transformer around a small VAE",
+    usage: "[options]",
+    description:
+      "In diffusers' layout, so that everything runs offline. The tokenizer knows the words of the clips' captions; T5 and the transformer, CogVideoX-1.5's in small, are drawn from the seed.",
+    positionals: [0, 0],
+    options: {
+      out: smallPipelineOption,
+      seed: { type: "integer", value: "N", min: 0, default: 0, help: "of the weights" },
+    },
+    numerics: true,
+  }),
+  "procedural train-vae": command({
+    summary: "trains a small VAE on procedural clips, and measures it",
+    usage: "[options]",
+    description:
+      "Goes on from the newest checkpoint in --work. The learning rate stays the same until --decay-steps before the end, so a run that was stopped before then and goes on with more --steps is the same run as one with so many from the start. At the end held-out clips are measured, and the VAE goes to --out with its figures, vae-training.json.",
+    positionals: [0, 0],
+    options: {
+      out: smallPipelineOption,
+      work: { type: "string", value: "DIR", default: "out/small-vae", help: "checkpoints and losses" },
+      seed: { type: "integer", value: "N", min: 0, default: 0, help: "of everything that is drawn" },
+      steps: { type: "integer", value: "N", min: 1, default: 600, help: "optimizer steps" },
+      "image-steps": {
+        type: "integer",
+        value: "N",
+        min: 0,
+        default: 250,
+        help: "the first see single images",
+      },
+      "decay-steps": { type: "integer", value: "N", min: 0, default: 250, help: "the last slow down to 0" },
+      export: { type: "boolean", help: "trains no more and takes the newest checkpoint as it is" },
+    },
+    numerics: true,
+  }),
+  "procedural store-transformer": command({
+    summary: "puts a trained transformer into the small pipeline, with what it scores",
+    usage: "[options]",
+    description:
+      "The newest checkpoint's moving average is stored in float16, with transformer-training.json: settings, curves, and scores on the validation set next to an untrained transformer, the first frame repeated and the VAE's own reconstruction.",
+    positionals: [0, 0],
+    options: {
+      config: {
+        type: "string",
+        value: "FILE",
+        default: "notebooks/models/procedural/train.yaml",
+        help: "the training's YAML file",
+      },
+      out: { type: "string", value: "DIR", help: "the pipeline's folder (default: the trained model's)" },
+      note: { type: "string", value: "TEXT", help: "goes into the figures: what the file does not say" },
+    },
+    numerics: true,
+  }),
+  "procedural overfit-clip": command({
+    summary: "lets a LoRA learn one clip by heart, and draws what it samples",
+    usage: "--clip FILE [options]",
+    description:
+      "Writes strip.png (the clip; what the VAE leaves of it; sampled without and with the LoRA), figures.json with PSNR and SSIM of the frames after the first, and the training's folder.",
+    positionals: [0, 0],
+    options: {
+      clip: { type: "string", value: "FILE", help: "a clip of at least as many frames as --resolution" },
+      caption: { type: "string", value: "TEXT", help: "what it shows (default: its file's name)" },
+      model: { ...smallPipelineOption, help: "the pipeline's folder" },
+      out: { type: "string", value: "DIR", default: "out/overfit", help: "where to write" },
+      resolution: { type: "string", value: "FxHxW", default: "17x64x96", help: "frames, height, width" },
+      steps: { type: "integer", value: "N", min: 1, default: 300, help: "optimizer steps" },
+      rank: { type: "integer", value: "N", min: 1, default: 32, help: "of the LoRA" },
+      "learning-rate": { type: "number", value: "X", min: 0, default: 5e-3, help: "after warm-up" },
+      "sampling-steps": { type: "integer", value: "N", min: 1, default: 4, help: "denoising steps" },
+      seed: { type: "integer", value: "N", min: 0, default: 0, help: "of everything that is drawn" },
+    },
+    examples: ['firstframe procedural overfit-clip --clip kitten.mp4 --caption "a kitten" --steps 200'],
     numerics: true,
   }),
   bench: command({

@@ -56,7 +56,7 @@ async function tryEngine({ engines, chosen }: Survey): Promise<Trial> {
     // What was found damaged is not started, though a start would not have noticed: it could end this process.
     const refused = engines.filter(({ name, ready }) => !ready && isTensorflow(name) && isWanted(name));
     for (const { name, detail } of refused) {
-      if (name === chosen.name) throw new EngineError(`${name}: ${detail}`);
+      if (name === chosen.name) throw new EngineError(detail, { subject: name });
       notes.push(`firstframe: ${name}: ${detail}; trying the next engine`);
     }
     const name = refused.length > 0 ? chosen.name : undefined;
@@ -70,7 +70,8 @@ async function tryEngine({ engines, chosen }: Survey): Promise<Trial> {
       const [value] = await corner.data();
       best = Math.min(best, performance.now() - start);
       tf.dispose([product, corner]);
-      if (value !== side) throw new Error(`${engine.name} computes wrong: expected ${side}, found ${value}`);
+      if (value !== side)
+        throw new EngineError(`${engine.name} computes wrong: expected ${side}, found ${value}`);
     }
     ones.dispose();
     return { engine, gflops: (2 * side ** 3) / best / 1e6, notes };

@@ -21,14 +21,14 @@ import { saveFile } from "../weights/safetensors.js";
 import { type Arguments, parseCommand } from "./arguments.js";
 import { commands } from "./commands.js";
 import { UsageError, warn } from "./errors.js";
-import { checkingInput, modelFolder, startEngine } from "./models.js";
+import { modelFolder, startEngine } from "./models.js";
 
 type Values = Arguments<typeof commands.encode>["values"];
 
 /** `firstframe encode`: see the table of commands for what it does. */
 export async function encodeCommand(argv: string[]): Promise<number> {
   const { values, positionals } = parseCommand("encode", commands.encode, argv);
-  const args = await checkingInput(() => readArguments({ config: values.config, flags: trainFlags(values) }));
+  const args = await readArguments({ config: values.config, flags: trainFlags(values) });
   if (args.model_path === undefined)
     throw new UsageError(
       "--model MODEL is missing: a pipeline's folder, with vae/ in it, or an id on the Hugging Face Hub",
@@ -44,7 +44,7 @@ export async function encodeCommand(argv: string[]): Promise<number> {
 /** The arguments with the model's folder, where they name one on the Hub; only what is needed of it is fetched. */
 async function withFolder(args: TrainArguments, needs: Needs): Promise<TrainArguments> {
   const { model_path, revision } = args;
-  return { ...args, model_path: await checkingInput(() => resolveModel(model_path!, { revision }, needs)) };
+  return { ...args, model_path: await resolveModel(model_path!, { revision }, needs) };
 }
 
 /** The flags under the names that training has for them. */
@@ -63,19 +63,17 @@ function trainFlags(values: Values): Record<string, unknown> {
 async function encodeClips(args: TrainArguments, paths: readonly string[], values: Values): Promise<number> {
   const names = paths.map((path) => `${basename(path, extname(path))}.safetensors`);
   const twice = names.find((name, i) => names.indexOf(name) !== i);
-  if (twice !== undefined) throw new UsageError(`${values.out}: two clips would be written to ${twice}`);
+  if (twice !== undefined)
+    throw new UsageError(`two clips would be written to ${twice}`, { file: values.out });
   const local = await withFolder(args, componentFiles({ vae: pipelineFiles().vae }));
-  await checkingInput(startEngine);
-  const vae = await checkingInput(() => openVae(local));
+  await startEngine();
+  const vae = await openVae(local);
   try {
     await mkdir(values.out, { recursive: true });
     for (const [i, path] of paths.entries()) {
-      const clip = await checkingInput(async () => {
-        const clip = await readClip(path);
-        assertFrameRule(clip.numFrames);
-        return clip;
-      });
-      const latents = await checkingInput(() => encodeVideo(vae, clip, new Generator(values.seed ?? 0)));
+      const clip = await readClip(path);
+      assertFrameRule(clip.numFrames);
+      const latents = await encodeVideo(vae, clip, new Generator(values.seed ?? 0));
       const file = join(values.out, names[i]!);
       const { numFrames, height, width } = clip;
       await saveFile({ latents }, file, { source: path, frames: String(numFrames), fps: String(clip.fps) });
@@ -107,28 +105,28 @@ async function encodeDataset(args: TrainArguments, values: Values): Promise<numb
     failed++;
     console.log(`skipped ${problem}`);
   };
-  const assigned = await checkingInput(() => {
-    const buckets = sizes.map((text) => parseBucket(text));
-    return readEntries(args, buckets, { shard, skipped });
-  });
+  const buckets = sizes.map((text) => parseBucket(text));
+  const assigned = await readEntries(args, buckets, { shard, skipped });
   const { vae: vaeFiles, tokenizer, text_encoder } = pipelineFiles();
   // Of the transformer only its sizes are of use here.
   const needs: Record<string, Needs> = { vae: vaeFiles, tokenizer, text_encoder };
   if (args.transformer_config === undefined) needs.transformer = namedFiles(MODEL_CONFIG);
   const local = await withFolder(args, componentFiles(needs));
-  const config = await checkingInput(() => readTransformerConfig(local));
-  await checkingInput(startEngine);
-  const vae = await checkingInput(() => openVae(local));
+  const config = await readTransformerConfig(local);
+  await startEngine();
+  const vae = await openVae(local);
   try {
-    const { cache, promptEncoder } = await checkingInput(() => openCache(local, vae, config));
+    const { cache, promptEncoder } = await openCache(local, vae, config);
     try {
       const report = ({ number, total, outcome, text }: ClipReport) => {
         if (outcome === "skipped") failed++;
         console.log(`${String(number).padStart(String(total).length)}/${total} ${outcome}  ${text}`);
       };
-      const { entries } = await checkingInput(() =>
-        fillCache(cache, assigned, { brokenClips: args.broken_clips, verify: true, report }),
-      );
+      const { entries } = await fillCache(cache, assigned, {
+        brokenClips: args.broken_clips,
+        verify: true,
+        report,
+      });
       console.log(`${entries.length} of ${entries.length + failed} clips are in the cache`);
     } finally {
       await promptEncoder.dispose();

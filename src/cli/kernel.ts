@@ -8,6 +8,7 @@ import {
   type FoundKernelspec,
   findKernelspec,
   kernelspecNames,
+  NoKernelspecError,
 } from "../../kernel/client/kernelspecs.js";
 import { dataFolder, installKernelspec, kernelName } from "../../kernel/install/kernelspec.js";
 import { installLabextension, uninstallLabextension } from "../../kernel/install/labextension.js";
@@ -50,7 +51,7 @@ export async function installKernel(prefix: string | undefined): Promise<string>
 
 async function uninstallKernel(prefix: string | undefined): Promise<void> {
   const folder = join(dataFolder(prefix), "kernels", kernelName);
-  if (!existsSync(folder)) throw new CommandFailure(`${folder}: no such kernelspec`);
+  if (!existsSync(folder)) throw new CommandFailure("no such kernelspec", { file: folder });
   await rm(folder, { recursive: true });
   await uninstallLabextension({ prefix });
   console.log(`removed ${folder}`);
@@ -93,20 +94,20 @@ export function usableKernel(name: string, notebook: string): FoundKernelspec {
   try {
     spec = findKernelspec(name, env);
   } catch (error) {
-    const { message } = error as Error;
     // A damaged kernel.json and a name that can't be one say by themselves what is wrong.
-    if (!message.startsWith("no kernelspec")) throw new UsageError(`${notebook}: ${message}`);
+    if (!(error instanceof NoKernelspecError))
+      throw new UsageError((error as Error).message, { file: notebook });
     const names = kernelspecNames(env);
     const found = names.length > 0 ? `found ${names.join(", ")}` : "found none";
-    const advice = name === kernelName ? "; install it with `firstframe kernel install`" : "";
-    throw new UsageError(`${notebook}: no kernel named ${name} is installed (${found})${advice}`);
+    const hint = name === kernelName ? "install it with `firstframe kernel install`" : undefined;
+    throw new UsageError(`no kernel named ${name} is installed (${found})`, { file: notebook, hint });
   }
   const missing = missingProgram(spec);
   if (missing !== undefined) {
-    const advice = name === kernelName ? "; install it again with `firstframe kernel install`" : "";
-    throw new UsageError(
-      `${notebook}: the kernelspec ${spec.folder} starts ${missing}, which is not there${advice}`,
-    );
+    throw new UsageError(`the kernelspec ${spec.folder} starts ${missing}, which is not there`, {
+      file: notebook,
+      hint: name === kernelName ? "install it again with `firstframe kernel install`" : undefined,
+    });
   }
   return spec;
 }

@@ -15,7 +15,7 @@ export async function labCommand(argv: string[]): Promise<number> {
   const { values, positionals, rest } = parseCommand("lab", commands.lab, argv);
   const folder = resolve(positionals[0] ?? join(projectRoot, "notebooks"));
   if (!existsSync(folder) || !statSync(folder).isDirectory())
-    throw new UsageError(`${folder}: no such folder`);
+    throw new UsageError("no such folder", { file: folder });
   const jupyter = values.own ? await ownJupyter() : ((await jupyterOnPath()) ?? (await ownJupyter()));
   await installKernel(ownPrefix);
   if (values.setup) return 0;

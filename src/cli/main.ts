@@ -1,8 +1,9 @@
 #!/usr/bin/env node
+import { FirstframeError, InputError } from "../engine/errors.js";
 import type { Command } from "./arguments.js";
-import { commandHelp, parseCommand, programHelp, suggestion } from "./arguments.js";
+import { commandHelp, groupHelp, parseCommand, programHelp, suggestion } from "./arguments.js";
 import { type CommandName, commands } from "./commands.js";
-import { CommandFailure, UsageError } from "./errors.js";
+import { UsageError } from "./errors.js";
 import { packageVersion } from "./home.js";
 
 /** A command takes what follows its name and resolves with its exit code; each is loaded only when it runs. */
@@ -18,22 +19,34 @@ const load: Record<CommandName, () => Promise<Run>> = {
   encode: async () => (await import("./encode.js")).encodeCommand,
   train: async () => (await import("./train.js")).trainCommand,
   sample: async () => (await import("./sample.js")).sampleCommand,
+  "procedural dataset": async () => (await import("./procedural.js")).datasetCommand,
+  "procedural pipeline": async () => (await import("./procedural.js")).pipelineCommand,
+  "procedural train-vae": async () => (await import("./procedural.js")).trainVaeCommand,
+  "procedural store-transformer": async () => (await import("./procedural.js")).storeTransformerCommand,
+  "procedural overfit-clip": async () => (await import("./procedural.js")).overfitClipCommand,
   bench: async () => (await import("./bench.js")).benchCommand,
   start: async () => (await import("./start.js")).startCommand,
 };
 
 async function main(argv: string[]): Promise<number> {
-  const [name, ...rest] = argv;
-  if (name === undefined || name === "--help" || name === "-h" || name === "help") {
-    const topic = name === "help" ? rest[0] : undefined;
-    process.stdout.write(topic === undefined ? programHelp(commands) : commandHelp(topic, find(topic)));
-    return name === undefined ? 2 : 0;
+  const [first] = argv;
+  if (first === undefined || first === "--help" || first === "-h") {
+    process.stdout.write(programHelp(commands));
+    return first === undefined ? 2 : 0;
   }
-  if (name === "--version" || name === "-V") {
+  if (first === "--version" || first === "-V") {
     process.stdout.write(`${packageVersion()}\n`);
     return 0;
   }
-  const command = find(name);
+  if (first === "help") return await main([...argv.slice(1), "--help"]);
+  const [second = "--help"] = argv.slice(1);
+  if (isGroup(first) && (second === "--help" || second === "-h")) {
+    process.stdout.write(groupHelp(first, commands));
+    return argv.length > 1 ? 0 : 2;
+  }
+  const name = nameOf(argv);
+  const rest = argv.slice(name.split(" ").length);
+  const command: Command = commands[name];
   const own = rest.includes("--") ? rest.slice(0, rest.indexOf("--")) : rest;
   if (own.includes("--help") || own.includes("-h")) {
     process.stdout.write(commandHelp(name, command));
@@ -47,18 +60,21 @@ async function main(argv: string[]): Promise<number> {
     // Wrong flags are told before anything is loaded.
     parseCommand(name, command, rest);
   }
-  const run = await load[name as CommandName]();
+  const run = await load[name]();
   return (await run(rest)) ?? 0;
 }
 
-function find(name: string): Command {
-  if (!Object.hasOwn(commands, name)) {
-    const what = name.startsWith("-") ? "option" : "command";
-    throw new UsageError(
-      `unknown ${what} ${name}${suggestion(name, Object.keys(commands))}; see \`firstframe --help\``,
-    );
-  }
-  return commands[name as CommandName];
+/** Whether it is the first word of commands with two. */
+const isGroup = (word: string): boolean => Object.keys(commands).some((name) => name.startsWith(`${word} `));
+
+/** The command that arguments begin with. */
+function nameOf([first = "", second = ""]: readonly string[]): CommandName {
+  const name = isGroup(first) ? `${first} ${second}` : first;
+  if (Object.hasOwn(commands, name)) return name as CommandName;
+  const what = first.startsWith("-") ? "option" : "command";
+  throw new UsageError(
+    `unknown ${what} ${name}${suggestion(name, Object.keys(commands))}; see \`firstframe --help\``,
+  );
 }
 
 // `firstframe run ... | head` ends when nobody reads on.
@@ -69,7 +85,25 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
 try {
   process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
-  if (!(error instanceof UsageError || error instanceof CommandFailure)) throw error;
-  console.error(`firstframe: ${error.message}`);
-  process.exitCode = error instanceof UsageError ? 2 : 1;
+  process.exitCode = printError(error);
+}
+
+/**
+ * What has to be put right is one line and exit code 2, what did not work one line and 1. Everything else is a mistake in
+ * this program, and shown so that it can be reported.
+ */
+function printError(error: unknown): number {
+  if (error instanceof FirstframeError) {
+    console.error(`firstframe: ${error.message}`);
+    return error instanceof InputError ? 2 : 1;
+  }
+  const { syscall, message } = error as NodeJS.ErrnoException;
+  if (syscall !== undefined) {
+    // The system's own words: a disk that is full, a file that is another's.
+    console.error(`firstframe: ${message}`);
+    return 1;
+  }
+  console.error(error);
+  console.error("firstframe: this is a fault of firstframe's own; please report it, with the lines above");
+  return 1;
 }

@@ -1,38 +1,7 @@
-/** What the commands that run models share: loading, and errors a person can act on. */
+/** What the commands that run models share: the engine and the model. */
 
-import { currentEngine, EngineError, useEngine } from "../engine/index.js";
-import { SentencePieceError } from "../models/text/sentencepiece-model.js";
-import { ArgumentError } from "../train/arguments.js";
-import { DatasetError } from "../train/dataset.js";
-import { ClipError } from "../video/read.js";
-import { CheckpointError } from "../weights/checkpoint.js";
-import { ConfigError } from "../weights/config.js";
-import { HubError } from "../weights/hub.js";
-import { SafetensorsError } from "../weights/safetensors.js";
+import { currentEngine, useEngine } from "../engine/index.js";
 import { UsageError } from "./errors.js";
-
-const INPUT_ERRORS = [
-  ArgumentError,
-  CheckpointError,
-  ClipError,
-  ConfigError,
-  DatasetError,
-  EngineError,
-  HubError,
-  RangeError,
-  SafetensorsError,
-  SentencePieceError,
-];
-
-/** Runs what reads a person's files and options: errors that name them end the command, without a stack. */
-export async function checkingInput<T>(run: () => T | Promise<T>): Promise<T> {
-  try {
-    return await run();
-  } catch (error) {
-    if (INPUT_ERRORS.some((known) => error instanceof known)) throw new UsageError((error as Error).message);
-    throw error;
-  }
-}
 
 /** Starts the engine and says which it is. */
 export async function startEngine(): Promise<void> {

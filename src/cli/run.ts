@@ -119,21 +119,21 @@ function kernelName(path: string, { metadata }: Notebook, asked: string | undefi
   if (name !== undefined) return name;
   const language = metadata.language_info?.name ?? "typescript";
   if (language === "typescript" || language === "javascript") return "firstframe";
-  throw new UsageError(
-    `${path}: it names no kernel and its language is ${language}; choose one with --kernel`,
-  );
+  throw new UsageError(`it names no kernel and its language is ${language}`, {
+    file: path,
+    hint: "choose one with --kernel",
+  });
 }
 
 /** A folder that is there has to be one that can be written to; else the nearest that is there. */
 async function assertWritable(folder: string): Promise<void> {
-  const found = await stat(folder).catch((error: NodeJS.ErrnoException) => error);
-  if (found instanceof Error) {
-    if (found.code !== "ENOENT") throw new UsageError(`${folder}: expected a folder (${found.code})`);
-    return await assertWritable(dirname(resolve(folder)));
-  }
-  if (!found.isDirectory()) throw new UsageError(`${folder}: expected a folder, found a file`);
+  const found = await stat(folder).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== "ENOENT") throw new UsageError(`expected a folder (${error.code})`, { file: folder });
+  });
+  if (!found) return await assertWritable(dirname(resolve(folder)));
+  if (!found.isDirectory()) throw new UsageError("expected a folder, found a file", { file: folder });
   await access(folder, constants.W_OK).catch(() => {
-    throw new UsageError(`${folder}: can't be written to`);
+    throw new UsageError("can't be written to", { file: folder });
   });
 }
 
@@ -141,7 +141,7 @@ async function assertWritable(folder: string): Promise<void> {
 async function assertReplaceable(path: string): Promise<void> {
   const file = await realpath(path);
   await access(file, constants.W_OK).catch(() => {
-    throw new UsageError(`${path}: can't be written to`);
+    throw new UsageError("can't be written to", { file: path });
   });
   await assertWritable(dirname(file));
 }

@@ -23,7 +23,7 @@ import { safeOpen } from "../weights/safetensors.js";
 import { type Arguments, parseCommand } from "./arguments.js";
 import { commands } from "./commands.js";
 import { CommandFailure, UsageError } from "./errors.js";
-import { checkingInput, modelFolder, startEngine } from "./models.js";
+import { modelFolder, startEngine } from "./models.js";
 import { duration } from "./progress.js";
 
 type Values = Arguments<typeof commands.sample>["values"];
@@ -35,21 +35,20 @@ const OUTPUTS = [".mp4", ".webp", ".gif", ""];
 export async function sampleCommand(argv: string[]): Promise<number> {
   const { values } = parseCommand("sample", commands.sample, argv);
   const { model, image: imagePath } = await checkValues(values);
-  await checkingInput(startEngine);
+  await startEngine();
 
-  const image =
-    imagePath === undefined ? null : await checkingInput(() => readClip(imagePath, { select: () => [0] }));
-  const pipe = await checkingInput(() => loadPipeline(model, values));
+  const image = imagePath === undefined ? null : await readClip(imagePath, { select: () => [0] });
+  const pipe = await loadPipeline(model, values);
   let embeds: PromptTensors = {};
   try {
-    embeds = await checkingInput(() => promptTensors(values));
+    embeds = await promptTensors(values);
     const started = performance.now();
     const options = { ...pipelineOptions(pipe, image, values), ...embeds };
     const frames = await withProgress(pipe, (callbackOnStepEnd) =>
-      checkingInput(() => generate(pipe, image, { ...options, callbackOnStepEnd })),
+      generate(pipe, image, { ...options, callbackOnStepEnd }),
     );
     await writeClip(values.out, frames[0]!).catch((error: Error) => {
-      throw new CommandFailure(`${values.out}: ${error.message}`);
+      throw new CommandFailure(error.message, { file: values.out });
     });
     const { numFrames, width, height } = frames[0]!;
     const seconds = (performance.now() - started) / 1000;
@@ -69,8 +68,8 @@ async function checkValues(values: Values): Promise<{ model: string; image: stri
     throw new UsageError(
       "--model MODEL is missing: a folder with model_index.json, or an id on the Hugging Face Hub",
     );
-  const index = await checkingInput(async () =>
-    readModelIndex(await resolveModel(model, { revision: values.revision }, pipelineIndexFiles)),
+  const index = await readModelIndex(
+    await resolveModel(model, { revision: values.revision }, pipelineIndexFiles),
   );
   const fromImage = index.className === "CogVideoXImageToVideoPipeline";
   if (!fromImage && index.className !== "CogVideoXPipeline") {
@@ -95,7 +94,7 @@ async function checkValues(values: Values): Promise<{ model: string; image: stri
       throw new UsageError(`--out: ${folder} can't be written to`);
     });
   }
-  if (values["num-frames"] !== undefined) await checkingInput(() => assertFrameRule(values["num-frames"]!));
+  if (values["num-frames"] !== undefined) assertFrameRule(values["num-frames"]!);
   return { model, image };
 }
 

@@ -1,12 +1,10 @@
-import { ArgumentError, argumentsSchema, flagsGiven, readArguments } from "../train/arguments.js";
-import { ResumeError } from "../train/checkpoint.js";
-import { DivergenceError } from "../train/guard.js";
+import { argumentsSchema, flagsGiven, readArguments } from "../train/arguments.js";
 import { planTraining, runTraining } from "../train/run.js";
 import { parseCommand } from "./arguments.js";
 import { commands } from "./commands.js";
 import { CommandFailure, UsageError } from "./errors.js";
 import { onceASecond } from "./memory-settings.js";
-import { checkingInput, startEngine } from "./models.js";
+import { startEngine } from "./models.js";
 
 /** Exit codes of a run that a signal ended, as shells count them. */
 const SIGNALS = { SIGINT: 130, SIGTERM: 143 } as const;
@@ -26,46 +24,33 @@ export async function trainCommand(argv: string[]): Promise<number> {
     }
     flags.resume_from_checkpoint = resume;
   }
-  return refusing(async () => {
-    const args = await readArguments({ config, flags });
-    await checkingInput(startEngine);
-    if (dryRun) {
-      await checkingInput(() => planTraining(args));
-      return 0;
-    }
-    const stop = new AbortController();
-    let code = 0;
-    const handlers = Object.entries(SIGNALS).map(([signal, exitCode]) => {
-      const handler = onceASecond(() => {
-        if (stop.signal.aborted) process.exit(exitCode); // asked twice: at once
-        code = exitCode;
-        console.error(`${signal}: stopping after this step; once more ends it at once`);
-        stop.abort();
-      });
-      process.on(signal, handler);
-      return [signal, handler] as const;
+  const args = await readArguments({ config, flags });
+  await startEngine();
+  if (dryRun) {
+    await planTraining(args);
+    return 0;
+  }
+  const stop = new AbortController();
+  let code = 0;
+  const handlers = Object.entries(SIGNALS).map(([signal, exitCode]) => {
+    const handler = onceASecond(() => {
+      if (stop.signal.aborted) process.exit(exitCode); // asked twice: at once
+      code = exitCode;
+      console.error(`${signal}: stopping after this step; once more ends it at once`);
+      stop.abort();
     });
-    try {
-      const result = await checkingInput(() => runTraining(args, { signal: stop.signal }));
-      if (!result.finished) console.log(`stopped at step ${result.step}; go on with --resume latest`);
-      return result.finished ? 0 : code;
-    } finally {
-      for (const [signal, handler] of handlers) process.off(signal, handler);
-    }
+    process.on(signal, handler);
+    return [signal, handler] as const;
   });
-}
-
-async function refusing(run: () => Promise<number>): Promise<number> {
   try {
-    return await run();
+    const result = await runTraining(args, { signal: stop.signal });
+    if (!result.finished) console.log(`stopped at step ${result.step}; go on with --resume latest`);
+    return result.finished ? 0 : code;
   } catch (error) {
-    if (error instanceof ArgumentError || error instanceof ResumeError) throw new UsageError(error.message);
-    if (error instanceof DivergenceError) throw new CommandFailure(error.message);
-    if ((error as NodeJS.ErrnoException).code === "ENOSPC") {
-      throw new CommandFailure(
-        `the disk is full (${(error as Error).message}); what was saved before is whole`,
-      );
-    }
-    throw error;
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code !== "ENOSPC") throw error;
+    throw new CommandFailure(`the disk is full (${message}); what was saved before is whole`);
+  } finally {
+    for (const [signal, handler] of handlers) process.off(signal, handler);
   }
 }

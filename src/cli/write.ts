@@ -11,6 +11,6 @@ export async function writeOutput(path: string, text: string): Promise<void> {
   } catch (error) {
     const { code, syscall } = error as NodeJS.ErrnoException;
     if (syscall === undefined) throw error;
-    throw new CommandFailure(`${path}: can't be written: ${code}`);
+    throw new CommandFailure(`can't be written: ${code}`, { file: path });
   }
 }

@@ -1,4 +1,5 @@
 import * as tf from "../engine/tf.js";
+import type { ConfigOrigin } from "../weights/config.js";
 import type { CogVideoXSchedulerConfig } from "./noise-schedule.js";
 import {
   CogVideoXScheduler,
@@ -16,7 +17,7 @@ export class CogVideoXDDIMScheduler extends CogVideoXScheduler {
    */
   constructor(
     config: Partial<CogVideoXSchedulerConfig> = {},
-    ...source: [where?: string, unknownKeys?: "refuse" | "warn"]
+    ...source: [where?: ConfigOrigin, unknownKeys?: "refuse" | "warn"]
   ) {
     super("CogVideoXDDIMScheduler", config, ...source);
   }
@@ -39,14 +40,14 @@ export class CogVideoXDDIMScheduler extends CogVideoXScheduler {
     options: LoadSchedulerOptions = {},
   ): Promise<CogVideoXDDIMScheduler> {
     const { path, config } = await readSchedulerConfig(idOrFolder, options);
-    return new CogVideoXDDIMScheduler(config, path, "warn");
+    return new CogVideoXDDIMScheduler(config, { file: path }, "warn");
   }
 
   /**
    * One step back in time: from the sample at `timestep` to the one num_train_timesteps // numInferenceSteps
    * earlier. It draws nothing: diffusers' `eta`, `generator` and `variance_noise` have no effect in this scheduler.
    *
-   * @throws RangeError for a timestep outside the schedule; Error before setTimesteps.
+   * @throws InputError for a timestep outside the schedule, and before setTimesteps.
    */
   override step<T extends tf.Tensor>({
     modelOutput,

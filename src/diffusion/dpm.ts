@@ -1,4 +1,6 @@
+import { InputError } from "../engine/errors.js";
 import * as tf from "../engine/tf.js";
+import type { ConfigOrigin } from "../weights/config.js";
 import type { CogVideoXSchedulerConfig } from "./noise-schedule.js";
 import { needed, randnTensor } from "./randn.js";
 import {
@@ -17,7 +19,7 @@ export class CogVideoXDPMScheduler extends CogVideoXScheduler {
    */
   constructor(
     config: Partial<CogVideoXSchedulerConfig> = {},
-    ...source: [where?: string, unknownKeys?: "refuse" | "warn"]
+    ...source: [where?: ConfigOrigin, unknownKeys?: "refuse" | "warn"]
   ) {
     super("CogVideoXDPMScheduler", config, ...source);
   }
@@ -40,7 +42,7 @@ export class CogVideoXDPMScheduler extends CogVideoXScheduler {
     options: LoadSchedulerOptions = {},
   ): Promise<CogVideoXDPMScheduler> {
     const { path, config } = await readSchedulerConfig(idOrFolder, options);
-    return new CogVideoXDPMScheduler(config, path, "warn");
+    return new CogVideoXDPMScheduler(config, { file: path }, "warn");
   }
 
   /**
@@ -50,7 +52,7 @@ export class CogVideoXDPMScheduler extends CogVideoXScheduler {
    * Each step takes one draw of the sample's shape. (diffusers draws twice in its middle steps and throws the
    * first draw away; given noise stands for the one it keeps.)
    *
-   * @throws RangeError for a timestep outside the schedule, noise of another shape or none at all; Error before
+   * @throws InputError for a timestep outside the schedule, noise of another shape or none at all, and before
    *   setTimesteps.
    */
   override step<T extends tf.Tensor>({
@@ -102,7 +104,7 @@ function stepNoise<T extends tf.Tensor>(
 ): T {
   if (noise === undefined) return randnTensor(sample.shape, needed(generator)) as T;
   if (!tf.util.arraysEqual(noise.shape, sample.shape)) {
-    throw new RangeError(`noise: expected the sample's shape [${sample.shape}], found [${noise.shape}]`);
+    throw new InputError(`noise: expected the sample's shape [${sample.shape}], found [${noise.shape}]`);
   }
   return noise;
 }

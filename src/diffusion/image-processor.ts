@@ -1,4 +1,5 @@
 /** Pictures in and out of a pipeline, as diffusers' VideoProcessor. */
+import { InputError } from "../engine/errors.js";
 import * as tf from "../engine/tf.js";
 import { Clip, type Size } from "../video/clip.js";
 import { resizeLanczos } from "./lanczos.js";
@@ -14,11 +15,11 @@ export type ImageInput = Clip | tf.Tensor3D | tf.Tensor4D | readonly (Clip | tf.
  * by nearest neighbour, as diffusers does.
  *
  * @returns [B, 3, H, W] in [-1, 1]
- * @throws RangeError for an empty list or a tensor of another shape.
+ * @throws InputError for an empty list or a tensor of another shape.
  */
 export function preprocessImage(image: ImageInput, size: Size): tf.Tensor4D {
   const list = Array.isArray(image) ? (image as readonly (Clip | tf.Tensor)[]) : [image as Clip | tf.Tensor];
-  if (list.length === 0) throw new RangeError("image: expected at least one picture, found an empty list");
+  if (list.length === 0) throw new InputError("image: expected at least one picture, found an empty list");
   return tf.tidy(() =>
     tf.concat4d(
       list.map((one) => (one instanceof Clip ? fromClip(one, size) : fromTensor(one, size))),
@@ -36,7 +37,7 @@ function fromClip(clip: Clip, size: Size): tf.Tensor4D {
 function fromTensor(image: tf.Tensor, size: Size): tf.Tensor4D {
   const batched = (image.rank === 3 ? tf.expandDims(image, 0) : image) as tf.Tensor4D;
   if (batched.rank !== 4 || batched.shape[1] !== 3) {
-    throw new RangeError(`image: expected [3, H, W] or [B, 3, H, W], found [${image.shape}]`);
+    throw new InputError(`image: expected [3, H, W] or [B, 3, H, W], found [${image.shape}]`);
   }
   const [, , height, width] = batched.shape;
   const resized =

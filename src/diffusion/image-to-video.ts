@@ -1,3 +1,4 @@
+import { InputError } from "../engine/errors.js";
 import * as tf from "../engine/tf.js";
 import { encodeConditioningImage, imageLatentScale, placeImageLatent } from "../recipe/conditioning.js";
 import { duplicateFirstFrame } from "../recipe/first-frame.js";
@@ -52,7 +53,7 @@ export class CogVideoXImageToVideoPipeline extends CogVideoXPipelineBase {
 
   /**
    * Samples videos that start from images.
-   * @throws RangeError naming the option that can't be.
+   * @throws InputError naming the option that can't be.
    */
   generate<O extends OutputType = "clip">(
     options: ImageToVideoOptions<O>,
@@ -112,7 +113,7 @@ export class CogVideoXImageToVideoPipeline extends CogVideoXPipelineBase {
     const { batch, frames } = size;
     const images = image.shape[0];
     if (images !== batch && images !== 1) {
-      throw new RangeError(`image: expected 1 or ${batch} (one a prompt), found ${images}`);
+      throw new InputError(`image: expected 1 or ${batch} (one a prompt), found ${images}`);
     }
     const draw = needed(generator);
     const scale = imageLatentScale(this.vae.config, "inference");

@@ -1,3 +1,4 @@
+import { InputError } from "../engine/errors.js";
 import { linspace, roundHalfEven } from "../engine/rounding.js";
 import {
   boolean,
@@ -80,7 +81,7 @@ function makeBetas(config: CogVideoXSchedulerConfig): Float64Array {
     case "squaredcos_cap_v2":
       return cosineBetas(count);
     default:
-      throw new RangeError(
+      throw new InputError(
         `beta_schedule: expected linear, scaled_linear or squaredcos_cap_v2, found ${config.beta_schedule}`,
       );
   }
@@ -109,12 +110,12 @@ function rescaleZeroTerminalSnr(alphasCumprod: Float64Array, round: (value: numb
  * "trailing" follows `numpy.arange(T, 0, -T/n)`, whose float rounding gives some counts (61, 103, 121 ... of 1000)
  * one entry more than asked for: timestep -1, at the end.
  *
- * @throws RangeError if n is not an integer from 1 to num_train_timesteps.
+ * @throws InputError if n is not an integer from 1 to num_train_timesteps.
  */
 export function inferenceTimesteps(config: CogVideoXSchedulerConfig, numInferenceSteps: number): Int32Array {
   const total = config.num_train_timesteps;
   if (!Number.isInteger(numInferenceSteps) || numInferenceSteps < 1 || numInferenceSteps > total) {
-    throw new RangeError(
+    throw new InputError(
       `numInferenceSteps: expected an integer from 1 to ${total} (num_train_timesteps), found ${numInferenceSteps}`,
     );
   }
@@ -140,7 +141,7 @@ export function inferenceTimesteps(config: CogVideoXSchedulerConfig, numInferenc
       return Int32Array.from({ length }, (_, i) => roundHalfEven(total + i * delta) - 1);
     }
     default:
-      throw new RangeError(
+      throw new InputError(
         `timestep_spacing: expected linspace, leading or trailing, found ${config.timestep_spacing}`,
       );
   }

@@ -1,5 +1,7 @@
 /** What CogVideoX's pipelines share (diffusers' CogVideoXPipeline and CogVideoXImageToVideoPipeline). */
+
 import { join } from "node:path";
+import { InputError } from "../engine/errors.js";
 import type { Generator } from "../engine/random.js";
 import { lineOf, showAs } from "../engine/shown.js";
 import * as tf from "../engine/tf.js";
@@ -241,7 +243,7 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
    * Embeddings of prompts, from the text encoder. CogVideoX gives T5 no mask: padding takes part.
    *
    * @returns negativePromptEmbeds: null without guidance. The caller disposes both.
-   * @throws RangeError if prompts and embeddings contradict each other, or there is no text encoder.
+   * @throws InputError if prompts and embeddings contradict each other, or there is no text encoder.
    */
   encodePrompt(options: {
     readonly prompt?: string | readonly string[];
@@ -262,7 +264,7 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
       const negatives =
         typeof negativePrompt === "string" ? Array<string>(batch).fill(negativePrompt) : negativePrompt;
       if (negatives.length !== batch) {
-        throw new RangeError(`negativePrompt: expected ${batch} (one a prompt), found ${negatives.length}`);
+        throw new InputError(`negativePrompt: expected ${batch} (one a prompt), found ${negatives.length}`);
       }
       const negative = negativePromptEmbeds?.clone() ?? this.#embedText(negatives, maxSequenceLength);
       return { promptEmbeds: positive, negativePromptEmbeds: negative };
@@ -445,7 +447,7 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
       size.width,
     ];
     if (given && !tf.util.arraysEqual(given.shape, shape)) {
-      throw new RangeError(`latents: expected [${shape}] (B, F, C, h, w), found [${given.shape}]`);
+      throw new InputError(`latents: expected [${shape}] (B, F, C, h, w), found [${given.shape}]`);
     }
     return tf.tidy(() =>
       tf.mul(given ?? randnTensor<tf.Rank.R5>(shape, needed(generator)), this.scheduler.initNoiseSigma),
@@ -454,7 +456,7 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
 
   #embedText(texts: readonly string[], maxLength: number): tf.Tensor3D {
     if (!this.tokenizer || !this.textEncoder) {
-      throw new RangeError(
+      throw new InputError(
         "prompt: this pipeline was loaded without tokenizer or text encoder; pass promptEmbeds and negativePromptEmbeds",
       );
     }
@@ -469,13 +471,13 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
     const multiple = this.vaeScaleFactorSpatial * this.transformer.config.patch_size;
     for (const [name, value] of Object.entries({ height, width })) {
       if (!Number.isInteger(value) || value < 1 || value % multiple !== 0) {
-        throw new RangeError(
+        throw new InputError(
           `${name}: expected a multiple of ${multiple} (VAE times patch_size), found ${value}`,
         );
       }
     }
     if (!Number.isInteger(numFrames) || numFrames < 1) {
-      throw new RangeError(`numFrames: expected a positive integer, found ${numFrames}`);
+      throw new InputError(`numFrames: expected a positive integer, found ${numFrames}`);
     }
     const period = 2 * this.vaeScaleFactorTemporal;
     if (numFrames % period !== 1) {
@@ -516,9 +518,9 @@ export async function loadComponents(
 ): Promise<PipelineComponents> {
   const top = await resolveModel(idOrFolder, options, pipelineIndexFiles);
   const index = await readModelIndex(top);
-  const where = join(top, MODEL_INDEX);
+  const where = { file: join(top, MODEL_INDEX) };
   if (!classNames.includes(index.className)) {
-    throw new ConfigError(`${where}: expected ${classNames.join(" or ")}, found ${index.className}`);
+    throw new ConfigError(`expected ${classNames.join(" or ")}, found ${index.className}`, where);
   }
   const location: WeightsLocation = options.variant === undefined ? {} : { variant: options.variant };
   const files = pipelineFiles(location);
@@ -532,19 +534,17 @@ export async function loadComponents(
   ): (() => Promise<T | null>) => {
     if (given !== undefined) return async () => given;
     const entry = index.components[name];
-    if (entry === undefined) throw new ConfigError(`${where}: it has no ${name}`);
+    if (entry === undefined) throw new ConfigError(`it has no ${name}`, where);
     if (entry === null) return async () => null;
     const reader = classes[entry[1]];
     if (!reader) {
-      throw new ConfigError(
-        `${where}: ${name} must be ${Object.keys(classes).join(" or ")}, found ${entry[1]}`,
-      );
+      throw new ConfigError(`${name} must be ${Object.keys(classes).join(" or ")}, found ${entry[1]}`, where);
     }
     wanted[name] = files[name];
     return () => reader(join(root, name));
   };
   const required = <T>(name: string, component: T | null): T => {
-    if (component === null) throw new ConfigError(`${where}: the pipeline can't do without ${name}`);
+    if (component === null) throw new ConfigError(`the pipeline can't do without ${name}`, where);
     return component;
   };
 
@@ -628,7 +628,7 @@ function toFrames(
     case "np":
       return tf.tidy(() => tf.transpose(postprocessVideo(video), [0, 1, 3, 4, 2]));
     default:
-      throw new RangeError(`outputType: expected clip, pt, np or latent, found ${outputType}`);
+      throw new InputError(`outputType: expected clip, pt, np or latent, found ${outputType}`);
   }
 }
 
@@ -649,21 +649,21 @@ function checkPrompts({
 }): void {
   if ((prompt === undefined) === (promptEmbeds === undefined)) {
     const found = prompt === undefined ? "neither" : "both";
-    throw new RangeError(`prompt, promptEmbeds: expected one of the two, found ${found}`);
+    throw new InputError(`prompt, promptEmbeds: expected one of the two, found ${found}`);
   }
   if (Array.isArray(prompt) && prompt.length === 0) {
-    throw new RangeError("prompt: expected at least one, found an empty list");
+    throw new InputError("prompt: expected at least one, found an empty list");
   }
   if (negativePromptEmbeds !== undefined && (prompt !== undefined || negativePrompt !== undefined)) {
     const other = prompt !== undefined ? "prompt" : "negativePrompt";
-    throw new RangeError(`${other}, negativePromptEmbeds: expected one of the two, found both`);
+    throw new InputError(`${other}, negativePromptEmbeds: expected one of the two, found both`);
   }
   if (
     promptEmbeds &&
     negativePromptEmbeds &&
     !tf.util.arraysEqual(promptEmbeds.shape, negativePromptEmbeds.shape)
   ) {
-    throw new RangeError(
+    throw new InputError(
       `negativePromptEmbeds: expected promptEmbeds' shape [${promptEmbeds.shape}], found [${negativePromptEmbeds.shape}]`,
     );
   }

@@ -1,3 +1,4 @@
+import { InputError } from "../engine/errors.js";
 import type { Generator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 
@@ -5,7 +6,7 @@ import * as tf from "../engine/tf.js";
  * Standard normal draws, as diffusers' `randn_tensor`: from one generator, or sample by sample from a list of
  * them, so that each sample of a batch is the one its own seed gives alone.
  *
- * @throws RangeError if a list of several generators is not as long as the batch (`shape[0]`).
+ * @throws InputError if a list of several generators is not as long as the batch (`shape[0]`).
  */
 export function randnTensor<R extends tf.Rank>(
   shape: tf.ShapeMap[R],
@@ -15,7 +16,7 @@ export function randnTensor<R extends tf.Rank>(
   if (generator.length === 1) return generator[0]!.randn<R>(shape);
   const [batch, ...rest] = shape as number[];
   if (generator.length !== batch) {
-    throw new RangeError(
+    throw new InputError(
       `generator: expected ${batch} (one a sample of the batch), found ${generator.length}`,
     );
   }
@@ -29,10 +30,10 @@ export function randnTensor<R extends tf.Rank>(
 
 export type GeneratorInput = Generator | readonly Generator[] | undefined;
 
-/** @throws RangeError where noise has to be drawn and there is nothing to draw it from. */
+/** @throws InputError where noise has to be drawn and there is nothing to draw it from. */
 export function needed(generator: GeneratorInput): Generator | readonly Generator[] {
   if (generator === undefined) {
-    throw new RangeError("generator: expected a Generator, such as new Generator(42), found none");
+    throw new InputError("generator: expected a Generator, such as new Generator(42), found none");
   }
   return generator;
 }

@@ -1,9 +1,17 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import { InputError } from "../engine/errors.js";
 import type { Generator } from "../engine/random.js";
 import { grouped, showAs } from "../engine/shown.js";
 import * as tf from "../engine/tf.js";
-import { ConfigError, completeConfig, configText, readJsonObject, writeConfig } from "../weights/config.js";
+import {
+  ConfigError,
+  type ConfigOrigin,
+  completeConfig,
+  configText,
+  readJsonObject,
+  writeConfig,
+} from "../weights/config.js";
 import { type HubOptions, type Needs, namedFiles, resolveModel } from "../weights/hub.js";
 import {
   type CogVideoXSchedulerConfig,
@@ -63,14 +71,15 @@ export abstract class CogVideoXScheduler {
   protected constructor(
     readonly className: string,
     config: Partial<CogVideoXSchedulerConfig>,
-    where = className,
+    where: ConfigOrigin = { subject: className },
     unknownKeys: "refuse" | "warn" = "refuse",
   ) {
     this.config = completeConfig(SCHEDULER_FIELDS, config, where, unknownKeys);
     const { num_train_timesteps: count, trained_betas: given } = this.config;
     if (given !== null && given.length !== count) {
       throw new ConfigError(
-        `${where}: trained_betas must be ${count} numbers (num_train_timesteps), found ${given.length}`,
+        `trained_betas must be ${count} numbers (num_train_timesteps), found ${given.length}`,
+        where,
       );
     }
     const { betas, alphasCumprod, dtype } = noiseSchedule(this.config);
@@ -111,7 +120,7 @@ export abstract class CogVideoXScheduler {
   /**
    * Chooses the timesteps of a run. Some counts (61 and 103 of 1000, trailing) give one entry more than asked for.
    *
-   * @throws RangeError if the count is not an integer from 1 to num_train_timesteps.
+   * @throws InputError if the count is not an integer from 1 to num_train_timesteps.
    */
   setTimesteps(numInferenceSteps: number): void {
     this.#timesteps = inferenceTimesteps(this.config, numInferenceSteps);
@@ -127,7 +136,7 @@ export abstract class CogVideoXScheduler {
    * The forward process: sqrt(a) * original + sqrt(1 - a) * noise, with a = alphas_cumprod[timestep].
    *
    * @param originalSamples any shape, the batch first.
-   * @throws RangeError if a timestep is outside the schedule or their number is not the batch's.
+   * @throws InputError if a timestep is outside the schedule or their number is not the batch's.
    */
   addNoise<T extends tf.Tensor>(originalSamples: T, noise: T, timesteps: Timesteps): T {
     return tf.tidy(() => {
@@ -143,7 +152,7 @@ export abstract class CogVideoXScheduler {
    * Velocity (Salimans and Ho 2022, arXiv 2202.00512): sqrt(a) * noise - sqrt(1 - a) * sample. With a
    * v-prediction as `sample` and the noisy latent as `noise`, it is the predicted clean latent.
    *
-   * @throws RangeError as in {@link addNoise}.
+   * @throws InputError as in {@link addNoise}.
    */
   getVelocity<T extends tf.Tensor>(sample: T, noise: T, timesteps: Timesteps): T {
     return tf.tidy(() => {
@@ -160,7 +169,7 @@ export abstract class CogVideoXScheduler {
         ? [timesteps]
         : Array.from(timesteps instanceof tf.Tensor ? timesteps.dataSync() : timesteps);
     if (values.length !== 1 && values.length !== batch) {
-      throw new RangeError(`timesteps: expected 1 or ${batch} (the batch), found ${values.length}`);
+      throw new InputError(`timesteps: expected 1 or ${batch} (the batch), found ${values.length}`);
     }
     const alphas = values.map((t) => Math.fround(this.alphaCumprod(t)));
     const shape = [values.length, ...Array<number>(like.rank - 1).fill(1)];
@@ -178,7 +187,7 @@ export abstract class CogVideoXScheduler {
   protected alphaCumprod(timestep: number): number {
     const alpha = this.alphasCumprod.at(timestep);
     if (alpha === undefined || !Number.isInteger(timestep) || timestep < -1) {
-      throw new RangeError(`timestep: expected an integer from 0 to ${this.length - 1}, found ${timestep}`);
+      throw new InputError(`timestep: expected an integer from 0 to ${this.length - 1}, found ${timestep}`);
     }
     return alpha;
   }
@@ -189,7 +198,7 @@ export abstract class CogVideoXScheduler {
    */
   protected stepAlphas(timestep: number): { prevTimestep: number; alpha: number; alphaPrev: number } {
     if (this.#numInferenceSteps === null) {
-      throw new Error("step: call setTimesteps(numInferenceSteps) before the first step");
+      throw new InputError("step: call setTimesteps(numInferenceSteps) before the first step");
     }
     const prevTimestep = timestep - Math.floor(this.length / this.#numInferenceSteps);
     return {
@@ -239,7 +248,8 @@ export async function readSchedulerConfig(
   const config = await readJsonObject(path);
   if (!COMPATIBLES.includes(config._class_name as string)) {
     throw new ConfigError(
-      `${path}: expected the configuration of ${COMPATIBLES.join(" or ")}, found _class_name ${JSON.stringify(config._class_name)}`,
+      `expected the configuration of ${COMPATIBLES.join(" or ")}, found _class_name ${JSON.stringify(config._class_name)}`,
+      { file: path },
     );
   }
   return { path, config: { ...config, ...changes } };

@@ -37,7 +37,7 @@ export class CogVideoXPipeline extends CogVideoXPipelineBase {
 
   /**
    * Samples videos for prompts.
-   * @throws RangeError naming the option that can't be.
+   * @throws InputError naming the option that can't be.
    */
   generate<O extends OutputType = "clip">(
     options: GenerateOptions<CogVideoXPipeline, O>,

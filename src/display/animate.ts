@@ -1,3 +1,4 @@
+import { InputError } from "../engine/errors.js";
 import { PAGE_WIDTH, webpForPage } from "../video/animated.js";
 import { frames } from "./frames.js";
 import { escapeXml, jupyterDisplay, type MimeBundle, showAs } from "./mime.js";
@@ -24,7 +25,7 @@ export class Animation {
     for (const name of ["fps", "width", "maxBytes"] as const) {
       const value = options[name];
       if (value !== undefined && !(value > 0)) {
-        throw new RangeError(`animate: expected ${name} > 0, found ${value}`);
+        throw new InputError(`animate: expected ${name} > 0, found ${value}`);
       }
     }
     this.#read = readFrames(source, "animate", options);
@@ -35,7 +36,7 @@ export class Animation {
   /**
    * The animation as a WebP file's bytes.
    *
-   * @throws RangeError if even the smallest version is above `maxBytes`
+   * @throws InputError if even the smallest version is above `maxBytes`
    */
   async toWebp(): Promise<Uint8Array> {
     const { count, width, height, fps } = this.#read;
@@ -76,7 +77,7 @@ export class Animation {
  *
  * @example animate(clip, { fps: 8 })
  * @param source a clip, or a tensor [1, C, F, H, W] or [C, F, H, W]
- * @throws RangeError for other shapes and for options that are not positive
+ * @throws InputError for other shapes and for options that are not positive
  */
 export function animate(source: PictureSource, options: AnimateOptions = {}): Animation {
   return new Animation(source, options);

@@ -1,3 +1,4 @@
+import { InputError } from "../engine/errors.js";
 import type { Tensor } from "../engine/tf.js";
 import { isTensor, spread } from "./pixels.js";
 import { LABEL_SIZE, labelWidth, Picture, type PlacedPicture, type PlacedText } from "./sheet.js";
@@ -41,16 +42,16 @@ const BAR_WIDTH = 14;
  *
  * @example channels(latents, { frames: [0, 10, 20], channels: [0, 1, 2, 3] })
  * @param tensor [1, C, F, H, W], [C, F, H, W] or [C, H, W]; read at once, may be disposed afterwards
- * @throws RangeError for other shapes, for channels or frames that the tensor does not have, and for labels of another
+ * @throws InputError for other shapes, for channels or frames that the tensor does not have, and for labels of another
  *   number than frames
  */
 export function channels(tensor: Tensor, options: ChannelsOptions = {}): Picture {
-  if (!isTensor(tensor)) throw new TypeError("channels: expected a tensor");
+  if (!isTensor(tensor)) throw new InputError("channels: expected a tensor");
   const shape = tensor.shape.length === 5 && tensor.shape[0] === 1 ? tensor.shape.slice(1) : tensor.shape;
   const [count, frameCount, height, width] =
     shape.length === 3 ? [shape[0]!, 1, shape[1]!, shape[2]!] : shape;
   if (shape.length < 3 || shape.length > 4 || !count || !frameCount || !height || !width) {
-    throw new RangeError(
+    throw new InputError(
       `channels: expected [1, C, F, H, W], [C, F, H, W] or [C, H, W], found [${tensor.shape.join(", ")}]`,
     );
   }
@@ -58,7 +59,7 @@ export function channels(tensor: Tensor, options: ChannelsOptions = {}): Picture
   const columns = inside(options.frames ?? spread(frameCount, 6), frameCount, "frames");
   const { labels } = options;
   if (labels && labels.length !== columns.length) {
-    throw new RangeError(`channels: expected ${columns.length} labels, found ${labels.length}`);
+    throw new InputError(`channels: expected ${columns.length} labels, found ${labels.length}`);
   }
   const plane = height * width;
   const maps = tensor
@@ -153,11 +154,11 @@ function drawn({ rows, columns, width, height, maps, scale, options }: Maps): Pi
 }
 
 function inside(indices: readonly number[], count: number, what: string): readonly number[] {
-  if (indices.length === 0) throw new RangeError(`channels: expected at least one of ${what}, found none`);
+  if (indices.length === 0) throw new InputError(`channels: expected at least one of ${what}, found none`);
   return indices.map((index) => {
     const at = index < 0 ? index + count : index;
     if (!Number.isInteger(at) || at < 0 || at >= count) {
-      throw new RangeError(`channels: expected ${what} below ${count}, found ${index}`);
+      throw new InputError(`channels: expected ${what} below ${count}, found ${index}`);
     }
     return at;
   });

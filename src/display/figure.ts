@@ -1,3 +1,4 @@
+import { InputError } from "../engine/errors.js";
 import { escapeXml, jupyterDisplay, type MimeBundle, showAs } from "./mime.js";
 import { renderFigure } from "./plotly/render.js";
 import type { StaticPicture } from "./plotly/worker.js";
@@ -45,17 +46,18 @@ export class Figure {
 
   /**
    * @param data the traces; arrays may be typed arrays or tensors (which may be disposed afterwards)
-   * @throws TypeError if `data` is not an array of objects, `layout` not an object, or either holds a function
+   * @throws InputError if `data` is not an array of objects, `layout` not an object, or either holds a function
    */
   constructor(data: readonly Trace[], layout: Layout = {}) {
-    if (!Array.isArray(data)) throw new TypeError(`figure: expected an array of traces, found ${kind(data)}`);
+    if (!Array.isArray(data))
+      throw new InputError(`figure: expected an array of traces, found ${kind(data)}`);
     data.forEach((trace, i) => {
       if (!isObject(trace)) {
-        throw new TypeError(`figure: expected data[${i}] to be an object, found ${kind(trace)}`);
+        throw new InputError(`figure: expected data[${i}] to be an object, found ${kind(trace)}`);
       }
     });
     if (!isObject(layout))
-      throw new TypeError(`figure: expected layout to be an object, found ${kind(layout)}`);
+      throw new InputError(`figure: expected layout to be an object, found ${kind(layout)}`);
     this.#summary = summarize({ data, layout });
     this.#spec = readSpec(data, layout);
     this.#spec.catch(() => {}); // reported where the figure is shown
@@ -106,7 +108,7 @@ export class Figure {
   async #drawn(): Promise<StaticPicture> {
     const picture = await this.#render();
     if ("undrawable" in picture)
-      throw new Error(`figure: no picture without a browser: ${picture.undrawable}`);
+      throw new InputError(`figure: no picture without a browser: ${picture.undrawable}`);
     return picture;
   }
 
@@ -184,7 +186,7 @@ function readSpec(data: readonly Trace[], layout: Layout): Promise<Spec> {
 /** Plain JSON types: typed arrays become arrays, tensors are read, what JSON lacks is refused. */
 function toPlain(value: unknown, path: string, waiting: Promise<void>[]): unknown {
   if (typeof value === "function" || typeof value === "symbol" || typeof value === "bigint") {
-    throw new TypeError(`figure: ${path.slice(1)}: expected data, found a ${typeof value}`);
+    throw new InputError(`figure: ${path.slice(1)}: expected data, found a ${typeof value}`);
   }
   if (value instanceof Date) return value.toISOString();
   if (ArrayBuffer.isView(value)) return numbers(value as unknown as ArrayLike<number>, isFloat32(value));

@@ -1,3 +1,4 @@
+import { InputError } from "../engine/errors.js";
 import { type Frames, isTensor, type PictureSource, type RangeOption, readFrames, spread } from "./pixels.js";
 import { LABEL_SIZE, labelWidth, Picture, type PlacedPicture, type PlacedText, type Sheet } from "./sheet.js";
 
@@ -29,7 +30,7 @@ const SMALL = 48;
  *
  * @example frames(clip, { indices: [0, 40, 80], labels: (i) => `t = ${i}` })
  * @param source a clip, or a tensor [1, C, F, H, W], [C, F, H, W], [C, H, W] or [H, W]
- * @throws RangeError for other shapes, an index that the clip does not have, or labels of another number than frames
+ * @throws InputError for other shapes, an index that the clip does not have, or labels of another number than frames
  */
 export function frames(source: PictureSource, options: FramesOptions = {}): Picture {
   const read = readFrames(source, "frames", options);
@@ -40,7 +41,7 @@ export function frames(source: PictureSource, options: FramesOptions = {}): Pict
 /** One picture: a tensor [C, H, W], [1, C, H, W], [H, W], or a clip of one frame. @throws as {@link frames} */
 export function image(source: PictureSource, options: RangeOption & { title?: string; width?: number } = {}) {
   const read = readFrames(asImage(source), "image", options);
-  if (read.count !== 1) throw new RangeError(`image: expected one image, found ${read.count} frames`);
+  if (read.count !== 1) throw new InputError(`image: expected one image, found ${read.count} frames`);
   const width = options.width ?? Math.min(PAGE_WIDTH, enlarged(read));
   const sheet = strip(read, { ...options, labels: false, width });
   return new Picture(sheet, described("Image", read, options));
@@ -52,15 +53,15 @@ export interface CompareOptions extends Omit<FramesOptions, "columns"> {}
  * Clips under one another, the same frames in the same columns, each row named.
  *
  * @example compare({ original: clip, reconstructed: decoded }, { indices: [0, 8, 16] })
- * @throws RangeError if the clips have different numbers of frames, and as {@link frames}
+ * @throws InputError if the clips have different numbers of frames, and as {@link frames}
  */
 export function compare(rows: Record<string, PictureSource>, options: CompareOptions = {}): Picture {
   const names = Object.keys(rows);
-  if (names.length === 0) throw new RangeError("compare: expected at least one row, found none");
+  if (names.length === 0) throw new InputError("compare: expected at least one row, found none");
   const reading = names.map((name) => readFrames(rows[name]!, `compare: ${name}`, options));
   if (new Set(reading.map(({ count }) => count)).size > 1) {
     const found = names.map((name, i) => `${name} ${reading[i]!.count}`).join(", ");
-    throw new RangeError(`compare: expected clips of the same number of frames, found ${found}`);
+    throw new InputError(`compare: expected clips of the same number of frames, found ${found}`);
   }
   const sheet = comparison(names, reading, options);
   return new Picture(sheet, described(`Frames of ${names.join(", ")}`, reading[0]!, options));
@@ -157,11 +158,11 @@ function placed(
 function chosen(read: Frames, indices: readonly number[] | undefined, who: string): readonly number[] {
   const { count } = read;
   const list = indices ?? spread(count, DEFAULT_COUNT);
-  if (list.length === 0) throw new RangeError(`${who}: expected at least one index, found none`);
+  if (list.length === 0) throw new InputError(`${who}: expected at least one index, found none`);
   return list.map((index) => {
     const at = index < 0 ? index + count : index;
     if (!Number.isInteger(at) || at < 0 || at >= count) {
-      throw new RangeError(`${who}: expected indices below ${count}, found ${index}`);
+      throw new InputError(`${who}: expected indices below ${count}, found ${index}`);
     }
     return at;
   });
@@ -172,7 +173,7 @@ function labelsFor(indices: readonly number[], labels: FramesOptions["labels"]):
   if (labels === undefined) return indices.length === 1 ? null : indices.map((i) => `frame ${i}`);
   if (typeof labels === "function") return indices.map((i) => labels(i));
   if (labels.length !== indices.length) {
-    throw new RangeError(`frames: expected ${indices.length} labels, found ${labels.length}`);
+    throw new InputError(`frames: expected ${indices.length} labels, found ${labels.length}`);
   }
   return labels;
 }

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { InputError } from "../engine/errors.js";
 import { type Displayable, jupyterDisplay, type MimeBundle, showAs } from "./mime.js";
 
 /** A slider over numbers. */
@@ -82,11 +83,11 @@ export class Interactive implements Displayable {
 
   constructor(controls: Readonly<Record<string, ControlSpec>>, render: (values: never) => unknown) {
     if (typeof render !== "function") {
-      throw new TypeError(`interact: expected a function of the controls' values, found ${typeof render}`);
+      throw new InputError(`interact: expected a function of the controls' values, found ${typeof render}`);
     }
     this.#controls = Object.entries(controls).map(([name, spec]) => control(name, spec));
     if (this.#controls.length === 0)
-      throw new RangeError("interact: expected at least one control, found none");
+      throw new InputError("interact: expected at least one control, found none");
     this.#render = render;
     this.#id = nextId(this.#controls);
   }
@@ -122,7 +123,7 @@ export class Interactive implements Displayable {
  * @example interact({ frame: [0, 80] }, ({ frame }) => frames(clip, { indices: [frame], width: 480 }))
  * @param controls name and kind of each control
  * @param render takes the controls' values; gives something that a notebook shows, or a promise of it
- * @throws TypeError or RangeError for a control that is none
+ * @throws InputError for a control that is none
  */
 export function interact<const C extends Record<string, ControlSpec>>(
   controls: C,
@@ -150,15 +151,15 @@ function control(name: string, spec: ControlSpec): Control {
   const { min, max, label = name } = options ?? {};
   const numbers = [min, max, options?.step ?? 1, options?.value ?? min];
   if (!numbers.every((value) => Number.isFinite(value)) || !(min < max)) {
-    throw new TypeError(
+    throw new InputError(
       `interact: ${name}: expected [min, max], [min, max, step], strings, a boolean or { min, max }, found ${JSON.stringify(spec)}`,
     );
   }
   const value = options.value ?? min;
   const step = options.step ?? ([min, max, value].every(Number.isInteger) ? 1 : (max - min) / 100);
-  if (!(step > 0)) throw new RangeError(`interact: ${name}: expected step > 0, found ${step}`);
+  if (!(step > 0)) throw new InputError(`interact: ${name}: expected step > 0, found ${step}`);
   if (value < min || value > max) {
-    throw new RangeError(`interact: ${name}: expected a value from ${min} to ${max}, found ${value}`);
+    throw new InputError(`interact: ${name}: expected a value from ${min} to ${max}, found ${value}`);
   }
   return { name, label, kind: "slider", min, max, step, value };
 }

@@ -1,3 +1,4 @@
+import { InputError } from "../engine/errors.js";
 import type { Tensor } from "../engine/tf.js";
 
 /** RGB frames of one size, as `Clip` holds them: `frames * height * width * 3` bytes. */
@@ -36,14 +37,14 @@ const FAR_OUTSIDE = 20;
  * Reads frames from a clip or a tensor: [B, C, F, H, W] with B = 1, [C, F, H, W], [C, H, W] or [H, W], where C is 3 (RGB)
  * or 1 (gray). A tensor's values are asked for at once, so it may be disposed after the call.
  *
- * @throws TypeError if `source` is neither, RangeError for other shapes; `who` names the public function in both
+ * @throws InputError if `source` is neither, and for other shapes; `who` names the public function in both
  */
 export function readFrames(source: PictureSource, who: string, options: RangeOption = {}): Frames {
   if (isClip(source)) return clipFrames(source, who);
   if (!isTensor(source))
-    throw new TypeError(`${who}: expected a clip or a tensor, found ${describe(source)}`);
+    throw new InputError(`${who}: expected a clip or a tensor, found ${describe(source)}`);
   const [low, high] = options.range ?? [-1, 1];
-  if (!(low < high)) throw new RangeError(`${who}: expected range [low, high], found [${low}, ${high}]`);
+  if (!(low < high)) throw new InputError(`${who}: expected range [low, high], found [${low}, ${high}]`);
   const { channels, count, height, width } = videoShape(source.shape, who);
   const images = source.data().then((values) => {
     refuseFar(values, low, high, who);
@@ -68,7 +69,7 @@ function clipFrames(clip: ClipLike, who: string): Frames {
   const { data, width, height } = clip;
   const bytes = width * height * 3;
   if (bytes === 0 || data.length === 0 || data.length % bytes !== 0) {
-    throw new RangeError(
+    throw new InputError(
       `${who}: expected whole frames of ${width} x ${height} x 3 bytes, found ${data.length} bytes`,
     );
   }
@@ -90,7 +91,7 @@ function videoShape(shape: readonly number[], who: string) {
           ? [1, 1, inner[0], inner[1]]
           : [];
   if ((channels !== 3 && channels !== 1) || !count || !height || !width) {
-    throw new RangeError(`${expected}, found [${shape.join(", ")}]`);
+    throw new InputError(`${expected}, found [${shape.join(", ")}]`);
   }
   return { channels, count, height, width };
 }
@@ -99,13 +100,13 @@ function refuseFar(values: ArrayLike<number>, low: number, high: number, who: st
   let [least, most] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
   for (let i = 0; i < values.length; i++) {
     const value = values[i]!;
-    if (Number.isNaN(value)) throw new RangeError(`${who}: expected numbers, found NaN at index ${i}`);
+    if (Number.isNaN(value)) throw new InputError(`${who}: expected numbers, found NaN at index ${i}`);
     if (value < least) least = value;
     if (value > most) most = value;
   }
   const slack = (high - low) * FAR_OUTSIDE;
   if (least < low - slack || most > high + slack) {
-    throw new RangeError(
+    throw new InputError(
       `${who}: expected values in [${low}, ${high}], found ${least} to ${most}; set range, e.g. { range: [0, 255] }`,
     );
   }

@@ -1,3 +1,4 @@
+import { InputError } from "../engine/errors.js";
 import { LiveOutput } from "./live.js";
 import { escapeXml, jupyterDisplay, type MimeBundle, showAs } from "./mime.js";
 
@@ -37,7 +38,7 @@ export class Progress {
   constructor(options: ProgressOptions = {}) {
     const { total } = options;
     if (total !== undefined && !(total >= 0))
-      throw new RangeError(`progress: expected total >= 0, found ${total}`);
+      throw new InputError(`progress: expected total >= 0, found ${total}`);
     this.#options = options;
     this.#desc = options.desc ?? "";
     this.#draw();
@@ -168,7 +169,7 @@ export interface TrackedAsyncIterable<T> extends AsyncIterable<T> {
  * @example for (const batch of progress(batches, { desc: "encode" })) { ... }
  * @example for await (const step of progress(trainer.steps(), { total: 100 })) { ... }
  * @example const bar = progress(100, { desc: "train" }); bar.update(); bar.setPostfix({ loss }); bar.close();
- * @throws RangeError for a negative total, TypeError for what is neither a number nor iterable
+ * @throws InputError for a negative total, and for what is neither a number nor iterable
  */
 export function progress(total: number, options?: Omit<ProgressOptions, "total">): Progress;
 export function progress<T>(items: Iterable<T>, options?: ProgressOptions): TrackedIterable<T>;
@@ -179,7 +180,7 @@ export function progress<T>(
 ): Progress | TrackedIterable<T> | TrackedAsyncIterable<T> {
   if (typeof what === "number") return new Progress({ ...options, total: what });
   if (what === null || what === undefined || !(Symbol.iterator in what || Symbol.asyncIterator in what)) {
-    throw new TypeError(`progress: expected a number or an iterable, found ${typeof what}`);
+    throw new InputError(`progress: expected a number or an iterable, found ${typeof what}`);
   }
   const sized = what as { length?: unknown; size?: unknown };
   const known = [options.total, sized.length, sized.size].find((size) => typeof size === "number");

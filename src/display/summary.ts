@@ -1,3 +1,4 @@
+import { InputError } from "../engine/errors.js";
 import type { Tensor } from "../engine/tf.js";
 import { escapeXml, jupyterDisplay, type MimeBundle, showAs } from "./mime.js";
 import { isTensor } from "./pixels.js";
@@ -29,10 +30,10 @@ export class TensorSummary {
     tensor: Tensor,
     readonly name: string,
   ) {
-    if (!isTensor(tensor)) throw new TypeError("summary: expected a tensor");
+    if (!isTensor(tensor)) throw new InputError("summary: expected a tensor");
     const { shape, dtype } = tensor;
     if (dtype === "string" || dtype === "complex64") {
-      throw new TypeError(`summary: expected a tensor of numbers, found dtype ${dtype}`);
+      throw new InputError(`summary: expected a tensor of numbers, found dtype ${dtype}`);
     }
     // At once, so that console.log has them as well.
     this.#statistics = { shape, dtype, ...statistics(tensor.dataSync()) };
@@ -76,7 +77,7 @@ export class TensorSummary {
  *
  * @example summary(latents, "latents")
  * @param tensor read at once, may be disposed afterwards
- * @throws TypeError for anything but a tensor of numbers
+ * @throws InputError for anything but a tensor of numbers
  */
 export function summary(tensor: Tensor, name = "Tensor"): TensorSummary {
   return new TensorSummary(tensor, name);

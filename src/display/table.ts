@@ -1,3 +1,4 @@
+import { InputError } from "../engine/errors.js";
 import { escapeXml, jupyterDisplay, type MimeBundle, showAs } from "./mime.js";
 
 export type Cell = string | number | bigint | boolean | null | undefined;
@@ -21,7 +22,7 @@ export class Table {
     readonly options: TableOptions = {},
   ) {
     this.columns = options.columns ?? [...new Set(rows.flatMap((row) => Object.keys(row)))];
-    if (this.columns.length === 0) throw new RangeError("table: expected at least one column, found none");
+    if (this.columns.length === 0) throw new InputError("table: expected at least one column, found none");
     const digits = options.digits ?? 4;
     this.#cells = rows.map((row) => this.columns.map((column) => format(row[column], digits)));
     this.#numeric = this.columns.map((column) =>
@@ -86,7 +87,7 @@ export class Table {
  *
  * @example table([{ frames: 81, latents: 21 }, { frames: 49, latents: 13 }])
  * @param rows objects with the same keys; what a row lacks stays empty
- * @throws RangeError if there is no column
+ * @throws InputError if there is no column
  */
 export function table(rows: readonly Readonly<Record<string, Cell>>[], options: TableOptions = {}): Table {
   return new Table(rows, options);

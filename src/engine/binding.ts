@@ -170,9 +170,9 @@ export function loadBinding(library: Library, silent: boolean): Binding {
       stderr?.restore();
     }
   } catch (error) {
-    throw new EngineError(
-      `${file} does not load (${firstLine(error)}); run \`firstframe engine install\` again`,
-    );
+    throw new EngineError(`${file} does not load (${firstLine(error)})`, {
+      hint: "run `firstframe engine install` again",
+    });
   }
 }
 
@@ -309,7 +309,7 @@ interface Addons {
 async function buildAddons(addons: Addons): Promise<void> {
   const { what, library, lock, target, names } = addons;
   const files = libraryFiles(library.libraries);
-  if (files === undefined) throw new EngineError(`${library.libraries}: no libtensorflow in it`);
+  if (files === undefined) throw new EngineError("no libtensorflow in it", { file: library.libraries });
 
   await mkdir(dirname(target), { recursive: true });
   const staging = temporaryBeside(target);

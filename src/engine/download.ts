@@ -16,7 +16,7 @@ import { isIPv4 } from "node:net";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { assertSpace } from "./cache.js";
-import { EngineError, firstLine } from "./errors.js";
+import { EngineError, type ErrorDetails, firstLine } from "./errors.js";
 
 interface RemoteFile {
   url: string;
@@ -55,12 +55,18 @@ export interface DownloadOptions {
 
 /** A download that did not succeed: one line. */
 export class DownloadError extends EngineError {
+  /** What the server answered, if it refused. */
+  readonly status: number | undefined;
+  /** What is between here and the server, if it is that: another try, or another program, may get there. */
+  readonly failure: "certificate" | "connection" | undefined;
+
   constructor(
-    message: string,
-    /** What the server answered, if it refused. */
-    readonly status?: number,
+    problem: string,
+    details: ErrorDetails & Partial<Pick<DownloadError, "status" | "failure">> = {},
   ) {
-    super(message);
+    super(problem, details);
+    this.status = details.status;
+    this.failure = details.failure;
   }
 }
 
@@ -117,7 +123,7 @@ export async function download(
     await file.close();
     if (!(error instanceof WrongContent)) throw error;
     if (!signal?.aborted) await removePart(part);
-    throw new DownloadError(`${error.message}; the download was removed, run again`);
+    throw new DownloadError(error.message, { hint: "the download was removed, run again" });
   }
 }
 
@@ -141,7 +147,7 @@ export async function downloadTo(
     const [named, checked] = await Promise.all([stat(own), file.stat()]);
     if (named.dev !== checked.dev || named.ino !== checked.ino) {
       await rename(own, part);
-      throw new DownloadError(`${path}: another process downloads it`);
+      throw new DownloadError("another process downloads it", { file: path });
     }
     await rename(own, path);
     await rm(`${part}.etag`, { force: true });
@@ -263,7 +269,7 @@ async function fetchRest(
       const { status } = response;
       const answer = `the server answered ${status} ${response.statusText}`;
       if (status === 429 || status >= 500) throw new Error(answer); // it may do better in a moment
-      throw new DownloadError(`${remote.url}: ${answer}`, status);
+      throw new DownloadError(`${remote.url}: ${answer}`, { status });
     }
     const start = response.status === 206 ? have : 0;
     await file.truncate(start);
@@ -298,11 +304,21 @@ function describe(error: unknown, remote: Remote, have: number, options: Downloa
   if (error instanceof EngineError) return error;
   const { cacheSetting = "XDG_CACHE_HOME" } = options;
   if (isDiskError(error))
-    return new DownloadError(`${firstLine(error)}; free some space or set ${cacheSetting} to a larger disk`);
+    return new DownloadError(firstLine(error), {
+      hint: `free some space or set ${cacheSetting} to a larger disk`,
+    });
   const cause = (error as { cause?: unknown }).cause;
   const reason = cause === undefined ? firstLine(error) : firstLine(cause) || firstLine(error);
-  const kept = have > 0 ? `; the ${have} bytes that came are kept, run again to continue` : "";
-  return new DownloadError(`${remote.url}: the download failed (${reason})${kept}`);
+  return new DownloadError(`${remote.url}: the download failed (${reason})`, {
+    hint: have > 0 ? `the ${have} bytes that came are kept, run again to continue` : undefined,
+    failure: isCertificateError(cause ?? error) ? "certificate" : "connection",
+    cause: error,
+  });
+}
+
+/** Whether a connection was not made because of the server's certificate, by the codes of Node's TLS. */
+export function isCertificateError(error: unknown): boolean {
+  return /CERT|^UNABLE_TO_VERIFY_LEAF_SIGNATURE$/.test((error as { code?: string }).code ?? "");
 }
 
 /** Writes all of `bytes`. @returns how many they are. */

@@ -3,7 +3,7 @@ import { startTensorflow } from "./backends/tensorflow.js";
 import { startWasm } from "./backends/wasm.js";
 import { startWebgpu } from "./backends/webgpu.js";
 import { configFile, readJson, writeFileAtomic } from "./cache.js";
-import { EngineError, firstLine } from "./errors.js";
+import { asEngineError, EngineError } from "./errors.js";
 import { isWanted } from "./install.js";
 import {
   currentEngine,
@@ -41,7 +41,7 @@ export async function useEngine(name?: EngineName, options: UseEngineOptions = {
     try {
       return await start(candidate, log);
     } catch (error) {
-      log(`firstframe: ${withName(candidate, firstLine(error))}; trying the next engine`);
+      log(`firstframe: ${asEngineError(candidate, error).message}; trying the next engine`);
     }
   }
   throw new EngineError("no engine runs here; `firstframe doctor` says why");
@@ -99,7 +99,3 @@ const starters: Record<EngineName, (log: (line: string) => void) => Promise<Runn
   wasm: startWasm,
   cpu: startCpu,
 };
-
-function withName(name: EngineName, reason: string): string {
-  return reason.startsWith(name) ? reason : `${name}: ${reason}`;
-}

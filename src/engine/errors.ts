@@ -1,6 +1,100 @@
+/** The package's errors: one class a reason to tell them apart, and the fields that all of them have. */
+
+/** What an error is about, for programs; {@link FirstframeError.kind}. */
+export type ErrorKind =
+  | "argument"
+  | "checkpoint"
+  | "clip"
+  | "config"
+  | "dataset"
+  | "divergence"
+  | "engine"
+  | "failure"
+  | "hub"
+  | "input"
+  | "resume"
+  | "safetensors"
+  | "sentencepiece"
+  | "usage";
+
+export interface ErrorDetails {
+  /** The file or folder with the problem: the message begins with it. */
+  readonly file?: string | undefined;
+  /** What it is about where that is no file, such as an engine, or the class whose options have the problem. */
+  readonly subject?: string | undefined;
+  /** What to do about it: the message ends with it. */
+  readonly hint?: string | undefined;
+  readonly cause?: unknown;
+}
+
+/**
+ * Everything that the package throws on purpose. The message is one line for a person and holds all there is to say; programs ask
+ * for the class or the fields. Any other error, a RangeError of JavaScript's above all, is a fault of the package's own.
+ */
+export abstract class FirstframeError extends Error {
+  // Private, so that `console.log` of an error does not say everything twice.
+  readonly #problem: string;
+  readonly #details: ErrorDetails;
+
+  constructor(problem: string, details: ErrorDetails = {}) {
+    const { file, subject, hint, cause } = details;
+    const full = hint === undefined ? problem : `${problem}; ${hint}`;
+    const place = file ?? subject;
+    super(place === undefined ? full : `${place}: ${full}`, cause === undefined ? undefined : { cause });
+    this.name = new.target.name;
+    this.#problem = full;
+    this.#details = details;
+  }
+
+  abstract get kind(): ErrorKind;
+
+  /** The file or folder that can't be used, where there is one. */
+  get file(): string | undefined {
+    return this.#details.file;
+  }
+
+  /** The engine, class or option that it is about, where there is one. */
+  get subject(): string | undefined {
+    return this.#details.subject;
+  }
+
+  /** The message without the file or subject that it begins with. */
+  get problem(): string {
+    return this.#problem;
+  }
+
+  /** What to do about it, where there is something to say beside what was expected. */
+  get hint(): string | undefined {
+    return this.#details.hint;
+  }
+}
+
+/**
+ * Values, shapes, options or files that can't be used. The message names what was expected and what was found. The command line
+ * prints it alone and ends with exit code 2.
+ */
+export class InputError extends FirstframeError {
+  get kind(): ErrorKind {
+    return "input";
+  }
+}
+
 /** Why an engine can't be installed or run: one line that says what was expected, what was found and what to type. */
-export class EngineError extends Error {
-  override readonly name = "EngineError";
+export class EngineError extends InputError {
+  override get kind() {
+    return "engine" as const;
+  }
+}
+
+/** Whatever an engine's start or installation threw, as an error about that engine. */
+export function asEngineError(engine: string, error: unknown): EngineError {
+  if (error instanceof EngineError && error.subject === engine) return error;
+  return new EngineError(firstLine(error), { subject: engine, cause: error });
+}
+
+/** Why a file can't be read, in the words that the whole package has for it. */
+export function fileProblem(error: unknown, missing = "no such file"): string {
+  return (error as NodeJS.ErrnoException).code === "ENOENT" ? missing : firstLine(error);
 }
 
 /** The first line of whatever was thrown. */

@@ -23,7 +23,7 @@ export {
   useEngine,
 } from "./engine.js";
 export { mallocEnvironment } from "./environment.js";
-export { EngineError } from "./errors.js";
+export { EngineError, type ErrorDetails, type ErrorKind, FirstframeError, InputError } from "./errors.js";
 export {
   findTensorflow,
   type InstallOptions,

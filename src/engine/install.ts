@@ -25,8 +25,8 @@ import {
   withLock,
   writeFileAtomic,
 } from "./cache.js";
-import { download, type OnProgress, removePart } from "./download.js";
-import { EngineError, firstLine } from "./errors.js";
+import { DownloadError, download, type OnProgress, removePart } from "./download.js";
+import { asEngineError, EngineError, firstLine } from "./errors.js";
 import { nvidiaDevices } from "./hardware.js";
 import { checkFiles, describeFiles, type InstalledFile, installedFiles } from "./integrity.js";
 import {
@@ -140,7 +140,7 @@ export async function installFrom(
       () => log("another installer took over while this one was asleep"),
     );
   } catch (error) {
-    throw asEngineError(name, error);
+    throw failure(name, error);
   }
 }
 
@@ -152,7 +152,7 @@ export async function installFrom(
  * @throws EngineError that says what to type when there is no libtensorflow or no binding for it, or they are damaged.
  */
 export async function findTensorflow(name: TensorflowName, all = false): Promise<Tensorflow> {
-  const command = `run \`firstframe engine install ${name}\``;
+  const hint = `run \`firstframe engine install ${name}\``;
   let library = ownLibrary();
   let reason = "libtensorflow is not installed";
   for (const root of library === undefined ? folders(name) : []) {
@@ -161,9 +161,9 @@ export async function findTensorflow(name: TensorflowName, all = false): Promise
     else if (existsSync(root)) reason = `${root} is not whole: ${fault}`;
     if (library !== undefined) break;
   }
-  if (library === undefined) throw new EngineError(`${name}: ${reason}; ${command}`);
+  if (library === undefined) throw new EngineError(reason, { subject: name, hint });
   const fault = await bindingFault(library, false);
-  if (fault !== undefined) throw new EngineError(`${name}: ${fault.reason}; ${command}`);
+  if (fault !== undefined) throw new EngineError(fault.reason, { subject: name, hint });
   return library;
 }
 
@@ -331,8 +331,10 @@ async function fetchWheel(wheel: Wheel, part: string, job: Job) {
   } catch (error) {
     // an index that wants credentials or certificates only pip knows, or a proxy, which Node's fetch passes by
     const proxy = Object.keys(process.env).some((name) => /^(all|https?)_proxy$/i.test(name));
-    const pipKnows = /the server answered 40[137]|certificate/.test(firstLine(error));
-    if (!pipKnows && !(proxy && /the download failed/.test(firstLine(error)))) throw error;
+    if (!(error instanceof DownloadError)) throw error;
+    const { failure, status } = error;
+    const pipKnows = failure === "certificate" || [401, 403, 407].includes(status ?? 0);
+    if (!pipKnows && !(proxy && failure === "connection")) throw error;
     const folder = temporaryBeside(part);
     try {
       if (!(await downloadByPip(wheel, folder))) throw error;
@@ -369,21 +371,19 @@ async function removeLeftovers(...places: string[]): Promise<void> {
   }
 }
 
-function asEngineError(name: TensorflowName, error: unknown): EngineError {
-  if (error instanceof EngineError) return new EngineError(`${name}: ${error.message}`);
+function failure(name: TensorflowName, error: unknown): EngineError {
+  if (error instanceof EngineError) return asEngineError(name, error);
   const code = (error as { code?: string }).code;
   if (code === "ENOSPC" || code === "EDQUOT") {
     const cache = cacheDirectory();
-    return new EngineError(
-      `${name}: the disk that holds ${cache} is full; free some space or set XDG_CACHE_HOME`,
-    );
+    const hint = "free some space or set XDG_CACHE_HOME";
+    return new EngineError(`the disk that holds ${cache} is full`, { subject: name, hint });
   }
   const { syscall } = error as { syscall?: string };
   if (syscall === "mkdir" || code === "EROFS" || code === "EACCES") {
     const cache = cacheDirectory();
-    return new EngineError(
-      `${name}: ${cache} can't be written (${firstLine(error)}); set XDG_CACHE_HOME to a folder that can`,
-    );
+    const hint = "set XDG_CACHE_HOME to a folder that can";
+    return new EngineError(`${cache} can't be written (${firstLine(error)})`, { subject: name, hint });
   }
-  return new EngineError(`${name}: ${firstLine(error)}`);
+  return asEngineError(name, error);
 }

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { promisify } from "node:util";
-import { fetchSafely, type Sha256Remote } from "./download.js";
+import { fetchSafely, isCertificateError, type Sha256Remote } from "./download.js";
 import { glibcVersion } from "./environment.js";
 import { EngineError, firstLine } from "./errors.js";
 
@@ -187,9 +187,10 @@ async function askIndex(pin: PinnedWheel): Promise<Wheel> {
     files = ((await response.json()) as { files: IndexFile[] }).files;
   } catch (error) {
     if (error instanceof EngineError) throw error;
-    const reason = firstLine((error as { cause?: unknown }).cause ?? error);
-    const hint = /certificate/.test(reason) ? "; NODE_EXTRA_CA_CERTS=FILE names a certificate to trust" : "";
-    throw new EngineError(`${page}: the package index can't be reached (${reason})${hint}`);
+    const cause = (error as { cause?: unknown }).cause ?? error;
+    throw new EngineError(`${page}: the package index can't be reached (${firstLine(cause)})`, {
+      hint: isCertificateError(cause) ? "NODE_EXTRA_CA_CERTS=FILE names a certificate to trust" : undefined,
+    });
   }
   const file = files.find(({ filename }) => filename === pin.filename);
   if (file === undefined) throw new EngineError(`${page}: expected ${pin.filename}, which the index has not`);

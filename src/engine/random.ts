@@ -2,6 +2,7 @@ import { uniformFloat64 } from "pure-rand/distribution/uniformFloat64";
 import { uniformInt } from "pure-rand/distribution/uniformInt";
 import { xoroshiro128plus, xoroshiro128plusFromState } from "pure-rand/generator/xoroshiro128plus";
 import type { RandomGenerator } from "pure-rand/types/RandomGenerator";
+import { InputError } from "./errors.js";
 import { showAs } from "./shown.js";
 import * as tf from "./tf.js";
 
@@ -32,7 +33,7 @@ export class Generator {
 
   /** @param seed any integer; its low 32 bits count. */
   constructor(seed: number) {
-    if (!Number.isSafeInteger(seed)) throw new RangeError(`seed: expected an integer, found ${seed}`);
+    if (!Number.isSafeInteger(seed)) throw new InputError(`seed: expected an integer, found ${seed}`);
     this.#rng = xoroshiro128plus(scatter(seed));
     this.#seed = seed;
   }
@@ -61,7 +62,7 @@ export class Generator {
 
   /** One integer from [low, high), as in `torch.randint`. */
   integer(low: number, high: number): number {
-    if (!(high > low)) throw new RangeError(`integer: expected low < high, found ${low} and ${high}`);
+    if (!(high > low)) throw new InputError(`integer: expected low < high, found ${low} and ${high}`);
     return uniformInt(this.#rng, low, high - 1);
   }
 

@@ -9,7 +9,7 @@ import { operationsFault } from "./binding.js";
 import { cacheDirectory, configFile } from "./cache.js";
 import { isEngineName, rememberedEngine } from "./engine.js";
 import { glibcVersion, threadCount } from "./environment.js";
-import { firstLine } from "./errors.js";
+import { asEngineError, firstLine } from "./errors.js";
 import { nvidiaDevices, nvidiaDriver } from "./hardware.js";
 import { findTensorflow, isInstalled, type TensorflowName } from "./install.js";
 import type { EngineName } from "./running.js";
@@ -21,6 +21,8 @@ export interface EngineState {
   readonly name: EngineName;
   /** Whether {@link useEngine} can start it, as far as can be seen without starting it. */
   readonly ready: boolean;
+  /** Of TensorFlow: whether its fused operations load; it computes without them, slower. */
+  readonly fused?: boolean;
   /** What it would run on, or what it lacks. */
   readonly detail: string;
 }
@@ -101,10 +103,11 @@ async function tensorflowState(name: TensorflowName, device: string, all: boolea
     return {
       name,
       ready: true,
+      fused: unfused === undefined,
       detail: `${device}; libtensorflow ${version ?? "of your own"} in ${libraries}${unfused ? `; ${unfused.reason}` : ""}`,
     };
   } catch (error) {
-    return { name, ready: false, detail: firstLine(error).replace(`${name}: `, "") };
+    return { name, ready: false, detail: asEngineError(name, error).problem };
   }
 }
 
@@ -127,9 +130,13 @@ interface Adapters {
 /** Dawn loads the graphics driver, which may print, hang or crash; so another process asks it. */
 async function adaptersInAnotherProcess(): Promise<Adapters> {
   const script = `import { adapterNames, findAdapter } from ${JSON.stringify(new URL("./backends/webgpu.js", import.meta.url).href)};
-    const { vendor, architecture, device, description, isFallbackAdapter } = (await findAdapter())?.info ?? {};
-    const adapter = vendor === undefined ? null : { vendor, architecture, device, description, isFallbackAdapter };
-    console.log(JSON.stringify({ adapter, names: await adapterNames() }));
+    try {
+      const { vendor, architecture, device, description, isFallbackAdapter } = (await findAdapter())?.info ?? {};
+      const adapter = vendor === undefined ? null : { vendor, architecture, device, description, isFallbackAdapter };
+      console.log(JSON.stringify({ adapter, names: await adapterNames() }));
+    } catch (error) {
+      console.log(JSON.stringify({ adapter: "Dawn fails: " + error.message, names: [] }));
+    }
     process.exit(0);`;
   try {
     const { stdout } = await run(process.execPath, ["--input-type=module", "--eval", script], {
@@ -137,14 +144,13 @@ async function adaptersInAnotherProcess(): Promise<Adapters> {
       cwd: fileURLToPath(new URL(".", import.meta.url)),
     });
     const found = JSON.parse(stdout.trim().split("\n").at(-1)!) as {
-      adapter: AdapterInfo | null;
+      adapter: AdapterInfo | string | null;
       names: string[];
     };
     return { adapter: found.adapter ?? noAdapter(), names: found.names };
   } catch (error) {
     const stderr = (error as { stderr?: string }).stderr ?? "";
-    const reason = /EngineError: (.*)/.exec(stderr)?.[1] ?? firstLine(stderr || error);
-    return { adapter: `Dawn fails: ${reason}`, names: [] };
+    return { adapter: `Dawn fails: ${firstLine(stderr || error)}`, names: [] };
   }
 }
 
@@ -194,7 +200,7 @@ function advise(
   const recommended = recommendedEngine();
   if (!ready(recommended)) advice.push(`firstframe engine install ${recommended}`);
   else if (chosen !== recommended && gpus.length > 0) advice.push(`firstframe engine use ${recommended}`);
-  if (engines.some(({ name, detail }) => name === chosen && / its fused operations are /.test(detail))) {
+  if (engines.some(({ name, fused }) => name === chosen && fused === false)) {
     advice.push(`firstframe engine install ${chosen}    # compiles the fused operations`);
   }
   const hardware = typeof adapter !== "string" && !adapter.isFallbackAdapter;

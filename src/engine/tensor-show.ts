@@ -1,6 +1,8 @@
 /** Tensors as cells, `console.log` and string templates show them. Loaded by tf.ts, once, for every user of the engine. */
+
 import { inspect } from "node:util";
 import * as tf from "@tensorflow/tfjs-core";
+import { firstLine } from "./errors.js";
 import { type MimeBundle, showAs } from "./shown.js";
 import { printedShape, tensorText } from "./tensor-text.js";
 
@@ -82,10 +84,6 @@ function endsOfValues(values: Values, shape: readonly number[], wanted: readonly
     [0],
   );
   return picked.flatMap((at) => Array.from({ length: parts }, (_, part) => values[at * parts + part]!));
-}
-
-function firstLine(error: unknown): string {
-  return String((error as Error).message).split("\n", 1)[0]!;
 }
 
 showAs<tf.Tensor>(tf.Tensor, {

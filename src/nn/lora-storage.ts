@@ -37,9 +37,9 @@ export async function loadLora(
     try {
       const unknown = [...plan.keys()].filter((module) => !adapter.layers.has(module));
       if (unknown.length > 0) {
-        throw new CheckpointError(
-          `${file.path}: the model has no linear layers of these names: ${unknown.join(", ")}`,
-        );
+        throw new CheckpointError(`the model has no linear layers of these names: ${unknown.join(", ")}`, {
+          file: file.path,
+        });
       }
       await loadParameters(adapter.parameters, file.source, { rename: (key) => file.parameterOf(key) });
     } catch (error) {

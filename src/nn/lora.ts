@@ -1,4 +1,5 @@
 /** LoRA adapters of a model (Hu et al. 2021, arXiv 2106.09685), with PEFT's options and diffusers' methods. */
+import { InputError } from "../engine/errors.js";
 import type { Generator } from "../engine/random.js";
 import { grouped, showAs } from "../engine/shown.js";
 import type { Linear } from "./linear.js";
@@ -87,11 +88,11 @@ export class LoraAdapters {
     return [...this.#adapters.keys()];
   }
 
-  /** @throws RangeError if there is no adapter of this name. */
+  /** @throws InputError if there is no adapter of this name. */
   get(name: string): LoraAdapter {
     const adapter = this.#adapters.get(name);
     if (!adapter) {
-      throw new RangeError(
+      throw new InputError(
         `adapter: expected one of ${JSON.stringify(this.names)}, found ${JSON.stringify(name)}`,
       );
     }
@@ -106,7 +107,7 @@ export class LoraAdapters {
       .filter((linear) => isTarget(linear, config.targetModules))
       .map((linear) => linear.name);
     if (modules.length === 0) {
-      throw new RangeError(
+      throw new InputError(
         `targetModules: no linear layer of the model matches ${String(config.targetModules)}`,
       );
     }
@@ -119,7 +120,7 @@ export class LoraAdapters {
   /** Declares an adapter's layers; their parameters have no values yet. */
   create(name: string, config: LoraConfig, plan: ReadonlyMap<string, LayerPlan>): LoraAdapter {
     if (this.#adapters.has(name)) {
-      throw new RangeError(`adapter ${JSON.stringify(name)} exists already; choose another adapterName`);
+      throw new InputError(`adapter ${JSON.stringify(name)} exists already; choose another adapterName`);
     }
     const scope = new ParameterScope();
     const layers = new Map<string, LoraLayer>();
@@ -146,7 +147,7 @@ export class LoraAdapters {
   /** Makes these adapters the active ones, each with a factor; all others are off. */
   setActive(names: readonly string[], weights: readonly number[] = names.map(() => 1)): void {
     if (weights.length !== names.length) {
-      throw new RangeError(
+      throw new InputError(
         `adapterWeights: expected ${names.length} (one an adapter), found ${weights.length}`,
       );
     }
@@ -228,9 +229,9 @@ function initializers(
 }
 
 function checkLoraConfig({ r, loraAlpha, loraDropout = 0 }: LoraConfig): void {
-  if (!Number.isInteger(r) || r < 1) throw new RangeError(`r: expected a positive integer, found ${r}`);
-  if (!Number.isFinite(loraAlpha)) throw new RangeError(`loraAlpha: expected a number, found ${loraAlpha}`);
+  if (!Number.isInteger(r) || r < 1) throw new InputError(`r: expected a positive integer, found ${r}`);
+  if (!Number.isFinite(loraAlpha)) throw new InputError(`loraAlpha: expected a number, found ${loraAlpha}`);
   if (!(loraDropout >= 0 && loraDropout < 1)) {
-    throw new RangeError(`loraDropout: expected a number from 0 to below 1, found ${loraDropout}`);
+    throw new InputError(`loraDropout: expected a number from 0 to below 1, found ${loraDropout}`);
   }
 }

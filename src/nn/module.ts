@@ -5,7 +5,9 @@
  * from a file or from a generator. So a model knows what it expects before anything is read, and each tensor goes from
  * the disk to the engine alone, in the layout the engine likes.
  */
+
 import { mkdir } from "node:fs/promises";
+import { InputError } from "../engine/errors.js";
 import type { Generator } from "../engine/random.js";
 import { grouped, showAs } from "../engine/shown.js";
 import { textOfTensor } from "../engine/tensor-show.js";
@@ -93,7 +95,9 @@ export class Parameter {
    */
   get value(): tf.Variable {
     if (!this.#value)
-      throw new Error(`parameter ${this.name} has no values: load or initialise its model first`);
+      throw new InputError(`parameter ${this.name} has no values`, {
+        hint: "load or initialise its model first",
+      });
     return this.#value;
   }
 
@@ -109,7 +113,7 @@ export class Parameter {
   /** Sets the values from the file's layout. The array must not change afterwards: an engine may go on reading it. */
   set(values: Float32Array): void {
     if (values.length !== this.size)
-      throw new RangeError(
+      throw new InputError(
         `parameter ${this.name}: [${this.shape}] has ${this.size} values, found ${values.length}`,
       );
     const { permutation } = this;
@@ -250,10 +254,10 @@ export abstract class Model {
     return this.#root.all;
   }
 
-  /** @throws RangeError when the model has no parameter of this name. */
+  /** @throws InputError when the model has no parameter of this name. */
   parameter(name: string): Parameter {
     const parameter = this.parameters.get(name);
-    if (!parameter) throw new RangeError(`no parameter ${name}`);
+    if (!parameter) throw new InputError(`no parameter ${name}`);
     return parameter;
   }
 
@@ -301,7 +305,7 @@ export abstract class Model {
   async saveWeights(folder: string, { dtype = "float32", ...options }: SaveOptions = {}): Promise<void> {
     await mkdir(folder, { recursive: true });
     const stored = FLOAT_DTYPES[dtype];
-    if (!stored) throw new RangeError(`dtype: expected float32, float16 or bfloat16, found ${dtype}`);
+    if (!stored) throw new InputError(`dtype: expected float32, float16 or bfloat16, found ${dtype}`);
     const tensors = [...this.parameters].map(([name, parameter]): [string, DeferredTensor] => [
       name,
       { dtype: stored, shape: parameter.shape, load: () => parameter.values() },
@@ -364,7 +368,7 @@ export async function loadParameters(
     listing("mismatched", mismatched),
   ].filter((problem) => problem !== "");
   if (problems.length > 0)
-    throw new CheckpointError(`${source.path}: the weights do not fit the model.${problems.join("")}`);
+    throw new CheckpointError(`the weights do not fit the model.${problems.join("")}`, { file: source.path });
 
   // What only passes through is read into the same memory again and again: garbage would wait for its collection.
   const [read, widened] = [reusedBuffer(), reusedBuffer()];
@@ -377,7 +381,8 @@ export async function loadParameters(
         ? toFloat32(dtype, data)
         : toFloat32(dtype, data, new Float32Array(widened(4 * data.length), 0, data.length));
     const bad = indexOfNonFinite(values);
-    if (bad >= 0) throw new CheckpointError(`${source.path}: "${key}" holds ${values[bad]} at index ${bad}`);
+    if (bad >= 0)
+      throw new CheckpointError(`"${key}" holds ${values[bad]} at index ${bad}`, { file: source.path });
     parameter.set(values);
   }
 }

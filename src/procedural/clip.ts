@@ -1,3 +1,4 @@
+import { InputError } from "../engine/errors.js";
 import { Generator } from "../engine/random.js";
 import type { Clip, Size } from "../video/clip.js";
 import { render, type SpriteTruth } from "./picture.js";
@@ -30,18 +31,18 @@ export interface ProceduralClip {
  * A clip made from a seed: textured sprites that drift, bounce under gravity or turn in front of a textured
  * background, past which the camera pans. The same seed gives the same scene at every size and length.
  *
- * @throws RangeError for sizes, counts or rates that are not positive.
+ * @throws InputError for sizes, counts or rates that are not positive.
  */
 export function proceduralClip(options: ProceduralClipOptions = {}): ProceduralClip {
   const { numFrames = 81, height = 128, width = 192, fps = 16, numSprites } = options;
   for (const [name, value] of Object.entries({ numFrames, height, width })) {
     if (!Number.isInteger(value) || value < 1) {
-      throw new RangeError(`proceduralClip: expected ${name} to be a positive integer, found ${value}`);
+      throw new InputError(`proceduralClip: expected ${name} to be a positive integer, found ${value}`);
     }
   }
-  if (!(fps > 0)) throw new RangeError(`proceduralClip: expected fps > 0, found ${fps}`);
+  if (!(fps > 0)) throw new InputError(`proceduralClip: expected fps > 0, found ${fps}`);
   if (numSprites !== undefined && ![1, 2, 3, 4].includes(numSprites)) {
-    throw new RangeError(`proceduralClip: expected numSprites from 1 to 4, found ${numSprites}`);
+    throw new InputError(`proceduralClip: expected numSprites from 1 to 4, found ${numSprites}`);
   }
   const random = options.generator ?? new Generator(options.seed ?? 0);
   const scene = drawScene(random, width / height, numSprites);

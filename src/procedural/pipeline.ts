@@ -1,17 +1,6 @@
-/**
- * Makes the rest of a small pipeline around a small VAE, in diffusers' layout, so that everything runs offline:
- *
- *     node dist/src/procedural/pipeline.js --seed 0 --out notebooks/models/procedural
- *
- * The tokenizer knows the words of the procedural clips' captions. T5 and the transformer, CogVideoX-1.5's in small, are
- * drawn from the seed; `train.yaml` there trains the transformer then. All weights are stored in float16, as those of the
- * VAE in `--out` are already.
- */
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 import { CogVideoXDDIMScheduler } from "../diffusion/ddim.js";
 import { CogVideoXImageToVideoPipeline } from "../diffusion/image-to-video.js";
-import { useEngine } from "../engine/index.js";
 import { Generator } from "../engine/random.js";
 import { T5EncoderModel } from "../models/text/t5-encoder.js";
 import { T5Tokenizer } from "../models/text/tokenizer.js";
@@ -24,50 +13,60 @@ const CAPTIONS = 2000;
 /** Captions of one to three sprites have up to 46 tokens. */
 const MAX_TEXT_LENGTH = 48;
 
-const { values } = parseArgs({
-  options: {
-    seed: { type: "string", default: "0" },
-    out: { type: "string", default: "notebooks/models/procedural" },
-  },
-});
-await useEngine();
-const generator = new Generator(Number(values.seed));
-const tokenizer = captionTokenizer();
-const vae = await AutoencoderKLCogVideoX.fromPretrained(join(values.out, "vae"));
-const textEncoder = T5EncoderModel.fromConfig(
-  { vocab_size: tokenizer.vocabSize, d_model: 64, d_kv: 16, d_ff: 128, num_layers: 2, num_heads: 4 },
-  generator,
-);
-const transformer = CogVideoXTransformer3DModel.fromConfig(
-  {
-    num_attention_heads: 6,
-    attention_head_dim: 32,
-    in_channels: 2 * vae.config.latent_channels,
-    out_channels: vae.config.latent_channels,
-    time_embed_dim: 64,
-    ofs_embed_dim: 64,
-    text_embed_dim: 64,
-    num_layers: 2,
-    sample_width: vae.config.sample_width / 8,
-    sample_height: vae.config.sample_height / 8,
-    sample_frames: 81,
-    patch_size_t: 2,
-    max_text_seq_length: MAX_TEXT_LENGTH,
-    use_rotary_positional_embeddings: true,
-    patch_bias: false,
-  },
-  generator,
-);
-const scheduler = new CogVideoXDDIMScheduler({
-  clip_sample: false,
-  prediction_type: "v_prediction",
-  timestep_spacing: "trailing",
-  rescale_betas_zero_snr: true,
-  snr_shift_scale: 1,
-});
-const pipeline = new CogVideoXImageToVideoPipeline({ tokenizer, textEncoder, vae, transformer, scheduler });
-await pipeline.savePretrained(values.out, { dtype: "float16" });
-console.log(`${values.out}: ${tokenizer.vocabSize} tokens`);
+export interface SmallPipelineOptions {
+  /** The folder of the pipeline, with the small VAE in it. */
+  readonly out: string;
+  readonly seed: number;
+  readonly log: (line: string) => void;
+}
+
+/**
+ * Makes the rest of a small pipeline around a small VAE, in diffusers' layout, so that everything runs offline.
+ *
+ * The tokenizer knows the words of the procedural clips' captions. T5 and the transformer, CogVideoX-1.5's in small, are
+ * drawn from the seed; `train.yaml` of notebooks/models/procedural trains the transformer then. All weights are stored in
+ * float16, as those of the VAE in `out` are already.
+ */
+export async function makeSmallPipeline({ out, seed, log }: SmallPipelineOptions): Promise<void> {
+  const generator = new Generator(seed);
+  const tokenizer = captionTokenizer();
+  const vae = await AutoencoderKLCogVideoX.fromPretrained(join(out, "vae"));
+  const textEncoder = T5EncoderModel.fromConfig(
+    { vocab_size: tokenizer.vocabSize, d_model: 64, d_kv: 16, d_ff: 128, num_layers: 2, num_heads: 4 },
+    generator,
+  );
+  const transformer = CogVideoXTransformer3DModel.fromConfig(
+    {
+      num_attention_heads: 6,
+      attention_head_dim: 32,
+      in_channels: 2 * vae.config.latent_channels,
+      out_channels: vae.config.latent_channels,
+      time_embed_dim: 64,
+      ofs_embed_dim: 64,
+      text_embed_dim: 64,
+      num_layers: 2,
+      sample_width: vae.config.sample_width / 8,
+      sample_height: vae.config.sample_height / 8,
+      sample_frames: 81,
+      patch_size_t: 2,
+      max_text_seq_length: MAX_TEXT_LENGTH,
+      use_rotary_positional_embeddings: true,
+      patch_bias: false,
+    },
+    generator,
+  );
+  const scheduler = new CogVideoXDDIMScheduler({
+    clip_sample: false,
+    prediction_type: "v_prediction",
+    timestep_spacing: "trailing",
+    rescale_betas_zero_snr: true,
+    snr_shift_scale: 1,
+  });
+  const pipeline = new CogVideoXImageToVideoPipeline({ tokenizer, textEncoder, vae, transformer, scheduler });
+  await pipeline.savePretrained(out, { dtype: "float16" });
+  log(`${out}: ${tokenizer.vocabSize} tokens`);
+  pipeline.dispose();
+}
 
 /** Each word of the captions is a piece, with its log probability there; letters spell what is not among them. */
 function captionTokenizer(): T5Tokenizer {

@@ -1,18 +1,10 @@
-/**
- * Puts the transformer that a configuration trained into the small pipeline, and says how good it is:
- *
- *     node dist/src/procedural/store-transformer.js --config notebooks/models/procedural/train.yaml
- *
- * The newest checkpoint's moving average is stored in float16 beside the model it was trained for, with
- * `transformer-training.json`: settings, curves, and what the stored weights score on the validation set next to an
- * untrained transformer, to the first frame repeated, and to the VAE's own reconstruction.
- */
 import { existsSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
+import { inspect } from "node:util";
 import { CogVideoXDDIMScheduler } from "../diffusion/ddim.js";
-import { useEngine } from "../engine/index.js";
+import { InputError } from "../engine/errors.js";
+import { currentEngine } from "../engine/index.js";
 import { Generator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import { CogVideoXTransformer3DModel } from "../models/transformer/transformer.js";
@@ -30,111 +22,123 @@ const SAMPLING_STEPS = [1, 4];
 /** Steps that a point of the curve is a mean over. */
 const CURVE_STEPS = 25;
 
-const { values } = parseArgs({
-  options: {
-    config: { type: "string", default: "notebooks/models/procedural/train.yaml" },
-    out: { type: "string" },
-    /** What the command alone does not say, such as that the run was stopped and resumed. */
-    note: { type: "string" },
-  },
-});
-const args = await readArguments({ config: values.config });
-const out = values.out ?? args.model_path!;
-const engine = await useEngine();
-const newest = (await listCheckpoints(args.output_dir)).at(-1);
-if (newest === undefined) throw new Error(`${args.output_dir}: no checkpoint`);
-await readCheckpoint(newest);
-const averaged = join(newest.path, "ema", "transformer");
-const source = existsSync(averaged) ? averaged : join(newest.path, "transformer");
-const trained = await CogVideoXTransformer3DModel.fromPretrained(source);
-await trained.savePretrained(join(out, "transformer"), { dtype: "float16" });
-trained.dispose();
-
-const vae = await AutoencoderKLCogVideoX.fromPretrained(join(args.model_path!, "vae"));
-const scheduler = await CogVideoXDDIMScheduler.fromPretrained(join(args.model_path!, "scheduler"));
-const stored = await CogVideoXTransformer3DModel.fromPretrained(join(out, "transformer"));
-// What the training started from.
-const untrained = CogVideoXTransformer3DModel.fromConfig(stored.config, new Generator(args.seed));
-const bucket = parseBucket(args.train_resolution!);
-const prompts = await T5PromptEncoder.open(
-  args.model_path!,
-  stored.config.max_text_seq_length,
-  join(args.output_dir, "content"),
-);
-const samples = await readValidationSet(
-  {
-    validationDir: args.validation_dir!,
-    validationPrompts: args.validation_prompts!,
-    validationVideos: args.validation_videos!,
-  },
-  bucket,
-  { embedPrompt: (prompt) => prompts.encode(prompt) },
-);
-await prompts.dispose();
-const sampling = {
-  numFrames: bucket.numFrames,
-  numInferenceSteps: args.num_inference_steps,
-  guidanceScale: args.guidance_scale,
-  seed: args.seed,
-  fps: args.gen_fps,
-};
-const score = async (transformer: CogVideoXTransformer3DModel, numInferenceSteps: number) => {
-  const options = { ...sampling, numInferenceSteps };
-  const { metrics } = await validate({ vae, transformer, scheduler }, samples, options, newest.step);
-  return { psnr: metrics.psnr!, ssim: metrics.ssim! };
-};
-const references = samples.map(({ reference }) => reference!);
-const bySteps: Record<number, { psnr: number; ssim: number }> = {};
-for (const steps of new Set([args.num_inference_steps, ...SAMPLING_STEPS])) {
-  bySteps[steps] = await score(stored, steps);
+export interface StoreTransformerOptions {
+  /** The training's YAML file. */
+  readonly config: string;
+  /** The pipeline's folder. Default: the model that was trained. */
+  readonly out?: string | undefined;
+  /** What the command alone does not say, such as that the run was stopped and resumed. */
+  readonly note?: string | undefined;
+  readonly log: (line: string) => void;
 }
-const heldOut = {
-  clips: samples.length,
-  ...bucket,
-  fps: references[0]!.fps,
-  trained: bySteps[args.num_inference_steps]!,
-  untrained: await score(untrained, args.num_inference_steps),
-  first_frame_repeated: means(references.map(repeatFirstFrame)),
-  vae_reconstruction: means(references.map(reconstruction)),
-  trained_by_sampling_steps: bySteps,
-};
-console.log(heldOut);
 
-const rows = (await readFile(join(args.output_dir, "logs", "metrics.jsonl"), "utf8"))
-  .trimEnd()
-  .split("\n")
-  .map((line) => JSON.parse(line) as Record<string, number>);
-const losses = rows.filter(({ loss }) => loss !== undefined);
-const curve = Array.from({ length: Math.floor(losses.length / CURVE_STEPS) }, (_, i) => {
-  const part = losses.slice(CURVE_STEPS * i, CURVE_STEPS * (i + 1));
-  return {
-    step: part.at(-1)!.step!,
-    loss: rounded(part.reduce((sum, row) => sum + row.loss!, 0) / CURVE_STEPS),
+/**
+ * Puts the transformer that a configuration trained into the small pipeline, and says how good it is.
+ *
+ * The newest checkpoint's moving average is stored in float16 beside the model it was trained for, with
+ * `transformer-training.json`: settings, curves, and what the stored weights score on the validation set next to an
+ * untrained transformer, to the first frame repeated, and to the VAE's own reconstruction.
+ */
+export async function storeTransformer(options: StoreTransformerOptions): Promise<void> {
+  const { config, note } = options;
+  const args = await readArguments({ config });
+  const out = options.out ?? args.model_path!;
+  const engine = currentEngine()!;
+  const newest = (await listCheckpoints(args.output_dir)).at(-1);
+  if (newest === undefined) throw new InputError("no checkpoint", { file: args.output_dir });
+  await readCheckpoint(newest);
+  const averaged = join(newest.path, "ema", "transformer");
+  const source = existsSync(averaged) ? averaged : join(newest.path, "transformer");
+  const trained = await CogVideoXTransformer3DModel.fromPretrained(source);
+  await trained.savePretrained(join(out, "transformer"), { dtype: "float16" });
+  trained.dispose();
+
+  const vae = await AutoencoderKLCogVideoX.fromPretrained(join(args.model_path!, "vae"));
+  const scheduler = await CogVideoXDDIMScheduler.fromPretrained(join(args.model_path!, "scheduler"));
+  const stored = await CogVideoXTransformer3DModel.fromPretrained(join(out, "transformer"));
+  // What the training started from.
+  const untrained = CogVideoXTransformer3DModel.fromConfig(stored.config, new Generator(args.seed));
+  const bucket = parseBucket(args.train_resolution!);
+  const prompts = await T5PromptEncoder.open(
+    args.model_path!,
+    stored.config.max_text_seq_length,
+    join(args.output_dir, "content"),
+  );
+  const samples = await readValidationSet(
+    {
+      validationDir: args.validation_dir!,
+      validationPrompts: args.validation_prompts!,
+      validationVideos: args.validation_videos!,
+    },
+    bucket,
+    { embedPrompt: (prompt) => prompts.encode(prompt) },
+  );
+  await prompts.dispose();
+  const sampling = {
+    numFrames: bucket.numFrames,
+    numInferenceSteps: args.num_inference_steps,
+    guidanceScale: args.guidance_scale,
+    seed: args.seed,
+    fps: args.gen_fps,
   };
-});
-const validation = rows
-  .filter((row) => row["validation/psnr"] !== undefined)
-  .map((row) => ({
-    step: row.step!,
-    psnr: rounded(row["validation/psnr"]!),
-    ssim: rounded(row["validation/ssim"]!),
-  }));
-const report = {
-  command: `firstframe train --config ${values.config}`,
-  ...(values.note === undefined ? {} : { note: values.note }),
-  seed: args.seed,
-  steps_taken: newest.step,
-  weights: source === averaged ? "moving average" : "as trained",
-  engine: engine.name,
-  sampling: { num_inference_steps: sampling.numInferenceSteps, guidance_scale: sampling.guidanceScale },
-  held_out: heldOut,
-  curve,
-  validation,
-};
-await writeFile(join(out, "transformer-training.json"), `${JSON.stringify(report, null, 1)}\n`);
+  const score = async (transformer: CogVideoXTransformer3DModel, numInferenceSteps: number) => {
+    const options = { ...sampling, numInferenceSteps };
+    const { metrics } = await validate({ vae, transformer, scheduler }, samples, options, newest.step);
+    return { psnr: metrics.psnr!, ssim: metrics.ssim! };
+  };
+  const references = samples.map(({ reference }) => reference!);
+  const bySteps: Record<number, { psnr: number; ssim: number }> = {};
+  for (const steps of new Set([args.num_inference_steps, ...SAMPLING_STEPS])) {
+    bySteps[steps] = await score(stored, steps);
+  }
+  const heldOut = {
+    clips: samples.length,
+    ...bucket,
+    fps: references[0]!.fps,
+    trained: bySteps[args.num_inference_steps]!,
+    untrained: await score(untrained, args.num_inference_steps),
+    first_frame_repeated: means(references.map(repeatFirstFrame)),
+    vae_reconstruction: means(references.map((clip) => reconstruction(vae, clip))),
+    trained_by_sampling_steps: bySteps,
+  };
+  options.log(inspect(heldOut, { depth: null }));
+
+  const rows = (await readFile(join(args.output_dir, "logs", "metrics.jsonl"), "utf8"))
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Record<string, number>);
+  const losses = rows.filter(({ loss }) => loss !== undefined);
+  const curve = Array.from({ length: Math.floor(losses.length / CURVE_STEPS) }, (_, i) => {
+    const part = losses.slice(CURVE_STEPS * i, CURVE_STEPS * (i + 1));
+    return {
+      step: part.at(-1)!.step!,
+      loss: rounded(part.reduce((sum, row) => sum + row.loss!, 0) / CURVE_STEPS),
+    };
+  });
+  const validation = rows
+    .filter((row) => row["validation/psnr"] !== undefined)
+    .map((row) => ({
+      step: row.step!,
+      psnr: rounded(row["validation/psnr"]!),
+      ssim: rounded(row["validation/ssim"]!),
+    }));
+  const report = {
+    command: `firstframe train --config ${config}`,
+    ...(note === undefined ? {} : { note: note }),
+    seed: args.seed,
+    steps_taken: newest.step,
+    weights: source === averaged ? "moving average" : "as trained",
+    engine: engine.name,
+    sampling: { num_inference_steps: sampling.numInferenceSteps, guidance_scale: sampling.guidanceScale },
+    held_out: heldOut,
+    curve,
+    validation,
+  };
+  await writeFile(join(out, "transformer-training.json"), `${JSON.stringify(report, null, 1)}\n`);
+}
 
 /** What is lost by encoding and decoding alone, on the frames after the first. */
-function reconstruction(clip: Clip): { psnr: number; ssim: number } {
+function reconstruction(vae: AutoencoderKLCogVideoX, clip: Clip): { psnr: number; ssim: number } {
   const decoded = tf.tidy(() => vae.forward(clip.toTensor()).sample);
   const back = Clip.fromTensor(decoded, clip);
   decoded.dispose();

@@ -1,4 +1,5 @@
 /** Trains a VAE on procedural clips: the small one that the notebooks use. */
+
 import { appendFile } from "node:fs/promises";
 import { join } from "node:path";
 import { releasing } from "../engine/ops/tape.js";
@@ -6,8 +7,10 @@ import { Generator, type GeneratorState } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import { AutoencoderKLCogVideoX, type AutoencoderKLCogVideoXConfig } from "../models/vae/autoencoder.js";
 import type { Parameter } from "../nn/module.js";
+import { COMMAND_SPELLING } from "../train/arguments.js";
 import { checkpointsToResume, saveCheckpoint } from "../train/checkpoint.js";
 import { canonicalJson } from "../train/fingerprint.js";
+import { DivergenceError } from "../train/guard.js";
 import { getScheduler } from "../train/lr-scheduler.js";
 import { psnr, ssim } from "../train/metrics.js";
 import { Muon } from "../train/muon.js";
@@ -123,9 +126,10 @@ async function* trainInOwnFolder(options: VaeTrainingOptions): AsyncGenerator<Va
     );
   };
   try {
-    const places = await checkpointsToResume(outputDir, { resumeFromCheckpoint: "latest" });
+    const spelling = COMMAND_SPELLING;
+    const places = await checkpointsToResume(outputDir, { resumeFromCheckpoint: "latest" }, { spelling });
     const log = console.warn;
-    await resumeFrom<VaeTrainingState>(places, fingerprint, { log }, async (place, state) => {
+    await resumeFrom<VaeTrainingState>(places, fingerprint, { spelling, log }, async (place, state) => {
       await vae.loadWeights(join(place.path, "vae"));
       const moments = await loadFile(join(place.path, "optimizer.safetensors"));
       const isMomentum = ([key]: [string, tf.Tensor]) => key.endsWith(".momentum_buffer");
@@ -168,7 +172,7 @@ async function* trainInOwnFolder(options: VaeTrainingOptions): AsyncGenerator<Va
       const norm = gradNorm(parameters.map(gradientOf));
       tf.dispose([video, value]);
       if (!Number.isFinite(loss + norm))
-        throw new Error(`step ${step}: the loss is ${loss}, the gradient's norm ${norm}`);
+        throw new DivergenceError(`step ${step}: the loss is ${loss}, the gradient's norm ${norm}`);
       const factor = schedule(step);
       muon.step(inner.map(gradientOf), factor * options.muonLearningRate);
       const rate = factor * options.learningRate;

@@ -57,7 +57,7 @@ export interface EncodedImage {
  * three tensors.
  *
  * @param image pixels in [-1, 1]: [B, 3, H, W].
- * @throws RangeError if given noise has another shape than the image or its latent.
+ * @throws InputError if given noise has another shape than the image or its latent.
  */
 export function encodeConditioningImage(
   vae: ImageEncoder,

@@ -1,3 +1,4 @@
+import { InputError } from "../engine/errors.js";
 import * as tf from "../engine/tf.js";
 import { firstFrameCopies } from "./geometry.js";
 
@@ -43,7 +44,7 @@ export function duplicateFirstFrame(
 /**
  * The inverse of {@link duplicateFirstFrame}: drops `copies` frames from the front.
  *
- * @throws RangeError if that would leave no frame.
+ * @throws InputError if that would leave no frame.
  */
 export function dropDuplicatedFrames(
   latents: tf.Tensor5D,
@@ -51,7 +52,7 @@ export function dropDuplicatedFrames(
 ): tf.Tensor5D {
   const frames = latents.shape[frameAxis];
   if (!Number.isInteger(copies) || copies < 0 || copies >= frames) {
-    throw new RangeError(
+    throw new InputError(
       `copies: expected an integer from 0 to ${frames - 1} for ${frames} frames, found ${copies}`,
     );
   }

@@ -1,3 +1,5 @@
+import { InputError } from "../engine/errors.js";
+
 /** What sizes a clip has on its way: pixels, latents, patches, tokens. Every count of frames in the package comes from here. */
 
 /** How models shrink a clip; all four are in their configurations. */
@@ -34,7 +36,7 @@ export interface LatentSize {
 export function assertFrameRule(numFrames: number): void {
   if (Number.isInteger(numFrames) && numFrames >= 1 && (numFrames - 1) % 8 === 0) return;
   const below = Math.max(1, Math.floor((numFrames - 1) / 8) * 8 + 1);
-  throw new RangeError(`frames: expected 8 N + 1 (such as ${below} or ${below + 8}), found ${numFrames}`);
+  throw new InputError(`frames: expected 8 N + 1 (such as ${below} or ${below + 8}), found ${numFrames}`);
 }
 
 /**
@@ -50,15 +52,15 @@ export function latentFrames(numFrames: number, temporalRatio: number): number {
  * (frames + n) mod patchSizeT = 0. (`frames % patchSizeT`, which the CogVideoX trainer computes, agrees for
  * patchSizeT 1 and 2 only.)
  *
- * @throws RangeError if `frames` is not a positive integer or `patchSizeT` neither that nor null.
+ * @throws InputError if `frames` is not a positive integer or `patchSizeT` neither that nor null.
  */
 export function firstFrameCopies(frames: number, patchSizeT: number | null): number {
   if (!Number.isInteger(frames) || frames < 1) {
-    throw new RangeError(`frames: expected a positive integer, found ${frames}`);
+    throw new InputError(`frames: expected a positive integer, found ${frames}`);
   }
   if (patchSizeT === null) return 0;
   if (!Number.isInteger(patchSizeT) || patchSizeT < 1) {
-    throw new RangeError(`patchSizeT: expected a positive integer or null, found ${patchSizeT}`);
+    throw new InputError(`patchSizeT: expected a positive integer or null, found ${patchSizeT}`);
   }
   return (patchSizeT - (frames % patchSizeT)) % patchSizeT;
 }

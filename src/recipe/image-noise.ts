@@ -1,3 +1,4 @@
+import { InputError } from "../engine/errors.js";
 import type { Generator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 
@@ -26,7 +27,7 @@ export function imageNoiseSigma(sigmaNormal: number): number {
  * trust the image to the last digit. At inference the image is encoded as it is.
  *
  * @param image pixels in [-1, 1], any shape whose first axis is the batch.
- * @throws RangeError if given noise has another shape than the image.
+ * @throws InputError if given noise has another shape than the image.
  */
 export function addImageNoise<T extends tf.Tensor>(
   image: T,
@@ -34,7 +35,7 @@ export function addImageNoise<T extends tf.Tensor>(
 ): { image: T; sigma: number } {
   if ("noise" in draws) {
     if (!tf.util.arraysEqual(draws.noise.shape, image.shape)) {
-      throw new RangeError(
+      throw new InputError(
         `noise: expected the image's shape [${image.shape}], found [${draws.noise.shape}]`,
       );
     }

@@ -1,4 +1,5 @@
 /** The training loss of CogVideoX image-to-video, step by step as the recipe's trainer computes it. */
+import { InputError } from "../engine/errors.js";
 import type { RotaryTables } from "../engine/ops/rotary/rotary.js";
 import type { Generator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
@@ -140,7 +141,7 @@ export function drawLoss(
  * Duplicates the first latent frame, encodes the noisy image, and adds diffusion noise.
  *
  * @returns tensors that {@link disposeLossInputs} gives back.
- * @throws RangeError if the batch's or the draws' shapes contradict each other.
+ * @throws InputError if the batch's or the draws' shapes contradict each other.
  */
 export function prepareLoss(
   { vae, transformer, scheduler }: LossModels,
@@ -155,7 +156,7 @@ export function prepareLoss(
     batch.promptEmbedding.shape[0] !== count ||
     draws.timesteps.length !== count
   ) {
-    throw new RangeError(
+    throw new InputError(
       `batch: expected ${count} images, prompts and timesteps (one a video), found ${images.shape[0]}, ${batch.promptEmbedding.shape[0]} and ${draws.timesteps.length}`,
     );
   }

@@ -3,14 +3,18 @@
  * own. Keys of YAML files, flags of the commands, their help, the trainer's options, the schema for editors, and all
  * checks come from it. From a YAML file, flags, or both; a flag wins.
  */
+
 import { readFile } from "node:fs/promises";
 import { parse as parseYaml, YAMLParseError } from "yaml";
+import { fileProblem, firstLine, InputError } from "../engine/errors.js";
 import { expectation, fileSchema, fits, type Rule } from "./argument-schema.js";
 import { LR_SCHEDULERS, POLYNOMIAL_END } from "./lr-scheduler.js";
 
 /** An argument that can't be used; the message names the file or the flag. */
-export class ArgumentError extends Error {
-  override name = "ArgumentError";
+export class ArgumentError extends InputError {
+  override get kind() {
+    return "argument" as const;
+  }
 }
 
 /** Stands for every name among `allow_changed_arguments`, and for checkpoints that don't say what they were made with. */
@@ -290,6 +294,31 @@ type CamelCase<S extends string> = S extends `${infer Head}_${infer Tail}`
 const camelCase = (name: string): string =>
   name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
 
+/** How messages name arguments: as whoever gave them wrote them. */
+export interface Spelling {
+  name(argument: string): string;
+  /** An argument with a value, to be typed. */
+  set(argument: string, ...values: readonly string[]): string;
+}
+
+/** For arguments that came from flags or YAML. */
+export const COMMAND_SPELLING: Spelling = {
+  name: (argument) => argument,
+  set: (argument, ...values) =>
+    [argument === "resume_from_checkpoint" ? "--resume" : `--${argument}`, ...values].join(" "),
+};
+
+/** For options of `Trainer.create`. */
+export const CODE_SPELLING: Spelling = {
+  name: camelCase,
+  set: (argument, ...values) => {
+    const { kind }: Argument = ARGUMENTS[argument as ArgumentName];
+    if (kind === "boolean") return `${camelCase(argument)}: true`;
+    const shown = JSON.stringify(kind === "list" ? values.map(camelCase) : values[0]);
+    return values.length === 0 ? camelCase(argument) : `${camelCase(argument)}: ${shown}`;
+  },
+};
+
 /** The arguments that are the trainer's, by their names in code. */
 export type ArgumentOptions = {
   readonly [K in TrainerArgument as CamelCase<K>]?: ValueOf<(typeof ARGUMENTS)[K]>;
@@ -390,17 +419,18 @@ export async function readArguments({
 
 async function readYaml(file: string): Promise<Record<string, unknown>> {
   const source = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
-    throw new ArgumentError(`${file}: ${error.code === "ENOENT" ? "no such file" : error.message}`);
+    throw new ArgumentError(fileProblem(error), { file });
   });
   let parsed: unknown;
   try {
     parsed = parseYaml(source);
   } catch (error) {
-    const at = error instanceof YAMLParseError && error.linePos ? `line ${error.linePos[0].line}: ` : "";
-    throw new ArgumentError(`${file}: ${at}not valid YAML (${(error as Error).message.split("\n")[0]})`);
+    if (!(error instanceof YAMLParseError)) throw error;
+    const at = error.linePos ? `line ${error.linePos[0].line}: ` : "";
+    throw new ArgumentError(`${at}not valid YAML (${firstLine(error)})`, { file });
   }
   if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed)) {
-    throw new ArgumentError(`${file}: expected argument: value lines`);
+    throw new ArgumentError("expected argument: value lines", { file });
   }
   return parsed as Record<string, unknown>;
 }

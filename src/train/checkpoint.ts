@@ -3,12 +3,15 @@
  * place and renamed when it is whole. Its `trainer_state.json` has the hashes of all its files and its own, so that none
  * can be damaged, lost or exchanged without being noticed.
  */
+
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { dirname, join, relative, resolve, sep } from "node:path";
+import { fileProblem, InputError } from "../engine/errors.js";
 import { syncFolder, writeAtomically } from "../weights/atomic-file.js";
 import { readHeaderBytes, SafetensorsError } from "../weights/safetensors.js";
+import type { Spelling } from "./arguments.js";
 
 export interface CheckpointPlace {
   readonly path: string;
@@ -17,8 +20,10 @@ export interface CheckpointPlace {
 }
 
 /** A checkpoint that can't be found, read, or gone on from; the message names the folder. */
-export class ResumeError extends Error {
-  override name = "ResumeError";
+export class ResumeError extends InputError {
+  override get kind() {
+    return "resume" as const;
+  }
 }
 
 /** A checkpoint whose files are not what was written; the message names the file. */
@@ -163,9 +168,9 @@ async function writeState(path: string, state: object): Promise<void> {
  */
 export async function readCheckpoint<S extends object>(place: CheckpointPlace): Promise<S & CheckpointState> {
   const file = join(place.path, STATE_FILE);
-  const damaged = (what: string, problem: string) => new DamagedCheckpointError(`${what}: ${problem}`);
+  const damaged = (what: string, problem: string) => new DamagedCheckpointError(problem, { file: what });
   const lost = (what: string) => (error: unknown) => {
-    throw isLost(error) ? damaged(what, error.code === "ENOENT" ? "no such file" : error.message) : error;
+    throw isLost(error) ? damaged(what, fileProblem(error)) : error;
   };
   const text = await readFile(file, "utf8").catch(lost(file));
   let state: (S & CheckpointState & { sha256?: string }) | null;
@@ -180,7 +185,7 @@ export async function readCheckpoint<S extends object>(place: CheckpointPlace): 
     throw damaged(file, "does not match its own hash");
   }
   if (state.format !== 1 && state.format !== FORMAT) {
-    throw new ResumeError(`${file}: expected format ${FORMAT}, found ${state.format}`);
+    throw new ResumeError(`expected format ${FORMAT}, found ${state.format}`, { file });
   }
   if (state.step !== place.step) throw damaged(file, `expected step ${place.step}, found ${state.step}`);
   for (const [name, expected] of Object.entries(state.files ?? {})) {
@@ -190,7 +195,8 @@ export async function readCheckpoint<S extends object>(place: CheckpointPlace): 
     if (info.size !== expected.bytes)
       throw damaged(path, `expected ${expected.bytes} bytes, found ${info.size}`);
     const found = await recordFile(path).catch((error: unknown) => {
-      if (error instanceof SafetensorsError) throw new DamagedCheckpointError(error.message);
+      if (error instanceof SafetensorsError)
+        throw new DamagedCheckpointError(error.problem, { file: error.file });
       return lost(path)(error);
     });
     if (found.sha256 !== expected.sha256)
@@ -211,6 +217,13 @@ export interface OutputUse {
   readonly overwriteOutputDir?: boolean;
 }
 
+export interface OutputView {
+  /** How errors name options. */
+  readonly spelling: Spelling;
+  /** Looks and moves nothing: for a folder that is not locked. */
+  readonly readOnly?: boolean;
+}
+
 /**
  * The checkpoints that a run may go on from, the one to try first first; none for a run that starts anew. The folder has to
  * be the caller's, by `lockOutput`.
@@ -221,21 +234,26 @@ export interface OutputUse {
 export async function checkpointsToResume(
   outputDir: string | undefined,
   { resumeFromCheckpoint: resume, overwriteOutputDir: overwrite = false }: OutputUse,
+  { spelling, readOnly = false }: OutputView,
 ): Promise<CheckpointPlace[]> {
   const named = resume === undefined || resume === "latest" ? undefined : await findCheckpoint(resume);
   if (outputDir === undefined) return named ? [named] : [];
-  if (existsSync(outputDir)) await tidyCheckpoints(outputDir);
+  if (!readOnly && existsSync(outputDir)) await tidyCheckpoints(outputDir);
   const all = await listCheckpoints(outputDir);
   if (resume === "latest" && !overwrite) return all.reverse();
   const inside = named !== undefined && resolve(dirname(named.path)) === resolve(outputDir);
   if (overwrite && (inside || resume === "latest")) {
-    throw new ResumeError(
-      `${outputDir}: going on from a checkpoint in it and overwriting it exclude each other`,
-    );
+    throw new ResumeError("going on from a checkpoint in it and overwriting it exclude each other", {
+      file: outputDir,
+    });
   }
   if (all.length > 0 && !overwrite && !inside) {
     throw new ResumeError(
-      `${outputDir}: holds a run already (checkpoint-${all.map(({ step }) => step).join(", checkpoint-")}); --resume latest goes on with it, --overwrite_output_dir removes its checkpoints, --output_dir names another folder`,
+      `holds a run already (checkpoint-${all.map(({ step }) => step).join(", checkpoint-")})`,
+      {
+        file: outputDir,
+        hint: `${spelling.set("resume_from_checkpoint", "latest")} goes on with it, ${spelling.set("overwrite_output_dir")} removes its checkpoints, ${spelling.set("output_dir")} names another folder`,
+      },
     );
   }
   return named ? [named] : [];
@@ -244,10 +262,10 @@ export async function checkpointsToResume(
 async function findCheckpoint(path: string): Promise<CheckpointPlace> {
   const step = /(?:^|[/\\])checkpoint-(\d+)[/\\]?$/.exec(path)?.[1];
   if (step === undefined) {
-    throw new ResumeError(`${path}: expected "latest" or a folder named checkpoint-STEP`);
+    throw new ResumeError(`expected "latest" or a folder named checkpoint-STEP`, { file: path });
   }
   await readdir(path).catch(() => {
-    throw new ResumeError(`${path}: no such checkpoint`);
+    throw new ResumeError("no such checkpoint", { file: path });
   });
   return { path, step: Number(step) };
 }

@@ -1,14 +1,18 @@
 /** Training data on disk, in the recipe's own layout or as clips with a metadata file, and what is done to each clip. */
+
 import { access, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { fileProblem, InputError } from "../engine/errors.js";
 import { assertFrameRule } from "../recipe/geometry.js";
 import { Clip, type Size } from "../video/clip.js";
 import { selectFrames } from "../video/frames.js";
 import { type ClipInfo, probeClip, readClip } from "../video/read.js";
 
 /** A data set that contradicts itself; the message names the file. */
-export class DatasetError extends Error {
-  override name = "DatasetError";
+export class DatasetError extends InputError {
+  override get kind() {
+    return "dataset" as const;
+  }
 }
 
 /** One clip with its caption. Paths are ready to open. */
@@ -46,9 +50,11 @@ export async function readDataset(location: DatasetLocation): Promise<DatasetEnt
   else if (await exists(metadata)) {
     entries = await readMetadata(metadata, { prompt: captionColumn, video: videoColumn, image: imageColumn });
   } else {
-    throw new DatasetError(`${dataRoot}: found neither ${captionColumn ?? "prompts.txt"} nor metadata.jsonl`);
+    throw new DatasetError(`found neither ${captionColumn ?? "prompts.txt"} nor metadata.jsonl`, {
+      file: dataRoot,
+    });
   }
-  if (entries.length === 0) throw new DatasetError(`${dataRoot}: the data set is empty`);
+  if (entries.length === 0) throw new DatasetError("the data set is empty", { file: dataRoot });
   const missing: string[] = [];
   for (const { video, image } of entries) {
     for (const path of image === undefined ? [video] : [video, image]) {
@@ -57,7 +63,7 @@ export async function readDataset(location: DatasetLocation): Promise<DatasetEnt
   }
   if (missing.length > 0) {
     const more = missing.length > 5 ? ` and ${missing.length - 5} more` : "";
-    throw new DatasetError(`${dataRoot}: files are missing: ${missing.slice(0, 5).join(", ")}${more}`);
+    throw new DatasetError(`files are missing: ${missing.slice(0, 5).join(", ")}${more}`, { file: dataRoot });
   }
   return entries;
 }
@@ -76,9 +82,9 @@ async function readLists(
   if (prompts.length !== videos.length || (images && images.length !== videos.length)) {
     const found = [`${prompts.length} prompts`, `${videos.length} videos`];
     if (images) found.push(`${images.length} images`);
-    throw new DatasetError(
-      `${dataRoot}: expected as many prompts as videos and images, found ${found.join(", ")}`,
-    );
+    throw new DatasetError(`expected as many prompts as videos and images, found ${found.join(", ")}`, {
+      file: dataRoot,
+    });
   }
   return prompts.map((prompt, i) => ({ prompt, video: videos[i]!, image: images?.[i] }));
 }
@@ -86,7 +92,7 @@ async function readLists(
 /** The lines that are not blank, as the recipe reads them. */
 async function lines(path: string): Promise<string[]> {
   const text = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
-    throw new DatasetError(`${path}: ${error.code === "ENOENT" ? "no such file" : error.message}`);
+    throw new DatasetError(fileProblem(error), { file: path });
   });
   return text
     .split("\n")
@@ -110,7 +116,7 @@ async function readMetadata(
     try {
       row = JSON.parse(line) as Record<string, unknown>;
     } catch (error) {
-      throw new DatasetError(`${path}: line ${i + 1} is not JSON (${(error as Error).message})`);
+      throw new DatasetError(`line ${i + 1} is not JSON (${(error as Error).message})`, { file: path });
     }
     const value = (kind: keyof typeof KEYS): string | undefined => {
       const keys = columns[kind] === undefined ? KEYS[kind] : [columns[kind]];
@@ -118,12 +124,14 @@ async function readMetadata(
       if (key === undefined) {
         if (kind === "image" && columns.image === undefined) return undefined;
         throw new DatasetError(
-          `${path}: line ${i + 1}: expected ${keys.join(" or ")}, found ${Object.keys(row).join(", ") || "nothing"}`,
+          `line ${i + 1}: expected ${keys.join(" or ")}, found ${Object.keys(row).join(", ") || "nothing"}`,
+          { file: path },
         );
       }
       if (typeof row[key] !== "string") {
         throw new DatasetError(
-          `${path}: line ${i + 1}: expected ${key} to be text, found ${JSON.stringify(row[key])}`,
+          `line ${i + 1}: expected ${key} to be text, found ${JSON.stringify(row[key])}`,
+          { file: path },
         );
       }
       return row[key];
@@ -153,19 +161,19 @@ export const bucketName = ({ numFrames, height, width }: Bucket): string => `${n
 /**
  * Reads "81x768x1360": frames x height x width.
  *
- * @throws RangeError unless frames are 8 N + 1 and the sides divisible by `multiple`.
+ * @throws InputError unless frames are 8 N + 1 and the sides divisible by `multiple`.
  */
 export function parseBucket(text: string, multiple = 16): Bucket {
   const parts = /^(\d+)x(\d+)x(\d+)$/.exec(text.trim());
   if (!parts)
-    throw new RangeError(
+    throw new InputError(
       `train_resolution: expected FRAMESxHEIGHTxWIDTH, such as 81x768x1360, found ${text}`,
     );
   const bucket = { numFrames: Number(parts[1]), height: Number(parts[2]), width: Number(parts[3]) };
   assertFrameRule(bucket.numFrames);
   for (const side of ["height", "width"] as const) {
     if (bucket[side] < multiple || bucket[side] % multiple !== 0) {
-      throw new RangeError(
+      throw new InputError(
         `train_resolution: expected ${side} to be a multiple of ${multiple}, found ${bucket[side]}`,
       );
     }
@@ -228,12 +236,12 @@ export async function prepareClip(
     select: (numFrames) => {
       found = numFrames;
       if (numFrames < frames && shortClips === "refuse") {
-        throw new DatasetError(`${entry.video}: expected at least ${frames} frames, found ${numFrames}`);
+        throw new DatasetError(`expected at least ${frames} frames, found ${numFrames}`, {
+          file: entry.video,
+        });
       }
       return selectFrames(numFrames, frames);
     },
-  }).catch((error: Error) => {
-    throw error.cause instanceof DatasetError ? error.cause : error;
   });
   if (found < frames) notes.push(`last frame repeated ${frames - found} times`);
   else if (found > frames) {

@@ -1,3 +1,4 @@
+import { InputError } from "../engine/errors.js";
 import * as tf from "../engine/tf.js";
 import type { Parameter } from "../nn/module.js";
 import { FlatGroups } from "./flat.js";
@@ -24,7 +25,7 @@ export class Ema {
   constructor(parameters: Iterable<Parameter>, options: EmaOptions = {}) {
     const { decay = 0.9999, useEmaWarmup = false, invGamma = 1, power = 2 / 3 } = options;
     if (!(decay >= 0 && decay <= 1)) {
-      throw new RangeError(`decay: expected a number from 0 to 1, found ${decay}`);
+      throw new InputError(`decay: expected a number from 0 to 1, found ${decay}`);
     }
     this.#options = { decay, useEmaWarmup, invGamma, power };
     this.#shadows = [...parameters].map((parameter) => ({
@@ -96,7 +97,7 @@ export class Ema {
     for (const { parameter, shadow } of this.#shadows) {
       const stored = state[parameter.name];
       if (stored === undefined || String(stored.shape) !== String(parameter.shape)) {
-        throw new RangeError(
+        throw new InputError(
           `EMA state: expected ${parameter.name} of shape [${parameter.shape}], found ${stored ? `[${stored.shape}]` : "nothing"}`,
         );
       }

@@ -1,7 +1,9 @@
 /** Filling the latent cache: what `firstframe encode` does, and `firstframe train` before it trains. */
+
 import { readFile } from "node:fs/promises";
 import { extname, join } from "node:path";
-import { parse as parseYaml } from "yaml";
+import { parse as parseYaml, YAMLParseError } from "yaml";
+import { fileProblem, firstLine } from "../engine/errors.js";
 import {
   CogVideoXTransformer3DModel,
   type CogVideoXTransformer3DModelConfig,
@@ -68,15 +70,14 @@ export async function readTransformerConfig(
   if (file === undefined)
     return CogVideoXTransformer3DModel.loadConfig(join(args.model_path!, "transformer"));
   const text = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
-    throw new ArgumentError(
-      `transformer_config: ${file}: ${error.code === "ENOENT" ? "no such file" : error.message}`,
-    );
+    throw new ArgumentError(`transformer_config: ${file}: ${fileProblem(error)}`);
   });
   let config: unknown;
   try {
     config = extname(file) === ".json" ? JSON.parse(text) : parseYaml(text);
   } catch (error) {
-    throw new ArgumentError(`transformer_config: ${file}: ${(error as Error).message.split("\n")[0]}`);
+    if (!(error instanceof SyntaxError || error instanceof YAMLParseError)) throw error;
+    throw new ArgumentError(`transformer_config: ${file}: ${firstLine(error)}`);
   }
   if (typeof config !== "object" || config === null || Array.isArray(config)) {
     throw new ArgumentError(`transformer_config: ${file}: expected keys with their values`);

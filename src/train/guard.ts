@@ -1,6 +1,10 @@
+import { FirstframeError, InputError } from "../engine/errors.js";
+
 /** A training that went wrong; the message says at which step, and where the last good checkpoint is. */
-export class DivergenceError extends Error {
-  override name = "DivergenceError";
+export class DivergenceError extends FirstframeError {
+  get kind() {
+    return "divergence" as const;
+  }
 }
 
 export interface GuardState {
@@ -19,7 +23,7 @@ export class DivergenceGuard {
 
   /** @param factor how many times the best mean of 32 losses is too much; Infinity looks for NaN only. */
   constructor(factor: number) {
-    if (!(factor > 1)) throw new RangeError(`divergenceFactor: expected a number above 1, found ${factor}`);
+    if (!(factor > 1)) throw new InputError(`divergenceFactor: expected a number above 1, found ${factor}`);
     this.#factor = factor;
   }
 

@@ -218,9 +218,10 @@ async function openEntry(path: string, tensors: readonly string[]): Promise<Safe
     // Entries of earlier versions have neither key nor checksums.
     const key = file.metadata().get("key");
     if (key !== undefined && key !== keyOf(path)) {
-      throw new SafetensorsError(path, `expected the entry of its name, found that of ${key}`);
+      throw new SafetensorsError(`expected the entry of its name, found that of ${key}`, { file: path });
     }
-    if (key !== undefined && !file.hasChecksums) throw new SafetensorsError(path, "its checksums are gone");
+    if (key !== undefined && !file.hasChecksums)
+      throw new SafetensorsError("its checksums are gone", { file: path });
     return file;
   } catch (error) {
     await file.close();

@@ -1,3 +1,5 @@
+import { InputError } from "../engine/errors.js";
+
 /** Learning-rate schedules, with the names and numbers of diffusers' `get_scheduler`. */
 export const LR_SCHEDULERS = [
   "constant",
@@ -29,18 +31,18 @@ export const POLYNOMIAL_END = 1e-7;
 /**
  * The learning rate as a function of the optimizer step, counted from 0.
  *
- * @throws RangeError naming an option that is unknown, missing or out of range.
+ * @throws InputError naming an option that is unknown, missing or out of range.
  */
 export function getScheduler(name: LrSchedulerName, options: LrSchedulerOptions): (step: number) => number {
   const { learningRate, numWarmupSteps: warmup = 0, numCycles = 1, power = 1 } = options;
   if (!LR_SCHEDULERS.includes(name)) {
-    throw new RangeError(`lrScheduler: expected one of ${LR_SCHEDULERS.join(", ")}, found ${name}`);
+    throw new InputError(`lrScheduler: expected one of ${LR_SCHEDULERS.join(", ")}, found ${name}`);
   }
   if (!(learningRate >= 0 && Number.isFinite(learningRate))) {
-    throw new RangeError(`learningRate: expected a number of at least 0, found ${learningRate}`);
+    throw new InputError(`learningRate: expected a number of at least 0, found ${learningRate}`);
   }
   if (!(Number.isInteger(warmup) && warmup >= 0)) {
-    throw new RangeError(`numWarmupSteps: expected a whole number of at least 0, found ${warmup}`);
+    throw new InputError(`numWarmupSteps: expected a whole number of at least 0, found ${warmup}`);
   }
   if (name === "constant") return () => learningRate;
   const rising = (step: number) => (learningRate * step) / Math.max(1, warmup);
@@ -48,10 +50,10 @@ export function getScheduler(name: LrSchedulerName, options: LrSchedulerOptions)
 
   const total = options.numTrainingSteps;
   if (total === undefined || !Number.isInteger(total) || total < 1) {
-    throw new RangeError(`lrScheduler ${name}: expected the number of training steps, found ${total}`);
+    throw new InputError(`lrScheduler ${name}: expected the number of training steps, found ${total}`);
   }
   if (name === "polynomial" && learningRate <= POLYNOMIAL_END) {
-    throw new RangeError(
+    throw new InputError(
       `learningRate: polynomial ends at ${POLYNOMIAL_END}, found a start of ${learningRate}`,
     );
   }

@@ -1,10 +1,11 @@
 /** How near a video is to another one; all on bytes, so that what is measured is what is seen. */
+import { InputError } from "../engine/errors.js";
 import type { Clip } from "../video/clip.js";
 
 function assertSameSize(name: string, a: Clip, b: Clip): void {
   if (a.width !== b.width || a.height !== b.height || a.numFrames !== b.numFrames) {
     const size = (clip: Clip) => `${clip.numFrames} frames of ${clip.width}x${clip.height}`;
-    throw new RangeError(`${name}: expected clips of one size, found ${size(a)} and ${size(b)}`);
+    throw new InputError(`${name}: expected clips of one size, found ${size(a)} and ${size(b)}`);
   }
 }
 
@@ -43,13 +44,13 @@ function gaussian(radius: number, sigma: number): Float64Array {
  * Structural similarity (Wang et al. 2004, IEEE TIP 13(4)): an 11x11 Gaussian window of sigma 1.5, K1 = 0.01, K2 = 0.03,
  * on each colour channel, mean over windows that lie inside the picture, channels and frames.
  *
- * @throws RangeError for pictures smaller than the window.
+ * @throws InputError for pictures smaller than the window.
  */
 export function ssim(a: Clip, b: Clip): number {
   assertSameSize("ssim", a, b);
   const size = SSIM_WINDOW.length;
   if (a.width < size || a.height < size) {
-    throw new RangeError(`ssim: expected at least ${size}x${size} pixels, found ${a.width}x${a.height}`);
+    throw new InputError(`ssim: expected at least ${size}x${size} pixels, found ${a.width}x${a.height}`);
   }
   let sum = 0;
   for (let frame = 0; frame < a.numFrames; frame++) {

@@ -1,3 +1,4 @@
+import { InputError } from "../engine/errors.js";
 import * as tf from "../engine/tf.js";
 import type { Parameter } from "../nn/module.js";
 import { Muon } from "./muon.js";
@@ -29,7 +30,7 @@ export class MuonAdamW implements Optimizer {
 
   step(gradients: readonly tf.Tensor[], learningRate: number, scale = 1): void {
     if (gradients.length !== this.#parameters.length) {
-      throw new RangeError(`step: expected ${this.#parameters.length} gradients, found ${gradients.length}`);
+      throw new InputError(`step: expected ${this.#parameters.length} gradients, found ${gradients.length}`);
     }
     const of = (wanted: (parameter: Parameter) => boolean) =>
       gradients.filter((_, i) => wanted(this.#parameters[i]!));

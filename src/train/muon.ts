@@ -1,3 +1,4 @@
+import { InputError } from "../engine/errors.js";
 import * as tf from "../engine/tf.js";
 import type { Parameter } from "../nn/module.js";
 
@@ -47,13 +48,13 @@ export class Muon {
     this.#options = { momentum, weightDecay, adjustLr };
     this.#parameters = [...parameters];
     if (!(momentum >= 0 && momentum < 1))
-      throw new RangeError(`momentum: expected a number from 0 to 1, found ${momentum}`);
+      throw new InputError(`momentum: expected a number from 0 to 1, found ${momentum}`);
     if (!(weightDecay >= 0))
-      throw new RangeError(`weightDecay: expected a number of at least 0, found ${weightDecay}`);
+      throw new InputError(`weightDecay: expected a number of at least 0, found ${weightDecay}`);
     const byShape = new Map<string, { indices: number[]; shape: readonly [number, number] }>();
     for (const [i, { name, value }] of this.#parameters.entries()) {
       if (value.rank < 2)
-        throw new RangeError(`${name}: expected a matrix or a kernel, found [${value.shape}]`);
+        throw new InputError(`${name}: expected a matrix or a kernel, found [${value.shape}]`);
       const outputs = value.shape.at(-1)!;
       const shape = [value.size / outputs, outputs] as const;
       const same = byShape.get(String(shape)) ?? { indices: [], shape };
@@ -75,7 +76,7 @@ export class Muon {
   /** Updates the parameters. @param gradients one a parameter, in their order and memory layout; not disposed. */
   step(gradients: readonly tf.Tensor[], learningRate: number): void {
     if (gradients.length !== this.#parameters.length)
-      throw new RangeError(`step: expected ${this.#parameters.length} gradients, found ${gradients.length}`);
+      throw new InputError(`step: expected ${this.#parameters.length} gradients, found ${gradients.length}`);
     const { momentum: beta, weightDecay, adjustLr } = this.#options;
     for (const { indices, shape, momentum } of this.#groups) {
       tf.tidy(() => {
@@ -122,7 +123,7 @@ export class Muon {
           const parameter = this.#parameters[i]!;
           const stored = state[`${parameter.name}.momentum_buffer`];
           if (stored === undefined || String(stored.shape) !== String(parameter.shape)) {
-            throw new RangeError(
+            throw new InputError(
               `optimizer state: expected ${parameter.name}.momentum_buffer of shape [${parameter.shape}], ` +
                 `found ${stored ? `[${stored.shape}]` : "nothing"}`,
             );

@@ -1,3 +1,4 @@
+import { InputError } from "../engine/errors.js";
 import { adamStep } from "../engine/ops/adam/adam.js";
 import { grouped, showAs } from "../engine/shown.js";
 import * as tf from "../engine/tf.js";
@@ -53,7 +54,7 @@ export class Adam implements Optimizer {
   /** Defaults are PyTorch's: betas (0.9, 0.999), eps 1e-8, weight decay 0.01 for AdamW and 0 for Adam. */
   constructor(name: (typeof ADAMS)[number], parameters: Iterable<Parameter>, options: AdamOptions = {}) {
     if (!ADAMS.includes(name)) {
-      throw new RangeError(`optimizer: expected one of ${ADAMS.join(", ")}, found ${name}`);
+      throw new InputError(`optimizer: expected one of ${ADAMS.join(", ")}, found ${name}`);
     }
     const { betas = [0.9, 0.999], eps = 1e-8, weightDecay = name === "adamw" ? 0.01 : 0 } = options;
     for (const [key, value] of [
@@ -61,11 +62,11 @@ export class Adam implements Optimizer {
       ["beta2", betas[1]],
     ] as const) {
       if (!(value >= 0 && value < 1))
-        throw new RangeError(`${key}: expected a number from 0 to 1, found ${value}`);
+        throw new InputError(`${key}: expected a number from 0 to 1, found ${value}`);
     }
-    if (!(eps >= 0)) throw new RangeError(`eps: expected a number of at least 0, found ${eps}`);
+    if (!(eps >= 0)) throw new InputError(`eps: expected a number of at least 0, found ${eps}`);
     if (!(weightDecay >= 0)) {
-      throw new RangeError(`weightDecay: expected a number of at least 0, found ${weightDecay}`);
+      throw new InputError(`weightDecay: expected a number of at least 0, found ${weightDecay}`);
     }
     this.name = name;
     this.#betas = betas;
@@ -90,7 +91,7 @@ export class Adam implements Optimizer {
 
   step(gradients: readonly tf.Tensor[], learningRate: number, scale = 1): void {
     if (gradients.length !== this.#parameters.length) {
-      throw new RangeError(`step: expected ${this.#parameters.length} gradients, found ${gradients.length}`);
+      throw new InputError(`step: expected ${this.#parameters.length} gradients, found ${gradients.length}`);
     }
     this.#step++;
     const [beta1, beta2] = this.#betas;
@@ -143,14 +144,14 @@ export class Adam implements Optimizer {
       this.#parameters.flatMap(({ name }) => [`${name}.exp_avg`, `${name}.exp_avg_sq`]),
     );
     const missing = [...expected].find((key) => state[key] === undefined);
-    if (missing !== undefined) throw new RangeError(`optimizer state: ${missing} is missing`);
+    if (missing !== undefined) throw new InputError(`optimizer state: ${missing} is missing`);
     const surplus = Object.keys(state).find((key) => !expected.has(key));
-    if (surplus !== undefined) throw new RangeError(`optimizer state: ${surplus} belongs to no parameter`);
+    if (surplus !== undefined) throw new InputError(`optimizer state: ${surplus} belongs to no parameter`);
     const write = (moments: readonly tf.Variable[], key: string) => {
       const values = this.#parameters.map(({ name, shape }) => {
         const stored = state[`${name}.${key}`]!;
         if (String(stored.shape) === String(shape)) return stored;
-        throw new RangeError(
+        throw new InputError(
           `optimizer state: expected ${name}.${key} to be [${shape}], found [${stored.shape}]`,
         );
       });

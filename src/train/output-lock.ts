@@ -1,6 +1,16 @@
-import { closeSync, mkdirSync, openSync, rmdirSync, rmSync, statSync } from "node:fs";
+import {
+  accessSync,
+  closeSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  openSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+} from "node:fs";
 import { createRequire } from "node:module";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import type Libsql from "libsql";
 import { ResumeError } from "./checkpoint.js";
@@ -15,61 +25,86 @@ const LOCK_FILE = ".firstframe-train.lock";
 const ATTEMPTS = 12;
 const PAUSE_MS = 250;
 
-interface Held {
-  readonly database: Libsql.Database | undefined;
-  users: number;
-}
-
-const held = new Map<string, Held>();
+/** By folder; undefined where the file system knows no locks. */
+const held = new Map<string, Libsql.Database | undefined>();
 
 /**
  * Keeps other processes from training into the same folder, which is made if need be. The lock is the operating system's, on
  * a file that SQLite holds: it needs no heartbeat, which a long step would delay, and ends with the process, however that ends.
- * Within one process a folder can be locked several times.
  *
- * @throws ResumeError if another process has the folder.
+ * @throws ResumeError if another process has the folder, or another run of this one.
  */
 export async function lockOutput(outputDir: string, log: (line: string) => void): Promise<OutputLock> {
   const folder = resolve(outputDir);
   const file = join(folder, LOCK_FILE);
   let made: string | undefined;
-  for (let attempt = 0; !held.has(folder); attempt++) {
+  for (let attempt = 0; ; attempt++) {
     if (attempt > 0) await wait(PAUSE_MS);
+    if (held.has(folder)) {
+      const hint = "it has it until its trainer's dispose() or its end";
+      throw new ResumeError("another run of this process is writing to it", { file: outputDir, hint });
+    }
     try {
       made ??= mkdirSync(folder, { recursive: true });
       const database = tryLock(file);
-      if (database) held.set(folder, { database, users: 0 });
+      if (database) held.set(folder, database);
     } catch (error) {
       const { code = "", message } = error as NodeJS.ErrnoException;
       if (["EACCES", "EPERM", "EROFS", "EEXIST", "ENOTDIR"].includes(code)) {
-        throw new ResumeError(`${outputDir}: expected a folder to write to (${message})`);
+        throw new ResumeError(`expected a folder to write to (${message})`, { file: outputDir });
       }
       if (code === "ENOSPC") throw error;
       log(`${outputDir}: can't be locked here (${message}); see that no other run writes to it`);
-      held.set(folder, { database: undefined, users: 0 });
+      held.set(folder, undefined);
     }
-    if (!held.has(folder) && attempt === ATTEMPTS) {
-      throw new ResumeError(`${outputDir}: another run is writing to it (it holds ${file})`);
+    if (held.has(folder)) break;
+    if (attempt === ATTEMPTS) {
+      throw new ResumeError(`another run is writing to it (it holds ${file})`, { file: outputDir });
     }
   }
-  const lock = held.get(folder)!;
-  lock.users++;
   let released = false;
   return {
     release: () => {
       if (released) return;
       released = true;
-      if (--lock.users > 0) return;
+      const database = held.get(folder);
       held.delete(folder);
       try {
         rmSync(file, { force: true });
       } catch {
         // Windows keeps a file that is open
       }
-      lock.database?.close();
+      database?.close();
       if (made !== undefined) removeIfEmpty(folder);
     },
   };
+}
+
+/**
+ * Says, without leaving anything in the folder, what {@link lockOutput} would say of it.
+ * @throws ResumeError as that does.
+ */
+export function assertLockable(outputDir: string): void {
+  const folder = resolve(outputDir);
+  const file = join(folder, LOCK_FILE);
+  if (held.has(folder))
+    throw new ResumeError("another run of this process is writing to it", { file: outputDir });
+  let existing = folder;
+  while (!existsSync(existing)) existing = dirname(existing);
+  try {
+    if (!statSync(existing).isDirectory())
+      throw new ResumeError(`expected a folder to write to (${existing} is a file)`, { file: outputDir });
+    accessSync(existing, constants.W_OK);
+  } catch (error) {
+    if (error instanceof ResumeError) throw error;
+    throw new ResumeError(`expected a folder to write to (${(error as Error).message})`, { file: outputDir });
+  }
+  if (existsSync(file)) {
+    const database = tryLock(file);
+    if (!database)
+      throw new ResumeError(`another run is writing to it (it holds ${file})`, { file: outputDir });
+    database.close();
+  }
 }
 
 /** Undefined while another process has it. */

@@ -2,6 +2,7 @@ import { type Animation, animate } from "../display/animate.js";
 import { Figure, type Layout, type Trace } from "../display/figure.js";
 import { LiveOutput } from "../display/live.js";
 import { jupyterDisplay, type MimeBundle, showAs } from "../display/mime.js";
+import { InputError } from "../engine/errors.js";
 import type { Clip } from "../video/clip.js";
 import { formatBytes, formatDuration, memoryInUse } from "./plan.js";
 import { stepValues, type Tracker } from "./trackers.js";
@@ -61,10 +62,10 @@ export class TrainingPanel implements Tracker {
   #timedSteps = 0;
   #drawn = Number.NEGATIVE_INFINITY;
 
-  /** @throws RangeError for a negative interval */
+  /** @throws InputError for a negative interval */
   constructor(options: TrainingPanelOptions = {}) {
     const { interval = 1, totalSteps } = options;
-    if (!(interval >= 0)) throw new RangeError(`TrainingPanel: expected interval >= 0, found ${interval}`);
+    if (!(interval >= 0)) throw new InputError(`TrainingPanel: expected interval >= 0, found ${interval}`);
     this.#options = options;
     this.#totalSteps = totalSteps;
   }

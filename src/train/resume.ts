@@ -1,6 +1,6 @@
 /** Whether a checkpoint belongs to a run: what it was made with against what the run has, one by one. */
 import { SafetensorsError } from "../weights/safetensors.js";
-import { ALLOW_ALL, ARGUMENTS, type ArgumentName } from "./arguments.js";
+import { ALLOW_ALL, ARGUMENTS, type ArgumentName, type Spelling } from "./arguments.js";
 import {
   type CheckpointPlace,
   DamagedCheckpointError,
@@ -104,6 +104,8 @@ export interface ResumeOptions {
   readonly allowed?: readonly string[];
   /** Only this one will do: what is wrong with it is an error. */
   readonly named?: boolean;
+  /** How errors name options. */
+  readonly spelling: Spelling;
   /** Is told of checkpoints that are passed over, and why. */
   readonly log?: (line: string) => void;
 }
@@ -119,7 +121,7 @@ export interface ResumeOptions {
 export async function resumeFrom<S extends ResumableState>(
   places: readonly CheckpointPlace[],
   now: RunFingerprint,
-  { allowed = [], named = false, log = () => {} }: ResumeOptions,
+  { allowed = [], named = false, spelling, log = () => {} }: ResumeOptions,
   restore: (
     place: CheckpointPlace,
     state: S & { format: number },
@@ -137,13 +139,14 @@ export async function resumeFrom<S extends ResumableState>(
       const state = await readCheckpoint<S>(place);
       const { fingerprint, began } = state;
       if (fingerprint === undefined && !allowed.includes(ALLOW_ALL)) {
-        throw new ResumeError(
-          `${place.path}: does not say what it was made with, as an earlier version wrote it; if it is this run's, go on with --allow_changed_arguments ${ALLOW_ALL}`,
-        );
+        throw new ResumeError("does not say what it was made with, as an earlier version wrote it", {
+          file: place.path,
+          hint: `if it is this run's, go on with ${spelling.set("allow_changed_arguments", ALLOW_ALL)}`,
+        });
       }
       const unlike = fingerprint ? unexpected(fingerprint) : [];
       if (unlike.length > 0) {
-        const problem = `${place.path}: was made with other arguments: ${listed(unlike)}${advice(unlike)}`;
+        const problem = `${place.path}: was made with other arguments: ${listed(unlike, spelling)}${advice(unlike, spelling)}`;
         // The run's own newest, made after a change that this call does not have: an older one would lose its steps.
         if (named || (began && unexpected(began).length === 0)) throw new ResumeError(problem);
         foreign.push(problem);
@@ -166,19 +169,22 @@ export async function resumeFrom<S extends ResumableState>(
 /** What a file's content or the disk is to blame for; undefined for other errors. */
 function asDamage(error: unknown, { path }: CheckpointPlace): DamagedCheckpointError | undefined {
   if (error instanceof DamagedCheckpointError) return error;
-  if (error instanceof SafetensorsError) return new DamagedCheckpointError(error.message);
-  return isLost(error) ? new DamagedCheckpointError(`${path}: ${error.message}`) : undefined;
+  if (error instanceof SafetensorsError)
+    return new DamagedCheckpointError(error.problem, { file: error.file });
+  return isLost(error) ? new DamagedCheckpointError(error.message, { file: path }) : undefined;
 }
 
-const listed = (found: readonly Difference[]): string =>
-  found.map(({ name, before, now }) => `${name}: ${before} in the checkpoint, ${now} now`).join("; ");
-const advice = (found: readonly Difference[]): string => {
+const listed = (found: readonly Difference[], spelling: Spelling): string =>
+  found
+    .map(({ name, before, now }) => `${spelling.name(name)}: ${before} in the checkpoint, ${now} now`)
+    .join("; ");
+const advice = (found: readonly Difference[], spelling: Spelling): string => {
   if (found.some(({ name }) => isNever(name))) return "";
   const names = [...new Set(found.map(({ name }) => name))];
-  return `; if that is meant, go on with --allow_changed_arguments ${names.join(" ")}`;
+  return `; if that is meant, go on with ${spelling.set("allow_changed_arguments", ...names)}`;
 };
 const isNever = (name: string): boolean => ruleOf(name)?.resume === "never";
 
 /** For a line that says what was changed with a run's consent. */
-export const describeChanges = (found: readonly Difference[]): string =>
-  found.map(({ name, before, now }) => `${name} ${before} -> ${now}`).join(", ");
+export const describeChanges = (found: readonly Difference[], spelling: Spelling): string =>
+  found.map(({ name, before, now }) => `${spelling.name(name)} ${before} -> ${now}`).join(", ");

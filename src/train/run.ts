@@ -9,7 +9,7 @@ import { CogVideoXTransformer3DModel } from "../models/transformer/transformer.j
 import { latentFrames } from "../recipe/geometry.js";
 import { ConfigError, readJsonObject } from "../weights/config.js";
 import { componentFiles, resolveModel } from "../weights/hub.js";
-import { assertConsistent, type TrainArguments, trainerOptions } from "./arguments.js";
+import { assertConsistent, COMMAND_SPELLING, type TrainArguments, trainerOptions } from "./arguments.js";
 import { checkpointsToResume } from "./checkpoint.js";
 import { MemoryData } from "./data.js";
 import { type Bucket, bucketName, DatasetError, parseBucket } from "./dataset.js";
@@ -24,7 +24,7 @@ import {
 } from "./fill-cache.js";
 import { fingerprint, fingerprintComponent } from "./fingerprint.js";
 import { CachedData, type LatentCache } from "./latent-cache.js";
-import { lockOutput } from "./output-lock.js";
+import { assertLockable, lockOutput } from "./output-lock.js";
 import {
   countTokens,
   estimateMemory,
@@ -71,12 +71,15 @@ export async function runTraining(args: TrainArguments, options: RunOptions = {}
   }
 }
 
+const spelling = COMMAND_SPELLING;
+
 /** Refuses before hours of encoding what the arguments alone tell; the trainer looks at everything. */
-async function assertResumable(args: TrainArguments): Promise<void> {
+async function assertResumable(args: TrainArguments, readOnly = false): Promise<void> {
   const { outputDir, allowChangedArguments: allowed, ...use } = trainerOptions(args);
-  const places = await checkpointsToResume(outputDir, use);
+  const places = await checkpointsToResume(outputDir, use, { spelling, readOnly });
   const named = args.resume_from_checkpoint !== "latest";
-  await resumeFrom(places, { arguments: fixedArguments(args) }, { allowed, named }, async () => {});
+  const now = { arguments: fixedArguments(args) };
+  await resumeFrom(places, now, { allowed, named, spelling }, async () => {});
 }
 
 async function runInOwnFolder(
@@ -97,7 +100,8 @@ async function runInOwnFolder(
     validation = prepared.validation;
     const { data, fingerprint } = prepared;
     if (data === undefined) return { step: 0, totalSteps: 0, finished: false };
-    trainer = await Trainer.create(models, data, { ...trainerOptions(args), fingerprint, log });
+    const own = { ...trainerOptions(args), fingerprint, log };
+    trainer = await Trainer.create(models, data, own, { spelling });
     if (trainer.step > 0) log(`resumed from ${trainer.lastCheckpoint!.path}`);
     for (const line of describeTraining(args, models, trainer, data, buckets)) log(line);
     for (const tracker of trackers) await tracker.start({ ...given }, trainer.step);
@@ -239,7 +243,7 @@ async function prepareData(
       );
       return {};
     }
-    if (entries.length === 0) throw new DatasetError(`${args.data_root}: no clip is left to train on`);
+    if (entries.length === 0) throw new DatasetError("no clip is left to train on", { file: args.data_root });
     log(`${entries.length} clips in the cache, ${encoded} of them encoded now`);
     const repair = async (index: number) => {
       const { entry, bucket } = taken[index]!;
@@ -326,6 +330,8 @@ function disposeValidation({ samples, options }: Validation): void {
 /**
  * Says what a run would do, without encoding or writing anything: models, data, steps, memory, and how long a step takes,
  * measured on random latents of the largest size.
+ *
+ * @throws ResumeError after that if the run would be refused its folder.
  */
 export async function planTraining(
   given: TrainArguments,
@@ -336,7 +342,8 @@ export async function planTraining(
   const { models, buckets } = await openModels(args);
   try {
     const assigned = await readEntries(args, buckets, { skipped: (problem) => log(`skipped ${problem}`) });
-    if (assigned.length === 0) throw new DatasetError(`${args.data_root}: no clip is left to train on`);
+    if (assigned.length === 0)
+      throw new DatasetError("no clip is left to train on", { file: args.data_root });
     const counts = new Map<string, number>();
     for (const { bucket } of assigned)
       counts.set(bucketName(bucket), (counts.get(bucketName(bucket)) ?? 0) + 1);
@@ -370,6 +377,9 @@ export async function planTraining(
     models.vae.dispose();
     models.transformer.dispose();
   }
+  // Last, so that what the run needs is known all the same.
+  assertLockable(given.output_dir);
+  await assertResumable(given, true);
 }
 
 function describeTraining(

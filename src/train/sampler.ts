@@ -1,3 +1,4 @@
+import { InputError } from "../engine/errors.js";
 import type { Generator, GeneratorState } from "../engine/random.js";
 
 /** Where a sampler is; plain JSON. */
@@ -21,9 +22,9 @@ export class BatchSampler {
 
   /** @param buckets each sample's bucket. */
   constructor(buckets: readonly string[], batchSize: number, generator: Generator) {
-    if (buckets.length === 0) throw new RangeError("the data set is empty");
+    if (buckets.length === 0) throw new InputError("the data set is empty");
     if (!Number.isInteger(batchSize) || batchSize < 1) {
-      throw new RangeError(`batchSize: expected a positive integer, found ${batchSize}`);
+      throw new InputError(`batchSize: expected a positive integer, found ${batchSize}`);
     }
     this.#buckets = buckets;
     this.#batchSize = batchSize;
@@ -64,13 +65,13 @@ export class BatchSampler {
     return { epoch: this.#epoch, position: this.#position, generator: this.#start };
   }
 
-  /** @throws RangeError if the state is of another data set. */
+  /** @throws InputError if the state is of another data set. */
   setState(state: SamplerState): void {
     this.#generator.setState(state.generator);
     this.#start = state.generator;
     this.#batches = this.#shuffle();
     if (state.position >= this.#batches.length) {
-      throw new RangeError(
+      throw new InputError(
         `data: the checkpoint is at batch ${state.position} of its epoch, the data set has ${this.#batches.length} batches`,
       );
     }

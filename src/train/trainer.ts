@@ -26,7 +26,13 @@ import {
 import { openWeights } from "../weights/checkpoint.js";
 import { LORA_WEIGHT_NAME } from "../weights/lora-files.js";
 import { loadFile, safeOpen, saveFile } from "../weights/safetensors.js";
-import { type ArgumentOptions, type CompleteOptions, completeOptions } from "./arguments.js";
+import {
+  type ArgumentOptions,
+  CODE_SPELLING,
+  type CompleteOptions,
+  completeOptions,
+  type Spelling,
+} from "./arguments.js";
 import {
   type CheckpointPlace,
   checkpointsToResume,
@@ -72,6 +78,12 @@ export interface TrainerOptions extends ArgumentOptions {
   readonly fingerprint?: RunFingerprint;
   /** Is told of checkpoints that are passed over, and of what changed since the one gone on from. Default: `console.warn`. */
   readonly log?: (line: string) => void;
+}
+
+/** What a trainer within a run of the command leaves to that. */
+export interface TrainerRun {
+  /** How errors name options. */
+  readonly spelling: Spelling;
 }
 
 /** One optimizer step. */
@@ -137,10 +149,18 @@ export class Trainer {
   #step = 0;
   #lastCheckpoint: CheckpointPlace | undefined;
   readonly #lock: OutputLock | undefined;
+  readonly #spelling: Spelling;
   #fingerprint: RunFingerprint | undefined;
   #began: RunFingerprint | undefined;
 
-  private constructor(models: TrainingModels, data: TrainingData, options: Options, lock?: OutputLock) {
+  private constructor(
+    models: TrainingModels,
+    data: TrainingData,
+    options: Options,
+    lock?: OutputLock,
+    spelling: Spelling = CODE_SPELLING,
+  ) {
+    this.#spelling = spelling;
     this.options = options;
     this.#lock = lock;
     this.#models = models;
@@ -197,22 +217,25 @@ export class Trainer {
    * The models stay the caller's. A LoRA run puts an adapter called "default" on the transformer. `outputDir` is the run's
    * alone until {@link dispose}.
    *
+   * @param run of `runTraining`, which has locked the folder itself.
    * @throws ArgumentError naming an option; ResumeError naming a checkpoint that does not fit, or an `outputDir` that holds
-   *   another run.
+   *   another run or is another's, of this process or not.
    */
   static async create(
     models: TrainingModels,
     data: TrainingData,
     options: TrainerOptions = {},
+    run?: TrainerRun,
   ): Promise<Trainer> {
     const { fingerprint, log = (line: string) => console.warn(line) } = options;
     const useEma = options.useEma ?? options.emaDecay !== undefined;
     const complete: Options = { ...(await completeOptions({ ...options, useEma })), fingerprint, log };
     const { outputDir, resumeFromCheckpoint } = complete;
-    const lock = outputDir === undefined ? undefined : await lockOutput(outputDir, complete.log);
+    const lock =
+      outputDir === undefined || run !== undefined ? undefined : await lockOutput(outputDir, complete.log);
     let trainer: Trainer | undefined;
     try {
-      trainer = new Trainer(models, data, complete, lock);
+      trainer = new Trainer(models, data, complete, lock, run?.spelling);
       if (outputDir !== undefined || resumeFromCheckpoint !== undefined) await trainer.#begin();
       return trainer;
     } catch (error) {
@@ -226,15 +249,17 @@ export class Trainer {
   /** Finds out where the run stands, and takes its folder over. */
   async #begin(): Promise<void> {
     const { outputDir, resumeFromCheckpoint, allowChangedArguments, overwriteOutputDir, log } = this.options;
-    const places = await checkpointsToResume(outputDir, this.options);
+    const spelling = this.#spelling;
+    const places = await checkpointsToResume(outputDir, this.options, { spelling });
     const now = this.options.fingerprint ?? (await this.#ownFingerprint());
     const named = resumeFromCheckpoint !== "latest";
     const restore = async (place: CheckpointPlace, state: TrainerState, changed: readonly Difference[]) => {
       await this.#restore(place, state, new Set(changed.map(({ name }) => name)));
       this.#began = changed.length > 0 ? (state.began ?? state.fingerprint) : state.began;
-      if (changed.length > 0) log(`changed since ${place.path}: ${describeChanges(changed)}`);
+      if (changed.length > 0) log(`changed since ${place.path}: ${describeChanges(changed, spelling)}`);
     };
-    await resumeFrom<TrainerState>(places, now, { allowed: allowChangedArguments, named, log }, restore);
+    const allowed = allowChangedArguments?.map(argumentName);
+    await resumeFrom<TrainerState>(places, now, { allowed, named, spelling, log }, restore);
     this.#fingerprint = now;
     if (overwriteOutputDir && outputDir !== undefined) await removeCheckpoints(outputDir);
   }
@@ -452,15 +477,22 @@ export class Trainer {
   ): Promise<void> {
     const { trainingType, lrScheduler, log } = this.options;
     if (state.trainingType !== trainingType) {
-      throw new ResumeError(`${path}: a checkpoint of ${state.trainingType}, expected ${trainingType}`);
+      throw new ResumeError(`a checkpoint of ${state.trainingType}, expected ${trainingType}`, {
+        file: path,
+      });
     }
     if (state.samples !== this.#data.length && !changed.has("data_root")) {
-      throw new ResumeError(
-        `${path}: made with ${state.samples} samples, the data set has ${this.#data.length}`,
-      );
+      throw new ResumeError(`made with ${state.samples} samples, the data set has ${this.#data.length}`, {
+        file: path,
+      });
     }
     if (step > this.totalSteps) {
-      throw new ResumeError(`${path}: is at step ${step}, the run ends at ${this.totalSteps} (train_steps)`);
+      throw new ResumeError(
+        `is at step ${step}, the run ends at ${this.totalSteps} (${this.#spelling.name("train_steps")})`,
+        {
+          file: path,
+        },
+      );
     }
     await this.#restoreWeights(path, state, step, changed);
     // The place in an epoch means nothing in other data.

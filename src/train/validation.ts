@@ -1,8 +1,10 @@
 /** Samples from held-out images in the course of a training, and how near they are to what really happened. */
+
 import { mkdir, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { CogVideoXImageToVideoPipeline } from "../diffusion/image-to-video.js";
 import type { PipelineComponents } from "../diffusion/pipeline.js";
+import { fileProblem } from "../engine/errors.js";
 import { Generator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import { Clip } from "../video/clip.js";
@@ -61,7 +63,7 @@ export async function readValidationSet(
   const list = async (name: string) => {
     const file = join(location.validationDir, name);
     const text = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
-      throw new DatasetError(`${file}: ${error.code === "ENOENT" ? "no such file" : error.message}`);
+      throw new DatasetError(fileProblem(error), { file });
     });
     const lines = text.split("\n").map((line) => line.trim());
     return { folder: dirname(file), lines: lines.filter((line) => line !== "") };
@@ -72,7 +74,8 @@ export async function readValidationSet(
   for (const [name, paths] of Object.entries({ images, videos })) {
     if (paths && paths.lines.length !== prompts.lines.length) {
       throw new DatasetError(
-        `${location.validationDir}: expected ${prompts.lines.length} ${name} (one a prompt), found ${paths.lines.length}`,
+        `expected ${prompts.lines.length} ${name} (one a prompt), found ${paths.lines.length}`,
+        { file: location.validationDir },
       );
     }
   }
@@ -84,7 +87,7 @@ export async function readValidationSet(
     const videoPath = videos && join(videos.folder, videos.lines[i]!);
     const reference = videoPath ? (await prepareClip({ prompt, video: videoPath }, bucket)).video : undefined;
     if (image === undefined && reference === undefined) {
-      throw new DatasetError(`${location.validationDir}: expected images or videos`);
+      throw new DatasetError("expected images or videos", { file: location.validationDir });
     }
     const embedding = await cache.embedPrompt(prompt);
     const promptEmbeds = tf.tidy(() => tf.expandDims(embedding, 0) as tf.Tensor3D);

@@ -1,5 +1,7 @@
 /** Animated pictures of frames, as bytes: what notebooks and TensorBoard show. */
+
 import sharp, { type Sharp } from "sharp";
+import { InputError } from "../engine/errors.js";
 
 /** A clip as far as a picture of it needs it. */
 export interface RgbFrames {
@@ -60,7 +62,7 @@ const STEPS = [
 /**
  * An animated WebP for a page: quality and size go down until it has at most `maxBytes`.
  *
- * @throws RangeError if even the smallest version is larger
+ * @throws InputError if even the smallest version is larger
  */
 export async function webpForPage(
   clip: RgbFrames,
@@ -78,7 +80,7 @@ export async function webpForPage(
     bytes = await encodeWebp(sized, { quality });
     if (bytes.length <= maxBytes) return bytes;
   }
-  throw new RangeError(
+  throw new InputError(
     `animate: expected at most ${maxBytes} bytes, the smallest version has ${bytes!.length}; show fewer frames`,
   );
 }

@@ -1,3 +1,4 @@
+import { InputError } from "../engine/errors.js";
 import { type MimeBundle, showAs } from "../engine/shown.js";
 import * as tf from "../engine/tf.js";
 import { resizeRgb } from "./resize.js";
@@ -17,18 +18,18 @@ export class Clip {
   readonly fps: number;
   readonly numFrames: number;
 
-  /** @throws RangeError if the bytes are no whole number of frames, or there is none. */
+  /** @throws InputError if the bytes are no whole number of frames, or there is none. */
   constructor(options: { data: Uint8Array; width: number; height: number; fps: number }) {
     const { data, width, height, fps } = options;
     for (const [name, value] of Object.entries({ width, height })) {
       if (!Number.isInteger(value) || value < 1) {
-        throw new RangeError(`Clip: expected ${name} to be a positive integer, found ${value}`);
+        throw new InputError(`Clip: expected ${name} to be a positive integer, found ${value}`);
       }
     }
-    if (!(fps > 0 && Number.isFinite(fps))) throw new RangeError(`Clip: expected fps > 0, found ${fps}`);
+    if (!(fps > 0 && Number.isFinite(fps))) throw new InputError(`Clip: expected fps > 0, found ${fps}`);
     const numFrames = data.length / (width * height * 3);
     if (!Number.isInteger(numFrames) || numFrames < 1) {
-      throw new RangeError(
+      throw new InputError(
         `Clip: expected a multiple of ${width} x ${height} x 3 = ${width * height * 3} bytes, found ${data.length}`,
       );
     }
@@ -45,7 +46,7 @@ export class Clip {
     const data = new Uint8Array(frames.length * bytes);
     frames.forEach((frame, i) => {
       if (frame.length !== bytes) {
-        throw new RangeError(`Clip: expected frame ${i} to have ${bytes} bytes, found ${frame.length}`);
+        throw new InputError(`Clip: expected frame ${i} to have ${bytes} bytes, found ${frame.length}`);
       }
       data.set(frame, i * bytes);
     });
@@ -62,7 +63,7 @@ export class Clip {
     const shape = video.rank === 5 && video.shape[0] === 1 ? video.shape.slice(1) : video.shape;
     const [channels, frames, height, width] = shape as [number, number, number, number];
     if (shape.length !== 4 || channels !== 3) {
-      throw new RangeError(
+      throw new InputError(
         `Clip.fromTensor: expected [1, 3, F, H, W] or [3, F, H, W], found [${video.shape}]`,
       );
     }
@@ -87,7 +88,7 @@ export class Clip {
   frame(index: number): Uint8Array {
     const at = index < 0 ? index + this.numFrames : index;
     if (!Number.isInteger(at) || at < 0 || at >= this.numFrames) {
-      throw new RangeError(`Clip.frame: expected an index below ${this.numFrames}, found ${index}`);
+      throw new InputError(`Clip.frame: expected an index below ${this.numFrames}, found ${index}`);
     }
     const bytes = this.width * this.height * 3;
     return this.data.subarray(at * bytes, (at + 1) * bytes);
@@ -122,7 +123,7 @@ export class Clip {
   crop(area: Size & { top: number; left: number }): Clip {
     const { top, left, height, width } = area;
     if (top < 0 || left < 0 || top + height > this.height || left + width > this.width) {
-      throw new RangeError(
+      throw new InputError(
         `Clip.crop: expected an area inside ${this.width}x${this.height}, found ${width}x${height} at ${left},${top}`,
       );
     }

@@ -1,3 +1,5 @@
+import { InputError } from "../engine/errors.js";
+
 /**
  * Which frames the training data set takes from a clip: with fewer frames than wanted all of them, the last one
  * repeated; otherwise every `floor(numFrames / wanted)`-th, the first `wanted` of them.
@@ -5,7 +7,7 @@
 export function selectFrames(numFrames: number, wanted: number): number[] {
   for (const [name, value] of Object.entries({ numFrames, wanted })) {
     if (!Number.isInteger(value) || value < 1) {
-      throw new RangeError(`selectFrames: expected ${name} to be a positive integer, found ${value}`);
+      throw new InputError(`selectFrames: expected ${name} to be a positive integer, found ${value}`);
     }
   }
   const stride = numFrames < wanted ? 1 : Math.floor(numFrames / wanted);

@@ -2,14 +2,17 @@ import { readdir, readFile, stat } from "node:fs/promises";
 import { extname, join } from "node:path";
 import type { InputVideoTrack, VideoSample } from "mediabunny";
 import sharp from "sharp";
+import { FirstframeError, fileProblem, InputError } from "../engine/errors.js";
 import { Clip } from "./clip.js";
 import { bt709ToRgb, type Plane } from "./color.js";
 import { gifIsWhole } from "./gif.js";
 import { withMediabunny } from "./webcodecs.js";
 
 /** A clip that can't be read; the message names the file. */
-export class ClipError extends Error {
-  override name = "ClipError";
+export class ClipError extends InputError {
+  override get kind() {
+    return "clip" as const;
+  }
 }
 
 export interface ReadClipOptions {
@@ -87,20 +90,22 @@ interface Kinds<T> {
 /** Does what fits the kind of clip at `path`; every error becomes one line that names it. */
 async function open<T>(path: string, kinds: Kinds<T>): Promise<T> {
   const info = await stat(path).catch((error: NodeJS.ErrnoException) => {
-    throw new ClipError(`${path}: ${error.code === "ENOENT" ? "no such file or folder" : error.message}`);
+    throw new ClipError(fileProblem(error, "no such file or folder"), {
+      file: path,
+    });
   });
   const extension = extname(path).toLowerCase();
-  if (info.isFile() && info.size === 0) throw new ClipError(`${path}: the file is empty`);
+  if (info.isFile() && info.size === 0) throw new ClipError("the file is empty", { file: path });
   try {
     if (info.isDirectory()) return await kinds.folder();
     if (VIDEOS.has(extension)) return await withMediabunny(kinds.video);
     if (IMAGES.has(extension)) return await kinds.image();
   } catch (error) {
-    if (error instanceof ClipError) throw error;
-    throw new ClipError(`${path}: not a readable clip (${oneLine(error as Error)})`, { cause: error });
+    if (error instanceof FirstframeError) throw error;
+    throw new ClipError(`not a readable clip (${oneLine(error as Error)})`, { file: path, cause: error });
   }
   const known = [...VIDEOS, ...IMAGES].join(" ");
-  throw new ClipError(`${path}: expected a folder of images or one of ${known}, found "${extension}"`);
+  throw new ClipError(`expected a folder of images or one of ${known}, found "${extension}"`, { file: path });
 }
 
 const oneLine = (error: Error): string => error.message.trim().replaceAll(/\s*\n\s*/g, "; ");
@@ -116,9 +121,9 @@ async function collect(
   const order = options.select?.(numFrames) ?? Array.from({ length: numFrames }, (_, i) => i);
   const outside = order.find((i) => !Number.isInteger(i) || i < 0 || i >= numFrames);
   if (outside !== undefined || order.length === 0) {
-    throw new ClipError(
-      `${path}: expected frames 0 to ${numFrames - 1}, found ${outside ?? "none"} selected`,
-    );
+    throw new ClipError(`expected frames 0 to ${numFrames - 1}, found ${outside ?? "none"} selected`, {
+      file: path,
+    });
   }
   const kept = new Map<number, Uint8Array>();
   const needed = new Set(order);
@@ -129,7 +134,8 @@ async function collect(
       size ??= { width, height };
       if (size.width !== width || size.height !== height) {
         throw new ClipError(
-          `${path}: expected every frame to be ${size.width}x${size.height}, found ${width}x${height} at frame ${index}`,
+          `expected every frame to be ${size.width}x${size.height}, found ${width}x${height} at frame ${index}`,
+          { file: path },
         );
       }
       kept.set(index, rgb);
@@ -138,9 +144,9 @@ async function collect(
   const frames = order.map((index) => {
     const frame = kept.get(index);
     if (frame === undefined) {
-      throw new ClipError(
-        `${path}: the file is cut off: expected ${numFrames} frames, frame ${index} is not there`,
-      );
+      throw new ClipError(`the file is cut off: expected ${numFrames} frames, frame ${index} is not there`, {
+        file: path,
+      });
     }
     return frame;
   });
@@ -154,7 +160,8 @@ async function imageNames(path: string): Promise<string[]> {
   const names = (await readdir(path))
     .filter((name) => !name.startsWith(".") && IMAGES.has(extname(name).toLowerCase()))
     .sort(naturally.compare);
-  if (names.length === 0) throw new ClipError(`${path}: expected a folder of images, found none in it`);
+  if (names.length === 0)
+    throw new ClipError("expected a folder of images, found none in it", { file: path });
   return names;
 }
 
@@ -171,7 +178,7 @@ async function readFolder(path: string, options: ReadClipOptions): Promise<Clip>
         .raw()
         .toBuffer({ resolveWithObject: true })
         .catch((error: Error) => {
-          throw new ClipError(`${file}: not a readable image (${error.message})`, { cause: error });
+          throw new ClipError(`not a readable image (${error.message})`, { file, cause: error });
         });
       take(index, data, info.width, info.height);
     }
@@ -181,7 +188,7 @@ async function readFolder(path: string, options: ReadClipOptions): Promise<Clip>
 async function readImage(path: string, options: ReadClipOptions): Promise<Clip> {
   const { delay = [], format, pages = 1 } = await sharp(path).metadata();
   if (format === "gif" && !gifIsWhole(await readFile(path)))
-    throw new ClipError(`${path}: the file is cut off`);
+    throw new ClipError("the file is cut off", { file: path });
   // All pages at once: each would otherwise be decoded from the first one on.
   const picture = sharp(path, { pages: -1, failOn: "truncated", limitInputPixels: false });
   const { data, info } = await (pages === 1 ? picture.autoOrient() : picture)
@@ -237,9 +244,9 @@ async function withTrack<T>(
   const input = new Input({ source: new FilePathSource(path), formats: ALL_FORMATS });
   try {
     const track = await input.getPrimaryVideoTrack();
-    if (track === null) throw new ClipError(`${path}: no video in it (is the file cut off?)`);
+    if (track === null) throw new ClipError("no video in it (is the file cut off?)", { file: path });
     if (!(await track.canDecode())) {
-      throw new ClipError(`${path}: no decoder for its codec ${track.codec ?? "(unknown)"}`);
+      throw new ClipError(`no decoder for its codec ${track.codec ?? "(unknown)"}`, { file: path });
     }
     return await use(track);
   } finally {
@@ -253,7 +260,7 @@ async function countFrames(
   options: Pick<ReadClipOptions, "fps">,
 ): Promise<{ numFrames: number; fps: number }> {
   const { packetCount, averagePacketRate } = await track.computePacketStats();
-  if (packetCount === 0) throw new ClipError(`${path}: no frames in it`);
+  if (packetCount === 0) throw new ClipError("no frames in it", { file: path });
   return { numFrames: packetCount, fps: packetCount > 1 ? averagePacketRate : (options.fps ?? DEFAULT_FPS) };
 }
 

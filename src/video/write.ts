@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { basename, dirname, extname, join } from "node:path";
 import { writeFileAtomic } from "../engine/cache.js";
+import { InputError } from "../engine/errors.js";
 import { encodeGif, encodeStill, encodeWebp, type WebpOptions } from "./animated.js";
 import type { Clip } from "./clip.js";
 import { withMediabunny } from "./webcodecs.js";
@@ -19,7 +20,7 @@ export interface WriteClipOptions extends WebpOptions {
  * and `.gif` (animated, endless), `.png` (one frame), or a folder of PNGs where there is no extension. The file
  * appears whole or not at all.
  *
- * @throws RangeError for another extension, or several frames into one `.png`.
+ * @throws InputError for another extension, or several frames into one `.png`.
  */
 export async function writeClip(path: string, clip: Clip, options: WriteClipOptions = {}): Promise<void> {
   const extension = extname(path).toLowerCase();
@@ -31,9 +32,11 @@ export async function writeClip(path: string, clip: Clip, options: WriteClipOpti
   else if (extension === ".gif") bytes = await encodeGif(clip);
   else if (extension === ".png" && clip.numFrames === 1) bytes = await encodePng(clip);
   else if (extension === ".png") {
-    throw new RangeError(`${path}: expected one frame for a .png, found ${clip.numFrames}`);
+    throw new InputError(`expected one frame for a .png, found ${clip.numFrames}`, { file: path });
   } else {
-    throw new RangeError(`${path}: expected .mp4, .webp, .gif, .png or a folder, found "${extension}"`);
+    throw new InputError(`expected .mp4, .webp, .gif, .png or a folder, found "${extension}"`, {
+      file: path,
+    });
   }
   await writeFileAtomic(path, bytes);
 }

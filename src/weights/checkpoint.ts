@@ -2,9 +2,11 @@
  * A model's weights in a folder, as diffusers and transformers keep them: one safetensors file, or several ("shards")
  * with an index that says which tensor is in which.
  */
+
 import { existsSync } from "node:fs";
 import { readdir, rename, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
+import { InputError } from "../engine/errors.js";
 import { readJsonObject, writeJson } from "./config.js";
 import { DTYPE_BYTES } from "./dtype.js";
 import {
@@ -32,8 +34,10 @@ export const DIFFUSERS_WEIGHTS = "diffusion_pytorch_model";
 export const TRANSFORMERS_WEIGHTS = "model";
 
 /** A checkpoint that is incomplete or contradicts itself; the message starts with the file's path. */
-export class CheckpointError extends Error {
-  override readonly name = "CheckpointError";
+export class CheckpointError extends InputError {
+  override get kind() {
+    return "checkpoint" as const;
+  }
 }
 
 export interface WeightsLocation {
@@ -52,7 +56,7 @@ export async function openWeights(path: string, location: WeightsLocation = {}):
   const { single, index } = weightFiles(location);
   if (existsSync(join(path, index))) return openShards(path, join(path, index));
   if (existsSync(join(path, single))) return safeOpen(join(path, single));
-  throw new CheckpointError(`${path}: found neither ${single} nor ${index}`);
+  throw new CheckpointError(`found neither ${single} nor ${index}`, { file: path });
 }
 
 /** The names that a model's weights may have: one file, or an index of shards, which is taken first. */
@@ -70,13 +74,14 @@ export function weightFiles({ weightsName = DIFFUSERS_WEIGHTS, variant }: Weight
 export async function readShardIndex(indexPath: string): Promise<Map<string, string>> {
   const { weight_map: map } = await readJsonObject(indexPath);
   if (typeof map !== "object" || map === null || Array.isArray(map))
-    throw new CheckpointError(`${indexPath}: expected a weight_map of tensor names to files`);
+    throw new CheckpointError("expected a weight_map of tensor names to files", { file: indexPath });
   const fileOf = new Map<string, string>();
   for (const [key, file] of Object.entries(map)) {
     // Only plain names: an index must not reach outside its folder.
     if (typeof file !== "string" || file !== basename(file) || !file.endsWith(".safetensors"))
       throw new CheckpointError(
-        `${indexPath}: "${key}" must be in a safetensors file of this folder, found ${JSON.stringify(file)}`,
+        `"${key}" must be in a safetensors file of this folder, found ${JSON.stringify(file)}`,
+        { file: indexPath },
       );
     fileOf.set(key, file);
   }
@@ -89,7 +94,8 @@ async function openShards(folder: string, indexPath: string): Promise<WeightSour
   const missing = names.filter((name) => !existsSync(join(folder, name)));
   if (missing.length > 0)
     throw new CheckpointError(
-      `${indexPath}: ${missing.length} of ${names.length} files are missing: ${missing.join(", ")}`,
+      `${missing.length} of ${names.length} files are missing: ${missing.join(", ")}`,
+      { file: indexPath },
     );
 
   const shards = new Map<string, SafetensorsFile>();
@@ -100,14 +106,14 @@ async function openShards(folder: string, indexPath: string): Promise<WeightSour
     for (const name of names) shards.set(name, await safeOpen(join(folder, name)));
     for (const [key, name] of fileOf)
       if (!shards.get(name)!.has(key))
-        throw new CheckpointError(`${indexPath}: "${key}" should be in ${name}, but is not`);
+        throw new CheckpointError(`"${key}" should be in ${name}, but is not`, { file: indexPath });
   } catch (error) {
     await close();
     throw error;
   }
   const shardOf = (key: string): SafetensorsFile => {
     const name = fileOf.get(key);
-    if (name === undefined) throw new CheckpointError(`${indexPath}: no tensor "${key}"`);
+    if (name === undefined) throw new CheckpointError(`no tensor "${key}"`, { file: indexPath });
     return shards.get(name)!;
   };
   return {
@@ -200,11 +206,11 @@ function byteLength({ dtype, shape }: DeferredTensor): number {
 export function parseSize(size: number | string): number {
   if (typeof size === "number") {
     if (size > 0) return size;
-    throw new RangeError(`maxShardSize: expected a positive number of bytes, found ${size}`);
+    throw new InputError(`maxShardSize: expected a positive number of bytes, found ${size}`);
   }
   const match = /^(\d+(?:\.\d+)?)\s*([KMGT])B$/i.exec(size);
   if (!match)
-    throw new RangeError(`maxShardSize: expected a size such as "10GB" or "500MB", found "${size}"`);
+    throw new InputError(`maxShardSize: expected a size such as "10GB" or "500MB", found "${size}"`);
   return Math.floor(Number(match[1]) * 1000 ** ("KMGT".indexOf(match[2]!.toUpperCase()) + 1));
 }
 

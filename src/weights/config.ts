@@ -2,8 +2,10 @@
  * Configurations in diffusers' files: `config.json` of a model, `scheduler_config.json`, `model_index.json` of a pipeline.
  * A model lists its keys once, as a record of fields; defaults, types and checks all follow from it.
  */
+
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { InputError } from "../engine/errors.js";
 import { writeAtomically } from "./atomic-file.js";
 
 /** The diffusers release whose file formats are written. */
@@ -67,32 +69,39 @@ export const nullable = <T>(field: Field<T>): Field<T | null> => ({
 });
 
 /** A configuration that cannot be used; the message names the file (or class) and the key. */
-export class ConfigError extends Error {
-  override readonly name = "ConfigError";
+export class ConfigError extends InputError {
+  override get kind() {
+    return "config" as const;
+  }
 }
+
+/** The file that a configuration is from, or the class that was given it. */
+export type ConfigOrigin =
+  | { readonly file: string; readonly subject?: never }
+  | { readonly subject: string; readonly file?: never };
 
 /**
  * Fills a configuration in with the fields' defaults and checks every value.
- * @param where what messages start with: a file's path or a class's name.
+ * @param where what messages start with.
  * @param unknownKeys what to do with keys that no field has. diffusers warns when they come from a file.
  * @throws ConfigError naming the key, what was expected and what was found.
  */
 export function completeConfig<F extends Fields>(
   fields: F,
   given: Readonly<Record<string, unknown>>,
-  where: string,
+  where: ConfigOrigin,
   unknownKeys: "refuse" | "warn",
 ): ConfigOf<F> {
   const config: Record<string, unknown> = {};
   for (const [key, field] of Object.entries(fields)) {
     const value = given[key] === undefined ? field.default : given[key];
     if (!field.accepts(value))
-      throw new ConfigError(`${where}: ${key} must be ${field.expected}, found ${JSON.stringify(value)}`);
+      throw new ConfigError(`${key} must be ${field.expected}, found ${JSON.stringify(value)}`, where);
     config[key] = value;
   }
   const unknown = Object.keys(given).filter((key) => !Object.hasOwn(fields, key) && !key.startsWith("_"));
   if (unknown.length > 0) {
-    const problem = `${where}: unknown configuration ${unknown.length === 1 ? "key" : "keys"} ${unknown.join(", ")}`;
+    const problem = `${where.file ?? where.subject}: unknown configuration ${unknown.length === 1 ? "key" : "keys"} ${unknown.join(", ")}`;
     if (unknownKeys === "refuse")
       throw new ConfigError(`${problem}; known are ${Object.keys(fields).join(", ")}`);
     process.emitWarning(`${problem} will be ignored`);
@@ -114,7 +123,8 @@ export async function readConfig(
   const json = await readJsonObject(path);
   if (json._class_name !== className)
     throw new ConfigError(
-      `${path}: expected the configuration of ${className}, found _class_name ${JSON.stringify(json._class_name)}`,
+      `expected the configuration of ${className}, found _class_name ${JSON.stringify(json._class_name)}`,
+      { file: path },
     );
   return json;
 }
@@ -155,12 +165,14 @@ export async function readModelIndex(folder: string): Promise<ModelIndex> {
   const path = join(folder, MODEL_INDEX);
   const { _class_name: className, ...entries } = await readJsonObject(path);
   if (typeof className !== "string")
-    throw new ConfigError(`${path}: expected a _class_name, found ${JSON.stringify(className)}`);
+    throw new ConfigError(`expected a _class_name, found ${JSON.stringify(className)}`, { file: path });
   const components: Record<string, readonly [string, string] | null> = {};
   for (const [name, entry] of Object.entries(entries)) {
     if (name.startsWith("_") || !Array.isArray(entry)) continue; // a pipeline's plain settings stand beside its components
     if (entry.length !== 2 || !entry.every((item) => typeof item === "string" || item === null))
-      throw new ConfigError(`${path}: ${name} must be [library, class], found ${JSON.stringify(entry)}`);
+      throw new ConfigError(`${name} must be [library, class], found ${JSON.stringify(entry)}`, {
+        file: path,
+      });
     components[name] = entry[0] === null ? null : (entry as [string, string]);
   }
   return { className, components };
@@ -177,17 +189,20 @@ export async function readJsonObject(path: string): Promise<Record<string, unkno
   try {
     text = await readFile(path, "utf8");
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") throw new ConfigError(`${path}: no such file`);
+    if ((error as NodeJS.ErrnoException).code === "ENOENT")
+      throw new ConfigError("no such file", { file: path });
     throw error;
   }
   let json: unknown;
   try {
     json = JSON.parse(text);
   } catch (error) {
-    throw new ConfigError(`${path}: not valid JSON (${(error as Error).message})`);
+    throw new ConfigError(`not valid JSON (${(error as Error).message})`, { file: path });
   }
   if (typeof json !== "object" || json === null || Array.isArray(json))
-    throw new ConfigError(`${path}: expected a JSON object, found ${JSON.stringify(json).slice(0, 60)}`);
+    throw new ConfigError(`expected a JSON object, found ${JSON.stringify(json).slice(0, 60)}`, {
+      file: path,
+    });
   return json as Record<string, unknown>;
 }
 

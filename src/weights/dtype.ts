@@ -1,3 +1,5 @@
+import { InputError } from "../engine/errors.js";
+
 /**
  * Number formats of safetensors files, and their conversion to and from float32, the only float the engines compute in.
  * Half-precision values are handled as their bits in a Uint16Array: Node 20 has no Float16Array.
@@ -45,7 +47,7 @@ export type TensorData =
 
 /**
  * The bytes of a tensor, the first of the buffer's, as an array of its format.
- * @throws TypeError for formats that have no array here (8-bit floats, complex numbers).
+ * @throws InputError for formats that have no array here (8-bit floats, complex numbers).
  */
 export function viewData(dtype: Dtype, bytes: ArrayBuffer, byteLength = bytes.byteLength): TensorData {
   const length = byteLength / DTYPE_BYTES[dtype];
@@ -74,7 +76,7 @@ export function viewData(dtype: Dtype, bytes: ArrayBuffer, byteLength = bytes.by
     case "F64":
       return new Float64Array(bytes, 0, length);
     default:
-      throw new TypeError(`dtype ${dtype} cannot be read`);
+      throw new InputError(`dtype ${dtype} cannot be read`);
   }
 }
 

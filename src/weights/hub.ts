@@ -10,13 +10,15 @@ import type { ListFileEntry } from "@huggingface/hub";
 import { Progress } from "../display/progress.js";
 import { assertSpace, type Lock, readJson, withLock, writeFileAtomic } from "../engine/cache.js";
 import { DownloadError, downloadTo, fetchSafely } from "../engine/download.js";
-import { EngineError, firstLine } from "../engine/errors.js";
+import { EngineError, firstLine, InputError } from "../engine/errors.js";
 import { CheckpointError, readShardIndex, type WeightsLocation, weightFiles } from "./checkpoint.js";
 import { ConfigError, MODEL_CONFIG } from "./config.js";
 
 /** A model that can't be found or fetched; one line that says what was looked for, where, and what to do. */
-export class HubError extends Error {
-  override readonly name = "HubError";
+export class HubError extends InputError {
+  override get kind() {
+    return "hub" as const;
+  }
 }
 
 /** Where a model is, by diffusers' names. */
@@ -43,7 +45,7 @@ export interface LoadModelOptions extends HubOptions, WeightsLocation {}
 export type Needs = (repository: Repository, folder: string) => Promise<string[]> | string[];
 
 /** What a repository lacks; where it was looked for is added by whoever looked. */
-class MissingFile extends Error {}
+class MissingFile extends InputError {}
 
 /** The files of a model at one commit; paths go from its root, with slashes. */
 export class Repository {
@@ -242,9 +244,9 @@ async function fetchSnapshot(
   const { id, cache, storage, revision } = place;
   const absence = describeAbsence(place, folder, lack);
   if (place.offline)
-    throw new HubError(
-      `${absence}, and HF_HUB_OFFLINE or localFilesOnly forbids to ask ${place.endpoint}; ${howToFetch(place, folder)}`,
-    );
+    throw new HubError(`${absence}, and HF_HUB_OFFLINE or localFilesOnly forbids to ask ${place.endpoint}`, {
+      hint: howToFetch(place, folder),
+    });
   const token = await readToken(place);
   const server = new HubServer(place, token, `${absence}, and`, howToFetch(place, folder));
   const commit = await server.commit();
@@ -276,7 +278,9 @@ async function fetchSnapshot(
     if (error instanceof MissingFile) throw new HubError(`${id} (revision ${revision}): ${error.message}`);
     if (error instanceof EngineError) throw new HubError(`${id}: ${error.message}`);
     if ((error as NodeJS.ErrnoException).syscall !== undefined)
-      throw new HubError(`${id}: the cache can't be written: ${firstLine(error)}; HF_HOME names another`);
+      throw new HubError(`${id}: the cache can't be written: ${firstLine(error)}`, {
+        hint: "HF_HOME names another",
+      });
     throw error;
   }
 }
@@ -367,7 +371,7 @@ class HubServer {
     } catch (error) {
       if (error instanceof EngineError) throw new HubError(`${this.#absence} ${error.message}`);
       const reason = firstLine((error as { cause?: unknown }).cause ?? error);
-      throw new HubError(`${this.#absence} ${endpoint} can't be reached (${reason}); ${this.#advice}`);
+      throw new HubError(`${this.#absence} ${endpoint} can't be reached (${reason})`, { hint: this.#advice });
     }
     if (response.ok) return response;
     await response.body?.cancel();
@@ -386,9 +390,9 @@ class HubServer {
 
   #unreadable(found: string): HubError {
     const { endpoint } = this.#place;
-    return new HubError(
-      `${this.#absence} the answer of ${endpoint} is not the Hub's (${found}); ${this.#advice}`,
-    );
+    return new HubError(`${this.#absence} the answer of ${endpoint} is not the Hub's (${found})`, {
+      hint: this.#advice,
+    });
   }
 }
 

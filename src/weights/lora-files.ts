@@ -118,10 +118,10 @@ export async function writeLora(
 
 async function findFile(path: string, names: readonly string[]): Promise<string> {
   const found = await stat(path).catch(() => undefined);
-  if (found === undefined) throw new CheckpointError(`${path}: no such file or folder`);
+  if (found === undefined) throw new CheckpointError("no such file or folder", { file: path });
   if (!found.isDirectory()) return path;
   const name = names.find((name) => existsSync(join(path, name)));
-  if (name === undefined) throw new CheckpointError(`${path}: found neither ${names.join(" nor ")}`);
+  if (name === undefined) throw new CheckpointError(`found neither ${names.join(" nor ")}`, { file: path });
   return join(path, name);
 }
 
@@ -146,7 +146,8 @@ function readKeys(source: SafetensorsFile): { moduleOf: Map<string, string>; ran
   if (strange.length > 0 || ranks.size === 0) {
     const found = strange.length > 0 ? strange.slice(0, 5).join(", ") : "no lora_B.weight at all";
     throw new CheckpointError(
-      `${source.path}: expected LoRA weights, named MODULE.lora_A.weight and MODULE.lora_B.weight, found ${found}`,
+      `expected LoRA weights, named MODULE.lora_A.weight and MODULE.lora_B.weight, found ${found}`,
+      { file: source.path },
     );
   }
   return { moduleOf, ranks };
@@ -168,7 +169,7 @@ async function storedSettings(source: WeightSource & SafetensorsFile, file: stri
     try {
       settings = JSON.parse(text) as Record<string, unknown>;
     } catch {
-      throw new ConfigError(`${file}: ${METADATA_KEY} in its header is not valid JSON`);
+      throw new ConfigError(`${METADATA_KEY} in its header is not valid JSON`, { file });
     }
   } else if (file.endsWith(PEFT_WEIGHT_NAME) && existsSync(beside)) {
     settings = await readJsonObject(beside);
@@ -182,9 +183,9 @@ async function storedSettings(source: WeightSource & SafetensorsFile, file: stri
     const value = plain[key];
     if (value === undefined || value === null) return undefined;
     if (typeof value === "number") return value;
-    throw new ConfigError(`${file}: ${key} must be a number, found ${JSON.stringify(value)}`);
+    throw new ConfigError(`${key} must be a number, found ${JSON.stringify(value)}`, { file });
   };
-  if (plain.use_dora === true) throw new ConfigError(`${file}: DoRA adapters (use_dora) are not supported`);
+  if (plain.use_dora === true) throw new ConfigError("DoRA adapters (use_dora) are not supported", { file });
   const pattern = (plain.alpha_pattern ?? {}) as Record<string, number>;
   return {
     r: number("r"),

@@ -2,7 +2,9 @@
  * safetensors files: 8 bytes header length (little-endian), a JSON header, then the tensors' bytes.
  * Format: https://huggingface.co/docs/safetensors. The function names are those of the Python package.
  */
+
 import { type FileHandle, open } from "node:fs/promises";
+import { InputError } from "../engine/errors.js";
 import * as tf from "../engine/tf.js";
 import { writeAtomically } from "./atomic-file.js";
 import { checksum } from "./checksum.js";
@@ -34,11 +36,9 @@ export interface StoredTensor {
 }
 
 /** A file that is no valid safetensors file; the message starts with the file's path. */
-export class SafetensorsError extends Error {
-  override readonly name = "SafetensorsError";
-
-  constructor(path: string, problem: string) {
-    super(`${path}: ${problem}`);
+export class SafetensorsError extends InputError {
+  override get kind() {
+    return "safetensors" as const;
   }
 }
 
@@ -82,7 +82,9 @@ export class SafetensorsFile {
   info(key: string): TensorInfo {
     const info = this.#tensors.get(key);
     if (!info)
-      throw new SafetensorsError(this.path, `no tensor "${key}" among its ${this.#tensors.size} tensors`);
+      throw new SafetensorsError(`no tensor "${key}" among its ${this.#tensors.size} tensors`, {
+        file: this.path,
+      });
     return info;
   }
 
@@ -102,13 +104,14 @@ export class SafetensorsFile {
     await readFully(this.path, this.#handle, filled, byteOffset);
     if (this.#checksums && checksum(filled) !== this.#checksums.get(key))
       throw new SafetensorsError(
-        this.path,
         `tensor "${key}": its bytes do not match their checksum (the file is damaged)`,
+        { file: this.path },
       );
     try {
       data = viewData(dtype, bytes, byteLength);
     } catch (error) {
-      throw new SafetensorsError(this.path, `tensor "${key}": ${(error as Error).message}`);
+      if (!(error instanceof InputError)) throw error;
+      throw new SafetensorsError(`tensor "${key}": ${error.message}`, { file: this.path });
     }
     return { dtype, shape, data };
   }
@@ -135,10 +138,9 @@ export class SafetensorsFile {
     if (DTYPE_BYTES[dtype] === 8 || dtype === "U32")
       for (let i = 0; i < values.length; i++)
         if (Number(data[i]) !== values[i])
-          throw new SafetensorsError(
-            this.path,
-            `tensor "${key}": ${data[i]} at index ${i} does not fit int32`,
-          );
+          throw new SafetensorsError(`tensor "${key}": ${data[i]} at index ${i} does not fit int32`, {
+            file: this.path,
+          });
     return tf.tensor(values, [...shape], "int32");
   }
 
@@ -208,8 +210,9 @@ export async function saveFile(
 ): Promise<void> {
   const entries = new Map<string, DeferredTensor>();
   for (const [key, value] of Symbol.iterator in tensors ? tensors : Object.entries(tensors)) {
-    if (key === "__metadata__") throw new SafetensorsError(path, `a tensor cannot be named "__metadata__"`);
-    if (entries.has(key)) throw new SafetensorsError(path, `tensor "${key}" is given twice`);
+    if (key === "__metadata__")
+      throw new SafetensorsError(`a tensor cannot be named "__metadata__"`, { file: path });
+    if (entries.has(key)) throw new SafetensorsError(`tensor "${key}" is given twice`, { file: path });
     entries.set(key, defer(value));
   }
 
@@ -242,8 +245,8 @@ export async function saveFile(
       const expected = DTYPE_BYTES[dtype] * tf.util.sizeFromShape([...shape]);
       if (data.byteLength !== expected)
         throw new SafetensorsError(
-          path,
           `tensor "${key}": ${dtype} [${shape}] takes ${expected} bytes, found ${data.byteLength}`,
+          { file: path },
         );
       const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
       checksums.push(checksum(bytes));
@@ -263,7 +266,7 @@ const CHECKSUMS_START = `"${CHECKSUMS_KEY}":"`;
 function defer(value: Writable): DeferredTensor {
   if (value instanceof tf.Tensor) {
     const dtype = ({ float32: "F32", int32: "I32", bool: "BOOL" } as const)[value.dtype as "float32"];
-    if (!dtype) throw new TypeError(`a ${value.dtype} tensor cannot be written to a safetensors file`);
+    if (!dtype) throw new InputError(`a ${value.dtype} tensor cannot be written to a safetensors file`);
     return { dtype, shape: value.shape, load: async () => (await value.data()) as Float32Array };
   }
   if ("load" in value) return { dtype: value.dtype, shape: value.shape, load: () => value.load() };
@@ -285,8 +288,8 @@ async function readFully(
     const { bytesRead } = await handle.read(into, done, length, position + done);
     if (bytesRead === 0)
       throw new SafetensorsError(
-        path,
         `the file ended at byte ${position + done}, ${into.length - done} bytes early`,
+        { file: path },
       );
     done += bytesRead;
   }
@@ -330,28 +333,30 @@ async function readHeader(path: string, handle: FileHandle): Promise<Header> {
   const matches = own === checksum(before, Buffer.from(NO_CHECKSUM), raw.subarray(at + NO_CHECKSUM.length));
   if (!matches || checksums.length !== tensors.size)
     throw new SafetensorsError(
-      path,
       `the header does not match its checksum (the file is damaged, or another program changed it and kept "${CHECKSUMS_KEY}" of __metadata__; without that entry it is not compared)`,
+      { file: path },
     );
   return { tensors, metadata, checksums: new Map([...tensors.keys()].map((key, i) => [key, checksums[i]!])) };
 }
 
 async function readRawHeader(path: string, handle: FileHandle, size: number): Promise<Buffer> {
   if (size < 8)
-    throw new SafetensorsError(path, `expected a safetensors file of at least 8 bytes, found ${size} bytes`);
+    throw new SafetensorsError(`expected a safetensors file of at least 8 bytes, found ${size} bytes`, {
+      file: path,
+    });
   const prefix = Buffer.alloc(8);
   await readFully(path, handle, prefix, 0);
   const declared = prefix.readBigUInt64LE();
   if (declared > BigInt(MAX_HEADER_BYTES))
     throw new SafetensorsError(
-      path,
       `the header claims ${declared} bytes, more than the ${MAX_HEADER_BYTES} allowed (is it a safetensors file?)`,
+      { file: path },
     );
   const length = Number(declared);
   if (8 + length > size)
     throw new SafetensorsError(
-      path,
       `the header claims ${length} bytes, the file has ${size - 8} after its length`,
+      { file: path },
     );
   const bytes = Buffer.alloc(8 + length);
   await readFully(path, handle, bytes, 0);
@@ -364,7 +369,7 @@ function parseHeader(
   fileSize: number,
 ): Omit<Header, "checksums"> & { metadata: Map<string, string> } {
   const fail = (problem: string): never => {
-    throw new SafetensorsError(path, problem);
+    throw new SafetensorsError(problem, { file: path });
   };
   let text = "";
   try {
@@ -411,7 +416,7 @@ function parseHeader(
 
 function parseEntry(path: string, key: string, value: unknown, dataStart: number): TensorInfo {
   const fail = (problem: string): never => {
-    throw new SafetensorsError(path, `tensor "${key}": ${problem}`);
+    throw new SafetensorsError(`tensor "${key}": ${problem}`, { file: path });
   };
   if (!isRecord(value)) return fail(`expected an object, found ${JSON.stringify(value)}`);
   const { dtype, shape, data_offsets: offsets } = value;

@@ -1,8 +1,10 @@
 /**
  * One benchmark in a process of its own, so that its peak memory belongs to it alone:
- * `node measure.js NAME FOLDER REPEAT CHECKPOINTING`, which prints one JSON object.
+ * `node measure.js NAME FOLDER REPEAT CHECKPOINTING`, which prints one JSON object: figures, or why there are none.
  */
+
 import { readFileSync } from "node:fs";
+import { FirstframeError } from "../../engine/errors.js";
 import { useEngine } from "../../engine/index.js";
 import { benchmarkOf, differenceFromPeer, prepare, readManifest } from "./work.js";
 
@@ -77,4 +79,9 @@ function memory(field: "VmRSS" | "VmHWM"): number {
 }
 
 const [name, folder, repeats, checkpointing] = process.argv.slice(2);
-console.log(JSON.stringify(await measure(name!, folder!, Number(repeats), checkpointing === "true")));
+try {
+  console.log(JSON.stringify(await measure(name!, folder!, Number(repeats), checkpointing === "true")));
+} catch (error) {
+  if (!(error instanceof FirstframeError)) throw error;
+  console.log(JSON.stringify({ fault: error.message }));
+}

@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { CogVideoXDPMScheduler } from "../../diffusion/dpm.js";
+import { InputError } from "../../engine/errors.js";
 import { releasing } from "../../engine/ops/tape.js";
 import { Generator } from "../../engine/random.js";
 import * as tf from "../../engine/tf.js";
@@ -50,7 +51,8 @@ export async function readManifest(folder: string): Promise<Manifest> {
   const text = await readFile(file, "utf8").catch(() => undefined);
   if (text === undefined) {
     throw new UsageError(
-      `${file}: no such file; \`python3 test/bench/peer_torch.py --weights ${folder}\` writes the folder`,
+      `no such file; \`python3 test/bench/peer_torch.py --weights ${folder}\` writes the folder`,
+      { file },
     );
   }
   return JSON.parse(text) as Manifest;
@@ -182,7 +184,7 @@ export async function differenceFromPeer(
     if (reference === undefined) continue;
     const data = await reference.data();
     if (data.length !== value.length)
-      throw new Error(`${name}: expected ${data.length} values, found ${value.length}`);
+      throw new InputError(`${name}: expected ${data.length} values, found ${value.length}`);
     let [largest, apart] = [0, 0];
     for (let i = 0; i < data.length; i++) {
       largest = Math.max(largest, Math.abs(data[i]!));

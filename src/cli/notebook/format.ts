@@ -80,34 +80,37 @@ type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 export async function readNotebook(path: string): Promise<Notebook> {
   const text = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
     const why = { ENOENT: "no such file", EISDIR: "is a folder, expected a notebook" }[error.code ?? ""];
-    throw new UsageError(`${path}: ${why ?? error.message}`);
+    throw new UsageError(why ?? error.message, { file: path });
   });
   return parseNotebook(text, path);
 }
 
 /** Parses and validates a notebook's text; `name` stands in the errors. */
 export function parseNotebook(text: string, name: string): Notebook {
-  if (text.trim() === "") throw new UsageError(`${name}: the file is empty, expected a notebook`);
+  if (text.trim() === "") throw new UsageError("the file is empty, expected a notebook", { file: name });
   let json: Json;
   try {
     json = JSON.parse(text.replace(/^\uFEFF/, "")) as Json;
   } catch (error) {
-    throw new UsageError(`${name}: not JSON${jsonErrorPlace(text, error as Error)}, expected a notebook`);
+    throw new UsageError(`not JSON${jsonErrorPlace(text, error as Error)}, expected a notebook`, {
+      file: name,
+    });
   }
   if (!isObject(json) || !("nbformat" in json)) {
-    throw new UsageError(`${name}: not a notebook: it has no "nbformat"`);
+    throw new UsageError(`not a notebook: it has no "nbformat"`, { file: name });
   }
   if (json.nbformat !== 4) {
     throw new UsageError(
-      `${name}: notebook format ${JSON.stringify(json.nbformat)}, expected 4 (JupyterLab and \`jupyter nbconvert --to notebook\` convert it)`,
+      `notebook format ${JSON.stringify(json.nbformat)}, expected 4 (JupyterLab and \`jupyter nbconvert --to notebook\` convert it)`,
+      { file: name },
     );
   }
   if (isDeeperThan(json, deepest)) {
-    throw new UsageError(`${name}: not a valid notebook: nested deeper than ${deepest} levels`);
+    throw new UsageError(`not a valid notebook: nested deeper than ${deepest} levels`, { file: name });
   }
   upgrade(json);
   const fault = notebookFault(json);
-  if (fault !== undefined) throw new UsageError(`${name}: not a valid notebook: ${fault}`);
+  if (fault !== undefined) throw new UsageError(`not a valid notebook: ${fault}`, { file: name });
   return joinLines(json as unknown as Notebook);
 }
 

@@ -1,5 +1,6 @@
 import { resolve } from "node:path";
 import { type Expression, parseSync, type TSType, type VariableDeclaration } from "oxc-parser";
+import { InputError } from "../../engine/errors.js";
 import { suggestion } from "../arguments.js";
 import { UsageError } from "../errors.js";
 import { type Cell, cellId, type Notebook } from "./format.js";
@@ -93,11 +94,13 @@ export function declaredParameters(notebook: Notebook, path: string): Map<string
   const language =
     notebook.metadata.language_info?.name ?? notebook.metadata.kernelspec?.language ?? "typescript";
   if (language !== "typescript" && language !== "javascript") {
-    throw new UsageError(`${path}: parameters need a TypeScript notebook, found ${JSON.stringify(language)}`);
+    throw new UsageError(`parameters need a TypeScript notebook, found ${JSON.stringify(language)}`, {
+      file: path,
+    });
   }
   const { program, errors } = parseSync("parameters.ts", cell.source, { lang: "ts", sourceType: "module" });
   if (errors[0])
-    throw new UsageError(`${path}: the cell tagged \`parameters\` is not valid: ${errors[0].message}`);
+    throw new UsageError(`the cell tagged \`parameters\` is not valid: ${errors[0].message}`, { file: path });
   const found = new Map<string, Parameter>();
   for (const statement of program.body) {
     const declaration = statement.type === "ExportNamedDeclaration" ? statement.declaration : statement;
@@ -204,7 +207,8 @@ async function assertClip(path: string): Promise<void> {
   try {
     await readClip(path, { select: () => [0] });
   } catch (error) {
-    throw new UsageError((error as Error).message.replaceAll(/\s*\n\s*/g, " "));
+    if (!(error instanceof InputError)) throw error;
+    throw new UsageError(error.message.replaceAll(/\s*\n\s*/g, " "));
   }
 }
 

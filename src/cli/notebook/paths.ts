@@ -8,7 +8,7 @@ export async function projectNotebooks(): Promise<string[]> {
   const folder = resolve(projectRoot, "notebooks");
   const names = await readdir(folder).catch(() => []);
   const notebooks = names.filter((name) => name.endsWith(".ipynb")).sort();
-  if (notebooks.length === 0) throw new UsageError(`${folder}: no notebooks there`);
+  if (notebooks.length === 0) throw new UsageError("no notebooks there", { file: folder });
   return notebooks.map((name) => relative(process.cwd(), join(folder, name)));
 }
 

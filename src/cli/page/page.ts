@@ -1,3 +1,4 @@
+import { constants } from "node:buffer";
 import { createHash } from "node:crypto";
 import { escapeXml } from "../../display/mime.js";
 import { CommandFailure } from "../errors.js";
@@ -44,14 +45,16 @@ export async function renderPage(notebook: Notebook, options: PageOptions): Prom
     sections.length > 2
       ? `<nav class="contents"><ol>${sections.map(({ id, text }) => `<li><a href="#${escapeXml(id)}">${escapeXml(text)}</a></li>`).join("")}</ol></nav>`
       : "";
-  try {
-    const main = `<main>${options.navigation ?? ""}${cells.join("\n")}</main>`;
-    return htmlPage(String(title), contents + main, needs);
-  } catch (error) {
-    if (!(error instanceof RangeError)) throw error;
+  const length = cells.reduce((sum, cell) => sum + cell.length, 0);
+  if (length > LONGEST) {
     throw new CommandFailure(`${options.name}.html would be longer than a text of Node.js's can be (512 MB)`);
   }
+  const main = `<main>${options.navigation ?? ""}${cells.join("\n")}</main>`;
+  return htmlPage(String(title), contents + main, needs);
 }
+
+/** What cells may add up to: the rest of a page, plotly.js and KaTeX's fonts with it, has 16 MB. */
+const LONGEST = constants.MAX_STRING_LENGTH - 2 ** 24;
 
 /**
  * The same notebook gives the same page, so the nonce comes from what is in it: who writes a cell that knows it

@@ -1,4 +1,5 @@
 import { Worker } from "node:worker_threads";
+import { InputError } from "../../engine/errors.js";
 import type { RenderReply, RenderRequest, StaticPicture } from "./worker.js";
 
 /** plotly.js and its window take about 250 MB: the thread ends when nobody has drawn for this long. */
@@ -22,13 +23,13 @@ const pending = new Map<number, Pending>();
  * Draws a figure in the background.
  *
  * @returns the picture, or why only a browser can draw this figure
- * @throws Error if the spec is wrong: each wrong attribute with what was expected
+ * @throws InputError if the spec is wrong: each wrong attribute with what was expected
  */
 export async function renderFigure(
   request: Omit<RenderRequest, "id">,
 ): Promise<StaticPicture | { readonly undrawable: string }> {
   const reply = await ask({ ...request, id: nextId++ });
-  if (reply.kind === "error") throw new Error(`figure: ${reply.message}`);
+  if (reply.kind === "error") throw new InputError(`figure: ${reply.message}`);
   return reply.kind === "undrawable" ? { undrawable: reply.reason } : reply;
 }
 

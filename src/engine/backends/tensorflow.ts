@@ -25,7 +25,10 @@ let started: { name: Name; running: Running } | undefined;
  */
 export async function startTensorflow(name: Name, log: (line: string) => void): Promise<Running> {
   if (started !== undefined && started.name !== name) {
-    throw new EngineError(`${name}: this process already runs ${started.name}; start a new one to change`);
+    throw new EngineError(`this process already runs ${started.name}`, {
+      subject: name,
+      hint: "start a new one to change",
+    });
   }
   if (started === undefined) {
     const library = await findTensorflow(name);
@@ -70,14 +73,21 @@ function register(name: Name, binding: Binding, installed: string | undefined): 
   if (gpu !== (name === "tensorflow-gpu")) {
     throw new EngineError(
       gpu
-        ? "tensorflow: libtensorflow took a GPU although the CPU was asked for; choose tensorflow-gpu, or set CUDA_VISIBLE_DEVICES=-1"
-        : "tensorflow-gpu: libtensorflow finds no CUDA device it can use; `firstframe doctor` says what is missing",
+        ? "libtensorflow took a GPU although the CPU was asked for"
+        : "libtensorflow finds no CUDA device it can use",
+      {
+        subject: name,
+        hint: gpu
+          ? "choose tensorflow-gpu, or set CUDA_VISIBLE_DEVICES=-1"
+          : "`firstframe doctor` says what is missing",
+      },
     );
   }
   if (installed !== undefined && binding.TF_Version !== installed) {
-    throw new EngineError(
-      `${name}: expected libtensorflow ${installed}, but ${binding.TF_Version} was loaded; run \`firstframe engine install\` again`,
-    );
+    throw new EngineError(`expected libtensorflow ${installed}, but ${binding.TF_Version} was loaded`, {
+      subject: name,
+      hint: "run `firstframe engine install` again",
+    });
   }
   const require = createRequire(import.meta.url);
   const { NodeJSKernelBackend } = require("@tensorflow/tfjs-node-gpu/dist/nodejs_kernel_backend.js") as {

@@ -41,7 +41,9 @@ async function register(): Promise<Running> {
   try {
     if (!(await tf.setBackend("wasm"))) throw new Error("the backend does not start");
   } catch (error) {
-    throw new EngineError(`wasm: this Node can't run the WebAssembly backend (${firstLine(error)})`);
+    throw new EngineError(`this Node can't run the WebAssembly backend (${firstLine(error)})`, {
+      subject: "wasm",
+    });
   }
   return {
     backend: "wasm",

@@ -135,16 +135,17 @@ async function openDawn(): Promise<Gpu> {
     dawn = create([]) as unknown as Gpu;
     return dawn;
   } catch (error) {
-    throw new EngineError(`webgpu: Dawn does not load on this system (${firstLine(error)})`);
+    throw new EngineError(`Dawn does not load on this system (${firstLine(error)})`, { subject: "webgpu" });
   }
 }
 
 async function register(log: (line: string) => void): Promise<Running> {
   const adapter = await findAdapter();
   if (adapter === undefined) {
-    throw new EngineError(
-      "webgpu: no graphics adapter is found; on Linux it needs a Vulkan driver and its loader, libvulkan.so.1",
-    );
+    throw new EngineError("no graphics adapter is found", {
+      subject: "webgpu",
+      hint: "on Linux it needs a Vulkan driver and its loader, libvulkan.so.1",
+    });
   }
   const device = await adapter.requestDevice({
     requiredFeatures: adapter.features.has("timestamp-query") ? ["timestamp-query"] : [],
@@ -190,7 +191,10 @@ function readNow(backend: Backend, dataId: object): tf.BackendValues {
   backend.commandEncoder.copyBufferToBuffer(resource, 0, staging, 0, resource.size);
   backend.submitQueue();
   if (!mapNow(staging)) {
-    throw new EngineError("webgpu: the device gives no values back; it may be lost, start a new process");
+    throw new EngineError("the device gives no values back", {
+      subject: "webgpu",
+      hint: "it may be lost, start a new process",
+    });
   }
   const bytes = staging.getMappedRange().slice(0);
   staging.unmap();

@@ -1,4 +1,5 @@
 /** Maps [rows, height, width, channels]: each pixel copied to a window of its own, and means and sums over windows. */
+import { InputError } from "../errors.js";
 import * as tf from "../tf.js";
 import { defineOperation } from "./operation.js";
 
@@ -7,7 +8,7 @@ export function resizeNearest(x: tf.Tensor4D, height: number, width: number): tf
   const [, h, w] = x.shape;
   if (h === height && w === width) return x.clone();
   if (height % h !== 0 || width % w !== 0)
-    throw new RangeError(`resizeNearest: ${height}x${width} is no whole multiple of ${h}x${w}`);
+    throw new InputError(`resizeNearest: ${height}x${width} is no whole multiple of ${h}x${w}`);
   return enlarge({ x }, { from: [h, w], to: [height, width] })[0] as tf.Tensor4D;
 }
 

@@ -1,3 +1,5 @@
+import { InputError } from "../../engine/errors.js";
+
 /**
  * SentencePiece's text normalisation (Kudo and Richardson 2018, arXiv 1808.06226, section 3.2): rules that replace
  * runs of characters, compiled into a double-array trie over their UTF-8 bytes.
@@ -8,12 +10,12 @@ export class PrecompiledCharsmap {
   readonly #trie: Uint32Array;
   readonly #replacements: Uint8Array;
 
-  /** @throws RangeError when the blob is cut off. */
+  /** @throws InputError when the blob is cut off. */
   constructor(blob: Uint8Array) {
     const view = new DataView(blob.buffer, blob.byteOffset, blob.byteLength);
     const length = blob.byteLength >= 4 ? view.getUint32(0, true) : -1;
     if (length < 0 || length % 4 !== 0 || 4 + length > blob.byteLength) {
-      throw new RangeError(`charsmap: expected a trie of ${length} bytes, found ${blob.byteLength - 4}`);
+      throw new InputError(`charsmap: expected a trie of ${length} bytes, found ${blob.byteLength - 4}`);
     }
     this.#trie = Uint32Array.from({ length: length / 4 }, (_, i) => view.getUint32(4 + 4 * i, true));
     this.#replacements = blob.subarray(4 + length);

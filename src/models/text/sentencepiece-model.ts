@@ -1,5 +1,7 @@
 /** Reads SentencePiece's model files (`spiece.model`): a Protocol Buffers message of pieces and settings. */
+
 import { readFile } from "node:fs/promises";
+import { InputError } from "../../engine/errors.js";
 
 /** What a piece is for (SentencePiece's `Type`). */
 export const PIECE_TYPES = {
@@ -31,14 +33,16 @@ export interface SentencePieceModel {
 }
 
 /** A model file that cannot be read; the message starts with its path. */
-export class SentencePieceError extends Error {
-  override readonly name = "SentencePieceError";
+export class SentencePieceError extends InputError {
+  override get kind() {
+    return "sentencepiece" as const;
+  }
 }
 
 /** @throws SentencePieceError when the file is no model, or one of another kind than unigram. */
 export async function readSentencePieceModel(path: string): Promise<SentencePieceModel> {
   const fail = (problem: string): never => {
-    throw new SentencePieceError(`${path}: ${problem}`);
+    throw new SentencePieceError(problem, { file: path });
   };
   const bytes = await readFile(path);
   const pieces: Piece[] = [];

@@ -1,4 +1,11 @@
-import { ConfigError, type ConfigOf, completeConfig, number, positiveInteger } from "../../weights/config.js";
+import {
+  ConfigError,
+  type ConfigOf,
+  type ConfigOrigin,
+  completeConfig,
+  number,
+  positiveInteger,
+} from "../../weights/config.js";
 
 /** The keys of transformers' T5Config that the encoder uses, with its defaults. */
 const FIELDS = {
@@ -38,12 +45,13 @@ export function parseFeedForward(text: string): FeedForwardKind | undefined {
 }
 
 /** Fills in defaults and checks; keys that only the decoder or transformers' other classes use are passed over. */
-export function completeT5Config(given: Readonly<Record<string, unknown>>, where: string): T5Config {
+export function completeT5Config(given: Readonly<Record<string, unknown>>, where: ConfigOrigin): T5Config {
   const known = Object.fromEntries(Object.entries(given).filter(([key]) => Object.hasOwn(FIELDS, key)));
   const config = completeConfig(FIELDS, known, where, "refuse");
   if (config.relative_attention_num_buckets < 4 || config.relative_attention_num_buckets % 2 !== 0) {
     throw new ConfigError(
-      `${where}: relative_attention_num_buckets must be an even number of at least 4, found ${config.relative_attention_num_buckets}`,
+      `relative_attention_num_buckets must be an even number of at least 4, found ${config.relative_attention_num_buckets}`,
+      where,
     );
   }
   return config;

@@ -1,5 +1,7 @@
 /** T5's encoder (Raffel et al. 2019, arXiv 1910.10683), after transformers' class of the same name. */
+
 import { join } from "node:path";
+import { InputError } from "../../engine/errors.js";
 import { gelu, geluTanh, silu } from "../../engine/ops/gelu/gelu.js";
 import type { Generator } from "../../engine/random.js";
 import * as tf from "../../engine/tf.js";
@@ -14,7 +16,13 @@ import {
   type SaveOptions,
 } from "../../nn/module.js";
 import { openWeights, TRANSFORMERS_WEIGHTS, type WeightsLocation } from "../../weights/checkpoint.js";
-import { ConfigError, MODEL_CONFIG, readJsonObject, writeJson } from "../../weights/config.js";
+import {
+  ConfigError,
+  type ConfigOrigin,
+  MODEL_CONFIG,
+  readJsonObject,
+  writeJson,
+} from "../../weights/config.js";
 import { type LoadModelOptions, modelFiles, type Needs, resolveModel } from "../../weights/hub.js";
 import { completeT5Config, parseFeedForward, type T5Activation, type T5Config } from "./t5-config.js";
 
@@ -72,7 +80,7 @@ export class T5EncoderModel extends Model {
   readonly #blocks: readonly T5Block[];
   readonly #finalNorm: T5LayerNorm;
 
-  private constructor(given: Readonly<Record<string, unknown>>, where: string) {
+  private constructor(given: Readonly<Record<string, unknown>>, where: ConfigOrigin) {
     super("model");
     const config = completeT5Config(given, where);
     this.config = config;
@@ -97,7 +105,7 @@ export class T5EncoderModel extends Model {
    * @throws ConfigError naming the key that cannot be.
    */
   static fromConfig(config: Partial<T5Config>, generator: Generator): T5EncoderModel {
-    const model = new T5EncoderModel({ ...config }, CLASS_NAME);
+    const model = new T5EncoderModel({ ...config }, { subject: CLASS_NAME });
     model.initialize(generator);
     return model;
   }
@@ -110,12 +118,13 @@ export class T5EncoderModel extends Model {
   static async fromPretrained(idOrFolder: string, options: LoadModelOptions = {}): Promise<T5EncoderModel> {
     const location = named(options);
     const folder = await resolveModel(idOrFolder, options, textEncoderFiles(options));
-    const where = join(folder, MODEL_CONFIG);
-    const given = await readJsonObject(where);
+    const where = { file: join(folder, MODEL_CONFIG) };
+    const given = await readJsonObject(where.file);
     const architectures = Array.isArray(given.architectures) ? given.architectures : [];
     if (!architectures.some((name) => ARCHITECTURES.includes(name as string))) {
       throw new ConfigError(
-        `${where}: expected architectures with ${CLASS_NAME}, found ${JSON.stringify(given.architectures)}`,
+        `expected architectures with ${CLASS_NAME}, found ${JSON.stringify(given.architectures)}`,
+        where,
       );
     }
     const model = new T5EncoderModel(given, where);
@@ -145,7 +154,7 @@ export class T5EncoderModel extends Model {
     await writeJson(join(folder, "config.json"), config, ["initializer_factor", "layer_norm_epsilon"]);
   }
 
-  /** @throws RangeError naming the input that does not fit. */
+  /** @throws InputError naming the input that does not fit. */
   forward({ inputIds, attentionMask, outputHiddenStates = false }: T5Inputs): T5Output {
     const ids = this.#checkIds(inputIds);
     const { config } = this;
@@ -180,13 +189,13 @@ export class T5EncoderModel extends Model {
     const { vocab_size: size } = this.config;
     const length = ids[0]?.length ?? 0;
     if (length === 0 || ids.some((row) => row.length !== length)) {
-      throw new RangeError(
+      throw new InputError(
         `inputIds: expected rows of one length, found ${JSON.stringify(ids.map((row) => row.length))}`,
       );
     }
     const bad = ids.flat().find((id) => !Number.isInteger(id) || id < 0 || id >= size);
     if (bad !== undefined) {
-      throw new RangeError(`inputIds: expected integers from 0 to ${size - 1} (vocab_size), found ${bad}`);
+      throw new InputError(`inputIds: expected integers from 0 to ${size - 1} (vocab_size), found ${bad}`);
     }
     return ids;
   }
@@ -203,7 +212,7 @@ function encoderKey(key: string, hasShared: boolean): string | undefined {
 function maskBias(mask: NonNullable<T5Inputs["attentionMask"]>, batch: number, length: number): tf.Tensor4D {
   const values = mask instanceof tf.Tensor ? mask : tf.tensor2d(mask.map((row) => [...row]));
   if (values.shape[0] !== batch || values.shape[1] !== length) {
-    throw new RangeError(
+    throw new InputError(
       `attentionMask: expected [${batch}, ${length}] as inputIds, found [${values.shape}]`,
     );
   }

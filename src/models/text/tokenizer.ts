@@ -1,10 +1,12 @@
 /** T5's tokenizer: unigram pieces (Kudo 2018, arXiv 1804.10959), by transformers' class of the same name. */
+
 import { existsSync } from "node:fs";
 import { copyFile, mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { Tokenizer } from "@huggingface/tokenizers";
+import { InputError } from "../../engine/errors.js";
 import { grouped, showAs } from "../../engine/shown.js";
-import { ConfigError, readJsonObject, writeJson } from "../../weights/config.js";
+import { ConfigError, type ConfigOrigin, readJsonObject, writeJson } from "../../weights/config.js";
 import { type HubOptions, type Needs, resolveModel } from "../../weights/hub.js";
 import { PrecompiledCharsmap, sentencePieceNormalization } from "./charsmap.js";
 import {
@@ -77,7 +79,7 @@ export class T5Tokenizer {
   private constructor(
     json: Json,
     config: Json,
-    where: string,
+    where: ConfigOrigin,
     model?: SentencePieceModel & { path: string },
   ) {
     this.#json = json;
@@ -99,13 +101,13 @@ export class T5Tokenizer {
         };
       }
     } catch (error) {
-      throw new ConfigError(`${where}: ${(error as Error).message}`);
+      throw new ConfigError((error as Error).message, where);
     }
     const idOf = (key: string, fallback: string): number => {
       const token = tokenText(config[key]) ?? fallback;
       const id = this.#tokenizer.token_to_id(token);
       if (id === undefined)
-        throw new ConfigError(`${where}: the vocabulary has no ${key} ${JSON.stringify(token)}`);
+        throw new ConfigError(`the vocabulary has no ${key} ${JSON.stringify(token)}`, where);
       return id;
     };
     this.padTokenId = idOf("pad_token", "<pad>");
@@ -123,14 +125,14 @@ export class T5Tokenizer {
     const configPath = join(folder, TOKENIZER_CONFIG);
     const config = existsSync(configPath) ? await readJsonObject(configPath) : {};
     if (existsSync(jsonPath)) {
-      return new T5Tokenizer(await readJsonObject(jsonPath), config, jsonPath);
+      return new T5Tokenizer(await readJsonObject(jsonPath), config, { file: jsonPath });
     }
     if (!existsSync(modelPath)) {
-      throw new ConfigError(`${folder}: found neither ${TOKENIZER_JSON} nor ${SENTENCEPIECE_MODEL}`);
+      throw new ConfigError(`found neither ${TOKENIZER_JSON} nor ${SENTENCEPIECE_MODEL}`, { file: folder });
     }
     const model = await readSentencePieceModel(modelPath);
     const json = unigramTokenizer(model.pieces, model.unkId, Number(config.extra_ids ?? EXTRA_IDS));
-    return new T5Tokenizer(json, config, modelPath, { ...model, path: modelPath });
+    return new T5Tokenizer(json, config, { file: modelPath }, { ...model, path: modelPath });
   }
 
   /**
@@ -145,7 +147,7 @@ export class T5Tokenizer {
       { piece: "<unk>", score: 0, type: unknown },
       ...pieces.map(([piece, score]) => ({ piece, score, type })),
     ];
-    return new T5Tokenizer(unigramTokenizer(all, 2, 0), {}, "vocabulary");
+    return new T5Tokenizer(unigramTokenizer(all, 2, 0), {}, { subject: "T5Tokenizer" });
   }
 
   /** Writes `spiece.model` or `tokenizer.json`, and `tokenizer_config.json`, into a folder. */
@@ -179,7 +181,7 @@ export class T5Tokenizer {
     { maxLength, padding = "max_length" }: EncodeOptions,
   ): EncodedTexts {
     if (!Number.isInteger(maxLength) || maxLength < 1) {
-      throw new RangeError(`maxLength: expected a positive integer, found ${maxLength}`);
+      throw new InputError(`maxLength: expected a positive integer, found ${maxLength}`);
     }
     const all = (typeof texts === "string" ? [texts] : texts).map((text) => this.tokenize(text));
     const kept = all.map((ids) =>

@@ -1,3 +1,4 @@
+import { InputError } from "../../engine/errors.js";
 import * as tf from "../../engine/tf.js";
 import type { ForwardContext } from "../../nn/forward-context.js";
 import type { Linear, Linears } from "../../nn/linear.js";
@@ -82,14 +83,14 @@ export class CogVideoXPatchEmbed {
     const { sampleHeight, sampleWidth, maxTextSeqLength, embedDim, patchSize } = this.#options;
     const [, frames, , height, width] = latents.shape;
     if (this.#learned && (height !== sampleHeight || width !== sampleWidth)) {
-      throw new RangeError(
+      throw new InputError(
         `hiddenStates: this model's learned positions are for ${sampleHeight} x ${sampleWidth} latents (sample_height x sample_width), found ${height} x ${width}`,
       );
     }
     const grid: GridSize = [frames, Math.floor(height / patchSize), Math.floor(width / patchSize)];
     const rows = this.#tableRows(grid);
     if (rows !== tokens.shape[1]) {
-      throw new RangeError(
+      throw new InputError(
         `encoderHiddenStates: expected ${maxTextSeqLength} text tokens (max_text_seq_length, which the position table is for), found ${tokens.shape[1] - (rows - maxTextSeqLength)}`,
       );
     }

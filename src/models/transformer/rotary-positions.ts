@@ -1,3 +1,4 @@
+import { InputError } from "../../engine/errors.js";
 import type { RotaryTables } from "../../engine/ops/rotary/rotary.js";
 import { linspace, roundHalfEven } from "../../engine/rounding.js";
 import * as tf from "../../engine/tf.js";
@@ -35,17 +36,17 @@ export type RotaryPositions = {
  * the features for time, 3/8 for height, 3/8 for width. Angles are float32, as in diffusers'
  * `get_3d_rotary_pos_embed`.
  *
- * @throws RangeError if embedDim is no multiple of 16, a size is not positive, or a "slice" grid exceeds its maxSize.
+ * @throws InputError if embedDim is no multiple of 16, a size is not positive, or a "slice" grid exceeds its maxSize.
  */
 export function get3dRotaryPosEmbed(positions: RotaryPositions): RotaryTables {
   const { embedDim, gridSize, temporalSize, theta = 10000 } = positions;
   const [height, width] = gridSize;
   if (!(embedDim > 0 && embedDim % 16 === 0)) {
-    throw new RangeError(`embedDim: expected a multiple of 16, found ${embedDim}`);
+    throw new InputError(`embedDim: expected a multiple of 16, found ${embedDim}`);
   }
   for (const [name, size] of Object.entries({ height, width, temporalSize })) {
     if (!Number.isInteger(size) || size < 1) {
-      throw new RangeError(`rotary grid: expected a positive ${name}, found ${size}`);
+      throw new InputError(`rotary grid: expected a positive ${name}, found ${size}`);
     }
   }
   const grids = positions.gridType === "slice" ? sliceGrids(positions) : linspaceGrids(positions);
@@ -104,7 +105,7 @@ type Grids = Record<"t" | "h" | "w", Float64Array>;
 function sliceGrids({ gridSize, temporalSize, maxSize }: RotaryPositions & { gridType: "slice" }): Grids {
   const [height, width] = gridSize;
   if (height > maxSize[0] || width > maxSize[1]) {
-    throw new RangeError(
+    throw new InputError(
       `rotary grid: expected at most ${maxSize[0]} x ${maxSize[1]} patches (height x width), found ${height} x ${width}`,
     );
   }
@@ -171,7 +172,7 @@ export function trainingRotaryTables(config: RotaryConfig, size: LatentSize): Ro
  * @param config the transformer's.
  * @param size latent frames (padded for the temporal patches), rows and columns.
  * @returns null for a model without rotary positions.
- * @throws RangeError for a 1.5 model when the size exceeds the configured one.
+ * @throws InputError for a 1.5 model when the size exceeds the configured one.
  */
 export function samplingRotaryTables(
   config: RotaryConfig & { readonly sample_height: number; readonly sample_width: number },

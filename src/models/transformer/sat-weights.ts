@@ -95,7 +95,8 @@ export function satTransformerSource(source: WeightSource): WeightSource {
       const rows = source.info(key).shape[0] ?? 0;
       if (rows % take.pieces !== 0) {
         throw new CheckpointError(
-          `${source.path}: "${key}": expected a first axis that ${take.pieces} divides, found [${source.info(key).shape}]`,
+          `"${key}": expected a first axis that ${take.pieces} divides, found [${source.info(key).shape}]`,
+          { file: source.path },
         );
       }
       origins.set(name, { key, ...take });
@@ -104,12 +105,13 @@ export function satTransformerSource(source: WeightSource): WeightSource {
   if (unknown.length > 0) {
     const more = unknown.length > 20 ? ` and ${unknown.length - 20} more` : "";
     throw new CheckpointError(
-      `${source.path}: not the names of CogVideo's own transformer: ${unknown.slice(0, 20).join(", ")}${more}`,
+      `not the names of CogVideo's own transformer: ${unknown.slice(0, 20).join(", ")}${more}`,
+      { file: source.path },
     );
   }
   const originOf = (name: string): Origin => {
     const origin = origins.get(name);
-    if (!origin) throw new CheckpointError(`${source.path}: no tensor for "${name}"`);
+    if (!origin) throw new CheckpointError(`no tensor for "${name}"`, { file: source.path });
     return origin;
   };
   const cutShape = (shape: readonly number[], { pieces, take }: Origin): number[] => [

@@ -1,3 +1,5 @@
+import { InputError } from "../../engine/errors.js";
+
 /** A position table of {@link get3dSincosPosEmbed}. */
 export interface SincosTable {
   /** [frames, height * width, embedDim], row by row. */
@@ -20,14 +22,14 @@ export interface SincosPositions {
  * Fixed sine and cosine positions in three dimensions, in float64 (diffusers' `get_3d_sincos_pos_embed`): a
  * quarter of the features for time, then 3/8 for the column, then 3/8 for the row; in each, sines before cosines.
  *
- * @throws RangeError if embedDim is no multiple of 16.
+ * @throws InputError if embedDim is no multiple of 16.
  */
 export function get3dSincosPosEmbed(positions: SincosPositions): SincosTable {
   const { embedDim, spatialSize, temporalSize } = positions;
   const { spatialInterpolationScale = 1, temporalInterpolationScale = 1 } = positions;
   const [width, height] = spatialSize;
   if (!(embedDim > 0 && embedDim % 16 === 0)) {
-    throw new RangeError(`embedDim: expected a multiple of 16, found ${embedDim}`);
+    throw new InputError(`embedDim: expected a multiple of 16, found ${embedDim}`);
   }
   const time = axisTable(temporalSize, temporalInterpolationScale, embedDim / 4);
   const column = axisTable(width, spatialInterpolationScale, (embedDim / 8) * 3);

@@ -1,4 +1,5 @@
 /** CogVideoX's diffusion transformer (arXiv 2408.06072, section 2.2), after diffusers' class of the same name. */
+import { InputError } from "../../engine/errors.js";
 import { ACTIVATIONS, type ActivationName } from "../../engine/ops/activations.js";
 import { checkpoint } from "../../engine/ops/checkpoint.js";
 import { silu } from "../../engine/ops/gelu/gelu.js";
@@ -17,6 +18,7 @@ import {
   boolean,
   ConfigError,
   type ConfigOf,
+  type ConfigOrigin,
   completeConfig,
   nullable,
   number,
@@ -125,7 +127,7 @@ export class CogVideoXTransformer3DModel extends Model {
   readonly #projOut: Linear;
   readonly #hooks = new Set<TransformerHook>();
 
-  private constructor(config: CogVideoXTransformer3DModelConfig, where: string) {
+  private constructor(config: CogVideoXTransformer3DModelConfig, where: ConfigOrigin) {
     super();
     checkConfig(config, where);
     this.config = config;
@@ -197,10 +199,9 @@ export class CogVideoXTransformer3DModel extends Model {
     config: Partial<CogVideoXTransformer3DModelConfig>,
     generator: Generator,
   ): CogVideoXTransformer3DModel {
-    const model = new CogVideoXTransformer3DModel(
-      CogVideoXTransformer3DModel.completeConfig(config),
-      CLASS_NAME,
-    );
+    const model = new CogVideoXTransformer3DModel(CogVideoXTransformer3DModel.completeConfig(config), {
+      subject: CLASS_NAME,
+    });
     model.initialize(generator);
     return model;
   }
@@ -213,7 +214,7 @@ export class CogVideoXTransformer3DModel extends Model {
   static completeConfig(
     config: Partial<CogVideoXTransformer3DModelConfig>,
   ): CogVideoXTransformer3DModelConfig {
-    return completeConfig(FIELDS, config, CLASS_NAME, "refuse");
+    return completeConfig(FIELDS, config, { subject: CLASS_NAME }, "refuse");
   }
 
   /**
@@ -223,7 +224,7 @@ export class CogVideoXTransformer3DModel extends Model {
    */
   static async loadConfig(folder: string): Promise<CogVideoXTransformer3DModelConfig> {
     const given = await readConfig(folder, CLASS_NAME);
-    return completeConfig(FIELDS, given, `${folder}/config.json`, "warn");
+    return completeConfig(FIELDS, given, { file: `${folder}/config.json` }, "warn");
   }
 
   /**
@@ -237,7 +238,7 @@ export class CogVideoXTransformer3DModel extends Model {
   ): Promise<CogVideoXTransformer3DModel> {
     const folder = await resolveModel(idOrFolder, location, modelFiles(location));
     const config = await CogVideoXTransformer3DModel.loadConfig(folder);
-    const model = new CogVideoXTransformer3DModel(config, `${folder}/config.json`);
+    const model = new CogVideoXTransformer3DModel(config, { file: `${folder}/config.json` });
     try {
       await model.loadWeights(folder, location);
     } catch (error) {
@@ -257,8 +258,8 @@ export class CogVideoXTransformer3DModel extends Model {
     file: string,
     config: Partial<CogVideoXTransformer3DModelConfig> = {},
   ): Promise<CogVideoXTransformer3DModel> {
-    const full = completeConfig(FIELDS, config, CLASS_NAME, "refuse");
-    const model = new CogVideoXTransformer3DModel(full, CLASS_NAME);
+    const full = completeConfig(FIELDS, config, { subject: CLASS_NAME }, "refuse");
+    const model = new CogVideoXTransformer3DModel(full, { subject: CLASS_NAME });
     const source = await safeOpen(file);
     try {
       await loadParameters(model.parameters, satTransformerSource(source));
@@ -289,7 +290,7 @@ export class CogVideoXTransformer3DModel extends Model {
 
   /**
    * Puts a new LoRA adapter on the model and freezes the model's own weights. Without effect at first: B is zero.
-   * @throws RangeError if the name is taken or no layer matches.
+   * @throws InputError if the name is taken or no layer matches.
    */
   addAdapter(
     config: LoraConfig,
@@ -300,7 +301,7 @@ export class CogVideoXTransformer3DModel extends Model {
     return adapter;
   }
 
-  /** @throws RangeError if there is no adapter of this name. */
+  /** @throws InputError if there is no adapter of this name. */
   adapter(adapterName = "default"): LoraAdapter {
     return this.#adapters.get(adapterName);
   }
@@ -383,7 +384,7 @@ export class CogVideoXTransformer3DModel extends Model {
   /**
    * The model's prediction for noisy latents.
    * @returns sample: [B, F, out_channels, H, W]
-   * @throws RangeError naming the input whose shape does not fit.
+   * @throws InputError naming the input whose shape does not fit.
    */
   forward(inputs: TransformerInputs): { sample: tf.Tensor5D } {
     this.#check(inputs);
@@ -479,7 +480,7 @@ export class CogVideoXTransformer3DModel extends Model {
     const emb = this.#timeEmbedding.forward(sinusoid(all, inner), context);
     if (this.#ofsEmbedding === null || config.ofs_embed_dim === null) return emb;
     if (ofs === undefined || ofs === null) {
-      throw new RangeError(
+      throw new InputError(
         `ofs: this model has an offset embedding (ofs_embed_dim ${config.ofs_embed_dim}) and needs a value, 2.0 for CogVideoX-1.5`,
       );
     }
@@ -495,16 +496,16 @@ export class CogVideoXTransformer3DModel extends Model {
     const { in_channels: channels, text_embed_dim: text, patch_size: p, patch_size_t: pt } = this.config;
     const wanted = `hiddenStates: expected [B, F, ${channels}, H, W]`;
     if (hiddenStates.rank !== 5 || hiddenStates.shape[2] !== channels) {
-      throw new RangeError(`${wanted}, found [${hiddenStates.shape}]`);
+      throw new InputError(`${wanted}, found [${hiddenStates.shape}]`);
     }
     const [batch, frames, , height, width] = hiddenStates.shape;
     if (height % p !== 0 || width % p !== 0) {
-      throw new RangeError(
+      throw new InputError(
         `${wanted} with H and W divisible by ${p} (patch_size), found [${hiddenStates.shape}]`,
       );
     }
     if (pt !== null && frames % pt !== 0) {
-      throw new RangeError(
+      throw new InputError(
         `${wanted} with F divisible by ${pt} (patch_size_t), found ${frames} frames; duplicateFirstFrame pads them`,
       );
     }
@@ -513,7 +514,7 @@ export class CogVideoXTransformer3DModel extends Model {
       encoderHiddenStates.shape[0] !== batch ||
       encoderHiddenStates.shape[2] !== text
     ) {
-      throw new RangeError(
+      throw new InputError(
         `encoderHiddenStates: expected [${batch}, tokens, ${text}] (batch, tokens, text_embed_dim), found [${encoderHiddenStates.shape}]`,
       );
     }
@@ -526,23 +527,25 @@ function perSample(name: string, values: PerSample, batch: number): number[] {
       ? [values]
       : Array.from(values instanceof tf.Tensor ? values.dataSync() : values);
   if (list.length !== 1 && list.length !== batch) {
-    throw new RangeError(`${name}: expected 1 or ${batch} values (the batch), found ${list.length}`);
+    throw new InputError(`${name}: expected 1 or ${batch} values (the batch), found ${list.length}`);
   }
   return list;
 }
 
-function checkConfig(config: CogVideoXTransformer3DModelConfig, where: string): void {
+function checkConfig(config: CogVideoXTransformer3DModelConfig, where: ConfigOrigin): void {
   if (config.use_learned_positional_embeddings && !config.use_rotary_positional_embeddings) {
     throw new ConfigError(
-      `${where}: use_learned_positional_embeddings needs use_rotary_positional_embeddings, as in diffusers`,
+      "use_learned_positional_embeddings needs use_rotary_positional_embeddings, as in diffusers",
+      where,
     );
   }
   if (!(config.dropout >= 0 && config.dropout < 1)) {
-    throw new ConfigError(`${where}: dropout must be at least 0 and below 1, found ${config.dropout}`);
+    throw new ConfigError(`dropout must be at least 0 and below 1, found ${config.dropout}`, where);
   }
   if (config.ofs_embed_dim !== null && config.ofs_embed_dim !== config.time_embed_dim) {
     throw new ConfigError(
-      `${where}: ofs_embed_dim must equal time_embed_dim (they are added), found ${config.ofs_embed_dim} and ${config.time_embed_dim}`,
+      `ofs_embed_dim must equal time_embed_dim (they are added), found ${config.ofs_embed_dim} and ${config.time_embed_dim}`,
+      where,
     );
   }
 }

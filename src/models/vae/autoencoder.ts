@@ -1,4 +1,5 @@
 /** CogVideoX's causal 3D variational autoencoder (arXiv 2408.06072, section 2.1), after diffusers' class of the same name. */
+import { InputError } from "../../engine/errors.js";
 import { ACTIVATIONS, type ActivationName } from "../../engine/ops/activations.js";
 import type { Generator } from "../../engine/random.js";
 import * as tf from "../../engine/tf.js";
@@ -7,6 +8,7 @@ import {
   boolean,
   ConfigError,
   type ConfigOf,
+  type ConfigOrigin,
   completeConfig,
   list,
   nullable,
@@ -114,7 +116,7 @@ export class AutoencoderKLCogVideoX extends Model {
   #overlapHeight = 1 / 6;
   #overlapWidth = 1 / 5;
 
-  private constructor(config: AutoencoderKLCogVideoXConfig, where: string) {
+  private constructor(config: AutoencoderKLCogVideoXConfig, where: ConfigOrigin) {
     super();
     this.config = config;
     const coder = coderConfig(config, where);
@@ -140,7 +142,10 @@ export class AutoencoderKLCogVideoX extends Model {
     config: Partial<AutoencoderKLCogVideoXConfig>,
     generator?: Generator,
   ): AutoencoderKLCogVideoX {
-    const vae = new AutoencoderKLCogVideoX(completeConfig(FIELDS, config, CLASS_NAME, "refuse"), CLASS_NAME);
+    const vae = new AutoencoderKLCogVideoX(
+      completeConfig(FIELDS, config, { subject: CLASS_NAME }, "refuse"),
+      { subject: CLASS_NAME },
+    );
     if (generator) vae.initialize(generator);
     return vae;
   }
@@ -156,7 +161,7 @@ export class AutoencoderKLCogVideoX extends Model {
   ): Promise<AutoencoderKLCogVideoX> {
     const folder = await resolveModel(idOrFolder, location, modelFiles(location));
     const given = await readConfig(folder, CLASS_NAME);
-    const where = `${folder}/config.json`;
+    const where = { file: `${folder}/config.json` };
     const vae = new AutoencoderKLCogVideoX(completeConfig(FIELDS, given, where, "warn"), where);
     return vae.#loaded(vae.loadWeights(folder, location));
   }
@@ -169,8 +174,8 @@ export class AutoencoderKLCogVideoX extends Model {
     file: string,
     config: Partial<AutoencoderKLCogVideoXConfig> = {},
   ): Promise<AutoencoderKLCogVideoX> {
-    const full = completeConfig(FIELDS, config, CLASS_NAME, "refuse");
-    const vae = new AutoencoderKLCogVideoX(full, CLASS_NAME);
+    const full = completeConfig(FIELDS, config, { subject: CLASS_NAME }, "refuse");
+    const vae = new AutoencoderKLCogVideoX(full, { subject: CLASS_NAME });
     const rename = (key: string) => satVaeKey(key, full.block_out_channels.length);
     return vae.#loaded(vae.loadWeights(file, { rename }));
   }
@@ -208,7 +213,7 @@ export class AutoencoderKLCogVideoX extends Model {
   /**
    * Codes frames larger than a tile in overlapping tiles, which changes the result a little.
    * Options that are left out keep their value.
-   * @throws RangeError when a tile is no larger than its overlap.
+   * @throws InputError when a tile is no larger than its overlap.
    */
   enableTiling(options: TilingOptions = {}): void {
     const height = options.tileSampleMinHeight || this.#tileHeight;
@@ -221,7 +226,7 @@ export class AutoencoderKLCogVideoX extends Model {
     ] as const) {
       const latent = Math.trunc(size / this.spatialCompressionRatio);
       if (!Number.isSafeInteger(size) || Math.trunc(latent * (1 - overlap)) < 1)
-        throw new RangeError(
+        throw new InputError(
           `enableTiling: tiles of tileSampleMin${name} ${size} and tileOverlapFactor${name} ${overlap} are too small`,
         );
     }
@@ -244,7 +249,7 @@ export class AutoencoderKLCogVideoX extends Model {
    * Encodes a clip or, as one frame, an image.
    * @param x [B, in_channels, F, H, W], in [-1, 1]. F frames give ceil(F / 4) latent frames when F is 8n or 8n + 1.
    * @returns the distribution of the latents, [B, latent_channels, f, H / 8, W / 8], before any scaling factor.
-   * @throws RangeError for another shape.
+   * @throws InputError for another shape.
    */
   encode(x: tf.Tensor5D): { latentDist: DiagonalGaussianDistribution } {
     const moments = this.#code("encode", x, frameCalls(x.shape[2], SAMPLE_FRAMES_PER_CALL));
@@ -256,7 +261,7 @@ export class AutoencoderKLCogVideoX extends Model {
    * @param z [B, latent_channels, f, h, w], already divided by the scaling factor.
    * @returns [B, out_channels, F, 8h, 8w], about in [-1, 1], not clamped. f latent frames give 4f - 3 frames when f is
    *   odd, 4f when it is even.
-   * @throws RangeError for another shape.
+   * @throws InputError for another shape.
    */
   decode(z: tf.Tensor5D): { sample: tf.Tensor5D } {
     return { sample: this.#code("decode", z, frameCalls(z.shape[2], LATENT_FRAMES_PER_CALL)) };
@@ -277,7 +282,7 @@ export class AutoencoderKLCogVideoX extends Model {
    * Encodes a clip that does not fit in memory: takes pieces of any number of frames as they come and gives each group's
    * latent frames as soon as they are known. Put together they equal {@link encode}'s.
    * @param pieces tensors [B, in_channels, n, H, W]; they are disposed here.
-   * @throws RangeError when the pieces hold more or fewer than `numFrames` frames.
+   * @throws InputError when the pieces hold more or fewer than `numFrames` frames.
    */
   async *encodeStream(
     pieces: Iterable<tf.Tensor5D> | AsyncIterable<tf.Tensor5D>,
@@ -360,7 +365,7 @@ export class AutoencoderKLCogVideoX extends Model {
     const smallest = this.spatialCompressionRatio;
     const [, height, width] = x.shape;
     if (direction === "encode" && (height < smallest || width < smallest))
-      throw new RangeError(
+      throw new InputError(
         `encode: tiling leaves a tile of ${height}x${width} pixels, smaller than ${smallest}x${smallest}; choose other tiles`,
       );
     return tf.tidy(() => {
@@ -404,11 +409,11 @@ export class AutoencoderKLCogVideoX extends Model {
     const channels = direction === "encode" ? this.config.in_channels : this.config.latent_channels;
     const smallest = direction === "encode" ? this.spatialCompressionRatio : 1;
     const wanted = `${direction}: ${name} must be [B, ${channels}, F, H, W]`;
-    if (x.rank !== 5 || x.shape[1] !== channels) throw new RangeError(`${wanted}, found [${x.shape}]`);
+    if (x.rank !== 5 || x.shape[1] !== channels) throw new InputError(`${wanted}, found [${x.shape}]`);
     if (x.shape.some((size) => size < 1))
-      throw new RangeError(`${wanted} with no empty axis, found [${x.shape}]`);
+      throw new InputError(`${wanted} with no empty axis, found [${x.shape}]`);
     if (x.shape[3] < smallest || x.shape[4] < smallest)
-      throw new RangeError(`${wanted} with H and W of at least ${smallest}, found [${x.shape}]`);
+      throw new InputError(`${wanted} with H and W of at least ${smallest}, found [${x.shape}]`);
   }
 }
 
@@ -417,7 +422,7 @@ type Direction = "encode" | "decode";
 /** Frames of each call: `perCall`, and what is left over goes with the first ones. */
 function frameCalls(frames: number, perCall: number): number[] {
   if (!Number.isSafeInteger(frames) || frames < 1)
-    throw new RangeError(`expected a clip of at least 1 frame, found ${frames} frames`);
+    throw new InputError(`expected a clip of at least 1 frame, found ${frames} frames`);
   const count = Math.max(Math.floor(frames / perCall), 1);
   return Array.from({ length: count }, (_, i) => (i === 0 ? frames - (count - 1) * perCall : perCall));
 }
@@ -435,10 +440,10 @@ async function* regroup(
   try {
     for await (const piece of pieces) {
       held.push(piece);
-      if (piece.rank !== 5) throw new RangeError(`expected pieces [B, C, F, H, W], found [${piece.shape}]`);
+      if (piece.rank !== 5) throw new InputError(`expected pieces [B, C, F, H, W], found [${piece.shape}]`);
       heldFrames += piece.shape[2];
       seen += piece.shape[2];
-      if (seen > total) throw new RangeError(`numFrames is ${total}, but at least ${seen} frames came`);
+      if (seen > total) throw new InputError(`numFrames is ${total}, but at least ${seen} frames came`);
       while (next < sizes.length && heldFrames >= sizes[next]!) {
         const size = sizes[next++]!;
         const [group, rest] = tf.tidy(() => {
@@ -455,14 +460,14 @@ async function* regroup(
         yield group!;
       }
     }
-    if (seen < total) throw new RangeError(`numFrames is ${total}, but only ${seen} frames came`);
+    if (seen < total) throw new InputError(`numFrames is ${total}, but only ${seen} frames came`);
   } finally {
     tf.dispose(held);
   }
 }
 
 /** @throws ConfigError where keys contradict each other. */
-function coderConfig(config: AutoencoderKLCogVideoXConfig, where: string): CoderConfig {
+function coderConfig(config: AutoencoderKLCogVideoXConfig, where: ConfigOrigin): CoderConfig {
   const {
     block_out_channels: channels,
     down_block_types: down,
@@ -471,16 +476,16 @@ function coderConfig(config: AutoencoderKLCogVideoXConfig, where: string): Coder
   } = config;
   if (channels.length === 0 || down.length !== channels.length || up.length !== channels.length)
     throw new ConfigError(
-      `${where}: block_out_channels, down_block_types and up_block_types must be equally long, found ${channels.length}, ${down.length} and ${up.length}`,
+      `block_out_channels, down_block_types and up_block_types must be equally long, found ${channels.length}, ${down.length} and ${up.length}`,
+      where,
     );
   const uneven = channels.find((n) => n % groups !== 0);
   if (uneven !== undefined)
-    throw new ConfigError(
-      `${where}: norm_num_groups ${groups} must divide block_out_channels, found ${uneven}`,
-    );
+    throw new ConfigError(`norm_num_groups ${groups} must divide block_out_channels, found ${uneven}`, where);
   if (!(config.temporal_compression_ratio >= 1))
     throw new ConfigError(
-      `${where}: temporal_compression_ratio must be at least 1, found ${config.temporal_compression_ratio}`,
+      `temporal_compression_ratio must be at least 1, found ${config.temporal_compression_ratio}`,
+      where,
     );
   return {
     blockOutChannels: channels,

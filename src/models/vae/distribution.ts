@@ -1,3 +1,4 @@
+import { InputError } from "../../engine/errors.js";
 import type { Generator } from "../../engine/random.js";
 import { showAs } from "../../engine/shown.js";
 import * as tf from "../../engine/tf.js";
@@ -20,12 +21,12 @@ export class DiagonalGaussianDistribution {
   /**
    * @param parameters [B, 2C, F, H, W]; belongs to the distribution from now on.
    * @param options.deterministic std and var are 0, so every sample is the mean.
-   * @throws RangeError when the number of channels is odd.
+   * @throws InputError when the number of channels is odd.
    */
   constructor(parameters: tf.Tensor5D, { deterministic = false }: { deterministic?: boolean } = {}) {
     const [, channels] = parameters.shape;
     if (parameters.rank !== 5 || channels % 2 !== 0)
-      throw new RangeError(`parameters: expected [B, 2C, F, H, W], found [${parameters.shape}]`);
+      throw new InputError(`parameters: expected [B, 2C, F, H, W], found [${parameters.shape}]`);
     this.parameters = parameters;
     this.deterministic = deterministic;
     const [mean, logvar, std, variance] = tf.tidy(() => {
@@ -48,7 +49,7 @@ export class DiagonalGaussianDistribution {
     return tf.tidy(() => {
       const noise = "noise" in draw ? draw.noise : draw.generator.randn<tf.Rank.R5>(this.mean.shape);
       if (!tf.util.arraysEqual(noise.shape, this.mean.shape))
-        throw new RangeError(`noise: expected [${this.mean.shape}], found [${noise.shape}]`);
+        throw new InputError(`noise: expected [${this.mean.shape}], found [${noise.shape}]`);
       return tf.add(this.mean, tf.mul(this.std, noise));
     });
   }

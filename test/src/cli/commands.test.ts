@@ -19,7 +19,7 @@ describe("the command line", () => {
     assert.equal(all.code, 0);
     for (const [name, command] of Object.entries(commands)) {
       assert.match(all.stdout, new RegExp(`^  ${name} `, "m"));
-      const { code, stdout, stderr } = await cli.run(name, "--help");
+      const { code, stdout, stderr } = await cli.run(...name.split(" "), "--help");
       assert.equal(code, 0, stderr);
       assert.ok(stdout.startsWith(`Usage: firstframe ${name} ${command.usage}\n`));
       for (const option of Object.keys(command.options)) assert.ok(stdout.includes(`--${option}`), option);
@@ -28,6 +28,12 @@ describe("the command line", () => {
         stdout,
       );
     }
+    const group = await cli.run("help", "procedural");
+    assert.equal(group.code, 0);
+    assert.match(
+      group.stdout,
+      /^Usage: firstframe procedural COMMAND \[options\]\n[\s\S]*^ {2}overfit-clip /m,
+    );
     const { version } = JSON.parse(readFileSync(join(projectRoot, "package.json"), "utf8")) as {
       version: string;
     };
@@ -47,6 +53,12 @@ describe("the command line", () => {
       [["engine", "use", "gpu"], /expected one of .*, found "gpu"/],
       [["engine", "list", "gpu"], /engine list: unexpected argument "gpu"/],
       [["engine", "install", "webgpu"], /found "webgpu"; webgpu needs no installation/],
+      [["procedural", "datset"], /unknown command procedural datset \(did you mean procedural dataset\?\)/],
+      [
+        ["procedural", "dataset", "--clips", "many"],
+        /--clips: expected a whole number of at least 0, found "many"/,
+      ],
+      [["procedural", "overfit-clip"], /^firstframe: --clip FILE is missing$/],
       [["lab", "nowhere"], /nowhere: no such folder/],
       [["site", "nowhere.ipynb"], /nowhere\.ipynb: no such file/],
     ] as const) {
@@ -57,6 +69,7 @@ describe("the command line", () => {
       assert.equal(stdout, "");
     }
     assert.equal((await cli.run()).code, 2);
+    assert.equal((await cli.run("procedural")).code, 2);
   });
 
   it("reads flags by the table", () => {

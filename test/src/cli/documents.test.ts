@@ -26,7 +26,8 @@ describe("what the documents and the machines' files say to type", () => {
       }
       for (const [, line] of text.matchAll(/(?:npx |`|RUN |- run: |&& )firstframe ([a-z][^\n`&|]*)/g)) {
         const [own = ""] = line!.split(" -- ");
-        const name = /^[\w-]+/.exec(own)![0];
+        const [first = "", second = ""] = own.match(/[\w-]+/g)!;
+        const name = Object.hasOwn(commands, `${first} ${second}`) ? `${first} ${second}` : first;
         assert.ok(name in commands, `firstframe ${name}`);
         const { options } = commands[name as CommandName];
         for (const [, flag] of own.matchAll(/ --([\w-]+)/g)) {

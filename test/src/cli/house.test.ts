@@ -85,6 +85,25 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   "src/cli": ["src", "kernel", ...PROCEDURAL],
 };
 
+/** Where a plain Error is right: no input leads there, or it never gets out. */
+const OWN_FAULTS: Readonly<Record<string, string>> = {
+  "src/display/plotly/canvas.ts": "plotly.js asks for a colour that the canvas does not know",
+  "src/display/plotly/render.ts": "the drawing thread is stuck or gone",
+  "src/engine/backends/shared-shapes.ts": "TensorFlow.js asks for a shape that can't be",
+  "src/engine/backends/wasm.ts": "becomes an EngineError three lines on",
+  "src/engine/download.ts": "tried again, then a DownloadError",
+  "src/engine/ops/head-norm/head-norm.ts": "nothing asks for that gradient",
+  "src/engine/ops/wasm-conv2d-gradient.ts": "no convolution here is NCHW",
+  "src/models/text/sentencepiece-model.ts": "becomes a SentencePieceError",
+  "src/models/vae/layers.ts": "a decoder built without its latent",
+  "src/nn/module.ts": "a model that declares a parameter twice",
+  "src/train/trainer.ts": "a training step that loses tensors",
+};
+
+/** A decision by an error's words or its name. */
+const COMPARED =
+  /^.*(\.message\)?\.(includes|startsWith|endsWith|match|search)\(|\.message (===|!==) |\.name (===|!==) "\w*Error"|\.test\([^()]*\.message|\.test\(firstLine\().*$/gm;
+
 function room(path: string): string {
   const [top = "", first = "", second = ""] = path.split("/");
   if (top !== "src") return top;
@@ -149,6 +168,22 @@ describe("the house", () => {
       )) {
         wrong.push(`${path} calls ${call})`);
       }
+    }
+    assert.deepEqual(wrong, []);
+  });
+
+  it("throws its own errors for input, and tells errors apart by class or code, not by their words", () => {
+    const wrong: string[] = [];
+    for (const { path, text } of src) {
+      for (const [call] of text.matchAll(/new (Range|Type|Syntax|Reference)Error\(/g))
+        wrong.push(`${path}: ${call}): InputError is for what is given, Error for a fault of our own`);
+      if (!Object.hasOwn(OWN_FAULTS, path) && /new Error\(/.test(text))
+        wrong.push(`${path}: new Error(): InputError, or a reason in OWN_FAULTS`);
+      for (const [line] of text.matchAll(COMPARED)) wrong.push(`${path}: ${line.trim()}`);
+    }
+    for (const path of Object.keys(OWN_FAULTS)) {
+      const { text } = src.find((source) => source.path === path) ?? { text: "" };
+      if (!text.includes("new Error(")) wrong.push(`${path} throws no Error any more`);
     }
     assert.deepEqual(wrong, []);
   });

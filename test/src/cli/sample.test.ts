@@ -7,11 +7,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { encodeCommand } from "../../../src/cli/encode.js";
-import { UsageError } from "../../../src/cli/errors.js";
 import { sampleCommand } from "../../../src/cli/sample.js";
 import { useEngine } from "../../../src/engine/index.js";
 import { Generator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
+import { InputError } from "../../../src/index.js";
 import { proceduralClip } from "../../../src/procedural/clip.js";
 import { readClip } from "../../../src/video/read.js";
 import { writeClip } from "../../../src/video/write.js";
@@ -108,7 +108,7 @@ test("what sample can't do is refused in one line, and nothing is written", asyn
   const out = at("never.mp4");
   const refused = async (argv: string[], message: RegExp) => {
     await assert.rejects(sample(...argv, "--out", out), (error: Error) => {
-      assert.ok(error instanceof UsageError, error.stack);
+      assert.ok(error instanceof InputError, error.stack);
       assert.match(error.message, message);
       return true;
     });
@@ -158,10 +158,31 @@ test("encode writes each clip's latents, and fills a data set's cache once", asy
   await prompt.close();
 });
 
+test("what nobody foresaw is no input error: it is shown as a fault of the program, with where it was", () => {
+  const argv = [
+    "sample",
+    "--model",
+    model,
+    "--image",
+    image,
+    "--prompt",
+    "a ball",
+    "--out",
+    at("never.webp"),
+  ];
+  const huge = [...argv, "--num-frames", "8000000000001", ...quick];
+  const main = join(projectRoot, "dist/src/cli/main.js");
+  const { status, stderr } = spawnSync(process.execPath, [main, ...huge], { encoding: "utf8" });
+  assert.equal(status, 1, stderr);
+  assert.match(stderr, /^RangeError: .*\n +at /m);
+  assert.match(stderr, /^firstframe: this is a fault of firstframe's own; please report it/m);
+  assert.ok(!existsSync(at("never.webp")));
+});
+
 test("what encode can't do is refused in one line", async () => {
   const refused = (argv: string[], message: RegExp) =>
     assert.rejects(encodeCommand(argv), (error: Error) => {
-      assert.ok(error instanceof UsageError, error.stack);
+      assert.ok(error instanceof InputError, error.stack);
       assert.match(error.message, message);
       return true;
     });

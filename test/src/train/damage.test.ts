@@ -180,7 +180,7 @@ describe("a damaged checkpoint", () => {
       const tensors = tf.memory().numTensors;
       const named = join(newest, file).replaceAll(/[.+]/g, "\\$&");
       await assert.rejects(train(kind, outputDir, newest, true), {
-        name: "ResumeError",
+        name: "DamagedCheckpointError",
         message: new RegExp(`^${named}: `),
       });
       const { step, notes } = await train(kind, outputDir, "latest");

@@ -166,9 +166,22 @@ test("clips that can't be read are told apart from those that can", async () => 
 
 test("procedural clips are written as a data set, with clips held out", async () => {
   const out = join(folder, "procedural");
-  const script = fileURLToPath(new URL("../../../src/procedural/dataset.js", import.meta.url));
+  const script = fileURLToPath(new URL("../../../src/cli/main.js", import.meta.url));
   const size = ["--frames", "9", "--height", "16", "--width", "24"];
-  const argv = [script, "--out", out, "--clips", "3", "--held-out", "2", "--seed", "5", ...size];
+  const argv = [
+    script,
+    "procedural",
+    "dataset",
+    "--out",
+    out,
+    "--clips",
+    "3",
+    "--held-out",
+    "2",
+    "--seed",
+    "5",
+    ...size,
+  ];
   const { status, stderr } = spawnSync(process.execPath, argv, { encoding: "utf8" });
   assert.equal(status, 0, stderr);
   const entries = await readDataset({ dataRoot: out });

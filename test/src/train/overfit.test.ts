@@ -11,7 +11,7 @@ import { probeClip } from "../../../src/video/read.js";
 
 const root = fileURLToPath(new URL("../../../..", import.meta.url));
 const clip = join(root, "../shared/clips/kitten.mp4");
-const script = fileURLToPath(new URL("../../../src/procedural/overfit-clip.js", import.meta.url));
+const script = fileURLToPath(new URL("../../../src/cli/main.js", import.meta.url));
 
 interface Figures {
   readonly with_lora: { readonly psnr: number };
@@ -24,7 +24,19 @@ test("a LoRA learns one clip by heart", {
 }, async () => {
   const out = await mkdtemp(join(tmpdir(), "firstframe-overfit-"));
   try {
-    const argv = [script, "--clip", clip, "--caption", "a kitten", "--out", out, "--steps", "60"];
+    const argv = [
+      script,
+      "procedural",
+      "overfit-clip",
+      "--clip",
+      clip,
+      "--caption",
+      "a kitten",
+      "--out",
+      out,
+      "--steps",
+      "60",
+    ];
     const { status, stderr } = spawnSync(process.execPath, argv, { cwd: root, encoding: "utf8" });
     assert.equal(status, 0, stderr);
     const figures = JSON.parse(await readFile(join(out, "figures.json"), "utf8")) as Figures;

@@ -6,17 +6,28 @@ import { syncBuiltinESMExports } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { useEngine } from "../../../src/engine/index.js";
+import { type InputError, useEngine } from "../../../src/engine/index.js";
 import { Generator } from "../../../src/engine/random.js";
 import { CogVideoXTransformer3DModel } from "../../../src/models/transformer/transformer.js";
-import { ARGUMENTS, type ArgumentName, readArguments } from "../../../src/train/arguments.js";
-import { checkpointsToResume, listCheckpoints, saveCheckpoint } from "../../../src/train/checkpoint.js";
+import {
+  ARGUMENTS,
+  type ArgumentName,
+  COMMAND_SPELLING,
+  readArguments,
+} from "../../../src/train/arguments.js";
+import {
+  checkpointsToResume,
+  listCheckpoints,
+  ResumeError,
+  saveCheckpoint,
+} from "../../../src/train/checkpoint.js";
 import { differences, fixedArguments, type RunFingerprint } from "../../../src/train/resume.js";
 import { runTraining } from "../../../src/train/run.js";
+import { Trainer, type TrainerOptions } from "../../../src/train/trainer.js";
 import { writeJson } from "../../../src/weights/config.js";
 import { saveFile } from "../../../src/weights/safetensors.js";
 import { train, writeLoraTask } from "./command.js";
-import { tinyModels, writeDataset } from "./tiny.js";
+import { tinyData, tinyModels, writeDataset } from "./tiny.js";
 
 let folder = "";
 /** To step 4, as the table of changes goes on from it. */
@@ -72,6 +83,12 @@ test("another run's folder is refused before any work, and left as it is", async
     resumed.stderr,
     /^firstframe: .*checkpoint-8: was made with other arguments: seed: 1 in the checkpoint, 2 now; learning_rate: 0\.001 in the checkpoint, 0\.002 now; if that is meant, go on with --allow_changed_arguments seed learning_rate$/m,
   );
+  const planned = await train([...args, "--dry-run"]);
+  assert.equal(planned.code, 2, planned.stdout);
+  assert.match(planned.stdout, /^memory: about /m, "what it needs is said all the same");
+  assert.match(planned.stderr, /^firstframe: .*: holds a run already \(checkpoint-4, checkpoint-8\); /m);
+  const other = await train([...args, "--dry-run", "--resume", "latest"]);
+  assert.match(other.stderr, /^firstframe: .*checkpoint-8: was made with other arguments: seed: 1 in /m);
   const named = await train([...args, "--resume", join(outputDir, "checkpoint-4")]);
   assert.equal(named.code, 2, named.stdout);
   assert.match(named.stderr, /checkpoint-4: was made with other arguments: seed: 1 /);
@@ -458,17 +475,95 @@ describe("checkpoints in a folder", () => {
     assert.ok(events.indexOf(`sync ${outputDir}`) > named);
   });
 
+  const LATEST = { resumeFromCheckpoint: "latest" };
+  const spelling = COMMAND_SPELLING;
+
   test("cut short while one is replaced, the old or the new one is there", async () => {
     const outputDir = await fresh();
     await saveCheckpoint(outputDir, 4, { which: "old" }, write);
     // Between the two renames; and after them.
     await rename(join(outputDir, "checkpoint-4"), join(outputDir, ".checkpoint-4.old"));
-    await checkpointsToResume(outputDir, { resumeFromCheckpoint: "latest" });
+    await checkpointsToResume(outputDir, LATEST, { spelling });
     assert.deepEqual(await readdir(outputDir), ["checkpoint-4"]);
     await cp(join(outputDir, "checkpoint-4"), join(outputDir, ".checkpoint-4.old"), { recursive: true });
     await cp(join(outputDir, "checkpoint-4"), join(outputDir, ".checkpoint-5.tmp"), { recursive: true });
-    await checkpointsToResume(outputDir, { resumeFromCheckpoint: "latest" });
+    await checkpointsToResume(outputDir, LATEST, { spelling });
     assert.deepEqual(await readdir(outputDir), ["checkpoint-4"]);
+  });
+});
+
+describe("a trainer in a program", () => {
+  const SHORT: TrainerOptions = { trainSteps: 2, batchSize: 1, rank: 2, loraAlpha: 2, learningRate: 1e-3 };
+
+  /** What a trainer made with these options is refused for, on models of its own. */
+  async function refusal(options: TrainerOptions): Promise<InputError> {
+    const models = tinyModels();
+    const data = await tinyData(models.vae, 2);
+    try {
+      const trainer = await Trainer.create(models, data, { ...SHORT, ...options });
+      trainer.dispose();
+    } catch (error) {
+      assert.ok(error instanceof ResumeError, String(error));
+      return error;
+    } finally {
+      data.dispose();
+      models.dispose();
+    }
+    return assert.fail("it was not refused");
+  }
+
+  test("keeps its folder to itself, in its own process too, until it is disposed", async () => {
+    const outputDir = await fresh();
+    const models = tinyModels();
+    const data = await tinyData(models.vae, 2);
+    const first = await Trainer.create(models, data, { ...SHORT, outputDir });
+    const { message, file } = await refusal({ outputDir });
+    assert.match(
+      message,
+      /: another run of this process is writing to it; it has it until its trainer's dispose/,
+    );
+    assert.equal(file, outputDir);
+    await first.train();
+    first.dispose();
+    models.transformer.deleteAdapters();
+    const next = await Trainer.create(models, data, { ...SHORT, outputDir, resumeFromCheckpoint: "latest" });
+    assert.equal(next.step, 2);
+    next.dispose();
+    data.dispose();
+    models.dispose();
+    assert.deepEqual(await readdir(outputDir), ["checkpoint-2"]);
+  });
+
+  test("names options as code spells them", async () => {
+    const outputDir = await fresh();
+    const models = tinyModels();
+    const data = await tinyData(models.vae, 2);
+    const trainer = await Trainer.create(models, data, { ...SHORT, outputDir });
+    await trainer.train();
+    trainer.dispose();
+    const held = await refusal({ outputDir });
+    assert.match(
+      held.message,
+      /holds a run already \(checkpoint-2\); resumeFromCheckpoint: "latest" goes on with it, overwriteOutputDir: true removes its checkpoints, outputDir names another folder$/,
+    );
+    const latest = { outputDir, resumeFromCheckpoint: "latest" };
+    const changed = await refusal({ ...latest, learningRate: 2e-3, trainSteps: 3 });
+    assert.match(
+      changed.message,
+      /other arguments: learningRate: 0\.001 in the checkpoint, 0\.002 now; if that is meant, go on with allowChangedArguments: \["learningRate"\]$/,
+    );
+    assert.match((await refusal({ ...latest, trainSteps: 1 })).message, /the run ends at 1 \(trainSteps\)$/);
+    models.transformer.deleteAdapters();
+    const options = { ...SHORT, ...latest, learningRate: 2e-3, trainSteps: 3 };
+    const next = await Trainer.create(models, data, {
+      ...options,
+      allowChangedArguments: ["learningRate"],
+      log: (line) => assert.match(line, /: learningRate 0\.001 -> 0\.002$/),
+    });
+    assert.equal(next.step, 2);
+    next.dispose();
+    data.dispose();
+    models.dispose();
   });
 });
 
@@ -496,6 +591,9 @@ describe("two runs at once", () => {
       assert.equal(refused.code, 2, refused.stdout);
       assert.match(refused.stderr, /^firstframe: .*: another run is writing to it \(it holds .*\.lock\)$/m);
     }
+    const planned = await train([...args, "--dry-run"]);
+    assert.equal(planned.code, 2, planned.stdout);
+    assert.match(planned.stderr, /^firstframe: .*: another run is writing to it /m);
     assert.deepEqual(await steps(outputDir), []);
     signal("SIGCONT");
     signal("SIGKILL");

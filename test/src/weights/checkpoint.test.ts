@@ -308,7 +308,8 @@ const FIELDS = {
 };
 
 test("a configuration is completed with defaults and checked key by key", () => {
-  const complete = (given: Record<string, unknown>) => completeConfig(FIELDS, given, "here", "refuse");
+  const complete = (given: Record<string, unknown>) =>
+    completeConfig(FIELDS, given, { subject: "here" }, "refuse");
   assert.deepEqual(complete({ _class_name: "X", rate: 2 }), {
     channels: [8, 16],
     kind: "plain",

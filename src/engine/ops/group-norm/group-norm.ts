@@ -5,6 +5,7 @@
  * The frames may belong to several calls of a model, one after another; each call has statistics of its own.
  */
 
+import { InputError } from "../../errors.js";
 import * as tf from "../../tf.js";
 import { defineOperation } from "../operation.js";
 import { meanPixel, resizeNearest, sumWindows } from "../windows.js";
@@ -38,7 +39,7 @@ export function groupNorm(
   const [rows, , , channels] = x.shape;
   const frames = calls.reduce((sum, n) => sum + n, 0);
   if (frames * batch !== rows)
-    throw new RangeError(`group norm: ${rows} rows, but ${batch} samples of ${calls.join(" + ")} frames`);
+    throw new InputError(`group norm: ${rows} rows, but ${batch} samples of ${calls.join(" + ")} frames`);
   return tf.tidy(() => {
     const asMap = (values: tf.Tensor1D | tf.Tensor4D): tf.Tensor4D =>
       values.rank === 1 ? tf.reshape(values, [1, 1, 1, channels]) : (values as tf.Tensor4D);

@@ -1,3 +1,4 @@
+import { InputError } from "../../errors.js";
 import * as tf from "../../tf.js";
 import { defineOperation } from "../operation.js";
 import { sumSegments } from "../segments/segments.js";
@@ -88,11 +89,11 @@ const frozen = defineOperation<Frozen, Affine>({
   gradient: ([dy], _saved, layer) => ({ x: () => affineGradient(dy!, layer) }),
 });
 
-/** @throws RangeError if x has another number of features than the weight. */
+/** @throws InputError if x has another number of features than the weight. */
 export function checkFeatures(x: tf.Tensor, { weight, inOut }: Affine): void {
   const features = inOut ? weight.shape[0]! : weight.size / weight.shape[0]!;
   if (x.shape.at(-1) !== features) {
-    throw new RangeError(`linear: expected ${features} features, found a tensor of shape [${x.shape}]`);
+    throw new InputError(`linear: expected ${features} features, found a tensor of shape [${x.shape}]`);
   }
 }
 
@@ -102,7 +103,7 @@ export function checkFeatures(x: tf.Tensor, { weight, inOut }: Affine): void {
  * @param x [..., in]
  * @param weight [out, in], or [out, ...] with as many values in the other axes; a variable if it is frozen.
  * @returns [..., out]
- * @throws RangeError if x has another number of features than the weight.
+ * @throws InputError if x has another number of features than the weight.
  */
 export function linear<T extends tf.Tensor>(
   x: T,

@@ -89,7 +89,7 @@ export function addLowRank<T extends tf.Tensor>(
  * @param a [rank, in]
  * @param b [out, rank]
  * @returns [..., out]
- * @throws RangeError if x has another number of features than the weight.
+ * @throws InputError if x has another number of features than the weight.
  */
 export function adaptedLinear<T extends tf.Tensor>(
   x: T,

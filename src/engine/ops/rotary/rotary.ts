@@ -1,3 +1,4 @@
+import { InputError } from "../../errors.js";
 import * as tf from "../../tf.js";
 
 /** Exchanges the two features of each pair (2i, 2i + 1). */
@@ -34,7 +35,7 @@ export interface SignedRotaryTables {
  *
  * @param cos [video tokens, features]
  * @param sin as cos
- * @throws RangeError if the tables are not [videoTokens, features] both.
+ * @throws InputError if the tables are not [videoTokens, features] both.
  */
 export function signedRotaryTables(
   { cos, sin }: { cos: tf.Tensor2D; sin: tf.Tensor2D },
@@ -42,7 +43,7 @@ export function signedRotaryTables(
 ): SignedRotaryTables {
   for (const [name, table] of Object.entries({ cos, sin })) {
     if (table.shape[0] !== videoTokens || table.shape[1] !== features) {
-      throw new RangeError(
+      throw new InputError(
         `rotary table ${name}: expected [${videoTokens}, ${features}] (video tokens, head dimension), found [${table.shape}]`,
       );
     }
