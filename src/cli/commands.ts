@@ -383,6 +383,28 @@ export const commands = {
     },
     numerics: true,
   }),
+  "procedural evaluate": command({
+    summary: "measures whether a pipeline makes procedural clips move as their captions say",
+    usage: "[options]",
+    description:
+      "Samples held-out clips from their first frames: which share of each sprite is left after 0.5, 1 and 2 seconds, whether it goes the right way, whether it goes the other way when the caption says so (swap), how much the ground flickers, PSNR and SSIM. Beside it: the first frame repeated (still), the true clips through the VAE, an untrained transformer, and an oracle that knows first frame and caption alone.",
+    positionals: [0, 0],
+    options: {
+      model: { ...smallPipelineOption, help: "the pipeline's folder" },
+      clips: { type: "integer", value: "N", min: 1, default: 128, help: "how many held-out clips" },
+      seed: { type: "integer", value: "N", min: 0, default: 0, help: "of the first clip, and of the noise" },
+      steps: { type: "string", value: "N[,N...]", default: "10", help: "denoising steps" },
+      guidance: { type: "string", value: "X[,X...]", help: "guidance scales (default: the pipeline's own)" },
+      frames: { type: "integer", value: "N", min: 2, default: 17, help: "frames of a clip" },
+      height: { type: "integer", value: "N", min: 16, default: 64, help: "pixels" },
+      width: { type: "integer", value: "N", min: 16, default: 96, help: "pixels" },
+      fps: { type: "number", value: "X", min: 1, default: 8, help: "frames per second" },
+      strip: { type: "string", value: "FILE", help: "a picture of the first twelve clips and their samples" },
+      json: { type: "boolean", help: "print the figures as JSON" },
+    },
+    examples: ["firstframe procedural evaluate --clips 32 --steps 1,4,10 --guidance 1,6"],
+    numerics: true,
+  }),
   "procedural overfit-clip": command({
     summary: "lets a LoRA learn one clip by heart, and draws what it samples",
     usage: "--clip FILE [options]",

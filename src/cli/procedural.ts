@@ -1,8 +1,13 @@
+import { SingleBar } from "cli-progress";
+import { CogVideoXImageToVideoPipeline } from "../diffusion/image-to-video.js";
 import { writeProceduralDataset } from "../procedural/dataset.js";
-import { overfitClip } from "../procedural/overfit-clip.js";
+import { type EvaluationReport, evaluateMotion, YARDSTICKS } from "../procedural/evaluate.js";
+import { mosaic, overfitClip } from "../procedural/overfit-clip.js";
 import { makeSmallPipeline } from "../procedural/pipeline.js";
 import { storeTransformer } from "../procedural/store-transformer.js";
 import { trainSmallVae } from "../procedural/train-vae.js";
+import type { Clip } from "../video/clip.js";
+import { writeClip } from "../video/write.js";
 import { parseCommand } from "./arguments.js";
 import { commands } from "./commands.js";
 import { UsageError } from "./errors.js";
@@ -45,4 +50,82 @@ export async function overfitClipCommand(argv: string[]): Promise<void> {
   if (clip === undefined) throw new UsageError("--clip FILE is missing");
   await startEngine();
   await overfitClip({ ...rest, clip, learningRate, samplingSteps, log });
+}
+
+/** How many clips the picture of samples shows, and how many frames of each. */
+const [SHOWN_CLIPS, SHOWN_FRAMES] = [12, 6];
+
+export async function evaluateCommand(argv: string[]): Promise<void> {
+  const { values } = parseCommand("procedural evaluate", commands["procedural evaluate"], argv);
+  const { model, clips, seed, frames: numFrames, height, width, fps } = values;
+  const steps = numbers("--steps", values.steps, (value) => Number.isInteger(value) && value > 0);
+  const guidance =
+    values.guidance === undefined
+      ? [undefined]
+      : numbers("--guidance", values.guidance, (value) => value >= 0);
+  const settings = steps.flatMap((count) =>
+    guidance.map((scale) => ({ steps: count, ...(scale === undefined ? {} : { guidance: scale }) })),
+  );
+  await startEngine();
+  const pipeline = await CogVideoXImageToVideoPipeline.fromPretrained(model);
+  const bar = new SingleBar({
+    format: "clip {value}/{total} {bar} {eta_formatted} left",
+    noTTYOutput: false,
+  });
+  const shown: Clip[] = [];
+  try {
+    bar.start(clips, 0);
+    const report = await evaluateMotion(pipeline, {
+      ...{ clips, seed, settings, numFrames, height, width, fps },
+      onClip: (done, samples, truth) => {
+        bar.update(done);
+        if (done <= SHOWN_CLIPS) shown.push(truth, ...samples);
+      },
+    });
+    bar.stop();
+    if (values.strip !== undefined) {
+      const columns = Array.from({ length: SHOWN_FRAMES }, (_, i) =>
+        Math.round((i * (numFrames - 1)) / (SHOWN_FRAMES - 1)),
+      );
+      await writeClip(values.strip, mosaic(shown.map((clip) => clip.select(columns))));
+    }
+    const { runs, ...rest } = report;
+    const [only, ...others] = runs;
+    const said = others.length === 0 ? { ...only, ...rest } : report;
+    console.log(values.json ? JSON.stringify(said, null, 1) : table(report));
+  } finally {
+    bar.stop();
+    pipeline.dispose();
+  }
+}
+
+function numbers(flag: string, text: string, valid: (value: number) => boolean): number[] {
+  return text.split(",").map((part) => {
+    const value = part.trim() === "" ? Number.NaN : Number(part);
+    if (!valid(value))
+      throw new UsageError(`${flag}: expected numbers with commas between them, found ${text}`);
+    return value;
+  });
+}
+
+function table({ runs, yardsticks }: EvaluationReport): string {
+  const head = ["", "left 0.5 s", "1 s", "2 s", "direction", "swap", "flicker", "seam", "PSNR", "SSIM"];
+  const rows = [
+    ...runs.map(({ steps, guidance, ...run }) => {
+      const scale = guidance === null ? "" : `, guidance ${guidance}`;
+      return { name: `${steps} step${steps === 1 ? "" : "s"}${scale}`, ...run };
+    }),
+    ...YARDSTICKS.map((name) => ({ name: name.replaceAll("_", " "), ...yardsticks[name] })),
+  ].map(({ name, sprites_left: left, direction, swap, flicker_ratio, seam, psnr, ssim }) => [
+    name,
+    ...[left["0.5"], left["1"], left["2"], direction, swap].map((share) => share?.toFixed(2) ?? "-"),
+    flicker_ratio?.toFixed(2) ?? "-",
+    seam.toFixed(1),
+    psnr.toFixed(2),
+    ssim.toFixed(3),
+  ]);
+  const widths = head.map((_, i) => Math.max(...[head, ...rows].map((row) => row[i]!.length)));
+  const line = (row: readonly string[]) =>
+    row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join("  ");
+  return [head, ...rows].map(line).join("\n");
 }

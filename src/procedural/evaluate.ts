@@ -15,7 +15,7 @@ import {
   truthOfScene,
 } from "./motion.js";
 import { render } from "./picture.js";
-import { describe, expected, reversed } from "./scene.js";
+import { describe, expected, reversed, type Scene } from "./scene.js";
 import { HELD_OUT_SEED } from "./vae-training.js";
 
 export interface EvaluateOptions extends Partial<Size> {
@@ -23,16 +23,20 @@ export interface EvaluateOptions extends Partial<Size> {
   readonly clips?: number;
   /** Of the first clip among the held-out ones, and of the noise. Default 0. */
   readonly seed?: number;
-  /** Sampling steps. Default 10. */
-  readonly steps?: number;
-  /** Default: the pipeline's own. */
-  readonly guidance?: number;
+  /** How to sample, one run each. Default: 10 steps and the pipeline's own guidance. */
+  readonly settings?: readonly SamplingSettings[];
   /** Default 17. */
   readonly numFrames?: number;
   /** Default 8: 17 frames are two seconds. */
   readonly fps?: number;
-  /** Is told after each clip. */
-  readonly onClip?: (done: number, sample: Clip, truth: Clip) => void;
+  /** Is told after each clip what each run made of it. */
+  readonly onClip?: (done: number, samples: readonly Clip[], truth: Clip) => void;
+}
+
+export interface SamplingSettings {
+  readonly steps: number;
+  /** Default: the pipeline's own. */
+  readonly guidance?: number;
 }
 
 /** The score of clips, with what needs a second look at them or at others. */
@@ -43,17 +47,17 @@ export interface Evaluation extends MotionScore {
   readonly flicker_ratio: number | null;
 }
 
-export interface EvaluationReport extends Evaluation {
+export interface EvaluationReport {
   readonly clips: number;
   readonly seed: number;
-  readonly steps: number;
-  readonly guidance: number | null;
+  /** One of each of the settings. */
+  readonly runs: readonly (Evaluation & { readonly steps: number; readonly guidance: number | null })[];
   readonly yardsticks: Readonly<Record<Yardstick, Evaluation>>;
 }
 
 /**
  * `still`: the first frame, repeated. `vae`: the true clip, encoded and decoded. `untrained`: a transformer of random
- * weights. `oracle`: the clip that one expects who knows first frame and caption alone; `oracle_through_vae`: that clip,
+ * weights, sampled by the first of the settings. `oracle`: the clip that one expects who knows first frame and caption alone; `oracle_through_vae`: that clip,
  * encoded and decoded.
  */
 export const YARDSTICKS = ["still", "vae", "untrained", "oracle", "oracle_through_vae"] as const;
@@ -74,11 +78,15 @@ export async function evaluateMotion(
   pipeline: CogVideoXImageToVideoPipeline,
   options: EvaluateOptions = {},
 ): Promise<EvaluationReport> {
-  const { clips = 128, seed = 0, steps = 10, height = 64, width = 96, numFrames = 17, fps = 8 } = options;
+  const { clips = 128, seed = 0, height = 64, width = 96, numFrames = 17, fps = 8 } = options;
+  const { settings = [{ steps: 10 }] } = options;
   const size = { height, width, numFrames };
-  const tallies = Object.fromEntries(
-    ["model", ...YARDSTICKS].map((name) => [name, { counts: emptyCounts(), swapped: emptyCounts() }]),
-  ) as Record<"model" | Yardstick, Tally>;
+  const tally = (): Tally => ({ counts: emptyCounts(), swapped: emptyCounts() });
+  const runs = settings.map(tally);
+  const yardsticks = Object.fromEntries(YARDSTICKS.map((name) => [name, tally()])) as Record<
+    Yardstick,
+    Tally
+  >;
   const { tokenizer, textEncoder, vae, scheduler } = pipeline;
   const transformer = CogVideoXTransformer3DModel.fromConfig(
     pipeline.transformer.config,
@@ -99,17 +107,16 @@ export async function evaluateMotion(
   };
   const sample = async (
     pipe: CogVideoXImageToVideoPipeline,
-    image: Clip,
-    prompt: string,
+    { steps, guidance }: SamplingSettings,
+    scene: { readonly image: Clip; readonly prompt: string },
     i: number,
   ): Promise<Clip> => {
     const { frames } = await pipe.generate({
       ...size,
-      image,
-      prompt,
+      ...scene,
       fps,
       numInferenceSteps: steps,
-      ...(options.guidance === undefined ? {} : { guidanceScale: options.guidance }),
+      ...(guidance === undefined ? {} : { guidanceScale: guidance }),
       generator: new Generator(seed + i),
     });
     return frames[0]!;
@@ -121,43 +128,49 @@ export async function evaluateMotion(
       const truth = truthOf(made);
       const other = truthOfScene(turned, made.clip);
       const image = made.clip.slice(0, 1);
-      /** Swapped samples count for sprites that truly go another way then. */
-      const add = (name: "model" | Yardstick, said: Clip, reversedSaid: Clip) => {
-        measureMotion(said, truth, tallies[name].counts);
-        measureMotion(reversedSaid, other, tallies[name].swapped);
+      const add = ({ counts, swapped }: Tally, said: Clip, reversedSaid: Clip) => {
+        measureMotion(said, truth, counts);
+        measureMotion(reversedSaid, other, swapped);
       };
-      const model = await sample(pipeline, image, made.caption, i);
-      add("model", model, await sample(pipeline, image, describe(turned), i));
+      const both = async (pipe: CogVideoXImageToVideoPipeline, setting: SamplingSettings) =>
+        [
+          await sample(pipe, setting, { image, prompt: made.caption }, i),
+          await sample(pipe, setting, { image, prompt: describe(turned) }, i),
+        ] as const;
+      const samples: Clip[] = [];
+      for (const [run, setting] of settings.entries()) {
+        const [said, reversedSaid] = await both(pipeline, setting);
+        add(runs[run]!, said, reversedSaid);
+        samples.push(said);
+      }
       const still = made.clip.select(Array.from({ length: numFrames }, () => 0));
-      add("still", still, still);
-      add("vae", throughVae(made.clip), throughVae(other.clip));
-      add(
-        "untrained",
-        await sample(untrained, image, made.caption, i),
-        await sample(untrained, image, describe(turned), i),
-      );
-      const guess = (scene: typeof turned) => render(expected(scene), made.clip, { unseen: "guessed" }).clip;
+      add(yardsticks.still, still, still);
+      add(yardsticks.vae, throughVae(made.clip), throughVae(other.clip));
+      add(yardsticks.untrained, ...(await both(untrained, settings[0]!)));
+      const guess = (scene: Scene) => render(expected(scene), made.clip, { unseen: "guessed" }).clip;
       const [oracle, oracleReversed] = [guess(made.scene), guess(turned)];
-      add("oracle", oracle, oracleReversed);
-      add("oracle_through_vae", throughVae(oracle), throughVae(oracleReversed));
-      options.onClip?.(i + 1, model, made.clip);
+      add(yardsticks.oracle, oracle, oracleReversed);
+      add(yardsticks.oracle_through_vae, throughVae(oracle), throughVae(oracleReversed));
+      options.onClip?.(i + 1, samples, made.clip);
     }
   } finally {
     transformer.dispose();
   }
-  const steady = summarize(tallies.vae.counts).flicker;
+  const steady = summarize(yardsticks.vae.counts).flicker;
   const evaluation = ({ counts, swapped }: Tally): Evaluation => {
     const score = summarize(counts);
     const ratio = steady === 0 ? null : score.flicker / steady;
     return { ...score, swap: summarize(swapped).direction, flicker_ratio: ratio };
   };
-  const yardsticks = Object.fromEntries(YARDSTICKS.map((name) => [name, evaluation(tallies[name])]));
   return {
-    ...evaluation(tallies.model),
     clips,
     seed,
-    steps,
-    guidance: options.guidance ?? null,
-    yardsticks: yardsticks as Record<Yardstick, Evaluation>,
+    runs: settings.map(({ steps, guidance }, run) => {
+      return { ...evaluation(runs[run]!), steps, guidance: guidance ?? null };
+    }),
+    yardsticks: Object.fromEntries(YARDSTICKS.map((name) => [name, evaluation(yardsticks[name])])) as Record<
+      Yardstick,
+      Evaluation
+    >,
   };
 }

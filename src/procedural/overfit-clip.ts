@@ -123,7 +123,7 @@ export async function overfitClip(options: OverfitOptions): Promise<void> {
 }
 
 /** Clips below each other, their frames side by side. */
-function mosaic(clips: readonly Clip[]): Clip {
+export function mosaic(clips: readonly Clip[]): Clip {
   const { width, height, numFrames, fps } = clips[0]!;
   const data = new Uint8Array(clips.length * height * numFrames * width * 3);
   for (const [row, clip] of clips.entries()) {

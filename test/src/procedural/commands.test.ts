@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import sharp from "sharp";
 import { loadFile } from "../../../src/weights/safetensors.js";
 
 const main = fileURLToPath(new URL("../../../src/cli/main.js", import.meta.url));
@@ -48,4 +49,46 @@ test("procedural commands say in one line that there is nothing to export or to 
     assert.match(stderr, /^firstframe: none: no checkpoint/m);
     assert.ok(!/^ +at /m.test(stderr), stderr);
   }
+});
+
+test("procedural evaluate prints what the sprites do, beside the yardsticks, and draws it", async () => {
+  const strip = join(folder, "strip.png");
+  const size = ["--clips", "2", "--frames", "9", "--height", "32", "--width", "48"];
+  const { status, stdout, stderr } = procedural(
+    ...[
+      "evaluate",
+      "--model",
+      stored,
+      ...size,
+      "--steps",
+      "1",
+      "--guidance",
+      "1",
+      "--json",
+      "--strip",
+      strip,
+    ],
+  );
+  assert.equal(status, 0, stderr);
+  const report = JSON.parse(stdout) as Record<string, unknown> & { yardsticks: Record<string, object> };
+  const fields = ["sprites_left", "direction", "swap", "flicker_ratio", "psnr", "ssim"];
+  for (const field of fields) assert.ok(field in report, field);
+  assert.deepEqual(Object.keys(report.sprites_left as object).sort(), ["0.5", "1", "2"]);
+  assert.deepEqual(Object.keys(report.yardsticks), [
+    "still",
+    "vae",
+    "untrained",
+    "oracle",
+    "oracle_through_vae",
+  ]);
+  for (const yardstick of Object.values(report.yardsticks))
+    for (const field of fields) assert.ok(field in yardstick, field);
+  const { width, height } = await sharp(strip).metadata();
+  assert.deepEqual([width, height], [6 * 48, 4 * 32]);
+});
+
+test("procedural evaluate says which list of numbers it can't read", () => {
+  const { status, stderr } = procedural("evaluate", "--model", stored, "--steps", "1,x");
+  assert.equal(status, 2);
+  assert.match(stderr, /--steps: expected numbers with commas between them, found 1,x/);
 });
