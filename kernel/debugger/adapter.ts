@@ -499,24 +499,35 @@ export class DebugAdapter {
     };
   }
 
-  private async look(text: string, frameId: number | undefined, pure: boolean): Promise<RemoteObject> {
-    const common = {
-      expression: javaScriptOf(text),
-      objectGroup,
-      silent: true,
-      generatePreview: true,
-      throwOnSideEffect: pure,
-    };
-    const { result, exceptionDetails } =
+  private look(text: string, frameId: number | undefined, pure: boolean): Promise<RemoteObject> {
+    return this.evaluateIn(
+      frameId,
+      { expression: javaScriptOf(text), objectGroup, generatePreview: true, throwOnSideEffect: pure },
+      { replMode: !pure },
+    );
+  }
+
+  /**
+   * Evaluates in a frame while a cell is paused; without a frame, or while none is paused, among the session's globals,
+   * where `atTop` holds as well. Rejects with what the expression throws.
+   */
+  private async evaluateIn(
+    frameId: number | undefined,
+    options: { readonly expression: string; readonly [option: string]: unknown },
+    atTop: object,
+  ): Promise<RemoteObject> {
+    const quiet = { ...options, silent: true };
+    const answer =
       this.paused && frameId
-        ? await this.post<Evaluated>("Debugger.evaluateOnCallFrame", {
-            ...common,
+        ? this.post<Evaluated>("Debugger.evaluateOnCallFrame", {
+            ...quiet,
             callFrameId: this.frame(frameId).callFrameId,
           })
-        : await this.inTime(this.post<Evaluated>("Runtime.evaluate", { ...common, replMode: !pure }));
+        : this.inTime(this.post<Evaluated>("Runtime.evaluate", { ...quiet, ...atTop }));
+    const { result, exceptionDetails } = await answer;
     if (exceptionDetails) {
-      const { exception, text: message } = exceptionDetails;
-      throw new Error(exception ? describe(exception) : message);
+      const { exception, text } = exceptionDetails;
+      throw new Error(exception ? describe(exception) : text);
     }
     return result;
   }
@@ -546,21 +557,11 @@ export class DebugAdapter {
   private async richInspectVariables(args: Readonly<Record<string, unknown>>): Promise<object> {
     const name = String(args.variableName ?? "");
     const expression = this.options.bundle(javaScriptOf(name));
-    const frameId = args.frameId as number | undefined;
-    const common = { expression, returnByValue: true, silent: true };
-    const { result, exceptionDetails } =
-      this.paused && frameId
-        ? await this.post<Evaluated>("Debugger.evaluateOnCallFrame", {
-            ...common,
-            callFrameId: this.frame(frameId).callFrameId,
-          })
-        : await this.inTime(
-            this.post<Evaluated>("Runtime.evaluate", { ...common, awaitPromise: !this.paused }),
-          );
-    if (exceptionDetails) {
-      const { exception, text } = exceptionDetails;
-      throw new Error(exception ? describe(exception) : text);
-    }
+    const result = await this.evaluateIn(
+      args.frameId as number | undefined,
+      { expression, returnByValue: true },
+      { awaitPromise: !this.paused },
+    );
     return { data: (result.value ?? {}) as object, metadata: {} };
   }
 
