@@ -22,6 +22,9 @@ const interval = 1000;
 /** How long (ms) it may be busy with one thing before it is replaced, and how long once somebody interrupts. */
 const patience = 60_000;
 const patienceOnceInterrupted = 4000;
+/** How long (ms) it may take to end, and how often that is looked at. */
+const patienceAtTheEnd = 2000;
+const turn = 10;
 /** How long (ms) completions and documentation are waited for; then there are none. */
 const answerTime = 20_000;
 
@@ -55,9 +58,13 @@ export class RemoteLanguage implements Language {
 
   constructor(private readonly cwd: string) {}
 
-  /** Whether, once it is disposed of, a thread is too busy to end. */
-  get stuck(): boolean {
-    return this.ending > 0 || this.askedAt !== undefined;
+  /** Whether, once it is disposed of, a thread is too busy to end, which would keep the process from ending. */
+  async isStuck(): Promise<boolean> {
+    for (let waited = 0; this.ending > 0 || this.askedAt !== undefined; waited += turn) {
+      if (waited > patienceAtTheEnd) return true;
+      await new Promise((resolve) => setTimeout(resolve, turn));
+    }
+    return false;
   }
 
   start(): Promise<void> {

@@ -27,7 +27,7 @@ export interface KernelOptions {
   readonly cwd: string;
   readonly language: Language;
   /** Called once the kernel has been shut down. */
-  readonly onExit: () => void;
+  readonly onExit: () => Promise<void>;
 }
 
 interface Request {
@@ -138,7 +138,7 @@ export class Kernel {
     await Promise.all([this.runner.stop(), Promise.race([language, patience]).catch(() => undefined)]);
     this.history.close();
     await this.sockets.close();
-    this.options.onExit();
+    await this.options.onExit();
   }
 
   /** Starts the executor and the compiler. */
