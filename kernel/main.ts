@@ -21,10 +21,9 @@ try {
     connection: readConnectionFile(file),
     cwd,
     language,
-    onExit: () => {
+    onExit: async () => {
       language.killCompiler();
-      // A thread in the midst of native code would keep the process from ending.
-      if (language.stuck) process.kill(process.pid, "SIGKILL");
+      if (await language.isStuck()) process.kill(process.pid, "SIGKILL");
       process.exit(0);
     },
   });

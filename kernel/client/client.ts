@@ -61,9 +61,9 @@ interface Waiting {
 }
 
 /** How long a kernel may take to start. */
-const startTimeout = 60_000;
+const startTimeoutMs = 60_000;
 /** How long it has to shut down before it is killed. */
-const shutdownTimeout = 5000;
+const shutdownTimeoutMs = 5000;
 
 export class KernelClient {
   private readonly wire: Wire;
@@ -117,7 +117,7 @@ export class KernelClient {
       const kernelProcess = await KernelProcess.start(spec, options);
       const client = new KernelClient(kernelProcess.connection, spec, kernelProcess);
       try {
-        await client.connect(startTimeout);
+        await client.connect(startTimeoutMs);
         return client;
       } catch (error) {
         await client.kill();
@@ -128,7 +128,7 @@ export class KernelClient {
   }
 
   /** Connects to a kernel that runs already. */
-  static async attach(connectionFile: string, { timeout = startTimeout } = {}): Promise<KernelClient> {
+  static async attach(connectionFile: string, { timeout = startTimeoutMs } = {}): Promise<KernelClient> {
     const client = new KernelClient(readConnectionFile(connectionFile), undefined, undefined);
     try {
       await client.connect(timeout);
@@ -205,9 +205,9 @@ export class KernelClient {
       await this.request(
         "shutdown_request",
         { restart: false },
-        { channel: "control", timeout: shutdownTimeout },
+        { channel: "control", timeout: shutdownTimeoutMs },
       );
-      if (this.process !== undefined) await this.within(this.process.exited, shutdownTimeout, "no exit");
+      if (this.process !== undefined) await this.within(this.process.exited, shutdownTimeoutMs, "no exit");
     } catch (error) {
       if (!(error instanceof KernelTimeoutError || error instanceof DeadKernelError)) throw error;
     }

@@ -71,7 +71,7 @@ export class KernelProcess {
       cwd: options.cwd ?? process.cwd(),
       env,
       stdio: ["ignore", log, log],
-      detached: process.platform !== "win32",
+      detached: true,
     });
     return new KernelProcess(child, connection, file, folder);
   }
@@ -89,8 +89,7 @@ export class KernelProcess {
     const { pid } = this.child;
     if (pid === undefined || !this.alive) return;
     try {
-      if (process.platform === "win32") this.child.kill(signal);
-      else process.kill(-pid, signal);
+      process.kill(-pid, signal);
     } catch {
       // gone in the meantime
     }

@@ -7,6 +7,9 @@ import { TraceMap } from "@jridgewell/trace-mapping";
 import { transformSync } from "oxc-transform";
 import { isShallow } from "../language/depth.js";
 import type { TransformedCell } from "../language/language.js";
+import type { PublishedContents } from "../protocol/published.js";
+import type { DebugReply } from "../protocol/replies.js";
+import type { DebugRequest } from "../protocol/requests.js";
 import { Catches } from "./catches.js";
 import { hashSeed } from "./hash.js";
 import type {
@@ -29,16 +32,10 @@ import {
 } from "./sources.js";
 import { describe, toVariables, typeOf, type Variable } from "./variables.js";
 
-export interface DebugRequest {
-  readonly seq: number;
-  readonly command: string;
-  readonly arguments?: Readonly<Record<string, unknown>>;
-}
-
 export interface DebugAdapterOptions {
   readonly inspector: Inspector;
   /** Sends a Debug Adapter Protocol event to front ends. */
-  readonly emit: (event: object) => void;
+  readonly emit: (event: PublishedContents["debug_event"]) => void;
   /** The source map of code, as it would be if it ran; null if it can't. */
   readonly mapOf: (code: string) => Promise<string | null>;
   /** An expression of the executor that gives the MIME bundle of a value. */
@@ -56,7 +53,7 @@ const objectGroup = "firstframe-debugger";
 /** How many times a step goes on because it is still on the same line. */
 const stepsPerLine = 100;
 /** How long a process that is busy, not paused, is asked for its variables. */
-const patience = 2000;
+const patienceMs = 2000;
 const mostVariables = 1000;
 
 const exceptionFilters = [
@@ -93,12 +90,13 @@ export class DebugAdapter {
   }
 
   /** Answers a request; never rejects. */
-  async handle(request: DebugRequest): Promise<object> {
+  async handle(request: DebugRequest): Promise<DebugReply> {
     this.seq += 1;
-    const response = { type: "response", seq: this.seq, request_seq: request.seq, command: request.command };
+    const { seq: request_seq, command } = request;
+    const response = { type: "response", seq: this.seq, request_seq, command } as const;
     try {
-      const body = await this.run(request.command, request.arguments ?? {});
-      if (request.command === "initialize") setImmediate(() => this.emit("initialized"));
+      const body = await this.perform(command, request.arguments);
+      if (command === "initialize") setImmediate(() => this.emit("initialized"));
       return { ...response, success: true, ...(body ? { body } : {}) };
     } catch (error) {
       return { ...response, success: false, message: error instanceof Error ? error.message : String(error) };
@@ -142,7 +140,7 @@ export class DebugAdapter {
     return this.options.inspector.post<T>(method, params);
   }
 
-  private async run(command: string, args: Readonly<Record<string, unknown>>): Promise<Body> {
+  private async perform(command: string, args: Readonly<Record<string, unknown>>): Promise<Body> {
     switch (command) {
       case "debugInfo":
         return this.info();
@@ -499,24 +497,35 @@ export class DebugAdapter {
     };
   }
 
-  private async look(text: string, frameId: number | undefined, pure: boolean): Promise<RemoteObject> {
-    const common = {
-      expression: javaScriptOf(text),
-      objectGroup,
-      silent: true,
-      generatePreview: true,
-      throwOnSideEffect: pure,
-    };
-    const { result, exceptionDetails } =
+  private look(text: string, frameId: number | undefined, pure: boolean): Promise<RemoteObject> {
+    return this.evaluateIn(
+      frameId,
+      { expression: javaScriptOf(text), objectGroup, generatePreview: true, throwOnSideEffect: pure },
+      { replMode: !pure },
+    );
+  }
+
+  /**
+   * Evaluates in a frame while a cell is paused; without a frame, or while none is paused, among the session's globals,
+   * where `atTop` holds as well. Rejects with what the expression throws.
+   */
+  private async evaluateIn(
+    frameId: number | undefined,
+    options: { readonly expression: string; readonly [option: string]: unknown },
+    atTop: object,
+  ): Promise<RemoteObject> {
+    const quiet = { ...options, silent: true };
+    const answer =
       this.paused && frameId
-        ? await this.post<Evaluated>("Debugger.evaluateOnCallFrame", {
-            ...common,
+        ? this.post<Evaluated>("Debugger.evaluateOnCallFrame", {
+            ...quiet,
             callFrameId: this.frame(frameId).callFrameId,
           })
-        : await this.inTime(this.post<Evaluated>("Runtime.evaluate", { ...common, replMode: !pure }));
+        : this.inTime(this.post<Evaluated>("Runtime.evaluate", { ...quiet, ...atTop }));
+    const { result, exceptionDetails } = await answer;
     if (exceptionDetails) {
-      const { exception, text: message } = exceptionDetails;
-      throw new Error(exception ? describe(exception) : message);
+      const { exception, text } = exceptionDetails;
+      throw new Error(exception ? describe(exception) : text);
     }
     return result;
   }
@@ -546,21 +555,11 @@ export class DebugAdapter {
   private async richInspectVariables(args: Readonly<Record<string, unknown>>): Promise<object> {
     const name = String(args.variableName ?? "");
     const expression = this.options.bundle(javaScriptOf(name));
-    const frameId = args.frameId as number | undefined;
-    const common = { expression, returnByValue: true, silent: true };
-    const { result, exceptionDetails } =
-      this.paused && frameId
-        ? await this.post<Evaluated>("Debugger.evaluateOnCallFrame", {
-            ...common,
-            callFrameId: this.frame(frameId).callFrameId,
-          })
-        : await this.inTime(
-            this.post<Evaluated>("Runtime.evaluate", { ...common, awaitPromise: !this.paused }),
-          );
-    if (exceptionDetails) {
-      const { exception, text } = exceptionDetails;
-      throw new Error(exception ? describe(exception) : text);
-    }
+    const result = await this.evaluateIn(
+      args.frameId as number | undefined,
+      { expression, returnByValue: true },
+      { awaitPromise: !this.paused },
+    );
     return { data: (result.value ?? {}) as object, metadata: {} };
   }
 
@@ -568,7 +567,7 @@ export class DebugAdapter {
     if (this.paused) return answer;
     let timer: NodeJS.Timeout;
     const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Error("a cell is running")), patience);
+      timer = setTimeout(() => reject(new Error("a cell is running")), patienceMs);
     });
     return Promise.race([answer, late]).finally(() => clearTimeout(timer));
   }

@@ -1,9 +1,11 @@
 /**
- * Runs cells, one at a time: the server sends the next when the last is done.
+ * Evaluates cells, one at a time: the server sends the next when the last is done.
  */
 import { inContext, print, publish, sendControl } from "../ipc/channel.js";
-import type { ErrorContent, RunCommand, Script } from "../ipc/frames.js";
+import type { EvaluateCommand, Script } from "../ipc/frames.js";
 import { after, first, keys, NativePromise, withoutPrototype } from "../ipc/primordials.js";
+import type { ErrorContent } from "../protocol/messages.js";
+import type { ExpressionResult } from "../protocol/replies.js";
 import { bundleOf, displaysDone, isNoResult, isPromise } from "./display.js";
 import type { CellErrors } from "./errors.js";
 import { Evaluator, type Outcome } from "./evaluate.js";
@@ -11,14 +13,13 @@ import { type Interrupts, KeyboardInterrupt } from "./interrupt.js";
 import { duration, timeIt } from "./magics.js";
 
 /** How long a cell may take to fail by itself after an interrupt that no await of its own could be told of. */
-const grace = 100;
+const graceMs = 100;
 /** How many members completion is offered. */
 const maxMembers = 1000;
 
-export class CellRunner {
+export class Cells {
   readonly evaluator: Evaluator;
   private running: { readonly id: number; interrupts: number; giveUp(): void } | undefined;
-  private payload: object[] = [];
 
   constructor(
     private readonly interrupts: Interrupts,
@@ -28,12 +29,8 @@ export class CellRunner {
     interrupts.onInterrupt = (id, rejected, terminated) => this.onInterrupt(id, rejected, terminated);
   }
 
-  /** Adds to what the reply carries for the front end, e.g. a page of help. */
-  addPayload(payload: object): void {
-    this.payload[this.payload.length] = payload;
-  }
-
-  async run(command: RunCommand): Promise<void> {
+  /** Evaluates a cell, shows its result, and says when it is done. */
+  async evaluate(command: EvaluateCommand): Promise<void> {
     const { id, script } = command;
     this.interrupts.begin(id);
     const gaveUp = new NativePromise<Outcome>((resolve) => {
@@ -45,12 +42,12 @@ export class CellRunner {
     });
     let error: ErrorContent | undefined;
     let interrupted = false;
-    const userExpressions: Record<string, unknown> = {};
+    const userExpressions: Record<string, ExpressionResult> = {};
     try {
       const outcome: Outcome =
         script === undefined
           ? { status: "ok", value: undefined }
-          : await first(this.evaluate(script, command), gaveUp);
+          : await first(this.outcomeOf(script, command), gaveUp);
       if (outcome.status === "ok" && command.repeat !== undefined) {
         const work = outcome.value as () => unknown;
         const { repeat } = command;
@@ -71,7 +68,7 @@ export class CellRunner {
       const names = error === undefined ? keys(command.userExpressions) : [];
       for (let i = 0; i < names.length; i++) {
         const expression = command.userExpressions[names[i]!]!;
-        userExpressions[names[i]!] = await first<object>(this.userExpression(expression, id), gaveUp);
+        userExpressions[names[i]!] = await first(this.userExpression(expression, id), interruptedBy(gaveUp));
       }
     } catch (thrown) {
       interrupted = thrown instanceof KeyboardInterrupt;
@@ -79,12 +76,10 @@ export class CellRunner {
     }
     this.interrupts.end();
     this.running = undefined;
-    const { payload } = this;
-    this.payload = [];
-    sendControl({ op: "done", id, ...(error && { error }), interrupted, userExpressions, payload }, id);
+    sendControl({ op: "done", id, ...(error && { error }), interrupted, userExpressions }, id);
   }
 
-  private async evaluate(script: Script, { id, timed }: RunCommand): Promise<Outcome> {
+  private async outcomeOf(script: Script, { id, timed }: EvaluateCommand): Promise<Outcome> {
     if (!timed) return inContext(id, () => this.evaluator.evaluate(script.code));
     const cpu = process.cpuUsage();
     const start = process.hrtime.bigint();
@@ -100,13 +95,13 @@ export class CellRunner {
     return outcome;
   }
 
-  private async showResult(value: unknown, { id, count }: RunCommand): Promise<void> {
+  private async showResult(value: unknown, { id, count }: EvaluateCommand): Promise<void> {
     const made = inContext(id, () => bundleOf(value));
     const data = isPromise(made) ? await made : made;
     publish("execute_result", { execution_count: count, data, metadata: {} }, { context: id });
   }
 
-  private async userExpression(script: Script, id: number): Promise<object> {
+  private async userExpression(script: Script, id: number): Promise<ExpressionResult> {
     const outcome = await inContext(id, () => this.evaluator.evaluate(script.code));
     try {
       if (outcome.status === "ok") {
@@ -138,11 +133,11 @@ export class CellRunner {
     const { running } = this;
     if (running === undefined || running.id !== id) return;
     // Most cells are over by then.
-    after(() => this.running === running && sendControl({ op: "interrupted", id }, id), grace);
+    after(() => this.running === running && sendControl({ op: "interrupted", id }, id), graceMs);
     running.interrupts += 1;
     // A cell whose await was rejected may take its time to clean up; asked twice, it is given up.
     if (running.interrupts > 1 || terminated) running.giveUp();
-    else if (rejected === 0) after(() => this.running === running && running.giveUp(), grace);
+    else if (rejected === 0) after(() => this.running === running && running.giveUp(), graceMs);
   }
 }
 

@@ -17,9 +17,9 @@ import { abandonExpression, whenIdle } from "../ipc/names.js";
 import { type ControlNote, type ControlSetup, claim, slot } from "./interrupt.js";
 
 /** How long a cell that was interrupted may clean up before its guards throw again. */
-const grace = 300;
+const graceMs = 300;
 /** How long code without guards (a library's loop) may go on before V8 is told to end it. */
-const patience = 800;
+const patienceMs = 800;
 
 const { state, port } = workerData as ControlSetup;
 let timers: NodeJS.Timeout[] = [];
@@ -58,13 +58,13 @@ function strike(id: number, first: boolean): void {
       if (!isRunning(id) || (id === whenIdle && Atomics.load(state, slot.heard) === id)) return;
       Atomics.store(state, slot.insist, 1);
       Atomics.store(state, slot.interrupt, id);
-    }, grace),
+    }, graceMs),
     setTimeout(() => {
       if (!isRunning(id) || Atomics.load(state, slot.heard) === id) return;
       Atomics.store(state, slot.terminated, id);
       signalGroup();
       terminate();
-    }, patience),
+    }, patienceMs),
   ];
 }
 
@@ -84,7 +84,6 @@ function terminate(): void {
 
 /** What the cell waits for may have started after the interrupt was sent, and not have heard it. */
 function signalGroup(): void {
-  if (process.platform === "win32") return;
   try {
     process.kill(-process.pid, "SIGINT");
   } catch {
@@ -146,12 +145,10 @@ const commands = new Socket({ fd: fd.control, readable: true, writable: true });
 commands.on("data", (chunk: Buffer) => reader.push(chunk));
 // The server is gone: so are we, and what cells started.
 commands.on("close", () => {
-  if (process.platform !== "win32") {
-    try {
-      process.kill(-process.pid, "SIGKILL");
-    } catch {
-      // not the leader of a group
-    }
+  try {
+    process.kill(-process.pid, "SIGKILL");
+  } catch {
+    // not the leader of a group
   }
   process.kill(process.pid, "SIGKILL");
 });

@@ -6,8 +6,9 @@ import { fileURLToPath } from "node:url";
 import { inspect } from "node:util";
 import { originalPositionFor, TraceMap } from "@jridgewell/trace-mapping";
 import { codeFrame, red } from "../ipc/code-frame.js";
-import type { ErrorContent, MappedSource } from "../ipc/frames.js";
+import type { MappedSource } from "../ipc/frames.js";
 import { ownScript } from "../ipc/names.js";
+import type { ErrorContent } from "../protocol/messages.js";
 import { KeyboardInterrupt } from "./interrupt.js";
 
 interface CellSource {

@@ -38,7 +38,8 @@ const { connect, disconnect, post } = Session.prototype as unknown as {
   post(this: Session, method: string, params: object, callback?: Callback): void;
 };
 type Callback = (error: Error | null, response?: object) => void;
-const run = { connect, disconnect, post };
+/** As they are before a cell can replace them. */
+const inspector = { connect, disconnect, post };
 const { apply } = Reflect;
 
 export class Evaluator {
@@ -50,7 +51,7 @@ export class Evaluator {
 
   /** `onStack` is told whether code runs that the inspector called, rather than what a promise continued. */
   constructor(private readonly onStack: (inside: boolean) => void) {
-    apply(run.connect, this.session, []);
+    apply(inspector.connect, this.session, []);
   }
 
   /** For the runtime of cells: called with what a cell ends in. */
@@ -110,13 +111,15 @@ export class Evaluator {
    * a garbage collection, and calling back then is fatal.
    */
   readonly abandon = (): void => {
-    apply(run.disconnect, this.session, []);
+    apply(inspector.disconnect, this.session, []);
     this.session = new Session();
-    apply(run.connect, this.session, []);
+    apply(inspector.connect, this.session, []);
   };
 
   private post(method: string, params: object, callback: Callback = () => undefined): void {
-    withPlainJson(params, (parameters) => apply(run.post, this.session, [method, parameters, callback]));
+    withPlainJson(params, (parameters) =>
+      apply(inspector.post, this.session, [method, parameters, callback]),
+    );
   }
 
   /** What an expression is, if evaluating it has no side effects; undefined else. */

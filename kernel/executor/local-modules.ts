@@ -102,7 +102,7 @@ export class LocalModules {
       loaded: Promise.resolve(),
     };
     this.modules.set(file, module);
-    module.loaded = this.run(module);
+    module.loaded = this.evaluate(module);
     module.loaded.catch(() => {
       // It is tried again when next imported.
       if (this.modules.get(file) === module) this.modules.delete(file);
@@ -110,7 +110,7 @@ export class LocalModules {
     return module;
   }
 
-  private async run(module: LocalModule): Promise<void> {
+  private async evaluate(module: LocalModule): Promise<void> {
     const { file } = module;
     const source = readFileSync(file, "utf8");
     if (file.endsWith(".json")) {
@@ -118,7 +118,7 @@ export class LocalModules {
       return;
     }
     if (isCommonJs(file, source)) {
-      this.runCommonJs(module);
+      this.evaluateCommonJs(module);
       return;
     }
     const { code, requires } = prepareModule(this.compile(source, file));
@@ -162,7 +162,7 @@ export class LocalModules {
     return seen.has(importer.file);
   }
 
-  private runCommonJs(module: LocalModule): void {
+  private evaluateCommonJs(module: LocalModule): void {
     const exports = this.require(module.file) as unknown;
     const queue = [module.file];
     for (let file = queue.pop(); file !== undefined; file = queue.pop()) {

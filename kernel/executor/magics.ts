@@ -1,5 +1,5 @@
 /**
- * What the conveniences of a cell do here: shell scripts, npm, timing.
+ * What the magics of a cell do here: shell scripts, npm, timing.
  */
 import { spawn } from "node:child_process";
 import { StringDecoder } from "node:string_decoder";
@@ -9,14 +9,14 @@ import { displayFunction, newDisplayId } from "./display.js";
 import type { Interrupts } from "./interrupt.js";
 
 /** How often a line of progress is drawn anew. */
-const progressInterval = 200;
+const progressIntervalMs = 200;
 /** How long one run of `%timeit` lasts at least where it chooses the number of loops. */
-const runLength = 200e6;
+const runLengthNs = 200e6;
 
 /** Runs a shell script, its output as that of the cell. An interrupt reaches it as it would in a terminal. */
 export async function bash(script: string): Promise<void> {
   const id = context();
-  const { code, signal } = await runProgram("bash", ["-c", script], (stream, text) =>
+  const { code, signal } = await spawnProgram("bash", ["-c", script], (stream, text) =>
     print(stream, text, id),
   );
   if (signal !== null) throw new Error(`the script was ended by ${signal}`);
@@ -40,20 +40,21 @@ export async function install(packages: readonly string[]): Promise<void> {
     } else if (line.trim() !== "" && !/^npm warn .*user config/i.test(line)) {
       said.push(line);
     }
-    if (performance.now() - drawn < progressInterval) return;
+    if (performance.now() - drawn < progressIntervalMs) return;
     drawn = performance.now();
     void draw(`${what}: ${fetched} fetched, ${seconds()} s ...`, true);
   });
-  const npm = process.platform === "win32" ? "npm.cmd" : "npm";
   const flags = ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=http", "--color=false"];
-  const { code } = await runProgram(npm, ["install", ...flags, ...packages], (_, text) => lines.push(text));
+  const { code } = await spawnProgram("npm", ["install", ...flags, ...packages], (_, text) =>
+    lines.push(text),
+  );
   lines.end();
   await draw(`${what}: ${code === 0 ? "done" : "failed"} in ${seconds()} s`, true);
   print(code === 0 ? "stdout" : "stderr", `${said.join("\n")}\n`);
   if (code !== 0) throw new Error(`${what} ended with exit code ${code}`);
 }
 
-function runProgram(
+function spawnProgram(
   program: string,
   parameters: readonly string[],
   output: (stream: "stdout" | "stderr", text: string) => void,
@@ -62,7 +63,6 @@ function runProgram(
     const child = spawn(program, parameters, {
       cwd: process.cwd(),
       stdio: ["ignore", "pipe", "pipe"],
-      shell: program.endsWith(".cmd"),
     });
     for (const stream of ["stdout", "stderr"] as const) {
       const decoder = new StringDecoder("utf8");
@@ -91,7 +91,7 @@ class LineReader {
 
 /** Measures a function as `%timeit` does, and prints mean and standard deviation of the time it takes. */
 export async function timeIt(
-  run: () => unknown,
+  call: () => unknown,
   { number, runs }: RepeatOptions,
   interrupts: Interrupts,
 ): Promise<void> {
@@ -99,7 +99,7 @@ export async function timeIt(
     const start = process.hrtime.bigint();
     for (let i = 0; i < times; i++) {
       if (interrupts.state[0] !== 0) interrupts.check();
-      const result = run();
+      const result = call();
       if (result instanceof Promise) await interrupts.guard(result);
     }
     return Number(process.hrtime.bigint() - start);
@@ -119,7 +119,7 @@ export async function timeIt(
 /** The first of 1, 10, 100, ... loops that take long enough to be measured. */
 async function enough(loop: (times: number) => Promise<number>): Promise<number> {
   for (let times = 1; ; times *= 10) {
-    if ((await loop(times)) >= runLength / 10 || times >= 1e9) return times;
+    if ((await loop(times)) >= runLengthNs / 10 || times >= 1e9) return times;
   }
 }
 

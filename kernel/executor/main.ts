@@ -6,7 +6,7 @@ import { Socket } from "node:net";
 import { inContext, OutputStream, publish, sendControl, setFallbackContext } from "../ipc/channel.js";
 import { FrameReader, fd, type MappedSource, type ToExecutor } from "../ipc/frames.js";
 import { exitProcess, listener, parse, textOf, withOwnMethods } from "../ipc/primordials.js";
-import { CellRunner } from "./cells.js";
+import { Cells } from "./cells.js";
 import { Comms } from "./comms.js";
 import { CellErrors } from "./errors.js";
 import { type Importer, installGlobals } from "./globals.js";
@@ -21,7 +21,7 @@ const errors = new CellErrors(
     interrupts.knownMap(url) ??
     (interrupts.ask((id) => sendControl({ op: "map", id, url }), false) as MappedSource | null),
 );
-const cells = new CellRunner(interrupts, errors);
+const cells = new Cells(interrupts, errors);
 const importer = lazyImporter(process.cwd());
 const comms = new Comms();
 installGlobals(interrupts, process.cwd(), importer, comms, cells.evaluator);
@@ -34,9 +34,9 @@ ignoreInterrupts();
 const reader = new FrameReader((frame) => {
   const command = parse(textOf(frame.parts[0]!)) as ToExecutor;
   switch (command.op) {
-    case "run":
+    case "evaluate":
       setFallbackContext(command.id);
-      void cells.run(command);
+      void cells.evaluate(command);
       break;
     case "comm":
       void receiveComm(command, frame.parts.slice(1));

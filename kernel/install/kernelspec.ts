@@ -30,7 +30,7 @@ export function kernelspec(): Kernelspec {
     display_name: "TypeScript (firstframe)",
     language: "typescript",
     // A signal takes a client no connection first, as a message does in jupyter_client; both are understood.
-    interrupt_mode: platform() === "win32" ? "message" : "signal",
+    interrupt_mode: "signal",
     env: { ...serverAllocatorSettings },
     // What jupyter_client asks before it encrypts.
     metadata: { debugger: true, ...(capability.curve && { supported_encryption: ["curve"] }) },
@@ -40,14 +40,8 @@ export function kernelspec(): Kernelspec {
 /** Jupyter's data folder of the user, which it searches by itself. */
 export function userDataFolder(env: NodeJS.ProcessEnv = process.env): string {
   if (env.JUPYTER_DATA_DIR) return env.JUPYTER_DATA_DIR;
-  switch (platform()) {
-    case "darwin":
-      return join(homedir(), "Library/Jupyter");
-    case "win32":
-      return join(env.APPDATA ?? join(homedir(), "AppData/Roaming"), "jupyter");
-    default:
-      return join(env.XDG_DATA_HOME || join(homedir(), ".local/share"), "jupyter");
-  }
+  if (platform() === "darwin") return join(homedir(), "Library/Jupyter");
+  return join(env.XDG_DATA_HOME || join(homedir(), ".local/share"), "jupyter");
 }
 
 /** `share/jupyter` below a prefix, or without one the user's data folder. */

@@ -127,9 +127,7 @@ async function withLock<T>(folder: string, work: (lock: Lock) => Promise<T>): Pr
 
 /** The environment in `folder`, whether or not it is there. */
 export function pythonEnvironment(folder: string): PythonEnvironment {
-  const windows = process.platform === "win32";
-  const bin = (name: string) => join(folder, windows ? "Scripts" : "bin", windows ? `${name}.exe` : name);
-  return { folder, bin };
+  return { folder, bin: (name) => join(folder, "bin", name) };
 }
 
 const stamp = (folder: string) => join(folder, "firstframe.json");
@@ -189,7 +187,6 @@ async function make(
  * that started it and was killed, and keeps what the system locked for it as long as it lives.
  */
 function alone(folder: string, args: string[]): string[] {
-  if (process.platform === "win32") return args;
   const code = `import fcntl, os, sys
 lock = os.open(sys.argv[1], os.O_RDONLY)
 os.set_inheritable(lock, True)

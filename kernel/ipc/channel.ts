@@ -6,6 +6,7 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import { writeSync } from "node:fs";
 import { Writable } from "node:stream";
 import { StringDecoder } from "node:string_decoder";
+import type { PublishedContents, PublishedType } from "../protocol/published.js";
 import { encodeFrame, FrameKind, type FromExecutor, fd } from "./frames.js";
 import { bufferFrom, killOurselves, min, slice, stringify, unitAt, wait } from "./primordials.js";
 
@@ -55,9 +56,9 @@ export function sendControl(message: FromExecutor, id = context()): void {
 }
 
 /** Publishes on iopub. */
-export function publish(
-  type: string,
-  content: object,
+export function publish<Type extends PublishedType>(
+  type: Type,
+  content: PublishedContents[Type],
   options: { metadata?: object; buffers?: readonly Uint8Array[]; context?: number } = {},
 ): void {
   const { metadata = {}, buffers = [], context: id = context() } = options;

@@ -1,3 +1,5 @@
+import type { ErrorContent } from "../protocol/messages.js";
+import type { ExpressionResult } from "../protocol/replies.js";
 import {
   allocUnsafe,
   allocUnsafeSlow,
@@ -37,8 +39,8 @@ export interface Frame {
 }
 
 /** A cell, as the executor gets it. */
-export interface RunCommand {
-  readonly op: "run";
+export interface EvaluateCommand {
+  readonly op: "evaluate";
   /** Names the request; output carries it as its context. */
   readonly id: number;
   readonly count: number;
@@ -84,15 +86,18 @@ export interface Interrupt {
   readonly serial: number;
 }
 
+/** A message of a comm, with its buffers in the same frame. */
+export interface CommCommand {
+  readonly op: "comm";
+  readonly id: number;
+  readonly type: string;
+  readonly content: Record<string, unknown>;
+  readonly metadata: Record<string, unknown>;
+}
+
 export type ToExecutor =
-  | RunCommand
-  | {
-      readonly op: "comm";
-      readonly id: number;
-      readonly type: string;
-      readonly content: Record<string, unknown>;
-      readonly metadata: Record<string, unknown>;
-    }
+  | EvaluateCommand
+  | CommCommand
   | { readonly op: "members"; readonly id: number; readonly expression: string }
   | Interrupt
   /** Is answered with the same by an event loop that turns. */
@@ -127,12 +132,6 @@ export interface Answer {
   readonly value: unknown;
 }
 
-export interface ErrorContent {
-  readonly ename: string;
-  readonly evalue: string;
-  readonly traceback: readonly string[];
-}
-
 export type FromExecutor =
   | { readonly op: "ready" }
   | {
@@ -140,8 +139,7 @@ export type FromExecutor =
       readonly id: number;
       readonly error?: ErrorContent;
       readonly interrupted?: boolean;
-      readonly userExpressions: Readonly<Record<string, unknown>>;
-      readonly payload: readonly object[];
+      readonly userExpressions: Readonly<Record<string, ExpressionResult>>;
     }
   | { readonly op: "hello"; readonly id: number }
   /** A message of a comm has been dealt with. */

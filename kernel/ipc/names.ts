@@ -20,7 +20,7 @@ export const runtimeGlobal = "__firstframe";
 /** An Int32Array on shared memory whose first element is not zero while an interrupt is pending. */
 export const interruptFlag = "__firstframeInterrupt";
 /** What scripts are called that no cell wrote. */
-export const ownScript = "firstframe:convenience";
+export const ownScript = "firstframe:magic";
 
 /** What the control thread has the main thread do before it ends what a promise continued. */
 export const abandonExpression = `${runtimeGlobal}.abandon()`;

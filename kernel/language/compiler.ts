@@ -16,9 +16,11 @@ import { Watchdog } from "./watchdog.js";
 
 /** How often in a row the compiler may die on one request. */
 const attempts = 2;
-/** After two failures in a row that cells had to wait for, it is left alone for a while (ms). */
+/** After two failures in a row that cells had to wait for, it is left alone for a while. */
 const failuresInARow = 2;
-const pause = 30_000;
+const pauseMs = 30_000;
+/** How long it may take to end by itself. */
+const patienceAtTheEndMs = 500;
 
 /** The compiler can't answer. The message says why, to whoever wrote the cell. */
 export class CompilerError extends Error {
@@ -26,8 +28,8 @@ export class CompilerError extends Error {
 }
 
 export interface CompilerSettings {
-  /** How long (ms) the compiler may work on a question before it is replaced. */
-  readonly limit: number;
+  /** How long the compiler may work on a question before it is replaced. */
+  readonly limitMs: number;
   /** Called with its process whenever there is a new one. */
   readonly onProcess?: (pid: number | undefined) => void;
 }
@@ -131,7 +133,7 @@ export class Compiler {
     if (!running) return;
     const { child, connection } = running;
     const gone = new Promise((resolve) => child.once("exit", resolve));
-    const timer = setTimeout(() => child.kill("SIGKILL"), 500);
+    const timer = setTimeout(() => child.kill("SIGKILL"), patienceAtTheEndMs);
     connection.sendRequest("shutdown").then(
       () => connection.sendNotification("exit"),
       () => child.kill("SIGKILL"),
@@ -149,7 +151,7 @@ export class Compiler {
     if (this.running) return Promise.resolve(this.running);
     if (this.disposed) return Promise.reject(new CompilerError("the TypeScript compiler was shut down"));
     const { count, at, last } = this.failures;
-    if (last && count >= failuresInARow && performance.now() < at + pause) return Promise.reject(last);
+    if (last && count >= failuresInARow && performance.now() < at + pauseMs) return Promise.reject(last);
     this.starting ??= this.launch()
       .catch((error: unknown) => {
         throw this.failed(error instanceof CompilerError ? error : new CompilerError(messageOf(error)));
@@ -170,7 +172,7 @@ export class Compiler {
       cwd: this.cwd,
       stdio: ["pipe", "pipe", "ignore"],
       // A group of its own: the signal that interrupts a cell would end it. It ends when its input does.
-      detached: process.platform !== "win32",
+      detached: true,
     });
     const connection = createMessageConnection(
       new StreamMessageReader(child.stdout),
@@ -226,7 +228,7 @@ export class Compiler {
       child.once("error", ({ message }) => end(`could not be started: ${message}`));
       child.once("exit", (code, signal) => end(`ended with ${signal ?? `code ${code}`}`));
       child.stdin?.on("error", () => undefined);
-      if (child.pid !== undefined) running.watchdog = new Watchdog(child.pid, this.settings.limit, giveUp);
+      if (child.pid !== undefined) running.watchdog = new Watchdog(child.pid, this.settings.limitMs, giveUp);
     });
     lost.catch(() => undefined);
     return lost;

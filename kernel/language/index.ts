@@ -32,8 +32,8 @@ interface Query {
   readonly offset: number;
 }
 
-/** How long (ms) the compiler may work on a cell, unless FIRSTFRAME_CHECK_TIMEOUT says so in seconds. */
-const checkAtMost = 60_000;
+/** How long the compiler may work on a cell, unless FIRSTFRAME_CHECK_TIMEOUT says so in seconds. */
+const checkAtMostMs = 60_000;
 /** How many accepted cells stay open in the compiler; each costs a little at every request. */
 const openAtMost = 200;
 /** Of how many variables of a cell the types are asked for. */
@@ -70,7 +70,7 @@ export class TypeScriptLanguage {
   constructor({ cwd, onCompiler }: LanguageOptions) {
     this.cwd = path.resolve(cwd);
     this.compiler = new Compiler(this.cwd, {
-      limit: checkLimit(),
+      limitMs: checkLimitMs(),
       ...(onCompiler && { onProcess: onCompiler }),
     });
     this.files = new LocalFiles(this.cwd);
@@ -342,9 +342,9 @@ function readConfig(cwd: string): UserConfig {
   }
 }
 
-function checkLimit(): number {
+function checkLimitMs(): number {
   const seconds = Number(process.env.FIRSTFRAME_CHECK_TIMEOUT);
-  return seconds > 0 ? seconds * 1000 : checkAtMost;
+  return seconds > 0 ? seconds * 1000 : checkAtMostMs;
 }
 
 /** Help that nobody needs to be told the lack of: what is wrong with the compiler is said with the next cell. */

@@ -17,13 +17,16 @@ import type { Calls, FromThread, ThreadError, ToThread } from "./thread.js";
 
 /** Room for what native parsers need at the depth that is let through (depth.ts); what is not used takes no memory. */
 const stackSizeMb = 512;
-/** How often (ms) a thread that somebody waits for is asked whether it lives. */
-const interval = 1000;
-/** How long (ms) it may be busy with one thing before it is replaced, and how long once somebody interrupts. */
-const patience = 60_000;
-const patienceOnceInterrupted = 4000;
-/** How long (ms) completions and documentation are waited for; then there are none. */
-const answerTime = 20_000;
+/** How often a thread that somebody waits for is asked whether it lives. */
+const intervalMs = 1000;
+/** How long it may be busy with one thing before it is replaced, and how long once somebody interrupts. */
+const patienceMs = 60_000;
+const patienceOnceInterruptedMs = 4000;
+/** How long it may take to end, and how often that is looked at. */
+const patienceAtTheEndMs = 2000;
+const turnMs = 10;
+/** How long completions and documentation are waited for; then there are none. */
+const answerMs = 20_000;
 
 interface Pending {
   readonly name: keyof Calls;
@@ -55,9 +58,13 @@ export class RemoteLanguage implements Language {
 
   constructor(private readonly cwd: string) {}
 
-  /** Whether, once it is disposed of, a thread is too busy to end. */
-  get stuck(): boolean {
-    return this.ending > 0 || this.askedAt !== undefined;
+  /** Whether, once it is disposed of, a thread is too busy to end, which would keep the process from ending. */
+  async isStuck(): Promise<boolean> {
+    for (let waited = 0; this.ending > 0 || this.askedAt !== undefined; waited += turnMs) {
+      if (waited > patienceAtTheEndMs) return true;
+      await new Promise((resolve) => setTimeout(resolve, turnMs));
+    }
+    return false;
   }
 
   start(): Promise<void> {
@@ -128,7 +135,7 @@ export class RemoteLanguage implements Language {
     otherwise: Awaited<ReturnType<Calls[Name]>>,
   ): Promise<Awaited<ReturnType<Calls[Name]>>> {
     const late = new AbortController();
-    const timer = setTimeout(() => late.abort(), answerTime);
+    const timer = setTimeout(() => late.abort(), answerMs);
     try {
       return await this.call(name, args, late.signal);
     } catch (error) {
@@ -158,7 +165,7 @@ export class RemoteLanguage implements Language {
         reject(new Error("nobody waits any more"));
       });
       send(worker, { op: "call", id, name, args: args ?? [] });
-      this.timer ??= setInterval(() => this.watch(), interval).unref();
+      this.timer ??= setInterval(() => this.watch(), intervalMs).unref();
     });
   }
 
@@ -221,10 +228,10 @@ export class RemoteLanguage implements Language {
       return;
     }
     const now = performance.now();
-    const late = now - this.askedAt > patience;
+    const late = now - this.askedAt > patienceMs;
     const interrupted =
       this.interruptedAt !== undefined &&
-      now - Math.max(this.interruptedAt, this.askedAt) > patienceOnceInterrupted;
+      now - Math.max(this.interruptedAt, this.askedAt) > patienceOnceInterruptedMs;
     if (late || interrupted) this.replace(worker, "it took too long");
   }
 

@@ -5,7 +5,7 @@ const extensions = [".ts", ".tsx", ".mts", ".cts", ".js", ".jsx", ".mjs", ".cjs"
 
 /** Whether a specifier names a file rather than a package. */
 export function isPath(specifier: string): boolean {
-  return /^(?:\.{1,2}(?:\/|$)|\/|[A-Za-z]:[\\/])/.test(specifier);
+  return /^(?:\.{1,2}(?:\/|$)|\/)/.test(specifier);
 }
 
 /**

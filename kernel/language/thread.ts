@@ -70,6 +70,10 @@ function transform(cell: Cell): TransformedCell {
   return transformed;
 }
 
+// Whatever goes wrong in one call, the others go on.
+process.on("uncaughtException", (error) => console.error(`firstframe: ${error.stack}`));
+process.on("unhandledRejection", (error) => console.error("firstframe:", error));
+
 port.on("message", (message: ToThread) => {
   if (message.op === "ping") tell({ op: "pong" });
   else if (message.op === "cancel") running.get(message.id)?.abort();

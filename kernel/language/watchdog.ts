@@ -4,11 +4,11 @@
  */
 import { readFileSync } from "node:fs";
 
-/** How often (ms) it is looked at. */
-const interval = 1000;
-/** How long (ms) a process may be stopped, and how long it may use no time of the processor. */
-const stoppedAtMost = 5000;
-const asleepAtMost = 20_000;
+/** How often it is looked at. */
+const intervalMs = 1000;
+/** How long a process may be stopped, and how long it may use no time of the processor. */
+const stoppedAtMostMs = 5000;
+const asleepAtMostMs = 20_000;
 
 export class Watchdog {
   private readonly waiting = new Map<number, number>();
@@ -16,10 +16,10 @@ export class Watchdog {
   private timer: NodeJS.Timeout | undefined;
   private seen: { readonly state: string; readonly used: number; readonly since: number } | undefined;
 
-  /** `limit` is how long (ms) it may work on one question. */
+  /** @param limitMs how long it may work on one question. */
   constructor(
     private readonly pid: number,
-    private readonly limit: number,
+    private readonly limitMs: number,
     private readonly onFailure: (reason: string) => void,
   ) {}
 
@@ -28,7 +28,7 @@ export class Watchdog {
     this.last += 1;
     const id = this.last;
     this.waiting.set(id, performance.now());
-    this.timer ??= setInterval(() => this.look(), interval).unref();
+    this.timer ??= setInterval(() => this.look(), intervalMs).unref();
     return () => {
       this.waiting.delete(id);
       if (this.waiting.size === 0) this.end();
@@ -52,8 +52,8 @@ export class Watchdog {
 
   private tooLong(now: number): string | undefined {
     const [since] = this.waiting.values();
-    return since !== undefined && now - since > this.limit
-      ? `did not answer within ${this.limit / 1000} s`
+    return since !== undefined && now - since > this.limitMs
+      ? `did not answer within ${this.limitMs / 1000} s`
       : undefined;
   }
 
@@ -68,9 +68,9 @@ export class Watchdog {
       this.seen = { state, used, since: now };
       return undefined;
     }
-    const for_ = now - this.seen.since;
-    if (stopped && for_ >= stoppedAtMost) return "was stopped";
-    return for_ >= asleepAtMost ? "did not answer, nor do anything" : undefined;
+    const lasted = now - this.seen.since;
+    if (stopped && lasted >= stoppedAtMostMs) return "was stopped";
+    return lasted >= asleepAtMostMs ? "did not answer, nor do anything" : undefined;
   }
 }
 

@@ -4,25 +4,25 @@
  */
 import type * as zmq from "zeromq";
 
-/** For so long (ms) it is tried again at once whether ZeroMQ takes a message, then after a while that grows. */
-const eager = 2;
-const intervals = { first: 2, last: 50, growth: 0.02 };
+/** For so long it is tried again at once whether ZeroMQ takes a message, then after a while that grows. */
+const eagerMs = 2;
+const intervalsMs = { first: 2, last: 50, growth: 0.02 };
 /** Bytes of replies that may wait for one client. */
 const replyBudget = 2 ** 24;
-/** How long (ms) a client may leave its replies unread, where that many wait, before they are dropped. */
-const patience = 5000;
+/** How long a client may leave its replies unread, where that many wait, before they are dropped. */
+const patienceMs = 5000;
 
 type Frames = zmq.MessageLike[];
 
 /** Messages for one destination, sent one after the other. */
 export class Outbox {
   private queue: { frames: Frames; bytes: number }[] = [];
-  private running: Promise<void> | undefined;
+  private sending: Promise<void> | undefined;
   private closed = false;
   /** Bytes that wait here. */
   pending = 0;
-  /** How long (ms) the first message has been waiting for room. */
-  stuck = 0;
+  /** How long the first message has been waiting for room. */
+  stuckMs = 0;
   onDrained: (() => void) | undefined;
 
   /** @param onWait called time and again while ZeroMQ has no room, with the milliseconds since the last call. */
@@ -37,7 +37,7 @@ export class Outbox {
     for (const frame of frames) bytes += byteLength(frame);
     this.queue.push({ frames, bytes });
     this.pending += bytes;
-    this.running ??= this.run();
+    this.sending ??= this.sendAll();
   }
 
   /** Forgets what waits, but for the message that is being sent. */
@@ -48,19 +48,19 @@ export class Outbox {
 
   /** Resolves when all that was given to {@link send} is with ZeroMQ. */
   async drained(): Promise<void> {
-    await this.running;
+    await this.sending;
   }
 
   close(): void {
     this.closed = true;
   }
 
-  private async run(): Promise<void> {
+  private async sendAll(): Promise<void> {
     for (let next = this.queue.shift(); next !== undefined; next = this.queue.shift()) {
       await this.deliver(next.frames);
       this.pending -= next.bytes;
     }
-    this.running = undefined;
+    this.sending = undefined;
     this.onDrained?.();
   }
 
@@ -75,15 +75,19 @@ export class Outbox {
         if ((error as { code?: string }).code !== "EAGAIN") break;
       }
       await new Promise((resolve) => {
-        if (this.stuck < eager) setImmediate(resolve);
-        else setTimeout(resolve, Math.min(intervals.first + this.stuck * intervals.growth, intervals.last));
+        if (this.stuckMs < eagerMs) setImmediate(resolve);
+        else
+          setTimeout(
+            resolve,
+            Math.min(intervalsMs.first + this.stuckMs * intervalsMs.growth, intervalsMs.last),
+          );
       });
       const now = performance.now();
-      this.stuck += now - since;
+      this.stuckMs += now - since;
       this.onWait(now - since);
       since = now;
     }
-    this.stuck = 0;
+    this.stuckMs = 0;
   }
 }
 
@@ -129,7 +133,7 @@ export class Replies {
   }
 
   private check(outbox: Outbox): void {
-    if (outbox.stuck > patience && outbox.pending > replyBudget && !this.deaf.has(outbox)) {
+    if (outbox.stuckMs > patienceMs && outbox.pending > replyBudget && !this.deaf.has(outbox)) {
       console.error(`firstframe: a client does not read its replies: ${outbox.pending} bytes are dropped`);
       this.deaf.add(outbox);
       outbox.clear();

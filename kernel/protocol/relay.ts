@@ -11,16 +11,16 @@ import { join } from "node:path";
 
 /** Bytes that wait here for a subscriber; what else there is for it waits in ZeroMQ, once for all subscribers. */
 const buffered = 2 ** 18;
-/** How long (ms) a subscriber may hold up the others, and how many bytes a millisecond it has to read to be forgiven. */
-const patience = 5000;
+/** How long a subscriber may hold up the others, and how many bytes a millisecond it has to read to be forgiven. */
+const patienceMs = 5000;
 const slowest = 100;
 /** A machine that was asleep is no subscriber's fault. */
-const longestStep = 500;
+const longestStepMs = 500;
 /** What is read from ZeroMQ goes to pieces of memory of this size, of which the last this many bytes are not used. */
 const slabSize = 2 ** 20;
 const leastRead = 2 ** 16;
-/** How long (ms) what is on its way may take when the kernel ends. */
-const linger = 1000;
+/** How long what is on its way may take when the kernel ends. */
+const lingerMs = 1000;
 /** Paths of sockets are short. */
 const longestFolder = 60;
 
@@ -71,7 +71,7 @@ export class Relay {
 
   /** Output has been waiting for `ms` more: those subscribers that it waits for are cut off if they make no progress. */
   waited(ms: number): void {
-    for (const line of this.lines) line.waited(Math.min(ms, longestStep));
+    for (const line of this.lines) line.waited(Math.min(ms, longestStepMs));
   }
 
   /** To be called once ZeroMQ's socket is closed: what it still had goes out, and all connections end. */
@@ -82,7 +82,7 @@ export class Relay {
         new Promise<void>((resolve) => {
           this.onLeft = resolve;
         }),
-        new Promise((resolve) => setTimeout(resolve, linger)),
+        new Promise((resolve) => setTimeout(resolve, lingerMs)),
       ]);
     }
     for (const line of this.lines) line.cut();
@@ -125,9 +125,9 @@ class Line {
     this.taken = taken;
     if (!this.client.writableNeedDrain) return;
     this.debt += ms;
-    if (this.debt <= patience) return;
+    if (this.debt <= patienceMs) return;
     console.error(
-      `firstframe: iopub: a subscriber that did not read for ${patience / 1000} s while output waited for it is cut off`,
+      `firstframe: iopub: a subscriber that did not read for ${patienceMs / 1000} s while output waited for it is cut off`,
     );
     this.cut();
   }

@@ -22,13 +22,10 @@ const replying = {
 };
 /** What a subscriber has not got yet waits in our own queue, but for this many messages. */
 const iopubHighWaterMark = 4;
-/** Where nothing stands between ZeroMQ and the subscribers, nobody can be cut off: what they have no room for is lost. */
-const directHighWaterMark = 1000;
-const hasRelay = process.platform !== "win32";
 /** Bytes of requests that may wait; then the shell is not read on, so that whoever sends has to wait. */
 const intakeBudget = 2 ** 24;
-/** How long (ms) the last messages have to go out. */
-const farewell = 1000;
+/** How long the last messages have to go out. */
+const farewellMs = 1000;
 
 export class KernelSockets {
   private readonly shellSocket = new zmq.Router(replying);
@@ -37,9 +34,9 @@ export class KernelSockets {
   private readonly iopubSocket = new zmq.XPublisher({
     maxMessageSize: 4096,
     linger: 1000,
-    sendHighWaterMark: hasRelay ? iopubHighWaterMark : directHighWaterMark,
+    sendHighWaterMark: iopubHighWaterMark,
     sendTimeout: 0,
-    noDrop: hasRelay,
+    noDrop: true,
   });
   // A ROUTER that echoes is a REP that no peer can get out of step. Pings are short, and no client sends many.
   private readonly heartbeatSocket = new zmq.Router({
@@ -48,13 +45,13 @@ export class KernelSockets {
     receiveHighWaterMark: 8,
     linger: 0,
   });
-  private readonly relay = hasRelay ? new Relay() : undefined;
+  private readonly relay = new Relay();
 
   readonly intake = new Intake();
   readonly shell = new Replies(this.shellSocket, (full) => this.intake.hold("shell", full));
   readonly control = new Replies(this.controlSocket, (full) => this.intake.hold("control", full));
   readonly stdin = new Replies(this.stdinSocket, () => undefined);
-  readonly iopub = new Outbox(this.iopubSocket, (ms) => this.relay?.waited(ms));
+  readonly iopub = new Outbox(this.iopubSocket, (ms) => this.relay.waited(ms));
   private readonly heartbeat = new Outbox(this.heartbeatSocket);
 
   async bind(info: ConnectionInfo): Promise<void> {
@@ -71,7 +68,7 @@ export class KernelSockets {
       const curve = curveOptions(info);
       if (curve !== undefined) Object.assign(socket, { ...curve, curveServer: true });
       try {
-        if (channel === "iopub" && this.relay !== undefined) {
+        if (channel === "iopub") {
           await socket.bind(`ipc://${this.relay.path}`);
           await this.relay.listen(listeningAt(info, channel));
         } else {
@@ -100,7 +97,7 @@ export class KernelSockets {
 
   /** Whether output is on its way, or was in the last `ms`. */
   busy(ms: number): boolean {
-    return this.iopub.pending > 0 || performance.now() < (this.relay?.lastPassed ?? 0) + ms;
+    return this.iopub.pending > 0 || performance.now() < this.relay.lastPassed + ms;
   }
 
   /** Sends what is queued, then closes. */
@@ -108,7 +105,7 @@ export class KernelSockets {
     const outboxes = [this.shell, this.control, this.stdin, this.iopub];
     await Promise.race([
       Promise.all(outboxes.map((outbox) => outbox.drained())),
-      new Promise((resolve) => setTimeout(resolve, farewell)),
+      new Promise((resolve) => setTimeout(resolve, farewellMs)),
     ]);
     for (const outbox of [...outboxes, this.heartbeat]) outbox.close();
     for (const socket of [
@@ -120,7 +117,7 @@ export class KernelSockets {
     ]) {
       socket.close();
     }
-    await this.relay?.close();
+    await this.relay.close();
   }
 }
 

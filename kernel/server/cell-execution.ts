@@ -1,8 +1,8 @@
 /**
- * From the text of a cell to its result: conveniences, type check, transform, and the executor's part.
+ * From the text of a cell to its result: magics, type check, transform, and the executor's part.
  */
 import type { DebugAdapter } from "../debugger/adapter.js";
-import type { ErrorContent, MappedSource, RunCommand } from "../ipc/frames.js";
+import type { EvaluateCommand, MappedSource } from "../ipc/frames.js";
 import { ownScript, runtimeGlobal } from "../ipc/names.js";
 import {
   type Cell,
@@ -11,27 +11,30 @@ import {
   type Language,
   type Script,
 } from "../language/language.js";
-import type { ExecuteRequest } from "../protocol/messages.js";
+import type { ErrorContent } from "../protocol/messages.js";
+import type { ExpressionResult, Page } from "../protocol/replies.js";
+import type { ExecuteRequest } from "../protocol/requests.js";
 import { describeDiagnostics, diagnosticsContent } from "./diagnostics.js";
+import type { Evaluated, Executor } from "./executor.js";
 import {
   type CheckMode,
-  type Convenience,
-  ConvenienceError,
   checkModes,
-  conveniencesHelp,
+  type Magic,
+  MagicError,
+  magicsHelp,
   type ParsedCell,
-  parseConveniences,
+  parseMagics,
 } from "./magics.js";
-import type { CellResult, Runner } from "./runner.js";
 
-/** A cell that runs longer (ms) may well be interrupted: its source map is made, and sent, while nobody waits. */
-const mapAfter = 50;
-/** Ends by itself, too. */
-const rehearsed = [
-  "for (const start = performance.now(); performance.now() < start + 100; );",
-  "await new Promise((resolve) => setTimeout(resolve, 100));",
-];
-const nothing = { userExpressions: {}, payload: [] };
+/** A cell that runs longer may well be interrupted: its source map is made, and sent, while nobody waits. */
+const mapAfterMs = 50;
+
+/** What became of a cell, and what the front end's pager shows of it. */
+export interface CellResult extends Evaluated {
+  readonly payload: readonly Page[];
+}
+
+const nothing: CellResult = { userExpressions: {}, payload: [] };
 
 export class CellExecution {
   /** The cells that scripts were made from, by what those are called in stack traces. */
@@ -44,7 +47,6 @@ export class CellExecution {
   private unchecked = false;
   /** The cell that is in the executor. */
   private current: number | undefined;
-  private rehearsal = Promise.resolve();
   private check = checkModeOf(process.env.FIRSTFRAME_CHECK);
 
   /** Sets breakpoints, once there is a debugger. */
@@ -52,8 +54,10 @@ export class CellExecution {
 
   constructor(
     private readonly language: Language,
-    private readonly runner: Runner,
+    private readonly executor: Executor,
     private readonly print: (stream: "stdout" | "stderr", text: string, id: number) => void,
+    /** Resolves when the executor is free for a cell. */
+    private readonly whenFree: () => Promise<void>,
   ) {}
 
   /** Interrupts what happens here; the executor hears of it by itself. */
@@ -61,15 +65,6 @@ export class CellExecution {
     this.interrupted = true;
     this.onInterrupt();
     this.language.interrupt();
-  }
-
-  /** Goes the way of an interrupt, in a loop and in an await. Cells wait until this is over, a few milliseconds. */
-  rehearse(): void {
-    const run = async () => {
-      const scripts = rehearsed.map((code, i) => this.transform({ id: `rehearsal-${i}`, count: 0, code }));
-      for (const script of await Promise.all(scripts)) await this.runner.rehearse(script);
-    };
-    this.rehearsal = run().catch(() => undefined);
   }
 
   /** The executor was replaced. */
@@ -89,29 +84,28 @@ export class CellExecution {
   }
 
   /** Never rejects for what is wrong with the cell: that is its result. */
-  async run(id: number, count: number, request: ExecuteRequest): Promise<CellResult> {
+  async execute(id: number, count: number, request: ExecuteRequest): Promise<CellResult> {
     this.interrupted = false;
     this.interruption = new Promise((resolve) => {
       this.onInterrupt = () => resolve("interrupted");
     });
     let parsed: ParsedCell;
     try {
-      parsed = parseConveniences(request.code);
+      parsed = parseMagics(request.code);
     } catch (error) {
-      if (error instanceof ConvenienceError)
-        return { error: errorContent(error.name, error.message), ...nothing };
+      if (error instanceof MagicError) return { error: errorContent(error.name, error.message), ...nothing };
       throw error;
     }
-    for (const convenience of parsed.first) {
-      const result = await this.convenience(convenience, id, request);
+    for (const magic of parsed.first) {
+      const result = await this.perform(magic, id, request);
       if (result?.error !== undefined) return result;
     }
     if (parsed.inspect !== undefined) return this.page(parsed.inspect, id);
-    if (parsed.bash !== undefined) return this.runScript(call("bash", parsed.bash), id, request);
-    return this.runCell(parsed, id, count, request);
+    if (parsed.bash !== undefined) return this.executeScript(call("bash", parsed.bash), id, request);
+    return this.executeCode(parsed, id, count, request);
   }
 
-  private async runCell(
+  private async executeCode(
     parsed: ParsedCell,
     id: number,
     count: number,
@@ -125,7 +119,7 @@ export class CellExecution {
       script = prepared.script;
       if (parsed.timeit === undefined) this.language.accept(cell);
     }
-    await this.rehearsal;
+    await this.whenFree();
     if (this.interrupted) return interrupted;
     const expressions = await this.unlessInterrupted(
       this.transformExpressions(request.userExpressions, cell),
@@ -136,9 +130,9 @@ export class CellExecution {
       if (map === "interrupted") return interrupted;
       await this.debugger.cellWillRun(request.code, { ...script, map }, count);
     }
-    const timer = setTimeout(() => void this.sendMap(id, script?.url), mapAfter);
+    const timer = setTimeout(() => void this.sendMap(id, script?.url), mapAfterMs);
     this.current = id;
-    const result = await this.runner.run({
+    const result = await this.executor.evaluate({
       ...this.command(id, count, request),
       ...(script && { script }),
       ...(parsed.time && { timed: true }),
@@ -147,13 +141,13 @@ export class CellExecution {
     });
     this.current = undefined;
     clearTimeout(timer);
-    if (result.error !== undefined) return { ...result, userExpressions: {} };
-    return { ...result, userExpressions: { ...result.userExpressions, ...expressions.failed } };
+    if (result.error !== undefined) return { ...nothing, error: result.error };
+    return { ...nothing, userExpressions: { ...result.userExpressions, ...expressions.failed } };
   }
 
   private async sendMap(id: number, url: string | undefined): Promise<void> {
     const map = url === undefined ? null : await this.mapOf(url);
-    if (map !== null && this.current === id) this.runner.knowMap(url!, map);
+    if (map !== null && this.current === id) this.executor.knowMap(url!, map);
   }
 
   /** Checks types while the cell is turned into JavaScript. Nothing runs if either finds an error. */
@@ -163,7 +157,7 @@ export class CellExecution {
     id: number,
     code: string,
   ): Promise<{ script: Script } | { error: ErrorContent }> {
-    // As its author sees it, conveniences and all; they have the same length.
+    // As its author sees it, magics and all; they have the same length.
     const written = { ...cell, code };
     const over = new AbortController();
     const checked: Promise<readonly Diagnostic[]> =
@@ -216,7 +210,8 @@ export class CellExecution {
     return Promise.race([work, this.interruption]);
   }
 
-  private async transform(cell: Cell): Promise<Script> {
+  /** The JavaScript of a cell, by whose name stack traces lead back to it. */
+  async transform(cell: Cell): Promise<Script> {
     const script = await this.language.transform(cell);
     this.scripts.set(script.url, cell);
     return script;
@@ -234,7 +229,7 @@ export class CellExecution {
 
   private async transformExpressions(expressions: Readonly<Record<string, string>>, { id, count }: Cell) {
     const scripts: Record<string, Script> = {};
-    const failed: Record<string, object> = {};
+    const failed: Record<string, ExpressionResult> = {};
     for (const [i, [name, code]] of Object.entries(expressions).entries()) {
       try {
         scripts[name] = await this.transform({ id: `${id}-${i}`, count, code });
@@ -246,20 +241,16 @@ export class CellExecution {
     return { scripts, failed };
   }
 
-  private async convenience(
-    convenience: Convenience,
-    id: number,
-    request: ExecuteRequest,
-  ): Promise<CellResult | undefined> {
-    switch (convenience.kind) {
+  private async perform(magic: Magic, id: number, request: ExecuteRequest): Promise<CellResult | undefined> {
+    switch (magic.kind) {
       case "check":
-        this.check = convenience.mode;
+        this.check = magic.mode;
         return undefined;
       case "help":
-        this.print("stdout", `${conveniencesHelp}\n`, id);
+        this.print("stdout", `${magicsHelp}\n`, id);
         return undefined;
       default:
-        return this.runScript(call("install", convenience.packages), id, request);
+        return this.executeScript(call("install", magic.packages), id, request);
     }
   }
 
@@ -275,27 +266,32 @@ export class CellExecution {
     return { userExpressions: {}, payload: [{ source: "page", data, start: 0 }] };
   }
 
-  /** Runs what is JavaScript already. */
-  private async runScript(code: string, id: number, request: ExecuteRequest): Promise<CellResult> {
-    await this.rehearsal;
+  /** Executes what is JavaScript already. */
+  private async executeScript(code: string, id: number, request: ExecuteRequest): Promise<CellResult> {
+    await this.whenFree();
     if (this.interrupted) return interrupted;
-    return this.runner.run({
+    const script = { code, url: "" };
+    const result = await this.executor.evaluate({
       ...this.command(id, 0, request),
-      script: { code, url: "" },
+      script,
       userExpressions: {},
     });
+    return { ...nothing, ...result };
   }
 
   private command(
     id: number,
     count: number,
     { silent, allowStdin }: ExecuteRequest,
-  ): Omit<RunCommand, "userExpressions"> {
-    return { op: "run", id, count, silent, allowStdin };
+  ): Omit<EvaluateCommand, "userExpressions"> {
+    return { op: "evaluate", id, count, silent, allowStdin };
   }
 }
 
-const interrupted = { error: errorContent("KeyboardInterrupt", "interrupted"), ...nothing };
+const interrupted: CellResult & { readonly error: ErrorContent } = {
+  ...nothing,
+  error: errorContent("KeyboardInterrupt", "interrupted"),
+};
 
 function call(name: string, argument: unknown): string {
   return `await ${runtimeGlobal}.await(${runtimeGlobal}.${name}(${JSON.stringify(argument)})); void 0\n//# sourceURL=${ownScript}`;

@@ -1,6 +1,14 @@
 /**
- * Comms, as the server sees them: which are open. Messages themselves go between front end and executor.
+ * Comms, as the server sees them: which are open, and which messages the executor has not dealt with. What they say is
+ * between front end and executor.
  */
+import type { CommCommand } from "../ipc/frames.js";
+import { parse } from "../protocol/requests.js";
+import type { Intake } from "../protocol/sockets.js";
+import type { Complaints } from "./complaints.js";
+import type { Contexts } from "./contexts.js";
+import type { Replier, Request } from "./replier.js";
+
 export class CommRegistry {
   private readonly targets = new Map<string, string>();
 
@@ -11,7 +19,7 @@ export class CommRegistry {
     else if (type === "comm_close") this.targets.delete(id);
   }
 
-  /** The content of a comm_info_reply. */
+  /** Those that are open, as in a comm_info_reply. */
   info(target: string | undefined): Record<string, { target_name: string }> {
     const open = [...this.targets].filter(([, name]) => target === undefined || name === target);
     return Object.fromEntries(open.map(([id, name]) => [id, { target_name: name }]));
@@ -22,5 +30,53 @@ export class CommRegistry {
     const ids = [...this.targets.keys()];
     this.targets.clear();
     return ids;
+  }
+}
+
+/** Messages of front ends that the executor has not dealt with. */
+export class CommMessages {
+  /** By number of their context. */
+  private readonly underWay = new Map<number, Request>();
+
+  /** @param send gives a message to the executor, which says when it has dealt with it. */
+  constructor(
+    private readonly registry: CommRegistry,
+    private readonly contexts: Contexts,
+    private readonly replier: Replier,
+    private readonly intake: Intake,
+    private readonly complaints: Complaints,
+    private readonly send: (command: CommCommand, buffers: readonly Uint8Array[]) => void,
+  ) {}
+
+  receive(request: Request): void {
+    const { header, content, metadata, buffers } = request.message;
+    const type = header.msg_type;
+    this.replier.busy(header);
+    try {
+      parse.comm(content);
+    } catch (error) {
+      this.complaints.add(`${type}: ${String(error)}`);
+      this.replier.idle(header);
+      return;
+    }
+    this.registry.note(type, content);
+    const id = this.contexts.add({ message: request.message, silent: false, allowStdin: false, count: 0 });
+    this.underWay.set(id, { ...request, message: { ...request.message, content: {}, buffers: [] } });
+    this.intake.add(request.size);
+    this.send({ op: "comm", id, type, content, metadata }, buffers);
+  }
+
+  /** The executor has dealt with a message. */
+  handled(id: number): void {
+    const request = this.underWay.get(id);
+    if (request === undefined) return;
+    this.underWay.delete(id);
+    this.intake.add(-request.size);
+    this.replier.idle(request.message.header);
+  }
+
+  /** The executor is gone, and with it what it has not dealt with. */
+  clear(): void {
+    for (const id of [...this.underWay.keys()]) this.handled(id);
   }
 }

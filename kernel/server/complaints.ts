@@ -3,8 +3,8 @@
  * those after it are counted and said together.
  */
 
-/** How long (ms) is counted before it is said again. */
-const pause = 10_000;
+/** How long is counted before it is said again. */
+const pauseMs = 10_000;
 /** Kinds that are told apart. */
 const kinds = 50;
 const longest = 200;
@@ -22,7 +22,7 @@ export class Complaints {
     const count = this.counts.get(kind);
     if (count === undefined) this.log(`firstframe: ${kind}`);
     this.counts.set(kind, (count ?? -1) + 1);
-    this.timer ??= setTimeout(() => this.tell(), pause).unref();
+    this.timer ??= setTimeout(() => this.tell(), pauseMs).unref();
   }
 
   /** Says what has been counted. */
@@ -33,10 +33,10 @@ export class Complaints {
     this.counts.clear();
     if (counted.length === 0) return;
     this.log(
-      `firstframe: in ${pause / 1000} s, ${counted.map(([kind, count]) => `${kind} (${count} more)`).join("; ")}`,
+      `firstframe: in ${pauseMs / 1000} s, ${counted.map(([kind, count]) => `${kind} (${count} more)`).join("; ")}`,
     );
     // What goes on is counted on, and not said as if it were new.
     for (const [kind] of counted) this.counts.set(kind, 0);
-    this.timer = setTimeout(() => this.tell(), pause).unref();
+    this.timer = setTimeout(() => this.tell(), pauseMs).unref();
   }
 }

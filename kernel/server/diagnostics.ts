@@ -2,8 +2,8 @@
  * Type errors as a notebook shows them.
  */
 import { codeFrame, cyan, red } from "../ipc/code-frame.js";
-import type { ErrorContent } from "../ipc/frames.js";
 import type { Cell, Diagnostic } from "../language/language.js";
+import type { ErrorContent } from "../protocol/messages.js";
 import { lineAndColumn } from "./positions.js";
 
 const shown = 20;

@@ -19,7 +19,7 @@ import {
   type ToExecutor,
 } from "../ipc/frames.js";
 
-export interface ExecutorEvents {
+export interface ProcessEvents {
   /** Text of `console`, `process.stdout` (and stderr) where the context is known, of native code where not. */
   text(stream: "stdout" | "stderr", text: string, context: number | undefined): void;
   publish(type: string, frame: Frame): void;
@@ -41,6 +41,9 @@ const entry = fileURLToPath(new URL("../executor/main.js", import.meta.url));
 /** After a termination by an interrupt, Node's own bookkeeping of async hooks may be off; it must not abort then. */
 const nodeOptions = ["--no-force-async-hooks-checks"];
 
+/** What an executor started may hold its pipes open; for so long after its end, output is still waited for. */
+const heldOpenMs = 1000;
+
 export class ExecutorProcess {
   private readonly child: ChildProcess;
   private readonly pipes: { out: Socket; commands: Socket; control: Socket };
@@ -49,14 +52,14 @@ export class ExecutorProcess {
 
   constructor(
     private readonly cwd: string,
-    private readonly events: ExecutorEvents,
+    private readonly events: ProcessEvents,
   ) {
     this.child = spawn(process.execPath, [...nodeOptions, entry], {
       cwd,
       env: executorEnvironment(process.env),
       stdio: ["ignore", "pipe", "pipe", "pipe", "pipe", "pipe"],
       // A group of its own: an interrupt reaches what cells started, and a terminal's Ctrl-C only the server.
-      detached: process.platform !== "win32",
+      detached: true,
     });
     const [, stdout, stderr, out, commands, control] = this.child.stdio as unknown as Socket[];
     this.pipes = { out: out!, commands: commands!, control: control! };
@@ -106,13 +109,13 @@ export class ExecutorProcess {
 
   /**
    * Reads what the executor writes without going to sleep between, which saves the time to wake up: until `enough`, but
-   * no longer than `limit` ms.
+   * no longer than `limitMs`.
    */
-  watch(enough: () => boolean, limit: number): void {
+  watch(enough: () => boolean, limitMs: number): void {
     const { out } = this.pipes;
     const fd = fdOf(out);
     if (fd === undefined || out.isPaused() || out.readableLength > 0) return;
-    const end = performance.now() + limit;
+    const end = performance.now() + limitMs;
     while (!enough() && performance.now() <= end) {
       const size = readNow(fd);
       if (size === 0) return; // it has ended, which the stream tells
@@ -133,22 +136,18 @@ export class ExecutorProcess {
     const { pid } = this.child;
     if (pid === undefined) return;
     try {
-      if (process.platform === "win32") {
-        if (signal !== "SIGINT") this.child.kill(signal);
-      } else {
-        process.kill(-pid, signal);
-      }
+      process.kill(-pid, signal);
     } catch {
       // nothing left to signal
     }
   }
 
-  /** Ends the process: by itself if it can within `patience` ms, by force else. What cells started ends too. */
-  async end(patience: number): Promise<void> {
+  /** Ends the process: by itself if it can in time, by force else. What cells started ends too. */
+  async end(patienceMs: number): Promise<void> {
     if (!this.gone) {
       this.command({ op: "exit" });
       await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, patience);
+        const timer = setTimeout(resolve, patienceMs);
         this.child.once("exit", () => {
           clearTimeout(timer);
           resolve();
@@ -206,8 +205,7 @@ export class ExecutorProcess {
       exit = { code, signal };
       exited = true;
       if (ended) report();
-      // What it started may hold its pipes open.
-      else setTimeout(report, 1000).unref();
+      else setTimeout(report, heldOpenMs).unref();
     });
     this.pipes.out.once("end", () => {
       ended = true;

@@ -7,15 +7,16 @@ import { createRequire } from "node:module";
 import { homedir, platform } from "node:os";
 import { dirname, join } from "node:path";
 import type Libsql from "libsql";
-import type { HistoryRequest } from "../protocol/messages.js";
+import type { HistoryItem } from "../protocol/replies.js";
+import type { HistoryRequest } from "../protocol/requests.js";
 
 /** How many cells are kept. */
 const kept = 100_000;
-const writeDelay = 500;
+const writeDelayMs = 500;
 /** Longer results are not stored. */
 const maxOutput = 65_536;
-/** How long (ms) a file is left alone that could not be used, e.g. as another program holds its lock. */
-const pause = 5000;
+/** How long a file is left alone that could not be used, e.g. as another program holds its lock. */
+const pauseMs = 5000;
 /** Longer patterns find nothing, and longer cells are not found: a search takes the product of both. */
 const maxPattern = 1000;
 const maxSearched = 20_000;
@@ -26,8 +27,6 @@ interface Entry {
   readonly source: string;
   readonly output: string | null;
 }
-
-type Found = [session: number, line: number, input: string | [string, string | null]];
 
 interface Unwritten {
   readonly line: number;
@@ -50,7 +49,7 @@ export class History {
   add(line: number, source: string): void {
     this.unwritten.push({ line, source, output: null });
     if (this.unwritten.length > kept) this.unwritten.shift();
-    this.writeLater(writeDelay);
+    this.writeLater(writeDelayMs);
   }
 
   /** The plain text of a cell's result. */
@@ -66,7 +65,7 @@ export class History {
       });
   }
 
-  find(request: HistoryRequest): Found[] {
+  find(request: HistoryRequest): HistoryItem[] {
     this.write();
     return (
       this.attempt((database) => {
@@ -87,7 +86,7 @@ export class History {
   }
 
   /** What is known of this session where the file can't be used. */
-  private waiting({ access, session, start, stop, n, output }: HistoryRequest): Found[] {
+  private waiting({ access, session, start, stop, n, output }: HistoryRequest): HistoryItem[] {
     if (access === "search" || (access === "range" && session !== 0)) return [];
     const chosen =
       access === "tail"
@@ -96,14 +95,14 @@ export class History {
     return chosen.map((entry) => found({ ...entry, session: 0 }, output));
   }
 
-  private tail(database: Libsql.Database, { n = 10, output }: HistoryRequest): Found[] {
+  private tail(database: Libsql.Database, { n = 10, output }: HistoryRequest): HistoryItem[] {
     const rows = database
       .prepare("SELECT session, line, source, output FROM history ORDER BY id DESC LIMIT ?")
       .all(Math.max(0, n)) as Entry[];
     return rows.reverse().map((row) => found(row, output));
   }
 
-  private range(database: Libsql.Database, { session, start, stop, output }: HistoryRequest): Found[] {
+  private range(database: Libsql.Database, { session, start, stop, output }: HistoryRequest): HistoryItem[] {
     // As in IPython: 0 and below count back from this session.
     const wanted = session > 0 ? session : this.session + session;
     const rows = database
@@ -114,7 +113,7 @@ export class History {
     return rows.map((row) => found(session > 0 ? row : { ...row, session: 0 }, output));
   }
 
-  private search(database: Libsql.Database, { pattern, n, unique, output }: HistoryRequest): Found[] {
+  private search(database: Libsql.Database, { pattern, n, unique, output }: HistoryRequest): HistoryItem[] {
     if (pattern.length > maxPattern) return [];
     const columns = unique
       ? "session, line, source, output, max(id) AS id"
@@ -128,8 +127,8 @@ export class History {
     return rows.reverse().map((row) => found(row, output));
   }
 
-  private writeLater(delay: number): void {
-    this.timer ??= setTimeout(() => this.write(), delay);
+  private writeLater(delayMs: number): void {
+    this.timer ??= setTimeout(() => this.write(), delayMs);
     this.timer.unref();
   }
 
@@ -146,7 +145,7 @@ export class History {
       })();
       this.unwritten = [];
     });
-    if (this.unwritten.length > 0) this.writeLater(pause);
+    if (this.unwritten.length > 0) this.writeLater(pauseMs);
   }
 
   /**
@@ -167,7 +166,7 @@ export class History {
       } catch (error) {
         const reason = error instanceof Error ? error.message : String(error);
         if (again && isDamage(error, opened) && this.setAside(inode, reason)) continue;
-        this.notBefore = performance.now() + pause;
+        this.notBefore = performance.now() + pauseMs;
         if (!this.trouble)
           console.error(
             `firstframe: history: ${this.file}: ${reason}; cells are kept in memory until it can be used`,
@@ -265,7 +264,7 @@ function isDamage(error: unknown, opened: boolean): boolean {
   return /^SQLITE_(?:NOTADB|CORRUPT)/.test(code) || (!opened && /^SQLITE_(?:ERROR|CONSTRAINT)/.test(code));
 }
 
-function found({ session, line, source, output }: Entry, withOutput: boolean): Found {
+function found({ session, line, source, output }: Entry, withOutput: boolean): HistoryItem {
   return [session, line, withOutput ? [source, output] : source];
 }
 
@@ -276,12 +275,6 @@ export function historyFile(env: NodeJS.ProcessEnv = process.env): string {
 }
 
 function dataHome(env: NodeJS.ProcessEnv): string {
-  switch (platform()) {
-    case "darwin":
-      return join(homedir(), "Library/Application Support");
-    case "win32":
-      return env.APPDATA ?? join(homedir(), "AppData/Roaming");
-    default:
-      return env.XDG_DATA_HOME || join(homedir(), ".local/share");
-  }
+  if (platform() === "darwin") return join(homedir(), "Library/Application Support");
+  return env.XDG_DATA_HOME || join(homedir(), ".local/share");
 }

@@ -4,7 +4,7 @@
 export const checkModes = ["before", "warn", "off"] as const;
 export type CheckMode = (typeof checkModes)[number];
 
-export type Convenience =
+export type Magic =
   /** Runs before the rest of the cell. */
   | { readonly kind: "install"; readonly packages: readonly string[] }
   | { readonly kind: "check"; readonly mode: CheckMode }
@@ -12,7 +12,7 @@ export type Convenience =
 
 export interface ParsedCell {
   /** What comes before the code, in order. */
-  readonly first: readonly Convenience[];
+  readonly first: readonly Magic[];
   /** The cell's TypeScript; what was taken out is blank, so that lines and columns stay. */
   readonly code: string;
   readonly time?: true;
@@ -21,12 +21,12 @@ export interface ParsedCell {
   readonly inspect?: { readonly code: string; readonly detail: 0 | 1 };
 }
 
-/** A line that looks like a convenience and is none. */
-export class ConvenienceError extends Error {
-  override name = "ConvenienceError";
+/** A line that looks like a magic and is none. */
+export class MagicError extends Error {
+  override name = "MagicError";
 }
 
-export const conveniencesHelp = `%time CODE            run and say how long it took (also as the first line of a cell)
+export const magicsHelp = `%time CODE            run and say how long it took (also as the first line of a cell)
 %timeit [-n N] [-r R] CODE
                       run many times and say how long one takes: N times a run, R runs
 %install PACKAGE...   npm install into the notebook's folder; flags such as --save-dev are passed on
@@ -39,8 +39,8 @@ const inspection = /^(\?{1,2})?\s*([\p{ID_Start}_$][\p{ID_Continue}$.[\]'"]*)\s*
 /** Longer ones are no names. */
 const maxQuestion = 1000;
 
-/** Whether a cell begins with a convenience at all; nearly none does. */
-export function hasConvenience(code: string): boolean {
+/** Whether a cell begins with a magic at all; nearly none does. */
+export function hasMagic(code: string): boolean {
   const text = code.trim();
   return text.startsWith("%") || text.startsWith("?") || text.endsWith("?");
 }
@@ -58,11 +58,22 @@ function questionOf(code: string): ParsedCell["inspect"] {
   return { code: name, detail: (before ?? after)!.length === 2 ? 1 : 0 };
 }
 
-export function parseConveniences(code: string): ParsedCell {
-  if (!hasConvenience(code)) return { first: [], code };
+/** A cell's TypeScript alone, of the same length. */
+export function withoutMagics(code: string): string {
+  if (!hasMagic(code)) return code;
+  try {
+    const { code: rest } = parseMagics(code);
+    return rest.length === code.length ? rest : code;
+  } catch {
+    return code;
+  }
+}
+
+export function parseMagics(code: string): ParsedCell {
+  if (!hasMagic(code)) return { first: [], code };
   const inspect = questionOf(code);
   if (inspect !== undefined) return { first: [], code: "", inspect };
-  const first: Convenience[] = [];
+  const first: Magic[] = [];
   const lines = code.split("\n");
   for (let i = 0; i < lines.length; i++) {
     const line = lines[i]!;
@@ -75,13 +86,13 @@ export function parseConveniences(code: string): ParsedCell {
       [...blank(lines.slice(0, i)), " ".repeat(before) + rest, ...lines.slice(i + 1)].join("\n");
     switch (name) {
       case "install":
-        if (rest.trim() === "") throw new ConvenienceError("%install: expected the names of npm packages");
+        if (rest.trim() === "") throw new MagicError("%install: expected the names of npm packages");
         first.push({ kind: "install", packages: rest.trim().split(/\s+/) });
         break;
       case "check": {
         const mode = checkModes.find((each) => each === rest.trim());
         if (mode === undefined) {
-          throw new ConvenienceError(
+          throw new MagicError(
             `%check: expected ${checkModes.join(", ")}, found ${JSON.stringify(rest.trim())}`,
           );
         }
@@ -113,7 +124,7 @@ export function parseConveniences(code: string): ParsedCell {
         if (marks === "%%") return { first, code: "", bash: [rest, ...lines.slice(i + 1)].join("\n") };
         return { first, code: "", bash: rest };
       default:
-        throw new ConvenienceError(`unknown convenience ${marks}${name}; %help lists them`);
+        throw new MagicError(`unknown magic ${marks}${name}; %help lists them`);
     }
     lines[i] = " ".repeat(line.length);
   }

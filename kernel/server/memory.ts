@@ -8,9 +8,9 @@ import { runInNewContext } from "node:vm";
 /** What a kernel at rest needs (bytes), and how much more is worth a collection, which takes some 20 ms. */
 const usual = 2 ** 23;
 const worthwhile = 2 ** 24;
-/** How often (ms) that is looked at, and how long it has to be quiet before. */
-const interval = 1000;
-const quiet = 500;
+/** How often that is looked at, and how long it has to be quiet before. */
+const intervalMs = 1000;
+const quietMs = 500;
 /** What ZeroMQ has let go is garbage only after a first collection. */
 const rounds = 3;
 
@@ -25,13 +25,13 @@ export class MemoryReturn {
   constructor(isBusy: (ms: number) => boolean) {
     this.timer = setInterval(() => {
       this.needed = Math.max(usual, Math.min(this.needed, inUse()));
-      if (this.isLittle() || isBusy(quiet)) return;
+      if (this.isLittle() || isBusy(quietMs)) return;
       this.collect();
       this.round += 1;
       if (this.round < rounds && !this.isLittle()) return;
       this.round = 0;
       this.needed = Math.max(usual, inUse());
-    }, interval).unref();
+    }, intervalMs).unref();
   }
 
   private isLittle(): boolean {

@@ -2,7 +2,7 @@
  * Ends a kernel whose client is gone. A client that is killed sends no shutdown; jupyter_client, and the client here,
  * name their process in JPY_PARENT_PID so that its kernels can see it, as ipykernel does.
  */
-const INTERVAL_MS = 1000;
+const intervalMs = 1000;
 
 /** Calls `onGone` once when the process that JPY_PARENT_PID names has ended; without that variable never. */
 export function watchParent(onGone: () => void, env: NodeJS.ProcessEnv = process.env): void {
@@ -12,7 +12,7 @@ export function watchParent(onGone: () => void, env: NodeJS.ProcessEnv = process
     if (isAlive(parent)) return;
     clearInterval(timer);
     onGone();
-  }, INTERVAL_MS);
+  }, intervalMs);
   timer.unref();
 }
 

@@ -4,10 +4,11 @@
  */
 import type { Header } from "../protocol/messages.js";
 import type { Outbox } from "../protocol/outbox.js";
+import type { PublishedContents, PublishedType } from "../protocol/published.js";
 import type { Wire } from "../protocol/wire.js";
 
 /** How long text may wait for more. */
-const gather = 30;
+const gatherMs = 30;
 const maxText = 2 ** 19;
 /** Above this, who makes output is slowed down; below the half, let go again. */
 const highWater = 2 ** 24;
@@ -28,17 +29,27 @@ export class Publisher {
     outbox.onDrained = () => this.checkCongestion();
   }
 
-  publish(
-    type: string,
+  publish<Type extends PublishedType>(
+    type: Type,
     parent: Header | undefined,
-    content: object | Uint8Array,
-    options: { metadata?: Record<string, unknown>; buffers?: readonly Uint8Array[] } = {},
+    content: PublishedContents[Type],
   ): void {
     this.flush();
-    this.send(type, parent, content, options);
+    this.send(type, parent, content);
   }
 
-  status(state: "busy" | "idle" | "starting", parent: Header | undefined): void {
+  /** Passes on what comes from the executor, whose content is JSON already. */
+  forward(
+    type: string,
+    parent: Header | undefined,
+    content: Uint8Array,
+    extras: { readonly metadata: Record<string, unknown>; readonly buffers: readonly Uint8Array[] },
+  ): void {
+    this.flush();
+    this.send(type, parent, content, extras);
+  }
+
+  status(state: PublishedContents["status"]["execution_state"], parent: Header | undefined): void {
     this.publish("status", parent, { execution_state: state });
   }
 
@@ -50,7 +61,7 @@ export class Publisher {
     this.text.length += text.length;
     if (this.text.length >= maxText) this.flush();
     else if (this.timer === undefined) {
-      const wait = Math.max(0, this.lastFlush + gather - performance.now());
+      const wait = Math.max(0, this.lastFlush + gatherMs - performance.now());
       this.timer = setTimeout(() => this.flush(), wait);
     }
   }

@@ -192,6 +192,18 @@ test("an endless loop is interrupted and variables are kept", async () => {
   assert.equal((await kernel.run("keep")).text, "42");
 });
 
+test("an interrupt ends user expressions that are never done, and variables are kept", async () => {
+  await kernel.run("const before = 5");
+  // The cell itself is over once its text is out.
+  const never = '({ [Symbol.for("Jupyter.display")]: () => new Promise(() => {}) })';
+  const { reply } = await interrupted(kernel, 'console.log("expressions follow")', {
+    userExpressions: { never },
+  });
+  assert.deepEqual([reply.status, reply.ename], ["error", "KeyboardInterrupt"]);
+  assert.deepEqual(reply.user_expressions, {});
+  assert.equal((await kernel.run("before")).text, "5");
+});
+
 test("glibc's allocator settings are in force where cells run", async () => {
   const { text } = await kernel.run(
     '["MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_"].map((name) => Number(process.env[name]))',

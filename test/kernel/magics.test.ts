@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { parseConveniences } from "../../kernel/server/magics.js";
+import { parseMagics } from "../../kernel/server/magics.js";
 import { startKernel } from "./support.js";
 
 const kernel = await startKernel();
@@ -14,17 +14,17 @@ test("what is taken out of a cell leaves lines and columns where they were", () 
     "%timeit -n 2 -r 3 f()",
     "1 + 1",
   ]) {
-    const parsed = parseConveniences(code);
+    const parsed = parseMagics(code);
     assert.equal(parsed.code.length, code.length);
     const rest = parsed.code.trim();
     assert.equal(parsed.code.indexOf(rest), code.indexOf(rest), code);
   }
-  assert.deepEqual(parseConveniences("%timeit -n 2 -r 3 f()").timeit, { number: 2, runs: 3 });
-  assert.deepEqual(parseConveniences("a.b??").inspect, { code: "a.b", detail: 1 });
-  assert.equal(parseConveniences("a ? b : c").inspect, undefined);
-  assert.throws(() => parseConveniences("%nothing"), /unknown convenience %nothing; %help lists them/);
-  assert.throws(() => parseConveniences("%check maybe"), /expected before, warn, off, found "maybe"/);
-  assert.throws(() => parseConveniences("%install"), /names of npm packages/);
+  assert.deepEqual(parseMagics("%timeit -n 2 -r 3 f()").timeit, { number: 2, runs: 3 });
+  assert.deepEqual(parseMagics("a.b??").inspect, { code: "a.b", detail: 1 });
+  assert.equal(parseMagics("a ? b : c").inspect, undefined);
+  assert.throws(() => parseMagics("%nothing"), /unknown magic %nothing; %help lists them/);
+  assert.throws(() => parseMagics("%check maybe"), /expected before, warn, off, found "maybe"/);
+  assert.throws(() => parseMagics("%install"), /names of npm packages/);
 });
 
 test("%time says how long the cell took, and keeps its result and names", async () => {

@@ -1,44 +1,43 @@
 /**
- * Runs cells in an executor and replaces it when it dies.
+ * The executor, whichever process that is: it is started when it is needed, and replaced when it dies.
  */
 import type { Inspector } from "../debugger/inspector.js";
 import type {
-  ErrorContent,
+  EvaluateCommand,
   Frame,
   FromControl,
   FromExecutor,
   MappedSource,
-  RunCommand,
   Script,
   ToExecutor,
 } from "../ipc/frames.js";
 import { whenIdle } from "../ipc/names.js";
+import type { ErrorContent } from "../protocol/messages.js";
+import type { ExpressionResult } from "../protocol/replies.js";
+import type { InputRequest } from "../protocol/requests.js";
 import { ExecutorProcess, type Exit } from "./executor-process.js";
+import type { InputAnswer } from "./stdin.js";
 
 /** How long an interrupted cell may keep its process from answering before the process is replaced. */
-const patience = 4000;
-/** How long (ms) the server waits awake for an answer that should come at once. */
-const answerTime = 2;
-/** Stands in place of a request's number for what {@link Runner.rehearse} runs. */
-const rehearsal = 2 ** 31 - 1;
+const patienceMs = 4000;
+/** How long the server waits awake for an answer that should come at once. */
+const awakeMs = 2;
+/** Stands in place of a request's number for what {@link Executor.warmUp} evaluates. */
+const warmUpId = 2 ** 31 - 1;
 /** How long completion waits for what is there at run time. */
-const queryTimeout = 250;
+const queryTimeoutMs = 250;
 
-export interface CellResult {
+/** What became of a cell. */
+export interface Evaluated {
   readonly error?: ErrorContent;
-  readonly userExpressions: Readonly<Record<string, unknown>>;
-  readonly payload: readonly object[];
+  readonly userExpressions: Readonly<Record<string, ExpressionResult>>;
 }
 
-export interface RunnerEvents {
+export interface ExecutorEvents {
   text(stream: "stdout" | "stderr", text: string, context: number | undefined): void;
   publish(type: string, frame: Frame): void;
   /** The answer to an input request; a reason where it can't be put. */
-  input(
-    context: number,
-    prompt: string,
-    password: boolean,
-  ): Promise<{ value: string | null } | { refused: string }>;
+  input(context: number, question: InputRequest): Promise<InputAnswer>;
   /** The source map of a script that the executor evaluated. */
   map(url: string): Promise<MappedSource | null>;
   /** The executor has dealt with a message of a comm. */
@@ -49,14 +48,14 @@ export interface RunnerEvents {
 
 interface Running {
   readonly id: number;
-  resolve(result: CellResult): void;
+  resolve(result: Evaluated): void;
   /** It has been seen to leave its event loop alone: an interrupt will be answered at once. */
   waits: boolean;
   interrupted?: boolean;
   killTimer?: NodeJS.Timeout;
 }
 
-export class Runner {
+export class Executor {
   private process: ExecutorProcess | undefined;
   /** The process has come to life. */
   private ready = false;
@@ -76,7 +75,7 @@ export class Runner {
 
   constructor(
     private readonly cwd: string,
-    private readonly events: RunnerEvents,
+    private readonly events: ExecutorEvents,
   ) {}
 
   /** Starts the executor, if it does not run yet. */
@@ -90,7 +89,7 @@ export class Runner {
   }
 
   /** Never rejects; an executor that dies is an error of the cell. */
-  run(command: RunCommand): Promise<CellResult> {
+  evaluate(command: EvaluateCommand): Promise<Evaluated> {
     return new Promise((resolve) => {
       const running = { id: command.id, resolve, waits: false };
       this.running = running;
@@ -116,7 +115,7 @@ export class Runner {
   interrupt(): void {
     const { process: executor } = this;
     if (executor === undefined) return; // not started yet
-    const running = this.running?.id === rehearsal ? undefined : this.running;
+    const running = this.running?.id === warmUpId ? undefined : this.running;
     this.sendInterrupt(executor, running);
     if (running === undefined || running !== this.running) return;
     running.interrupted = true;
@@ -127,7 +126,7 @@ export class Runner {
     running.killTimer ??= setTimeout(() => {
       this.killed = "it did not react to an interrupt";
       executor.signal("SIGKILL");
-    }, patience);
+    }, patienceMs);
   }
 
   private sendInterrupt(executor: ExecutorProcess, running: Running | undefined): void {
@@ -135,7 +134,7 @@ export class Runner {
     const interrupt = { op: "interrupt", id: running?.id ?? whenIdle, serial: this.interrupts } as const;
     if (running?.waits) {
       executor.interrupt("commands", interrupt);
-      executor.watch(() => running !== this.running, answerTime);
+      executor.watch(() => running !== this.running, awakeMs);
       if (running !== this.running) {
         // What the cell started hears of it, too, once somebody who waits has the answer.
         setImmediate(() => executor.signal("SIGINT"));
@@ -150,19 +149,19 @@ export class Runner {
 
   /** Resolves when the executor's event loop turns: no code is running. */
   turn(): Promise<void> {
-    this.process?.command({ op: "hello", id: rehearsal });
+    this.process?.command({ op: "hello", id: warmUpId });
     return new Promise((resolve) => {
       this.onTurn = resolve;
     });
   }
 
   /**
-   * Runs a script that takes its time and interrupts it. Code that never ran is slow: after this, somebody who waits
+   * Evaluates a script that takes its time and interrupts it. Code that never ran is slow: after this, somebody who waits
    * for an interrupt waits a millisecond less.
    */
-  async rehearse(script: Script): Promise<void> {
+  async warmUp(script: Script): Promise<void> {
     const unseen = { count: 0, silent: true, allowStdin: false, userExpressions: {} };
-    const over = this.run({ op: "run", id: rehearsal, script, ...unseen });
+    const over = this.evaluate({ op: "evaluate", id: warmUpId, script, ...unseen });
     this.sendInterrupt(this.executor, this.running);
     await over;
   }
@@ -177,7 +176,7 @@ export class Runner {
         this.queries.delete(id);
         resolve(members);
       };
-      const timer = setTimeout(() => done([]), queryTimeout);
+      const timer = setTimeout(() => done([]), queryTimeoutMs);
       this.queries.set(id, done);
       this.executor.command({ op: "members", id, expression });
     });
@@ -244,7 +243,7 @@ export class Runner {
         if (this.running?.interrupted) this.replaceUnlessAnswered(executor, this.running);
         break;
       case "hello":
-        if (message.id === rehearsal) this.onTurn();
+        if (message.id === warmUpId) this.onTurn();
         else if (this.running?.id === message.id) this.running.waits = true;
         break;
       case "interrupted":
@@ -255,14 +254,14 @@ export class Runner {
         this.events.handled(message.id);
         break;
       case "input":
-        void this.events.input(message.context, message.prompt, message.password).then((value) => {
-          executor.control({ op: "answer", id: message.id, value });
-        });
+        void this.events
+          .input(message.context, { prompt: message.prompt, password: message.password })
+          .then((value) => executor.control({ op: "answer", id: message.id, value }));
         break;
       case "map":
-        void this.events.map(message.url).then((value) => {
-          executor.control({ op: "answer", id: message.id, value });
-        });
+        void this.events
+          .map(message.url)
+          .then((value) => executor.control({ op: "answer", id: message.id, value }));
         break;
       case "members":
         this.queries.get(message.id)?.(message.members);
@@ -272,7 +271,7 @@ export class Runner {
     }
   }
 
-  private finish(running: Running, result: CellResult): void {
+  private finish(running: Running, result: Evaluated): void {
     clearTimeout(running.killTimer);
     this.running = undefined;
     running.resolve(result);
@@ -293,15 +292,20 @@ export class Runner {
     this.inspections.clear();
     this.process = undefined;
     if (this.ready) this.start();
-    this.events.replaced(reason, running !== undefined && running.id !== rehearsal);
+    this.events.replaced(reason, running !== undefined && running.id !== warmUpId);
     if (running === undefined) return;
     this.finish(running, died(reason));
   }
 }
 
-function died(reason: string): CellResult {
+/** What a cell fails with whose process is gone. */
+export function executorDied(reason: string): ErrorContent {
   const traceback = [`\x1b[31mExecutorDied\x1b[39m: ${reason}`];
-  return { error: { ename: "ExecutorDied", evalue: reason, traceback }, userExpressions: {}, payload: [] };
+  return { ename: "ExecutorDied", evalue: reason, traceback };
+}
+
+function died(reason: string): Evaluated {
+  return { error: executorDied(reason), userExpressions: {} };
 }
 
 function describeExit({ code, signal, error }: Exit, killed: string | undefined): string {

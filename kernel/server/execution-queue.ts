@@ -1,0 +1,93 @@
+/**
+ * Cells wait here for their turn. One that fails takes those with it that were sent along.
+ */
+import type { Intake } from "../protocol/sockets.js";
+import type { Request } from "./replier.js";
+
+interface Waiting {
+  readonly request: Request;
+  execute(): Promise<void>;
+}
+
+/** With cells waiting behind one that fails, how long nothing has to arrive for no more to be on their way. */
+const silenceMs = 20;
+/** But an error is not held back longer than that. */
+const patienceMs = 200;
+
+export class ExecutionQueue {
+  private waiting: Waiting[] = [];
+  private aborted: Waiting[] = [];
+  /** Counts the cells that have arrived. */
+  private arrivals = 0;
+  private executing = false;
+  private stopped = false;
+
+  /** @param abort answers a request that is not executed, as an earlier one failed. */
+  constructor(
+    private readonly intake: Intake,
+    private readonly abort: (request: Request) => void,
+  ) {}
+
+  get isExecuting(): boolean {
+    return this.executing;
+  }
+
+  /** @param execute executes the cell and answers the request; never rejects. */
+  add(request: Request, execute: () => Promise<void>): void {
+    this.intake.add(request.size);
+    this.arrivals += 1;
+    const waiting = { request, execute };
+    // The shell is not read on then; whoever goes round it has to come back later.
+    if (request.channel === "control" && this.intake.full) this.abortNow(waiting);
+    else this.waiting.push(waiting);
+    if (!this.executing) void this.executeAll();
+  }
+
+  /**
+   * Takes out the cells that were sent along with one that failed. Nobody has heard of the error before this is over, so
+   * that what has arrived by then was sent without knowing of it, and what arrives later is meant.
+   */
+  async abortWaiting(): Promise<void> {
+    await this.stragglers();
+    this.aborted = this.waiting;
+    this.waiting = [];
+  }
+
+  /** No cell is executed after the one that is. */
+  stop(): void {
+    this.stopped = true;
+  }
+
+  private async executeAll(): Promise<void> {
+    this.executing = true;
+    for (let next = this.waiting.shift(); next !== undefined; next = this.waiting.shift()) {
+      this.intake.add(-next.request.size);
+      await next.execute();
+      const { aborted } = this;
+      this.aborted = [];
+      for (const each of aborted) this.abortNow(each);
+      if (this.stopped) break;
+    }
+    this.executing = false;
+  }
+
+  private abortNow({ request }: Waiting): void {
+    this.abort(request);
+    this.intake.add(-request.size);
+  }
+
+  private async stragglers(): Promise<void> {
+    // What ZeroMQ has got is handed over within a turn of the event loop.
+    let seen: number;
+    do {
+      seen = this.arrivals;
+      await new Promise((resolve) => setImmediate(resolve));
+    } while (seen !== this.arrivals);
+    if (this.waiting.length === 0) return;
+    const end = performance.now() + patienceMs;
+    do {
+      seen = this.arrivals;
+      await new Promise((resolve) => setTimeout(resolve, silenceMs));
+    } while (seen !== this.arrivals && performance.now() < end);
+  }
+}

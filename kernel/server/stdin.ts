@@ -1,0 +1,56 @@
+/**
+ * Questions of cells to whoever sits in front of the notebook.
+ */
+import type { Message } from "../protocol/messages.js";
+import type { Replies } from "../protocol/outbox.js";
+import { type InputRequest, parse } from "../protocol/requests.js";
+import type { Wire } from "../protocol/wire.js";
+import type { Contexts } from "./contexts.js";
+
+/** What was typed, null where the question was put away; or why it can't be asked. */
+export type InputAnswer = { readonly value: string | null } | { readonly refused: string };
+
+export class Stdin {
+  private readonly open = new Map<string, (value: string | null) => void>();
+
+  /** @param flush sends what has been printed, which belongs before the question. */
+  constructor(
+    private readonly wire: Wire,
+    private readonly socket: Replies,
+    private readonly contexts: Contexts,
+    private readonly flush: () => void,
+  ) {}
+
+  async ask(context: number, content: InputRequest): Promise<InputAnswer> {
+    const { message, allowStdin } = this.contexts.of(context);
+    if (message === undefined || !allowStdin) {
+      return { refused: "this front end does not take input (allow_stdin is false)" };
+    }
+    this.flush();
+    const answer = new Promise<string | null>((resolve) => {
+      this.open.set(message.header.msg_id, resolve);
+    });
+    const question = { type: "input_request", parent: message.header, content };
+    this.socket.send(this.wire.encode(message.identities, question));
+    return { value: await answer };
+  }
+
+  receive(message: Message): void {
+    if (message.header.msg_type !== "input_reply") return;
+    // Front ends disagree about the parent: the input_request, or none. One cell is executed, so one question is open.
+    const last = [...this.open].at(-1);
+    if (last === undefined) return;
+    const [id, resolve] = last;
+    this.open.delete(id);
+    try {
+      resolve(parse.input(message.content).value ?? null);
+    } catch {
+      resolve(null);
+    }
+  }
+
+  /** The cell that asked is over. */
+  clear(): void {
+    this.open.clear();
+  }
+}
