@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import fs, { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
-import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
@@ -22,7 +22,10 @@ export interface PythonEnvironment {
 export interface EnsureOptions {
   /** Where the environment is, or is made. */
   readonly folder: string;
-  /** The folder with locked.txt, which pins all packages by version and SHA-256; the kernel's own unless given. */
+  /**
+   * The folder with locked.txt, which pins all packages by version and SHA-256; the kernel's own unless given. A folder
+   * `papermill` in it is a package that is installed after them.
+   */
   readonly requirements?: string;
   /** Called with what is being done and how far it is, in packages; only when the environment has to be made. */
   readonly onProgress?: (step: string, done: number, total: number) => void;
@@ -135,6 +138,10 @@ const stamp = (folder: string) => join(folder, "firstframe.json");
 /** The folder is part of it: the scripts of an environment that was moved point to where it was made. */
 async function stampText(folder: string, sources: string): Promise<string> {
   const hash = createHash("sha256").update(await readFile(join(sources, locked)));
+  const translator = join(sources, "papermill");
+  const names = existsSync(translator) ? (await readdir(translator)).sort() : [];
+  for (const name of names.filter((file) => /\.(py|toml)$/.test(file)))
+    hash.update(await readFile(join(translator, name)));
   return `${JSON.stringify({ folder, requirements: hash.digest("hex") })}\n`;
 }
 
@@ -179,6 +186,17 @@ async function make(
   } catch (error) {
     if (signal.aborted) throw error;
     throw new PythonError(`pip could not install ${list}: ${pipReason(error as ProgramError)}`);
+  }
+  const translator = join(sources, "papermill");
+  if (!existsSync(translator)) return;
+  assertHeld();
+  // Ours, so there is nothing to fetch for it, and no hash to know it by.
+  const own = ["-m", "pip", "install", "--disable-pip-version-check", "--no-index", "--no-deps", translator];
+  try {
+    await run(environment.bin("python"), alone(folder, own), signal);
+  } catch (error) {
+    if (signal.aborted) throw error;
+    throw new PythonError(`pip could not install ${translator}: ${(error as Error).message}`);
   }
 }
 

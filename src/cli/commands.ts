@@ -61,7 +61,7 @@ export const commands = {
     summary: "installs, lists and removes the Jupyter kernel",
     usage: "install | list | uninstall [options]",
     description:
-      "Installs the kernelspec and the JupyterLab extension that draws its figures. Without an option they go into the project's own folder, .firstframe, which `firstframe run` and `firstframe lab` look into.",
+      "Installs the kernelspec and the JupyterLab extension that draws its figures. Without an option they go where Jupyter looks first: into the Python environment that is active, if the `jupyter` on PATH prefers it, else into this user's data folder. `firstframe start` and `firstframe lab` bring their own, in .firstframe. uninstall takes the same options.",
     positionals: [1, 1],
     positional: "install, list or uninstall",
     options: {
@@ -70,7 +70,7 @@ export const commands = {
       "sys-prefix": { type: "boolean", help: "below the prefix of the active Python environment" },
       json: { type: "boolean", help: "list: print as JSON" },
     },
-    examples: ["firstframe kernel install --user", "firstframe kernel install --prefix /opt/jupyter"],
+    examples: ["firstframe kernel install", "firstframe kernel install --prefix /opt/jupyter"],
   }),
   lab: command({
     summary: "opens JupyterLab on the notebooks with the kernel",

@@ -1,7 +1,7 @@
 import { execFile } from "node:child_process";
-import { accessSync, constants, existsSync } from "node:fs";
+import { accessSync, constants, existsSync, realpathSync } from "node:fs";
 import { rm } from "node:fs/promises";
-import { delimiter, isAbsolute, join, resolve } from "node:path";
+import { delimiter, isAbsolute, join, resolve, sep } from "node:path";
 import { promisify } from "node:util";
 import {
   dataFolders,
@@ -10,22 +10,35 @@ import {
   kernelspecNames,
   NoKernelspecError,
 } from "../../kernel/client/kernelspecs.js";
-import { dataFolder, installKernelspec, kernelName } from "../../kernel/install/kernelspec.js";
+import {
+  dataFolder,
+  installKernelspec,
+  kernelName,
+  userDataFolder,
+} from "../../kernel/install/kernelspec.js";
 import { installLabextension, uninstallLabextension } from "../../kernel/install/labextension.js";
 import { type Arguments, parseCommand } from "./arguments.js";
 import { commands } from "./commands.js";
 import { CommandFailure, UsageError } from "./errors.js";
-import { ownPrefix } from "./home.js";
+import { ownPrefix, packageRoot } from "./home.js";
 
 /** `firstframe kernel install | list | uninstall`. */
 export async function kernelCommand(argv: string[]): Promise<void> {
   const { values, positionals } = parseCommand("kernel", commands.kernel, argv);
   switch (positionals[0]) {
-    case "install":
-      console.log(await installKernel(await chosenPrefix(values)));
+    case "install": {
+      assertLasting();
+      const searched = await searchedByJupyter();
+      const prefix = isChosen(values) ? await chosenPrefix(values) : firstPrefix(searched);
+      console.log(await installKernel(prefix));
+      sayHowToBeFound(dataFolder(prefix), searched);
       return;
-    case "uninstall":
-      return await uninstallKernel(await chosenPrefix(values));
+    }
+    case "uninstall": {
+      if (isChosen(values)) return await uninstallKernel(await chosenPrefix(values));
+      const prefix = firstPrefix(await searchedByJupyter());
+      return await uninstallKernel(hasKernelspec(prefix) || !hasKernelspec(ownPrefix) ? prefix : ownPrefix);
+    }
     case "list":
       return listKernels(values.json);
     default:
@@ -49,26 +62,87 @@ export async function installKernel(prefix: string | undefined): Promise<string>
   }
 }
 
+const hasKernelspec = (prefix: string | undefined) =>
+  existsSync(join(dataFolder(prefix), "kernels", kernelName));
+
 async function uninstallKernel(prefix: string | undefined): Promise<void> {
   const folder = join(dataFolder(prefix), "kernels", kernelName);
-  if (!existsSync(folder)) throw new CommandFailure("no such kernelspec", { file: folder });
+  if (!hasKernelspec(prefix)) throw new CommandFailure("no such kernelspec", { file: folder });
   await rm(folder, { recursive: true });
   await uninstallLabextension({ prefix });
   console.log(`removed ${folder}`);
 }
 
-async function chosenPrefix(
-  values: Arguments<typeof commands.kernel>["values"],
-): Promise<string | undefined> {
+type Values = Arguments<typeof commands.kernel>["values"];
+
+const isChosen = ({ user, prefix, "sys-prefix": environment }: Values) =>
+  user || prefix !== undefined || environment;
+
+/** The prefix that the flags name; undefined is the user's own data folder. */
+async function chosenPrefix(values: Values): Promise<string | undefined> {
   const given = [values.user, values.prefix !== undefined, values["sys-prefix"]].filter(Boolean);
   if (given.length > 1) throw new UsageError("--user, --prefix and --sys-prefix exclude each other");
   if (values.user) return undefined;
-  if (values["sys-prefix"]) return await sysPrefix();
-  return values.prefix === undefined ? ownPrefix : resolve(values.prefix);
+  return values["sys-prefix"] ? await sysPrefix() : resolve(values.prefix!);
 }
 
+/** The data folders that the `jupyter` on PATH looks into, by its own word; undefined where there is none. */
+async function searchedByJupyter(): Promise<string[] | undefined> {
+  try {
+    const { stdout } = await promisify(execFile)("jupyter", ["--paths", "--json"]);
+    return (JSON.parse(stdout) as { data: string[] }).data;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Where a kernel goes that is installed without a flag: to the user's data folder or to the active Python environment, whichever
+ * Jupyter looks into first. It prefers an environment that it is started in.
+ */
+function firstPrefix(searched: readonly string[] = dataFolders()): string | undefined {
+  const active = activePrefix();
+  const place = (prefix: string | undefined) =>
+    searched.findIndex((folder) => isSame(folder, dataFolder(prefix)));
+  if (active === undefined || place(active) < 0) return undefined;
+  return place(undefined) < 0 || place(active) < place(undefined) ? active : undefined;
+}
+
+/** Tells what Jupyter needs to find a kernel below a data folder that it does not look into by itself. */
+function sayHowToBeFound(data: string, searched: readonly string[] | undefined): void {
+  if ((searched ?? dataFolders()).some((folder) => isSame(folder, data))) return;
+  const who =
+    searched === undefined
+      ? `Jupyter looks into ${data} only if that is its own environment`
+      : `The jupyter on PATH does not look into ${data}`;
+  const others = data === userDataFolder() ? "" : ", or install with --user";
+  console.error(
+    `${who}. To make it look, set this where Jupyter is started${others}:\n  export JUPYTER_PATH="${data}\${JUPYTER_PATH:+:$JUPYTER_PATH}"`,
+  );
+}
+
+function isSame(a: string, b: string): boolean {
+  const real = (path: string) => (existsSync(path) ? realpathSync(path) : resolve(path));
+  return real(a) === real(b);
+}
+
+/** A kernelspec names files of this package, so it does not go with a copy that a package runner throws away. */
+function assertLasting(): void {
+  const isRunners = (name: string) => /^(_npx|dlx|dlx-.*|bunx-.*)$/.test(name);
+  if (!packageRoot.split(sep).some(isRunners)) return;
+  throw new CommandFailure(
+    [
+      `the kernel is not installed: it would start ${packageRoot}, which is in a cache and can be gone tomorrow. Install the package first:`,
+      "  npm install firstframe && npx firstframe kernel install      (in a project)",
+      "  npm install -g firstframe && firstframe kernel install       (for all of yours)",
+    ].join("\n"),
+  );
+}
+
+const activePrefix = () => process.env.VIRTUAL_ENV || process.env.CONDA_PREFIX || undefined;
+
 async function sysPrefix(): Promise<string> {
-  const active = process.env.VIRTUAL_ENV ?? process.env.CONDA_PREFIX;
+  const active = activePrefix();
   if (active) return active;
   try {
     const { stdout } = await promisify(execFile)("python3", ["-c", "import sys; print(sys.prefix)"]);

@@ -36,8 +36,11 @@ export class RunProgress {
 
   cellEnded(path: string, result: CellResult, number: number, total: number): void {
     this.clear();
-    const mark = result.error === undefined ? "✓" : "✗";
-    this.#write(this.#line(path, mark, number, total, result.seconds, result.title));
+    const { error, errorExpected, seconds, title } = result;
+    const [kind] = (error ?? "").split(":");
+    const note = error !== undefined && errorExpected ? `  (fails on purpose: ${kind})` : "";
+    const mark = error === undefined || errorExpected ? "✓" : "✗";
+    this.#write(this.#line(path, mark, number, total, seconds, title, note));
   }
 
   notebookEnded(path: string, seconds: number, written: readonly string[]): void {
@@ -53,13 +56,23 @@ export class RunProgress {
     this.out.write("\r\u001b[2K");
   }
 
-  #line(path: string, mark: string, number: number, total: number, seconds: number, title: string): string {
+  #line(
+    path: string,
+    mark: string,
+    number: number,
+    total: number,
+    seconds: number,
+    title: string,
+    note = "",
+  ): string {
     const name = this.#named ? `${path} ` : "  ";
     const count = `${String(number).padStart(String(total).length)}/${total}`;
     const head = `${name}${mark} ${count} ${duration(seconds).padStart(7)}  `;
-    const room = Math.max(20, Math.min(this.out.columns ?? 110, 110) - head.length);
+    const room = Math.max(20, Math.min(this.out.columns ?? 110, 110) - head.length - note.length);
     const text = stripVTControlCharacters(title);
-    return head + (text.length > room ? `${text.slice(0, room - 1)}…` : text);
+    return (
+      head + (text.length > room ? `${text.slice(0, room - 1)}…` : text) + stripVTControlCharacters(note)
+    );
   }
 
   #write(line: string): void {

@@ -1,20 +1,41 @@
+import { join } from "node:path";
 import { rememberedEngine } from "../engine/index.js";
 import { parseCommand } from "./arguments.js";
 import { commands } from "./commands.js";
 import { installWithProgress } from "./engine.js";
 import { CommandFailure } from "./errors.js";
-import { ownPrefix } from "./home.js";
+import { ownPrefix, packageRoot, projectRoot } from "./home.js";
 import { installKernel } from "./kernel.js";
-import { projectNotebooks } from "./notebook/paths.js";
+import { pageNames, projectNotebooks } from "./notebook/paths.js";
 import { runCommand } from "./run.js";
 
 /** `firstframe start`: what a fresh clone's first command does. */
 export async function startCommand(argv: string[]): Promise<number> {
   const { values } = parseCommand("start", commands.start, argv);
   const notebooks = await projectNotebooks();
+  console.log("1 of 2: the engine that computes, and the kernel");
   await installEngine();
-  await installKernel(ownPrefix);
-  return await runCommand([...notebooks, "--out", values.out, "--jobs", String(values.jobs)]);
+  console.log(`  the kernel → ${await installKernel(ownPrefix)}`);
+  console.log(
+    `\n2 of 2: ${notebooks.length} notebooks, cell by cell; cells that fail on purpose show how errors look`,
+  );
+  const code = await runCommand([...notebooks, "--out", values.out, "--jobs", String(values.jobs)]);
+  if (code === 0) console.log(`\n${nextSteps(values.out, notebooks)}`);
+  return code;
+}
+
+/** What somebody does who has just seen everything run. */
+function nextSteps(out: string, notebooks: readonly string[]): string {
+  const [first = ""] = pageNames(notebooks);
+  const inClone = projectRoot === packageRoot;
+  const steps = [
+    [join(out, `${first}.html`), "open it in a browser: the tutorials, executed, work offline"],
+    [inClone ? "npm run lab" : "npx firstframe lab", "opens them in JupyterLab"],
+    ["npx firstframe kernel install", "gives the kernel to the Jupyter and Visual Studio Code that you have"],
+    ["npx firstframe doctor", "shows which engine computes, and what would make it faster"],
+  ] as const;
+  const width = Math.max(...steps.map(([what]) => what.length));
+  return ["Next:", ...steps.map(([what, why]) => `  ${what.padEnd(width)}  ${why}`)].join("\n");
 }
 
 /** The fast engine where it can be had. One that the user named is not second-guessed: it is installed, or nothing runs. */

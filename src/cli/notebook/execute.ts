@@ -141,6 +141,7 @@ async function runCell(
     differences: [],
     ...more,
   });
+  const errorExpected = hasTag(cell, "raises-exception");
   let timedOut = false;
   const timer = Number.isFinite(limit) ? setTimeout(() => late(), limit * 1000) : undefined;
   let killer: NodeJS.Timeout | undefined;
@@ -165,7 +166,8 @@ async function runCell(
     const { ename = "Aborted", evalue = "the cell was not run" } = reply;
     const traceback = reply.traceback?.join("\n") ?? "";
     const line = lineOf(traceback, cell.execution_count);
-    return result({ error: timedOut ? lateError() : `${ename}: ${evalue}`, traceback, line, timedOut });
+    const error = timedOut ? lateError() : `${ename}: ${evalue}`;
+    return result({ error, errorExpected, traceback, line, timedOut });
   } catch (error) {
     if (!(error instanceof DeadKernelError)) throw error;
     const message = timedOut

@@ -13,6 +13,8 @@ export interface CellResult {
   readonly seconds: number;
   /** Why it failed: one line. */
   readonly error?: string;
+  /** Its tag `raises-exception` says that it may fail. */
+  readonly errorExpected?: boolean;
   readonly traceback?: string;
   /** The line of the cell where it failed, as far as the traceback says. */
   readonly line?: number | undefined;

@@ -58,11 +58,22 @@ describe("what the documents and the machines' files say to type", () => {
   it("the container of Codespaces is the Dockerfile's", () => {
     const container = JSON.parse(read(".devcontainer/devcontainer.json")) as {
       build: { dockerfile: string };
+      remoteEnv: Record<string, string>;
+      postCreateCommand: string;
     };
-    assert.match(
-      readFileSync(join(projectRoot, ".devcontainer", container.build.dockerfile), "utf8"),
-      /^FROM node:/m,
+    const dockerfile = readFileSync(join(projectRoot, ".devcontainer", container.build.dockerfile), "utf8");
+    assert.match(dockerfile, /^FROM node:/m);
+    // The image holds the commit that it was built from; the kernel, Jupyter and packages are to be the workspace's.
+    const [, folder] = /^WORKDIR (.*)$/m.exec(dockerfile)!;
+    const of = [...dockerfile.matchAll(/(?:^ENV|^ {4,})\s*(\w+)=(\S+)/gm)].filter(([, , value]) =>
+      value!.includes(folder!),
     );
+    assert.ok(of.length >= 2);
+    for (const [, name, value] of of) {
+      const path = value!.split(":")[0]!.replace(folder!, "$" + "{containerWorkspaceFolder}");
+      assert.ok(container.remoteEnv[name!]?.startsWith(path), `${name}: ${container.remoteEnv[name!]}`);
+    }
+    assert.match(container.postCreateCommand, /npm run build.*lab --own --setup/);
   });
 });
 

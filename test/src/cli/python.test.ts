@@ -1,11 +1,23 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, before, describe, it } from "node:test";
 import { ensurePython, PythonError, pythonEnvironment } from "../../../kernel/install/python.js";
 import { PackageIndex, sha256Of, wheel } from "../engine/package-index.js";
+import { projectRoot } from "./project.js";
 
 const folder = mkdtempSync(join(tmpdir(), "firstframe-python-"));
 const filename = "tiny-1.0-py3-none-any.whl";
@@ -71,6 +83,24 @@ describe("the project's own Python", () => {
     let again = 0;
     await ensurePython({ ...wanted, onProgress: () => again++ });
     assert.equal(again, 0, "what is there is taken as it is");
+  });
+
+  it("has the translator for papermill, made without an index, and made again when it changed", async () => {
+    const requirements = lock("translator", `tiny==1.0 --hash=sha256:${sha256Of(honest)}\n`);
+    cpSync(join(projectRoot, "kernel/install/papermill"), join(requirements, "papermill"), {
+      recursive: true,
+    });
+    const wanted = { folder: join(folder, "translator-venv"), requirements };
+    await ensurePython(wanted);
+    assert.ok(has(wanted.folder, "firstframe_papermill.py"));
+    appendFileSync(join(requirements, "papermill/firstframe_papermill.py"), "changed = True\n");
+    await ensurePython(wanted);
+    const file = readdirSync(wanted.folder, { recursive: true }).find((name) =>
+      String(name).endsWith("firstframe_papermill.py"),
+    );
+    assert.match(readFileSync(join(wanted.folder, String(file)), "utf8"), /changed = True/);
+    rmSync(requirements, { recursive: true });
+    rmSync(wanted.folder, { recursive: true });
   });
 
   it("takes no package whose bytes changed, whatever the index says of them", async () => {

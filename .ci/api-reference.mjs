@@ -1,0 +1,45 @@
+// node .ci/api-reference.mjs [DIR]: the API reference from the TSDoc of what package.json exports (default out/site/api).
+// typedoc reads TypeScript through the compiler's JavaScript API, which TypeScript 7 has not: it is given TypeScript 5.9,
+// which is here as typescript-js.
+import { readFileSync } from "node:fs";
+import { register } from "node:module";
+import { resolve } from "node:path";
+
+const redirect = `export const resolve = (name, context, next) =>
+  next(name === "typescript" ? "typescript-js" : name, context);`;
+register(`data:text/javascript,${encodeURIComponent(redirect)}`, import.meta.url);
+const { Application } = await import("typedoc");
+
+const root = new URL("../", import.meta.url).pathname;
+const { exports, version } = JSON.parse(readFileSync(`${root}package.json`, "utf8"));
+const entryPoints = Object.values(exports)
+  .map(({ types }) => types)
+  .filter((types) => types !== undefined)
+  .map((types) => root + types.replace(/^\.\/dist\//, "").replace(/\.d\.ts$/, ".ts"));
+
+const app = await Application.bootstrap({
+  entryPoints,
+  tsconfig: `${root}tsconfig.json`,
+  basePath: root,
+  name: `firstframe ${version}`,
+  readme: "none",
+  excludeInternal: true,
+  excludePrivate: true,
+  excludeExternals: true,
+  disableSources: true,
+  disableGit: true,
+  hideGenerator: true,
+  searchInComments: true,
+  navigationLinks: { Tutorials: "../index.html" },
+  validation: { notExported: false, invalidLink: true, invalidPath: true, rewrittenLink: true },
+  // The build checks the types, with the compiler that they are written for.
+  skipErrorChecking: true,
+  logLevel: "Warn",
+});
+const project = await app.convert();
+if (project === undefined) process.exit(1);
+app.validate(project);
+const out = resolve(process.argv[2] ?? `${root}out/site/api`);
+if (!app.logger.hasErrors()) await app.generateDocs(project, out);
+if (app.logger.hasErrors()) process.exit(1);
+console.log(`API reference: ${out}/index.html`);
