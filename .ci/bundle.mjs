@@ -1,5 +1,5 @@
 // node .ci/bundle.mjs: makes the part of dist/ that the TypeScript compiler doesn't, as the last step of `npm run build`.
-import { copyFileSync, existsSync, readFileSync, statSync } from "node:fs";
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -56,7 +56,7 @@ const taken =
 const oneInstance = {
   name: "one tfjs-core",
   setup({ onResolve, onLoad }) {
-    onResolve({ filter: /^@tensorflow\/tfjs-core$/ }, ({ path }) => ({ path, external: true }));
+    onResolve({ filter: /^@tensorflow\/tfjs-core$/ }, () => ({ path: "./core.js", external: true }));
     onResolve({ filter: /^\./ }, ({ path, resolveDir }) => {
       const file = `${join(resolveDir, path)}.js`;
       return taken.test(file) ? undefined : { path: file, namespace: "index", sideEffects: false };
@@ -81,21 +81,76 @@ await build({
   logLevel: "warning",
   logLimit: 5,
 });
-copyFileSync(join(root, "src", "engine", "gradients.d.ts"), join(engine, "gradients.d.ts"));
+// An import of CommonJS has Node read all of it for its names, 0.3 seconds here; these are known.
+const names = Object.keys(core).filter((name) => /^[A-Za-z_$][\w$]*$/.test(name) && name !== "default");
+writeFileSync(
+  join(engine, "core.js"),
+  `import { createRequire } from "node:module";
+const require = createRequire(import.meta.url);
+export const { ${names.join(", ")} } = require("@tensorflow/tfjs-core");
+`,
+);
+for (const name of ["core.d.ts", "gradients.d.ts"])
+  copyFileSync(join(root, "src", "engine", name), join(engine, name));
 
-// TypeScript 5's compiler without its program: a second package with a `tsc` would take the place of the user's own.
-const typescript = require.resolve("typescript-js");
-const compiler = join(root, "dist", "kernel", "language", "typescript.cjs");
-if (!existsSync(compiler) || statSync(compiler).mtimeMs < statSync(typescript).mtimeMs) {
-  const { version } = require("typescript-js/package.json");
+/** Builds a file of the package unless it is newer than what it is made of. */
+async function make(file, from, options) {
+  const made = statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  if (made > statSync(from).mtimeMs && made > statSync(fileURLToPath(import.meta.url)).mtimeMs) return;
   await build({
-    entryPoints: [typescript],
-    bundle: false,
     minify: true,
     platform: "node",
+    target: "node20",
     legalComments: "none",
-    banner: { js: notice(`TypeScript ${version}, Copyright Microsoft Corporation`) },
-    outfile: compiler,
     logLevel: "error",
+    ...options,
+    outfile: file,
   });
 }
+
+// TypeScript 5's compiler without its program: a second package with a `tsc` would take the place of the user's own.
+await make(join(root, "dist", "kernel", "language", "typescript.cjs"), require.resolve("typescript-js"), {
+  entryPoints: [require.resolve("typescript-js")],
+  banner: {
+    js: notice(
+      `TypeScript ${require("typescript-js/package.json").version}, Copyright Microsoft Corporation`,
+    ),
+  },
+});
+
+// What is used of libraries that are many times larger installed; package.json's `imports` name these files.
+const vendor = join(root, "dist", "vendor");
+mkdirSync(vendor, { recursive: true });
+const languages = ["bash", "css", "diff", "json", "markdown", "python", "typescript", "xml", "yaml"];
+for (const [name, contents] of Object.entries({
+  mediabunny: 'export * from "mediabunny";',
+  "@huggingface/hub": 'export { listFiles, modelInfo } from "@huggingface/hub";',
+  "highlight.js": [
+    'import hljs from "highlight.js/lib/core"; export default hljs;',
+    ...languages.map(
+      (each) =>
+        `import ${each} from "highlight.js/lib/languages/${each}"; hljs.registerLanguage("${each}", ${each});`,
+    ),
+  ].join("\n"),
+})) {
+  const folder = join(root, "node_modules", name);
+  const { version, license } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
+  const short = name.replace(/^.*\/|\.js$/g, "");
+  await make(join(vendor, `${short}.js`), join(folder, "package.json"), {
+    stdin: { contents, resolveDir: root },
+    bundle: true,
+    format: "esm",
+    banner: {
+      js: `/*! Of ${name} ${version}, licensed under ${license}; its source: https://www.npmjs.com/package/${name}/v/${version} */`,
+    },
+  });
+  const licence = readdirSync(folder).find((file) => /^licen[cs]e/i.test(file));
+  if (licence !== undefined) copyFileSync(join(folder, licence), join(vendor, `${short}.LICENSE.txt`));
+}
+const fonts = join(root, "node_modules", "dejavu-fonts-ttf");
+for (const family of ["DejaVuSans", "DejaVuSerif", "DejaVuSansMono"]) {
+  const slant = family === "DejaVuSerif" ? "Italic" : "Oblique";
+  for (const variant of ["", "-Bold", `-${slant}`, `-Bold${slant}`])
+    copyFileSync(join(fonts, "ttf", `${family}${variant}.ttf`), join(vendor, `${family}${variant}.ttf`));
+}
+copyFileSync(join(fonts, "LICENSE"), join(vendor, "DejaVu.LICENSE.txt"));

@@ -4,12 +4,14 @@ import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 
 const root = new URL("..", import.meta.url);
+const file = new URL("src/engine/packages.json", root);
 const { peerDependencies } = JSON.parse(readFileSync(new URL("package.json", root), "utf8"));
 const pinned = {};
-for (const [name, version] of Object.entries(peerDependencies)) {
+for (const name of Object.keys(JSON.parse(readFileSync(file, "utf8")))) {
+  const version = peerDependencies[name];
   const said = execFileSync("npm", ["view", `${name}@${version}`, "dist.integrity", "--json"], {
     encoding: "utf8",
   });
   pinned[name] = { version, integrity: JSON.parse(said) };
 }
-writeFileSync(new URL("src/engine/packages.json", root), `${JSON.stringify(pinned, null, 2)}\n`);
+writeFileSync(file, `${JSON.stringify(pinned, null, 2)}\n`);

@@ -13,7 +13,6 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { compileFunction } from "node:vm";
-import * as tar from "tar";
 import {
   cacheDirectory,
   type Lock,
@@ -108,6 +107,7 @@ export async function fetchPackage(
     }
     await mkdir(staging, { recursive: true });
     const paths: string[] = [];
+    const tar = await import("tar"); // like all that only an installer needs
     await tar.extract({
       file,
       cwd: staging,

@@ -5,8 +5,8 @@
  * the gradients nor the chained methods (`x.add(y)`); they are registered on it here, and the backend in JavaScript, which
  * needs no start. What `console.log` and notebooks show of a tensor is put on it as well.
  */
-import "@tensorflow/tfjs-backend-cpu";
+import "./backends/register-cpu.js";
 import "./gradients.js";
 import "./tensor-show.js";
 
-export * from "@tensorflow/tfjs-core";
+export * from "./core.js";

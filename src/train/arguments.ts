@@ -4,7 +4,6 @@
  * checks come from it. From a YAML file, flags, or both; a flag wins.
  */
 import { readFile } from "node:fs/promises";
-import { parse as parseYaml, YAMLParseError } from "yaml";
 import { expectation, fileSchema, fits, type Rule } from "./argument-schema.js";
 import { LR_SCHEDULERS, POLYNOMIAL_END } from "./lr-scheduler.js";
 
@@ -393,8 +392,9 @@ async function readYaml(file: string): Promise<Record<string, unknown>> {
     throw new ArgumentError(`${file}: ${error.code === "ENOENT" ? "no such file" : error.message}`);
   });
   let parsed: unknown;
+  const { parse, YAMLParseError } = await import("yaml");
   try {
-    parsed = parseYaml(source);
+    parsed = parse(source);
   } catch (error) {
     const at = error instanceof YAMLParseError && error.linePos ? `line ${error.linePos[0].line}: ` : "";
     throw new ArgumentError(`${file}: ${at}not valid YAML (${(error as Error).message.split("\n")[0]})`);

@@ -1,7 +1,6 @@
 /** Filling the latent cache: what `firstframe encode` does, and `firstframe train` before it trains. */
 import { readFile } from "node:fs/promises";
 import { extname, join } from "node:path";
-import { parse as parseYaml } from "yaml";
 import {
   CogVideoXTransformer3DModel,
   type CogVideoXTransformer3DModelConfig,
@@ -74,7 +73,7 @@ export async function readTransformerConfig(
   });
   let config: unknown;
   try {
-    config = extname(file) === ".json" ? JSON.parse(text) : parseYaml(text);
+    config = extname(file) === ".json" ? JSON.parse(text) : (await import("yaml")).parse(text);
   } catch (error) {
     throw new ArgumentError(`transformer_config: ${file}: ${(error as Error).message.split("\n")[0]}`);
   }

@@ -173,7 +173,7 @@ describe("the house", () => {
       needed
         .filter((name) => !builtIn.test(name) && /^(@[\w-]+\/)?[\w.-]+/.test(name))
         .map((name) => /^(@[^/]+\/)?[^/]+/.exec(name)![0])
-        .filter((name) => !(name in manifest.dependencies!))
+        .filter((name) => !(name in brought))
         .map((name) => `${path} imports ${name}`),
     );
     assert.deepEqual(missing, [], "imported but not among the dependencies");
