@@ -24,8 +24,8 @@ export async function setUp(files: readonly string[]): Promise<string[]> {
   if (existsSync(swiftShader)) process.env.VK_ICD_FILENAMES ??= swiftShader;
   const some = (...folders: string[]) =>
     files.some((file) => folders.some((folder) => file.startsWith(`${folder}/`)));
-  if (some("kernel", "src/cli", "browser", "bench")) await setUpPython();
-  if (some("src", "browser", "bench")) await setUpEngine();
+  if (some("kernel", "src/cli", "browser", "package", "bench")) await setUpPython();
+  if (some("src", "browser", "package", "bench")) await setUpEngine();
   if (process.env.CI && some("src/roundtrip", "src/train")) await setUpReference();
   if (!some("browser")) return [...files];
   process.env.CHROMIUM ??= findOnPath("chromium", "chromium-browser", "google-chrome");

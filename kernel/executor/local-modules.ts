@@ -15,6 +15,7 @@ import type { Service } from "ts-node";
 import { readUserConfig } from "../language/config.js";
 import { stampOf } from "../language/resolve.js";
 import { prepareModule } from "../language/transform.js";
+import { typescriptFile } from "../language/typescript.js";
 import { moduleMaps } from "./errors.js";
 import {
   commonJsExports,
@@ -201,7 +202,7 @@ export class LocalModules {
     this.compiler = create({
       cwd: this.loader.cwd,
       // The compiler that npm calls typescript has no JavaScript API any more.
-      compiler: this.require.resolve("typescript-js"),
+      compiler: typescriptFile,
       transpileOnly: true,
       skipProject: true,
       skipIgnore: true,

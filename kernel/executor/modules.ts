@@ -16,7 +16,7 @@ import {
   type Loader,
   type Namespace,
 } from "./namespaces.js";
-import { loadTslab } from "./tslab.js";
+import { tslabNamespace } from "./tslab.js";
 
 /** Imports a module; `names` are those that it must export. */
 export type Importer = (
@@ -58,11 +58,8 @@ export class ModuleLoader implements Loader {
 
   /** Imports what a specifier means to a module in `folder`. */
   async import(specifier: string, options: ImportOptions | undefined, folder: string): Promise<Namespace> {
-    if (specifier === "tslab") {
-      // Always the kernel's own: its displays come here, not to a kernel of tslab's.
-      loadTslab();
-      return this.importPackage(specifier, options, ownFolder);
-    }
+    // Always the kernel's own: its displays come here, not to a kernel of tslab's.
+    if (specifier === "tslab") return tslabNamespace();
     const file = await this.localFile(specifier, folder);
     if (file !== null) return (await this.locals()).import(file);
     try {

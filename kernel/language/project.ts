@@ -80,11 +80,7 @@ function paths(user: UserConfig, cwd: string): Record<string, string[]> {
 }
 
 const provided: Record<string, string> = {
-  tslab: path.join(
-    path.dirname(createRequire(import.meta.url).resolve("tslab/package.json")),
-    "dist",
-    "public.d.ts",
-  ),
+  tslab: path.join(packageRoot, "kernel", "executor", "tslab-api.d.ts"),
   firstframe: path.join(packageRoot, "dist", "src", "index.d.ts"),
 };
 

@@ -1,4 +1,3 @@
-import { createRequire } from "node:module";
 import type { EncodedSourceMap, SourceMapInput } from "@jridgewell/remapping";
 import remapping from "@jridgewell/remapping";
 import MagicString from "magic-string";
@@ -8,6 +7,7 @@ import { interruptFlag, runtimeGlobal } from "../ipc/names.js";
 import type { CompilerOptions } from "./config.js";
 import { type Cell, CellSyntaxError, type TransformedCell } from "./language.js";
 import { isFunction, nestedVars, parseValidCell, type Source, toDiagnostic, walk } from "./source.js";
+import { loadTypeScript } from "./typescript.js";
 
 // `typeof` lets a function work where its source is sent to (a worker, a browser); V8 folds it away here.
 const guard = `typeof ${interruptFlag}!="undefined"&&${interruptFlag}[0]&&${runtimeGlobal}.interrupt()`;
@@ -105,12 +105,8 @@ function needsTypeScript(program: Program): boolean {
   return found;
 }
 
-type TypeScript = typeof import("typescript-js");
-let typescript: TypeScript | undefined;
-
 function toJavaScriptByTypeScript(source: Source, url: string, options: CompilerOptions) {
-  typescript ??= createRequire(import.meta.url)("typescript-js") as TypeScript;
-  const ts = typescript;
+  const ts = loadTypeScript();
   const classic = options.jsx === "react";
   const { outputText, sourceMapText } = ts.transpileModule(source.code, {
     fileName: url.replace(/ts$/, source.lang),

@@ -1,4 +1,4 @@
-import sharp from "sharp";
+import { sharp } from "../video/sharp.js";
 import { escapeXml, jupyterDisplay, type MimeBundle, showAs } from "./mime.js";
 import { GlyphSheet, Typeface } from "./text.js";
 

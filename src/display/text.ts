@@ -1,5 +1,4 @@
 import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { Blob, Face, Font, Buffer as ShapeBuffer, shape } from "harfbuzzjs";
 
 /**
@@ -39,7 +38,7 @@ export class Typeface {
   readonly #shaped = new Map<string, ShapedText>();
 
   private constructor(readonly name: string) {
-    const file = createRequire(import.meta.url).resolve(`dejavu-fonts-ttf/ttf/${name}.ttf`);
+    const file = new URL(`../../vendor/${name}.ttf`, import.meta.url);
     const face = new Face(new Blob(readFileSync(file)));
     this.#font = new Font(face);
     this.unitsPerEm = face.upem;

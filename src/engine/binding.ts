@@ -12,8 +12,12 @@ import { type Lock, readJson, replaceFolder, syncTree, temporaryBeside, writeFil
 import { EngineError, firstLine } from "./errors.js";
 import { checkFiles, describeFiles, installedFiles } from "./integrity.js";
 import type { OperationsAddon } from "./native/kernels.js";
+import { packageFolder, pinnedVersion } from "./npm-package.js";
 
 const require = createRequire(import.meta.url);
+
+/** TensorFlow.js's backend on libtensorflow, in JavaScript and C++. */
+export const nodePackage = "@tensorflow/tfjs-node-gpu";
 
 /** What TensorFlow.js's C++ binding exports, as far as it is used here. */
 export interface Binding {
@@ -40,12 +44,11 @@ const nativeSources = join(sourceRoot, "native");
 
 /** Names the binding by all that its code depends on, but for the library. */
 export function bindingKey(): string {
-  const { version } = require("@tensorflow/tfjs-node-gpu/package.json") as { version: string };
   const own = createHash("sha256")
     .update(readFileSync(join(nativeSources, "stderr.cc")))
     .digest("hex")
     .slice(0, 8);
-  return `tfjs${version}-napi${napiVersion}-${own}`;
+  return `tfjs${pinnedVersion(nodePackage)}-napi${napiVersion}-${own}`;
 }
 
 function bindingFile(library: Library): string {
@@ -206,7 +209,7 @@ export function libraryFiles(folder: string): string[] | undefined {
  * @throws EngineError that names what is missing (compiler, make, Python, Node's headers), or the compiler's first error.
  */
 export async function buildBinding(library: Library, lock: Lock): Promise<void> {
-  const binding = join(dirname(require.resolve("@tensorflow/tfjs-node-gpu/package.json")), "binding");
+  const binding = join(packageFolder(nodePackage), "binding");
   await buildAddons({
     what: "the binding",
     library,

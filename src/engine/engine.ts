@@ -1,7 +1,3 @@
-import { startCpu } from "./backends/cpu.js";
-import { startTensorflow } from "./backends/tensorflow.js";
-import { startWasm } from "./backends/wasm.js";
-import { startWebgpu } from "./backends/webgpu.js";
 import { configFile, readJson, writeFileAtomic } from "./cache.js";
 import { asEngineError, EngineError } from "./errors.js";
 import { isWanted } from "./install.js";
@@ -92,10 +88,12 @@ async function start(name: EngineName, log: (line: string) => void): Promise<Eng
   return setCurrentEngine({ name, ...(await starters[name](log)) });
 }
 
+/** A backend's code is loaded when it starts. */
 const starters: Record<EngineName, (log: (line: string) => void) => Promise<Running>> = {
-  "tensorflow-gpu": (log) => startTensorflow("tensorflow-gpu", log),
-  tensorflow: (log) => startTensorflow("tensorflow", log),
-  webgpu: startWebgpu,
-  wasm: startWasm,
-  cpu: startCpu,
+  "tensorflow-gpu": async (log) =>
+    (await import("./backends/tensorflow.js")).startTensorflow("tensorflow-gpu", log),
+  tensorflow: async (log) => (await import("./backends/tensorflow.js")).startTensorflow("tensorflow", log),
+  webgpu: async (log) => (await import("./backends/webgpu.js")).startWebgpu(log),
+  wasm: async () => (await import("./backends/wasm.js")).startWasm(),
+  cpu: async () => (await import("./backends/cpu.js")).startCpu(),
 };

@@ -11,6 +11,7 @@ import {
   buildOperations,
   type Library,
   libraryFiles,
+  nodePackage,
   operationsFault,
   removeOperations,
 } from "./binding.js";
@@ -29,6 +30,7 @@ import { DownloadError, download, type OnProgress, removePart } from "./download
 import { asEngineError, EngineError, firstLine } from "./errors.js";
 import { nvidiaDevices } from "./hardware.js";
 import { checkFiles, describeFiles, type InstalledFile, installedFiles } from "./integrity.js";
+import { fetchPackage, packageFault } from "./npm-package.js";
 import {
   downloadByPip,
   findWheels,
@@ -99,8 +101,14 @@ export async function installFrom(
     const own = ownLibrary();
     // What is all there needs no turn: somebody may be compiling for another library.
     const there = options.force ? undefined : (own ?? (await intactLibrary(name)));
+    const packaged = options.force ? false : !(await packageFault(nodePackage, true));
     // trying the operations loads the binding before them
-    if (there !== undefined && !(await bindingFault(there, false)) && !(await operationsFault(there, true))) {
+    if (
+      packaged &&
+      there !== undefined &&
+      !(await bindingFault(there, false)) &&
+      !(await operationsFault(there, true))
+    ) {
       log(`${name} is installed in ${there.libraries}`);
       return there;
     }
@@ -108,11 +116,17 @@ export async function installFrom(
       cache,
       () => log(`another installer works on ${cache}; waiting for it`),
       async (lock) => {
-        await removeLeftovers(cache, join(cache, "downloads"), join(cache, "own"), ...folders(name));
+        await removeLeftovers(
+          cache,
+          ...["downloads", "own", "packages"].map((folder) => join(cache, folder)),
+          ...folders(name),
+        );
         const library =
           own ??
           (options.force ? undefined : await intactLibrary(name, log)) ??
           (await installLibrary(builds, name, { cache, lock, log, progress }));
+        if (options.force || (await packageFault(nodePackage, true)))
+          await fetchPackage(nodePackage, lock, log);
         const unbound = await bindingFault(library, true);
         if (options.force || unbound !== undefined) {
           if (unbound?.damaged) log(unbound.reason);
@@ -162,6 +176,8 @@ export async function findTensorflow(name: TensorflowName, all = false): Promise
     if (library !== undefined) break;
   }
   if (library === undefined) throw new EngineError(reason, { subject: name, hint });
+  const unpackaged = await packageFault(nodePackage, all);
+  if (unpackaged !== undefined) throw new EngineError(unpackaged, { subject: name, hint });
   const fault = await bindingFault(library, false);
   if (fault !== undefined) throw new EngineError(fault.reason, { subject: name, hint });
   return library;

@@ -1,7 +1,7 @@
 /** Tensors as cells, `console.log` and string templates show them. Loaded by tf.ts, once, for every user of the engine. */
 
 import { inspect } from "node:util";
-import * as tf from "@tensorflow/tfjs-core";
+import * as tf from "./core.js";
 import { firstLine } from "./errors.js";
 import { type MimeBundle, showAs } from "./shown.js";
 import { printedShape, tensorText } from "./tensor-text.js";

@@ -2,7 +2,7 @@ import { createWriteStream } from "node:fs";
 import { chmod, type FileHandle, mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { pipeline } from "node:stream/promises";
-import * as yauzl from "yauzl";
+import type * as yauzl from "yauzl";
 import { assertSpace } from "./cache.js";
 import type { OnProgress } from "./download.js";
 import { EngineError, firstLine } from "./errors.js";
@@ -24,9 +24,11 @@ export async function unpackWheel(
   const written: string[] = [];
   let done = 0;
   // it is not closed: that would close the caller's file
-  const archive = await yauzl.fromFdPromise(wheel.fd, { autoClose: false }).catch((error) => {
-    throw new EngineError(`${name}: expected a wheel, found a broken archive (${firstLine(error)})`);
-  });
+  const archive = await (await import("yauzl"))
+    .fromFdPromise(wheel.fd, { autoClose: false })
+    .catch((error) => {
+      throw new EngineError(`${name}: expected a wheel, found a broken archive (${firstLine(error)})`);
+    });
   const entries: yauzl.Entry[] = [];
   for await (const entry of archive.eachEntry()) {
     if (!entry.fileName.endsWith("/") && wanted(entry.fileName)) entries.push(entry);

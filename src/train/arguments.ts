@@ -5,7 +5,6 @@
  */
 
 import { readFile } from "node:fs/promises";
-import { parse as parseYaml, YAMLParseError } from "yaml";
 import { fileProblem, firstLine, InputError } from "../engine/errors.js";
 import { expectation, fileSchema, fits, type Rule } from "./argument-schema.js";
 import { LR_SCHEDULERS, POLYNOMIAL_END } from "./lr-scheduler.js";
@@ -422,8 +421,9 @@ async function readYaml(file: string): Promise<Record<string, unknown>> {
     throw new ArgumentError(fileProblem(error), { file });
   });
   let parsed: unknown;
+  const { parse, YAMLParseError } = await import("yaml");
   try {
-    parsed = parseYaml(source);
+    parsed = parse(source);
   } catch (error) {
     if (!(error instanceof YAMLParseError)) throw error;
     const at = error.linePos ? `line ${error.linePos[0].line}: ` : "";

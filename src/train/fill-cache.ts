@@ -2,7 +2,6 @@
 
 import { readFile } from "node:fs/promises";
 import { extname, join } from "node:path";
-import { parse as parseYaml, YAMLParseError } from "yaml";
 import { fileProblem, firstLine } from "../engine/errors.js";
 import {
   CogVideoXTransformer3DModel,
@@ -73,8 +72,9 @@ export async function readTransformerConfig(
     throw new ArgumentError(`transformer_config: ${file}: ${fileProblem(error)}`);
   });
   let config: unknown;
+  const { parse, YAMLParseError } = await import("yaml");
   try {
-    config = extname(file) === ".json" ? JSON.parse(text) : parseYaml(text);
+    config = extname(file) === ".json" ? JSON.parse(text) : parse(text);
   } catch (error) {
     if (!(error instanceof SyntaxError || error instanceof YAMLParseError)) throw error;
     throw new ArgumentError(`transformer_config: ${file}: ${firstLine(error)}`);

@@ -1,7 +1,7 @@
 /** Animated pictures of frames, as bytes: what notebooks and TensorBoard show. */
-
-import sharp, { type Sharp } from "sharp";
+import type { Sharp } from "sharp";
 import { InputError } from "../engine/errors.js";
+import { sharp } from "./sharp.js";
 
 /** A clip as far as a picture of it needs it. */
 export interface RgbFrames {

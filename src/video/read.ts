@@ -1,11 +1,11 @@
 import { readdir, readFile, stat } from "node:fs/promises";
 import { extname, join } from "node:path";
-import type { InputVideoTrack, VideoSample } from "mediabunny";
-import sharp from "sharp";
+import type { InputVideoTrack, VideoSample } from "#mediabunny";
 import { FirstframeError, fileProblem, InputError } from "../engine/errors.js";
 import { Clip } from "./clip.js";
 import { bt709ToRgb, type Plane } from "./color.js";
 import { gifIsWhole } from "./gif.js";
+import { sharp } from "./sharp.js";
 import { withMediabunny } from "./webcodecs.js";
 
 /** A clip that can't be read; the message names the file. */
@@ -84,7 +84,7 @@ export async function probeClip(path: string, options: Pick<ReadClipOptions, "fp
 interface Kinds<T> {
   readonly folder: () => Promise<T>;
   readonly image: () => Promise<T>;
-  readonly video: (mediabunny: typeof import("mediabunny")) => Promise<T>;
+  readonly video: (mediabunny: typeof import("#mediabunny")) => Promise<T>;
 }
 
 /** Does what fits the kind of clip at `path`; every error becomes one line that names it. */
@@ -212,7 +212,7 @@ function fpsOf(delay: readonly number[], options: Pick<ReadClipOptions, "fps">):
 async function readVideo(
   path: string,
   options: ReadClipOptions,
-  mediabunny: typeof import("mediabunny"),
+  mediabunny: typeof import("#mediabunny"),
 ): Promise<Clip> {
   return withTrack(path, mediabunny, async (track) => {
     const { numFrames, fps } = await countFrames(path, track, options);
@@ -238,7 +238,7 @@ async function readVideo(
 
 async function withTrack<T>(
   path: string,
-  { ALL_FORMATS, FilePathSource, Input }: typeof import("mediabunny"),
+  { ALL_FORMATS, FilePathSource, Input }: typeof import("#mediabunny"),
   use: (track: InputVideoTrack) => Promise<T>,
 ): Promise<T> {
   const input = new Input({ source: new FilePathSource(path), formats: ALL_FORMATS });

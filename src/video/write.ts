@@ -49,7 +49,7 @@ export async function encodePng(clip: Clip, frame = 0): Promise<Uint8Array> {
 async function encodeMp4(
   clip: Clip,
   options: WriteClipOptions,
-  { BufferTarget, Mp4OutputFormat, Output, VideoSample, VideoSampleSource }: typeof import("mediabunny"),
+  { BufferTarget, Mp4OutputFormat, Output, VideoSample, VideoSampleSource }: typeof import("#mediabunny"),
 ): Promise<Uint8Array> {
   const { width, height, fps } = clip;
   const bitrate = options.bitrate ?? Math.max(500_000, Math.round(0.6 * width * height * fps));

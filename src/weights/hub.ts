@@ -6,7 +6,7 @@ import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, rm, stat, symlink } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, join, posix, relative } from "node:path";
-import type { ListFileEntry } from "@huggingface/hub";
+import type { ListFileEntry } from "#hub";
 import { Progress } from "../display/progress.js";
 import { assertSpace, type Lock, readJson, withLock, writeFileAtomic } from "../engine/cache.js";
 import { DownloadError, downloadTo, fetchSafely } from "../engine/download.js";
@@ -314,7 +314,7 @@ class HubServer {
 
   /** The commit that the revision is. */
   async commit(): Promise<string> {
-    const { modelInfo } = await import("@huggingface/hub");
+    const { modelInfo } = await import("#hub");
     const { id: name, revision, endpoint: hubUrl } = this.#place;
     const { sha } = await this.#reading(() =>
       modelInfo({ name, revision, hubUrl, fetch: this.#fetch, additionalFields: ["sha"] }),
@@ -325,7 +325,7 @@ class HubServer {
 
   /** The files of a commit, by path. */
   async files(commit: string): Promise<Map<string, ListFileEntry>> {
-    const { listFiles } = await import("@huggingface/hub");
+    const { listFiles } = await import("#hub");
     const { id: repo, endpoint: hubUrl } = this.#place;
     const entries = new Map<string, ListFileEntry>();
     await this.#reading(async () => {

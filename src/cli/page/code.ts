@@ -1,29 +1,7 @@
 import { AnsiUp } from "ansi_up";
-import hljs from "highlight.js/lib/core";
-import bash from "highlight.js/lib/languages/bash";
-import css from "highlight.js/lib/languages/css";
-import diff from "highlight.js/lib/languages/diff";
-import json from "highlight.js/lib/languages/json";
-import markdown from "highlight.js/lib/languages/markdown";
-import python from "highlight.js/lib/languages/python";
-import typescript from "highlight.js/lib/languages/typescript";
-import xml from "highlight.js/lib/languages/xml";
-import yaml from "highlight.js/lib/languages/yaml";
+import hljs from "#highlight";
 import { escapeXml } from "../../display/mime.js";
 
-for (const [name, language] of Object.entries({
-  bash,
-  css,
-  diff,
-  json,
-  markdown,
-  python,
-  typescript,
-  xml,
-  yaml,
-})) {
-  hljs.registerLanguage(name, language);
-}
 // One grammar serves both: what JavaScript has, TypeScript has.
 hljs.registerAliases(["js", "javascript", "mjs", "jsx"], { languageName: "typescript" });
 

@@ -1,7 +1,7 @@
 import { cpus } from "node:os";
-import { version_cpu as version } from "@tensorflow/tfjs-backend-cpu";
 import type { Running } from "../running.js";
 import * as tf from "../tf.js";
+import { version } from "./register-cpu.js";
 
 /** TensorFlow.js's JavaScript backend: slow, and the reference in tests. */
 export async function startCpu(): Promise<Running> {

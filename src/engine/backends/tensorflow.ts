@@ -1,12 +1,14 @@
 import { createRequire } from "node:module";
 import { cpus } from "node:os";
+import { join } from "node:path";
 import util from "node:util";
-import { type Binding, loadBinding, loadOperations } from "../binding.js";
+import { type Binding, loadBinding, loadOperations, nodePackage } from "../binding.js";
 import { threadCount } from "../environment.js";
 import { EngineError } from "../errors.js";
 import { nvidiaDevices } from "../hardware.js";
 import { findTensorflow } from "../install.js";
 import { registerNativeKernels } from "../native/kernels.js";
+import { commonJsLoader, packageFolder } from "../npm-package.js";
 import type { Running } from "../running.js";
 import * as tf from "../tf.js";
 import { registerReshapes, withSharedShapes } from "./shared-shapes.js";
@@ -17,7 +19,7 @@ let started: { name: Name; running: Running } | undefined;
 
 /**
  * TensorFlow's C library under TensorFlow.js's own Node backend. The backend's classes are loaded one by one, not
- * through the package's index, which would look for a binding inside node_modules.
+ * through the package's index, which would look for a binding beside it, and with the tfjs-core of this package.
  *
  * @param log is told, in one line, when it computes without the fused operations because they are damaged.
  * @throws EngineError when libtensorflow isn't installed, its binding does not load, or the device that runs is not
@@ -89,14 +91,20 @@ function register(name: Name, binding: Binding, installed: string | undefined): 
       hint: "run `firstframe engine install` again",
     });
   }
-  const require = createRequire(import.meta.url);
-  const { NodeJSKernelBackend } = require("@tensorflow/tfjs-node-gpu/dist/nodejs_kernel_backend.js") as {
+  const core = createRequire(import.meta.url)("@tensorflow/tfjs-core") as unknown;
+  const load = commonJsLoader(join(packageFolder(nodePackage), "dist"), {
+    "@tensorflow/tfjs": core,
+    "@tensorflow/tfjs-core": core,
+    // TensorBoard's summaries, which are written by this package's own tracker
+    "./proto/api_pb": {},
+  });
+  const { NodeJSKernelBackend } = load("nodejs_kernel_backend.js") as {
     NodeJSKernelBackend: Parameters<typeof withSharedShapes>[0];
   };
-  require("@tensorflow/tfjs-node-gpu/dist/register_all_kernels.js");
+  load("register_all_kernels.js");
   registerReshapes();
   const Backend = withSharedShapes(NodeJSKernelBackend);
-  tf.registerBackend("tensorflow", () => new Backend(binding, "@tensorflow/tfjs-node-gpu"), 3);
+  tf.registerBackend("tensorflow", () => new Backend(binding, nodePackage), 3);
   return {
     backend: "tensorflow",
     device: gpu ? (nvidiaDevices()[0] ?? "CUDA GPU") : (cpus()[0]?.model ?? "CPU"),

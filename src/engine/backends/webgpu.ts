@@ -120,11 +120,19 @@ export function adapterName(info: AdapterInfo): string {
   return isFallbackAdapter ? `${name} (the processor plays the graphics card)` : name;
 }
 
+/** What brings WebGPU to a project that uses this package: optional, since it takes 150 MB. */
+const command = "npm install webgpu@0.6.2 @tensorflow/tfjs-backend-webgpu@4.22.0";
+
+function isMissing(error: unknown): boolean {
+  return ["ERR_MODULE_NOT_FOUND", "MODULE_NOT_FOUND"].includes((error as NodeJS.ErrnoException).code ?? "");
+}
+
 let dawn: Gpu | undefined;
 
 async function openDawn(): Promise<Gpu> {
   if (dawn !== undefined) return dawn;
   try {
+    createRequire(import.meta.url).resolve("@tensorflow/tfjs-backend-webgpu");
     const { create, globals } = await import("webgpu");
     // TensorFlow.js reads GPUBufferUsage and its like from the global scope
     for (const [name, value] of Object.entries(globals)) {
@@ -135,6 +143,8 @@ async function openDawn(): Promise<Gpu> {
     dawn = create([]) as unknown as Gpu;
     return dawn;
   } catch (error) {
+    if (isMissing(error))
+      throw new EngineError("it is not installed", { subject: "webgpu", hint: `run \`${command}\`` });
     throw new EngineError(`Dawn does not load on this system (${firstLine(error)})`, { subject: "webgpu" });
   }
 }

@@ -189,8 +189,12 @@ describe("the house", () => {
   });
 
   it("declares, uses and explains every dependency", () => {
-    const declared = [...Object.keys(manifest.dependencies!), ...Object.keys(manifest.devDependencies!)];
-    const text = [...kernel, ...src, ...tests].map((source) => source.text).join("\n") + read("biome.json");
+    const brought = { ...manifest.dependencies, ...manifest.peerDependencies };
+    const declared = [...Object.keys(brought), ...Object.keys(manifest.devDependencies!)];
+    const text = [
+      ...[...kernel, ...src, ...tests].map((source) => source.text),
+      ...["biome.json", ".ci/bundle.mjs", "src/engine/packages.json"].map(read),
+    ].join("\n");
     const unused = declared.filter((name) => !name.startsWith("@types/") && !text.includes(name));
     assert.deepEqual(unused, [], "declared but nowhere used");
     const contributing = read("CONTRIBUTING.md");
@@ -204,7 +208,7 @@ describe("the house", () => {
       needed
         .filter((name) => !builtIn.test(name) && /^(@[\w-]+\/)?[\w.-]+/.test(name))
         .map((name) => /^(@[^/]+\/)?[^/]+/.exec(name)![0])
-        .filter((name) => !(name in manifest.dependencies!))
+        .filter((name) => !(name in brought))
         .map((name) => `${path} imports ${name}`),
     );
     assert.deepEqual(missing, [], "imported but not among the dependencies");

@@ -26,6 +26,7 @@ import { operationsFault } from "../../../src/engine/binding.js";
 import { findTensorflow } from "../../../src/engine/index.js";
 import { describeFiles, type InstalledFile } from "../../../src/engine/integrity.js";
 import { whyWithout } from "./available.js";
+import { linkPackages } from "./packages.js";
 
 // Installations that a disk, a copy or a killed program damaged: real processes start on copies of the real one.
 
@@ -75,6 +76,7 @@ before(async () => {
   inside = join("firstframe", basename(dirname(libraries)));
   whole = join(folder, "whole");
   copyTree(dirname(libraries), join(whole, inside), isLibrary);
+  linkPackages(whole);
   // as this version writes it, whichever version installed it
   const file = join(whole, inside, "installed.json");
   const manifest = JSON.parse(readFileSync(file, "utf8")) as { version: string; files: InstalledFile[] };

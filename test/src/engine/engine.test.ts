@@ -8,6 +8,7 @@ import { glibcVersion, mallocEnvironment } from "../../../src/engine/environment
 import { nvidiaDevices } from "../../../src/engine/hardware.js";
 import { type EngineName, findTensorflow } from "../../../src/engine/index.js";
 import { whyWithout } from "./available.js";
+import { linkPackages } from "./packages.js";
 
 // Each case is a program of its own, since a process can load libtensorflow once.
 
@@ -242,6 +243,7 @@ test("runs without the fused operations where they could not be compiled", async
   for (const name of await readdir(root)) {
     if (!name.includes("-operations-")) await symlink(join(root, name), join(copy, name));
   }
+  linkPackages(join(home, "unfused"));
   const found = await shown<{ version: string; numbers: number[] }>(
     `const { version } = await useEngine("tensorflow"); ${work} show({ version, numbers });`,
     { XDG_CACHE_HOME: join(home, "unfused") },

@@ -225,7 +225,11 @@ describe("an installer that was asleep", {
     assert.equal(index!.downloads.length, 2, "what the second one fetched serves the first one");
     assert.match(index!.downloads[1]!.range ?? "", /^bytes=[1-9]\d*-$/, "what the first one fetched is used");
     assert.deepEqual(await readFile(join(cached(), "tensorflow", "libtensorflow_cc.so.2")), content);
-    assert.deepEqual(readdirSync(join(folder, "firstframe")).sort(), ["downloads", basename(cached())]);
+    assert.deepEqual(readdirSync(join(folder, "firstframe")).sort(), [
+      "downloads",
+      "packages",
+      basename(cached()),
+    ]);
     assert.deepEqual(readdirSync(join(folder, "firstframe", "downloads")), []);
   });
 

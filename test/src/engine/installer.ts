@@ -9,6 +9,7 @@ import { fileURLToPath } from "node:url";
 import type { Builds } from "../../../src/engine/install.js";
 import type { PinnedWheel } from "../../../src/engine/package-index.js";
 import { PackageIndex, type Release, sha256Of, wheel } from "./package-index.js";
+import { linkPackages } from "./packages.js";
 
 export const program = fileURLToPath(new URL("../../../src/cli/main.js", import.meta.url));
 const withOtherPins = fileURLToPath(new URL("./install-program.js", import.meta.url));
@@ -58,6 +59,7 @@ export function setUpInstaller(): void {
 
   beforeEach(async () => {
     folder = await mkdtemp(join(tmpdir(), "firstframe-install-"));
+    linkPackages(folder);
   });
   afterEach(async () => {
     // a test that failed may leave one asleep
