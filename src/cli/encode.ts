@@ -1,7 +1,7 @@
 import { mkdir } from "node:fs/promises";
 import { basename, extname, join } from "node:path";
 import { pipelineFiles } from "../diffusion/pipeline.js";
-import { Generator } from "../engine/random.js";
+import { RandomGenerator } from "../engine/random.js";
 import { assertFrameRule } from "../recipe/geometry.js";
 import { flagsGiven, readArguments, type TrainArguments } from "../train/arguments.js";
 import { encodeVideo } from "../train/data.js";
@@ -73,7 +73,7 @@ async function encodeClips(args: TrainArguments, paths: readonly string[], value
     for (const [i, path] of paths.entries()) {
       const clip = await readClip(path);
       assertFrameRule(clip.numFrames);
-      const latents = await encodeVideo(vae, clip, new Generator(values.seed ?? 0));
+      const latents = await encodeVideo(vae, clip, new RandomGenerator(values.seed ?? 0));
       const file = join(values.out, names[i]!);
       const { numFrames, height, width } = clip;
       await saveFile({ latents }, file, { source: path, frames: String(numFrames), fps: String(clip.fps) });

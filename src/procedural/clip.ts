@@ -1,12 +1,12 @@
 import { InputError } from "../engine/errors.js";
-import { Generator } from "../engine/random.js";
+import { RandomGenerator } from "../engine/random.js";
 import type { Clip, Size } from "../video/clip.js";
 import { render, type SpriteTruth } from "./picture.js";
 import { describe, drawScene, type Scene } from "./scene.js";
 
 export interface ProceduralClipOptions extends Partial<Size> {
   /** Where the scene's draws come from; give this or `seed`. */
-  readonly generator?: Generator;
+  readonly generator?: RandomGenerator;
   /** Default 0. */
   readonly seed?: number;
   /** Default 81, CogVideoX-1.5's five seconds. */
@@ -44,7 +44,7 @@ export function proceduralClip(options: ProceduralClipOptions = {}): ProceduralC
   if (numSprites !== undefined && ![1, 2, 3, 4].includes(numSprites)) {
     throw new InputError(`proceduralClip: expected numSprites from 1 to 4, found ${numSprites}`);
   }
-  const random = options.generator ?? new Generator(options.seed ?? 0);
+  const random = options.generator ?? new RandomGenerator(options.seed ?? 0);
   const scene = drawScene(random, width / height, numSprites);
   return { ...render(scene, { numFrames, height, width, fps }), caption: describe(scene), scene };
 }

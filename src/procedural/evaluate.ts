@@ -1,6 +1,6 @@
 /** How well a pipeline makes procedural clips move, beside five yardsticks. */
 import { CogVideoXImageToVideoPipeline } from "../diffusion/image-to-video.js";
-import { Generator } from "../engine/random.js";
+import { RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import { CogVideoXTransformer3DModel } from "../models/transformer/transformer.js";
 import { Clip, type Size } from "../video/clip.js";
@@ -90,7 +90,7 @@ export async function evaluateMotion(
   const { tokenizer, textEncoder, vae, scheduler } = pipeline;
   const transformer = CogVideoXTransformer3DModel.fromConfig(
     pipeline.transformer.config,
-    new Generator(seed),
+    new RandomGenerator(seed),
   );
   const untrained = new CogVideoXImageToVideoPipeline({
     tokenizer,
@@ -117,7 +117,7 @@ export async function evaluateMotion(
       fps,
       numInferenceSteps: steps,
       ...(guidance === undefined ? {} : { guidanceScale: guidance }),
-      generator: new Generator(seed + i),
+      generator: new RandomGenerator(seed + i),
     });
     return frames[0]!;
   };

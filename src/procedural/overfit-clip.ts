@@ -2,7 +2,7 @@ import { mkdir, rm, writeFile } from "node:fs/promises";
 import { basename, join, relative, resolve } from "node:path";
 import { inspect } from "node:util";
 import { CogVideoXImageToVideoPipeline } from "../diffusion/image-to-video.js";
-import { Generator } from "../engine/random.js";
+import { RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import { readArguments } from "../train/arguments.js";
 import { listCheckpoints } from "../train/checkpoint.js";
@@ -62,7 +62,7 @@ export async function overfitClip(options: OverfitOptions): Promise<void> {
       ...bucket,
       numInferenceSteps: samplingSteps,
       guidanceScale: 1,
-      generator: new Generator(seed),
+      generator: new RandomGenerator(seed),
       fps: video.fps,
     });
     return frames[0]!;

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { CogVideoXDDIMScheduler } from "../diffusion/ddim.js";
 import { CogVideoXImageToVideoPipeline } from "../diffusion/image-to-video.js";
-import { Generator } from "../engine/random.js";
+import { RandomGenerator } from "../engine/random.js";
 import { T5EncoderModel } from "../models/text/t5-encoder.js";
 import { T5Tokenizer } from "../models/text/tokenizer.js";
 import { CogVideoXTransformer3DModel } from "../models/transformer/transformer.js";
@@ -28,7 +28,7 @@ export interface SmallPipelineOptions {
  * float16, as those of the VAE in `out` are already.
  */
 export async function makeSmallPipeline({ out, seed, log }: SmallPipelineOptions): Promise<void> {
-  const generator = new Generator(seed);
+  const generator = new RandomGenerator(seed);
   const tokenizer = captionTokenizer();
   const vae = await AutoencoderKLCogVideoX.fromPretrained(join(out, "vae"));
   const textEncoder = T5EncoderModel.fromConfig(

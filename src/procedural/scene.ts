@@ -1,5 +1,5 @@
 /** The procedural world: what is in a scene, how it moves, and the words for it. */
-import type { Generator } from "../engine/random.js";
+import type { RandomGenerator } from "../engine/random.js";
 
 export type Rgb = readonly [number, number, number];
 
@@ -106,7 +106,7 @@ const SPIN = [1, 2.2] as const;
 const mean = ([low, high]: readonly [number, number]) => (low + high) / 2;
 
 /** Draws a scene; the same generator gives the same one. */
-export function drawScene(random: Generator, aspect: number, numSprites?: number): Scene {
+export function drawScene(random: RandomGenerator, aspect: number, numSprites?: number): Scene {
   const background = drawBackground(random);
   const pan = pick(random, Object.keys(PANS));
   const panSpeed = random.uniform(...PAN_SPEED);
@@ -154,18 +154,18 @@ export function expected(scene: Scene): Scene {
   return { ...changed, panSpeed: mean(PAN_SPEED) };
 }
 
-function pick<T>(random: Generator, choices: readonly T[]): T {
+function pick<T>(random: RandomGenerator, choices: readonly T[]): T {
   return choices[random.integer(0, choices.length)]!;
 }
 
-function drawBackground(random: Generator): Background {
+function drawBackground(random: RandomGenerator): Background {
   const palette = pick(random, Object.keys(BACKGROUNDS));
   const pattern = pick(random, PATTERNS);
   const lattice = Float64Array.from({ length: LATTICE * LATTICE }, () => random.uniform());
   return { palette, pattern, lattice, phase: random.uniform(0, 10) };
 }
 
-function drawSprites(random: Generator, count: number, aspect: number): Sprite[] {
+function drawSprites(random: RandomGenerator, count: number, aspect: number): Sprite[] {
   const colours = random.permutation(Object.keys(COLOURS).length).map((i) => Object.keys(COLOURS)[i]!);
   return Array.from({ length: count }, (_, i) => {
     const shape = pick(random, SHAPES);

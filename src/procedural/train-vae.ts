@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { inspect } from "node:util";
 import { InputError } from "../engine/errors.js";
 import { currentEngine } from "../engine/index.js";
-import { Generator } from "../engine/random.js";
+import { RandomGenerator } from "../engine/random.js";
 import { AutoencoderKLCogVideoX, type AutoencoderKLCogVideoXConfig } from "../models/vae/autoencoder.js";
 import { listCheckpoints, readCheckpoint } from "../train/checkpoint.js";
 import { evaluateVae, measureScalingFactor, trainVae } from "./vae-training.js";
@@ -89,7 +89,7 @@ export async function trainSmallVae(options: SmallVaeOptions): Promise<void> {
   const scalingFactor = measureScalingFactor(trained, { clips: 32, numFrames: 17, height: 64, width: 96 });
   const scaled = AutoencoderKLCogVideoX.fromConfig(
     { ...CONFIG, scaling_factor: scalingFactor },
-    new Generator(0),
+    new RandomGenerator(0),
   );
   await scaled.loadWeights(folder);
   await mkdir(out, { recursive: true });

@@ -1,7 +1,7 @@
 /** The training loss of CogVideoX image-to-video, step by step as the recipe's trainer computes it. */
 import { InputError } from "../engine/errors.js";
 import type { RotaryTables } from "../engine/ops/rotary/rotary.js";
-import type { Generator } from "../engine/random.js";
+import type { RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import {
   concatImageLatents,
@@ -25,7 +25,7 @@ export interface Denoiser {
     readonly timestep: readonly number[];
     readonly ofs: number | null;
     readonly imageRotaryEmb: RotaryTables | null;
-    readonly generator?: Generator;
+    readonly generator?: RandomGenerator;
   }): { readonly sample: tf.Tensor5D };
 }
 
@@ -119,7 +119,7 @@ export interface LossTerms {
 
 /** Draws all that one loss needs, in this order: sigma, image noise, posterior noise, timesteps, diffusion noise. */
 export function drawLoss(
-  generator: Generator,
+  generator: RandomGenerator,
   batch: TrainingBatch,
   { transformer, scheduler }: Pick<LossModels, "transformer" | "scheduler">,
   { imageDropout = 0 }: { imageDropout?: number } = {},
@@ -210,7 +210,7 @@ export function computeLoss(
   { transformer, scheduler }: Pick<LossModels, "transformer" | "scheduler">,
   inputs: LossInputs,
   promptEmbedding: tf.Tensor3D,
-  { paddingInLoss = true, generator }: LossOptions & { generator?: Generator } = {},
+  { paddingInLoss = true, generator }: LossOptions & { generator?: RandomGenerator } = {},
 ): LossTerms {
   const { sample: prediction } = transformer.forward({
     hiddenStates: inputs.modelInput,

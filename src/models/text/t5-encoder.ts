@@ -3,7 +3,7 @@
 import { join } from "node:path";
 import { InputError } from "../../engine/errors.js";
 import { gelu, geluTanh, silu } from "../../engine/ops/gelu/gelu.js";
-import type { Generator } from "../../engine/random.js";
+import type { RandomGenerator } from "../../engine/random.js";
 import * as tf from "../../engine/tf.js";
 import type { ForwardContext } from "../../nn/forward-context.js";
 import { Linear } from "../../nn/linear.js";
@@ -104,7 +104,7 @@ export class T5EncoderModel extends Model {
    * A new encoder with transformers' initialisation, drawn from `generator`.
    * @throws ConfigError naming the key that cannot be.
    */
-  static fromConfig(config: Partial<T5Config>, generator: Generator): T5EncoderModel {
+  static fromConfig(config: Partial<T5Config>, generator: RandomGenerator): T5EncoderModel {
     const model = new T5EncoderModel({ ...config }, { subject: CLASS_NAME });
     model.initialize(generator);
     return model;

@@ -1,7 +1,7 @@
 /** CogVideoX's causal 3D variational autoencoder (arXiv 2408.06072, section 2.1), after diffusers' class of the same name. */
 import { InputError } from "../../engine/errors.js";
 import { ACTIVATIONS, type ActivationName } from "../../engine/ops/activations.js";
-import type { Generator } from "../../engine/random.js";
+import type { RandomGenerator } from "../../engine/random.js";
 import * as tf from "../../engine/tf.js";
 import { Model, type SaveOptions } from "../../nn/module.js";
 import {
@@ -140,7 +140,7 @@ export class AutoencoderKLCogVideoX extends Model {
    */
   static fromConfig(
     config: Partial<AutoencoderKLCogVideoXConfig>,
-    generator?: Generator,
+    generator?: RandomGenerator,
   ): AutoencoderKLCogVideoX {
     const vae = new AutoencoderKLCogVideoX(
       completeConfig(FIELDS, config, { subject: CLASS_NAME }, "refuse"),
@@ -270,7 +270,7 @@ export class AutoencoderKLCogVideoX extends Model {
   /** Encodes and decodes. @param options.generator samples the posterior; without it its mode is decoded. */
   forward(
     sample: tf.Tensor5D,
-    { generator }: { readonly generator?: Generator } = {},
+    { generator }: { readonly generator?: RandomGenerator } = {},
   ): { sample: tf.Tensor5D } {
     return tf.tidy(() => {
       const { latentDist } = this.encode(sample);
