@@ -1,7 +1,7 @@
 import { mkdir } from "node:fs/promises";
 import { basename, extname, join } from "node:path";
 import { pipelineFiles } from "../diffusion/pipeline.js";
-import { Generator } from "../engine/random.js";
+import { RandomGenerator } from "../engine/random.js";
 import { assertFrameRule } from "../recipe/geometry.js";
 import { flagsGiven, readArguments, type TrainArguments } from "../train/arguments.js";
 import { encodeVideo } from "../train/data.js";
@@ -75,7 +75,9 @@ async function encodeClips(args: TrainArguments, paths: readonly string[], value
         assertFrameRule(clip.numFrames);
         return clip;
       });
-      const latents = await checkingInput(() => encodeVideo(vae, clip, new Generator(values.seed ?? 0)));
+      const latents = await checkingInput(() =>
+        encodeVideo(vae, clip, new RandomGenerator(values.seed ?? 0)),
+      );
       const file = join(values.out, names[i]!);
       const { numFrames, height, width } = clip;
       await saveFile({ latents }, file, { source: path, frames: String(numFrames), fps: String(clip.fps) });

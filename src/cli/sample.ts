@@ -11,7 +11,7 @@ import {
   pipelineIndexFiles,
 } from "../diffusion/pipeline.js";
 import { CogVideoXPipeline } from "../diffusion/text-to-video.js";
-import { Generator } from "../engine/random.js";
+import { RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import { assertFrameRule } from "../recipe/geometry.js";
 import type { Clip, Size } from "../video/clip.js";
@@ -150,7 +150,7 @@ function pipelineOptions(pipe: Pipeline, image: Clip | null, values: Values): Op
     guidanceScale: values.guidance_scale,
     useDynamicCfg: values["use-dynamic-cfg"],
     maxSequenceLength: values["max-sequence-length"],
-    generator: new Generator(values.seed),
+    generator: new RandomGenerator(values.seed),
     ...(values.fps === undefined ? {} : { fps: values.fps }),
   };
 }

@@ -27,7 +27,7 @@ export interface ImageToVideoOptions<O extends OutputType = "clip">
  * ```ts
  * const pipe = await CogVideoXImageToVideoPipeline.fromPretrained("zai-org/CogVideoX1.5-5B-I2V");
  * const image = await readClip("kitten.png");
- * const generator = new Generator(42);
+ * const generator = new RandomGenerator(42);
  * const { frames } = await pipe.generate({ image, prompt: "a kitten yawns", numFrames: 81, generator });
  * await writeClip("kitten.mp4", frames[0]);
  * ```

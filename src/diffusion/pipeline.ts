@@ -1,6 +1,6 @@
 /** What CogVideoX's pipelines share (diffusers' CogVideoXPipeline and CogVideoXImageToVideoPipeline). */
 import { join } from "node:path";
-import type { Generator } from "../engine/random.js";
+import type { RandomGenerator } from "../engine/random.js";
 import { lineOf, showAs } from "../engine/shown.js";
 import * as tf from "../engine/tf.js";
 import { T5EncoderModel, textEncoderFiles } from "../models/text/t5-encoder.js";
@@ -101,7 +101,7 @@ export interface GenerateOptions<P, O extends OutputType = "clip"> {
   /** Varies the guidance over the steps. Default false. */
   readonly useDynamicCfg?: boolean;
   /** Where all noise comes from; one a sample, or one for all. */
-  readonly generator?: Generator | readonly Generator[];
+  readonly generator?: RandomGenerator | readonly RandomGenerator[];
   /** Starting noise [B, F, C, h, w], F padded for the temporal patches. Default: drawn. Not disposed. */
   readonly latents?: tf.Tensor5D;
   /** Embeddings instead of a prompt, [B, tokens, text_embed_dim]. Not disposed. */

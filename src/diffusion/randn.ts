@@ -1,4 +1,4 @@
-import type { Generator } from "../engine/random.js";
+import type { RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 
 /**
@@ -9,7 +9,7 @@ import * as tf from "../engine/tf.js";
  */
 export function randnTensor<R extends tf.Rank>(
   shape: tf.ShapeMap[R],
-  generator: Generator | readonly Generator[],
+  generator: RandomGenerator | readonly RandomGenerator[],
 ): tf.Tensor<R> {
   if (!isList(generator)) return generator.randn<R>(shape);
   if (generator.length === 1) return generator[0]!.randn<R>(shape);
@@ -27,16 +27,20 @@ export function randnTensor<R extends tf.Rank>(
   );
 }
 
-export type GeneratorInput = Generator | readonly Generator[] | undefined;
+export type GeneratorInput = RandomGenerator | readonly RandomGenerator[] | undefined;
 
 /** @throws RangeError where noise has to be drawn and there is nothing to draw it from. */
-export function needed(generator: GeneratorInput): Generator | readonly Generator[] {
+export function needed(generator: GeneratorInput): RandomGenerator | readonly RandomGenerator[] {
   if (generator === undefined) {
-    throw new RangeError("generator: expected a Generator, such as new Generator(42), found none");
+    throw new RangeError(
+      "generator: expected a RandomGenerator, such as new RandomGenerator(42), found none",
+    );
   }
   return generator;
 }
 
-function isList(generator: Generator | readonly Generator[]): generator is readonly Generator[] {
+function isList(
+  generator: RandomGenerator | readonly RandomGenerator[],
+): generator is readonly RandomGenerator[] {
   return Array.isArray(generator);
 }

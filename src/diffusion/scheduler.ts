@@ -1,6 +1,6 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import type { Generator } from "../engine/random.js";
+import type { RandomGenerator } from "../engine/random.js";
 import { grouped, showAs } from "../engine/shown.js";
 import * as tf from "../engine/tf.js";
 import { ConfigError, completeConfig, configText, readJsonObject, writeConfig } from "../weights/config.js";
@@ -40,7 +40,7 @@ export interface SchedulerStep<T extends tf.Tensor> {
   readonly oldPredOriginalSample?: T | null;
   /** Standard normal noise of the sample's shape, or where it is drawn from. Only stochastic schedulers need it. */
   readonly noise?: T;
-  readonly generator?: Generator | readonly Generator[];
+  readonly generator?: RandomGenerator | readonly RandomGenerator[];
 }
 
 /** What CogVideoX's DDIM and DPM schedulers share: the tables, the timesteps, noise and velocity. */

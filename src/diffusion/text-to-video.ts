@@ -13,7 +13,7 @@ import {
  *
  * ```ts
  * const pipe = await CogVideoXPipeline.fromPretrained("zai-org/CogVideoX-2b");
- * const { frames } = await pipe.generate({ prompt: "a kitten yawns", generator: new Generator(42) });
+ * const { frames } = await pipe.generate({ prompt: "a kitten yawns", generator: new RandomGenerator(42) });
  * await writeClip("kitten.mp4", frames[0]);
  * ```
  */

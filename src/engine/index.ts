@@ -31,5 +31,5 @@ export {
   isInstalled,
   type TensorflowName,
 } from "./install.js";
-export { Generator, type GeneratorState } from "./random.js";
+export { Generator, type GeneratorState, RandomGenerator } from "./random.js";
 export { currentEngine, type Engine, type EngineName, engineNames } from "./running.js";

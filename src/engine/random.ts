@@ -1,7 +1,7 @@
 import { uniformFloat64 } from "pure-rand/distribution/uniformFloat64";
 import { uniformInt } from "pure-rand/distribution/uniformInt";
 import { xoroshiro128plus, xoroshiro128plusFromState } from "pure-rand/generator/xoroshiro128plus";
-import type { RandomGenerator } from "pure-rand/types/RandomGenerator";
+import type { RandomGenerator as Source } from "pure-rand/types/RandomGenerator";
 import { showAs } from "./shown.js";
 import * as tf from "./tf.js";
 
@@ -24,8 +24,8 @@ function scatter(seed: number): number {
  * A seeded source of random numbers, passed to whatever draws (as `torch.Generator` is in diffusers).
  * The same seed gives the same sequence on every engine and machine; PyTorch's sequence is another one.
  */
-export class Generator {
-  #rng: RandomGenerator;
+export class RandomGenerator {
+  #rng: Source;
   #spare: number | null = null;
   /** Unknown once a state was set. */
   #seed: number | null;
@@ -38,8 +38,8 @@ export class Generator {
   }
 
   /** A generator that goes on where `state` was read. */
-  static fromState(state: GeneratorState): Generator {
-    const generator = new Generator(0);
+  static fromState(state: GeneratorState): RandomGenerator {
+    const generator = new RandomGenerator(0);
     generator.setState(state);
     return generator;
   }
@@ -96,11 +96,11 @@ export class Generator {
   }
 
   static {
-    const text = (generator: Generator, ...facts: string[]) => {
+    const text = (generator: RandomGenerator, ...facts: string[]) => {
       const seed = generator.#seed === null ? [] : [`seed=${generator.#seed}`];
       return `${generator.constructor.name}(${[...seed, ...facts].join(", ")})`;
     };
-    showAs<Generator>(Generator, {
+    showAs<RandomGenerator>(RandomGenerator, {
       line: (generator) => text(generator),
       text: (generator) => {
         const { bits, spare } = generator.getState();
@@ -109,3 +109,8 @@ export class Generator {
     });
   }
 }
+
+/** @deprecated since 0.2, to be gone in 0.3: the name is TypeScript's own. It is called {@link RandomGenerator}. */
+export const Generator: typeof RandomGenerator = RandomGenerator;
+/** @deprecated since 0.2, to be gone in 0.3: the name is TypeScript's own. It is called {@link RandomGenerator}. */
+export type Generator = RandomGenerator;

@@ -1,4 +1,4 @@
-import type { Generator } from "../engine/random.js";
+import type { RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 
 /** What a forward pass carries through all layers. */
@@ -6,7 +6,7 @@ export interface ForwardContext {
   /** Factor on what LoRA adapters add. */
   readonly loraScale: number;
   /** Present where dropout is on: the masks are drawn from it. */
-  readonly dropout?: Generator;
+  readonly dropout?: RandomGenerator;
   /** Sees the output of every named module. */
   readonly hook?: (module: string, output: tf.Tensor) => void;
 }

@@ -1,5 +1,5 @@
 /** LoRA adapters of a model (Hu et al. 2021, arXiv 2106.09685), with PEFT's options and diffusers' methods. */
-import type { Generator } from "../engine/random.js";
+import type { RandomGenerator } from "../engine/random.js";
 import { grouped, showAs } from "../engine/shown.js";
 import type { Linear } from "./linear.js";
 import { LoraLayer } from "./lora-layer.js";
@@ -99,7 +99,7 @@ export class LoraAdapters {
   }
 
   /** A new adapter with values from `generator`. It becomes the active one. */
-  add(name: string, config: LoraConfig, generator: Generator): LoraAdapter {
+  add(name: string, config: LoraConfig, generator: RandomGenerator): LoraAdapter {
     checkLoraConfig(config);
     const scaling = loraScaling(config, config.r, config.loraAlpha);
     const modules = [...this.#linears.values()]

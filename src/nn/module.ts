@@ -6,7 +6,7 @@
  * the disk to the engine alone, in the layout the engine likes.
  */
 import { mkdir } from "node:fs/promises";
-import type { Generator } from "../engine/random.js";
+import type { RandomGenerator } from "../engine/random.js";
 import { grouped, showAs } from "../engine/shown.js";
 import { textOfTensor } from "../engine/tensor-show.js";
 import * as tf from "../engine/tf.js";
@@ -23,7 +23,7 @@ import type { DeferredTensor } from "../weights/safetensors.js";
 import { type ModuleInfo, moduleTree } from "./module-tree.js";
 
 /** Fills a new parameter's values, in the file's layout. */
-export type Initializer = (values: Float32Array, generator: Generator) => void;
+export type Initializer = (values: Float32Array, generator: RandomGenerator) => void;
 
 export const zeros: Initializer = () => {};
 
@@ -125,7 +125,7 @@ export class Parameter {
   }
 
   /** Draws the values anew. */
-  initialize(generator: Generator): void {
+  initialize(generator: RandomGenerator): void {
     const values = new Float32Array(this.size);
     this.#init(values, generator);
     this.set(values);
@@ -280,7 +280,7 @@ export abstract class Model {
   }
 
   /** Draws all values by PyTorch's defaults. The same seed gives the same model on every machine. */
-  initialize(generator: Generator): void {
+  initialize(generator: RandomGenerator): void {
     for (const parameter of this.parameters.values()) parameter.initialize(generator);
   }
 

@@ -1,9 +1,9 @@
-import { Generator } from "../engine/random.js";
+import { RandomGenerator } from "../engine/random.js";
 import { Clip, type Size } from "../video/clip.js";
 
 export interface ProceduralClipOptions extends Partial<Size> {
   /** Where the scene's draws come from; give this or `seed`. */
-  readonly generator?: Generator;
+  readonly generator?: RandomGenerator;
   /** Default 0. */
   readonly seed?: number;
   /** Default 81, CogVideoX-1.5's five seconds. */
@@ -123,7 +123,7 @@ export function proceduralClip(options: ProceduralClipOptions = {}): ProceduralC
   if (numSprites !== undefined && ![1, 2, 3, 4].includes(numSprites)) {
     throw new RangeError(`proceduralClip: expected numSprites from 1 to 4, found ${numSprites}`);
   }
-  const random = options.generator ?? new Generator(options.seed ?? 0);
+  const random = options.generator ?? new RandomGenerator(options.seed ?? 0);
   const aspect = width / height;
   const background = drawBackground(random);
   const pan = pick(random, Object.keys(PANS));
@@ -148,20 +148,20 @@ export function proceduralClip(options: ProceduralClipOptions = {}): ProceduralC
   return { clip: new Clip({ data, width, height, fps }), caption };
 }
 
-function pick<T>(random: Generator, choices: readonly T[]): T {
+function pick<T>(random: RandomGenerator, choices: readonly T[]): T {
   return choices[random.integer(0, choices.length)]!;
 }
 
 // -- the scene ---------------------------------------------------------------------------------------------------
 
-function drawBackground(random: Generator): Background {
+function drawBackground(random: RandomGenerator): Background {
   const palette = pick(random, Object.keys(BACKGROUNDS));
   const pattern = pick(random, PATTERNS);
   const lattice = Float64Array.from({ length: LATTICE * LATTICE }, () => random.uniform());
   return { palette, pattern, lattice, phase: random.uniform(0, 10) };
 }
 
-function drawSprites(random: Generator, count: number, aspect: number): Sprite[] {
+function drawSprites(random: RandomGenerator, count: number, aspect: number): Sprite[] {
   const colours = random.permutation(Object.keys(COLOURS).length).map((i) => Object.keys(COLOURS)[i]!);
   return Array.from({ length: count }, (_, i) => {
     const shape = pick(random, SHAPES);

@@ -11,7 +11,7 @@ import { basename, join, relative, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { CogVideoXImageToVideoPipeline } from "../diffusion/image-to-video.js";
 import { useEngine } from "../engine/index.js";
-import { Generator } from "../engine/random.js";
+import { RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import { readArguments } from "../train/arguments.js";
 import { listCheckpoints } from "../train/checkpoint.js";
@@ -113,7 +113,7 @@ async function sample(): Promise<Clip> {
     ...bucket,
     numInferenceSteps: Number(values["sampling-steps"]),
     guidanceScale: 1,
-    generator: new Generator(Number(values.seed)),
+    generator: new RandomGenerator(Number(values.seed)),
     fps: video.fps,
   });
   return frames[0]!;

@@ -12,7 +12,7 @@ import { parseArgs } from "node:util";
 import { CogVideoXDDIMScheduler } from "../diffusion/ddim.js";
 import { CogVideoXImageToVideoPipeline } from "../diffusion/image-to-video.js";
 import { useEngine } from "../engine/index.js";
-import { Generator } from "../engine/random.js";
+import { RandomGenerator } from "../engine/random.js";
 import { T5EncoderModel } from "../models/text/t5-encoder.js";
 import { T5Tokenizer } from "../models/text/tokenizer.js";
 import { CogVideoXTransformer3DModel } from "../models/transformer/transformer.js";
@@ -31,7 +31,7 @@ const { values } = parseArgs({
   },
 });
 await useEngine();
-const generator = new Generator(Number(values.seed));
+const generator = new RandomGenerator(Number(values.seed));
 const tokenizer = captionTokenizer();
 const vae = await AutoencoderKLCogVideoX.fromPretrained(join(values.out, "vae"));
 const textEncoder = T5EncoderModel.fromConfig(

@@ -13,7 +13,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { CogVideoXDDIMScheduler } from "../diffusion/ddim.js";
 import { useEngine } from "../engine/index.js";
-import { Generator } from "../engine/random.js";
+import { RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import { CogVideoXTransformer3DModel } from "../models/transformer/transformer.js";
 import { AutoencoderKLCogVideoX } from "../models/vae/autoencoder.js";
@@ -54,7 +54,7 @@ const vae = await AutoencoderKLCogVideoX.fromPretrained(join(args.model_path!, "
 const scheduler = await CogVideoXDDIMScheduler.fromPretrained(join(args.model_path!, "scheduler"));
 const stored = await CogVideoXTransformer3DModel.fromPretrained(join(out, "transformer"));
 // What the training started from.
-const untrained = CogVideoXTransformer3DModel.fromConfig(stored.config, new Generator(args.seed));
+const untrained = CogVideoXTransformer3DModel.fromConfig(stored.config, new RandomGenerator(args.seed));
 const bucket = parseBucket(args.train_resolution!);
 const prompts = await T5PromptEncoder.open(
   args.model_path!,

@@ -12,7 +12,7 @@ import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { useEngine } from "../engine/index.js";
-import { Generator } from "../engine/random.js";
+import { RandomGenerator } from "../engine/random.js";
 import { AutoencoderKLCogVideoX, type AutoencoderKLCogVideoXConfig } from "../models/vae/autoencoder.js";
 import { listCheckpoints, readCheckpoint } from "../train/checkpoint.js";
 import { evaluateVae, measureScalingFactor, trainVae } from "./vae-training.js";
@@ -87,7 +87,7 @@ const trained = await AutoencoderKLCogVideoX.fromPretrained(folder);
 const scalingFactor = measureScalingFactor(trained, { clips: 32, numFrames: 17, height: 64, width: 96 });
 const scaled = AutoencoderKLCogVideoX.fromConfig(
   { ...config, scaling_factor: scalingFactor },
-  new Generator(0),
+  new RandomGenerator(0),
 );
 await scaled.loadWeights(folder);
 await mkdir(values.out, { recursive: true });

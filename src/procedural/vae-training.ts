@@ -2,7 +2,7 @@
 import { appendFile } from "node:fs/promises";
 import { join } from "node:path";
 import { releasing } from "../engine/ops/tape.js";
-import { Generator, type GeneratorState } from "../engine/random.js";
+import { type GeneratorState, RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import { AutoencoderKLCogVideoX, type AutoencoderKLCogVideoXConfig } from "../models/vae/autoencoder.js";
 import type { Parameter } from "../nn/module.js";
@@ -93,7 +93,7 @@ async function* trainInOwnFolder(options: VaeTrainingOptions): AsyncGenerator<Va
   const fingerprint: RunFingerprint = {
     arguments: { ...rest, klWeight, config: canonicalJson(options.config) },
   };
-  let generator = new Generator(options.seed);
+  let generator = new RandomGenerator(options.seed);
   const vae = AutoencoderKLCogVideoX.fromConfig(options.config, generator);
   prepareWeights(vae);
   const parameters = [...vae.parameters.values()];
@@ -133,7 +133,7 @@ async function* trainInOwnFolder(options: VaeTrainingOptions): AsyncGenerator<Va
       muon.loadState(Object.fromEntries(entries.filter(isMomentum)));
       adam.loadState(Object.fromEntries(entries.filter((entry) => !isMomentum(entry))), place.step);
       tf.dispose(moments);
-      generator = Generator.fromState(state.generator);
+      generator = RandomGenerator.fromState(state.generator);
       step = place.step;
     });
     while (step < trainSteps) {
@@ -232,7 +232,7 @@ function seeNowOnly(vae: AutoencoderKLCogVideoX): void {
 
 /** Random crops of procedural clips, [B, 3, F, size, size] in [-1, 1]. */
 function drawCrops(
-  generator: Generator,
+  generator: RandomGenerator,
   { count, numFrames, size }: { count: number; numFrames: number; size: number },
 ): tf.Tensor5D {
   const clips = Array.from({ length: count }, () => {

@@ -2,7 +2,7 @@
  * How the image gets into the model: encoded (noisy in training, clean in inference), put at latent frame 0 with zeros at
  * all others, and concatenated to the noisy latents along the channels. Training and sampling both come here.
  */
-import type { Generator } from "../engine/random.js";
+import type { RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import { addImageNoise, type ImageNoiseDraws } from "./image-noise.js";
 
@@ -15,7 +15,10 @@ export function ofsFor(config: { readonly ofs_embed_dim: number | null }): numbe
 }
 
 /** Where the posterior's draw comes from, or its mean instead of a draw. */
-export type PosteriorDraw = { readonly noise: tf.Tensor5D } | { readonly generator: Generator } | "mode";
+export type PosteriorDraw =
+  | { readonly noise: tf.Tensor5D }
+  | { readonly generator: RandomGenerator }
+  | "mode";
 
 /** What encodes images: AutoencoderKLCogVideoX, as far as it is needed here. */
 export interface ImageEncoder {

@@ -1,4 +1,4 @@
-import type { Generator } from "../engine/random.js";
+import type { RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 
 /** The draws of {@link addImageNoise}: given as they are, or taken from a generator. */
@@ -9,7 +9,7 @@ export type ImageNoiseDraws<T extends tf.Tensor = tf.Tensor> =
       /** Standard normal noise of the image's shape. */
       noise: T;
     }
-  | { generator: Generator };
+  | { generator: RandomGenerator };
 
 /** Mean and standard deviation of log(sigma), the CogVideoX image-to-video trainer's. */
 export const IMAGE_NOISE_LOG_MEAN = -3.0;

@@ -1,6 +1,6 @@
 /** The training loss of CogVideoX image-to-video, step by step as the recipe's trainer computes it. */
 import type { RotaryTables } from "../engine/ops/rotary/rotary.js";
-import type { Generator } from "../engine/random.js";
+import type { RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import {
   concatImageLatents,
@@ -24,7 +24,7 @@ export interface Denoiser {
     readonly timestep: readonly number[];
     readonly ofs: number | null;
     readonly imageRotaryEmb: RotaryTables | null;
-    readonly generator?: Generator;
+    readonly generator?: RandomGenerator;
   }): { readonly sample: tf.Tensor5D };
 }
 
@@ -118,7 +118,7 @@ export interface LossTerms {
 
 /** Draws all that one loss needs, in this order: sigma, image noise, posterior noise, timesteps, diffusion noise. */
 export function drawLoss(
-  generator: Generator,
+  generator: RandomGenerator,
   batch: TrainingBatch,
   { transformer, scheduler }: Pick<LossModels, "transformer" | "scheduler">,
   { imageDropout = 0 }: { imageDropout?: number } = {},
@@ -209,7 +209,7 @@ export function computeLoss(
   { transformer, scheduler }: Pick<LossModels, "transformer" | "scheduler">,
   inputs: LossInputs,
   promptEmbedding: tf.Tensor3D,
-  { paddingInLoss = true, generator }: LossOptions & { generator?: Generator } = {},
+  { paddingInLoss = true, generator }: LossOptions & { generator?: RandomGenerator } = {},
 ): LossTerms {
   const { sample: prediction } = transformer.forward({
     hiddenStates: inputs.modelInput,

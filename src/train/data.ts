@@ -1,4 +1,4 @@
-import type { Generator } from "../engine/random.js";
+import type { RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import type { AutoencoderKLCogVideoX } from "../models/vae/autoencoder.js";
 import { DiagonalGaussianDistribution } from "../models/vae/distribution.js";
@@ -47,7 +47,7 @@ export class MemoryData implements TrainingData {
     options: {
       readonly vae: AutoencoderKLCogVideoX;
       readonly encodePrompt: (prompt: string) => tf.Tensor2D | Promise<tf.Tensor2D>;
-      readonly generator: Generator;
+      readonly generator: RandomGenerator;
     },
   ): Promise<MemoryData> {
     const samples: TrainingSample[] = [];
@@ -104,7 +104,7 @@ export class MemoryData implements TrainingData {
 export async function encodeVideo(
   vae: AutoencoderKLCogVideoX,
   clip: Clip,
-  generator: Generator,
+  generator: RandomGenerator,
 ): Promise<tf.Tensor4D> {
   const parameters = await encodeParameters(vae, clip);
   return tf.tidy(() => {

@@ -5,7 +5,7 @@
  */
 import { mkdir, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { Generator } from "../engine/random.js";
+import { RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import type { AutoencoderKLCogVideoX } from "../models/vae/autoencoder.js";
 import { SafetensorsError, type SafetensorsFile, safeOpen, saveFile } from "../weights/safetensors.js";
@@ -176,7 +176,7 @@ export class LatentCache {
     const { vae, fit, shortClips } = this.#options;
     const { video, image, report } = await prepareClip(entry, bucket, { fit, shortClips });
     // The file's own name seeds the draw, so it does not matter who encodes which clip when.
-    const generator = new Generator(Number.parseInt(path.slice(-20, -12), 16));
+    const generator = new RandomGenerator(Number.parseInt(path.slice(-20, -12), 16));
     const latent = await encodeVideo(vae, video, generator);
     try {
       await mkdir(join(path, ".."), { recursive: true });

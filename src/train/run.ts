@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { CogVideoXDDIMScheduler } from "../diffusion/ddim.js";
 import { CogVideoXDPMScheduler } from "../diffusion/dpm.js";
 import { pipelineFiles } from "../diffusion/pipeline.js";
-import { Generator } from "../engine/random.js";
+import { RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import { CogVideoXTransformer3DModel } from "../models/transformer/transformer.js";
 import { latentFrames } from "../recipe/geometry.js";
@@ -208,7 +208,10 @@ async function openModels(args: TrainArguments): Promise<{ models: Models; bucke
 async function openTransformer(args: TrainArguments): Promise<CogVideoXTransformer3DModel> {
   return args.transformer_config === undefined
     ? CogVideoXTransformer3DModel.fromPretrained(join(args.model_path!, "transformer"))
-    : CogVideoXTransformer3DModel.fromConfig(await readTransformerConfig(args), new Generator(args.seed));
+    : CogVideoXTransformer3DModel.fromConfig(
+        await readTransformerConfig(args),
+        new RandomGenerator(args.seed),
+      );
 }
 
 interface PreparedData {
@@ -422,7 +425,7 @@ function describeTraining(
 
 /** One sample of noise, as often as there are clips. */
 function randomData({ vae, transformer }: Models, bucket: Bucket, length: number): MemoryData {
-  const generator = new Generator(0);
+  const generator = new RandomGenerator(0);
   const { temporal_compression_ratio: temporal, latent_channels: channels } = vae.config;
   const spatial = vae.spatialCompressionRatio;
   const { max_text_seq_length: tokens, text_embed_dim: features } = transformer.config;

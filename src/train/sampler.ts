@@ -1,4 +1,4 @@
-import type { Generator, GeneratorState } from "../engine/random.js";
+import type { GeneratorState, RandomGenerator } from "../engine/random.js";
 
 /** Where a sampler is; plain JSON. */
 export interface SamplerState {
@@ -13,14 +13,14 @@ export interface SamplerState {
 export class BatchSampler {
   readonly #buckets: readonly string[];
   readonly #batchSize: number;
-  readonly #generator: Generator;
+  readonly #generator: RandomGenerator;
   #epoch = 0;
   #position = 0;
   #start: GeneratorState;
   #batches: number[][];
 
   /** @param buckets each sample's bucket. */
-  constructor(buckets: readonly string[], batchSize: number, generator: Generator) {
+  constructor(buckets: readonly string[], batchSize: number, generator: RandomGenerator) {
     if (buckets.length === 0) throw new RangeError("the data set is empty");
     if (!Number.isInteger(batchSize) || batchSize < 1) {
       throw new RangeError(`batchSize: expected a positive integer, found ${batchSize}`);

@@ -9,7 +9,7 @@ import { inspect } from "node:util";
 import type { CogVideoXScheduler } from "../diffusion/scheduler.js";
 import { currentEngine } from "../engine/index.js";
 import { releasing } from "../engine/ops/tape.js";
-import { Generator, type GeneratorState } from "../engine/random.js";
+import { type GeneratorState, RandomGenerator } from "../engine/random.js";
 import { grouped, showAs } from "../engine/shown.js";
 import * as tf from "../engine/tf.js";
 import type { CogVideoXTransformer3DModel } from "../models/transformer/transformer.js";
@@ -130,8 +130,8 @@ export class Trainer {
   readonly #optimizer: Optimizer;
   readonly #ema: Ema | undefined;
   readonly #sampler: BatchSampler;
-  readonly #draws: Generator;
-  readonly #dropout: Generator;
+  readonly #draws: RandomGenerator;
+  readonly #dropout: RandomGenerator;
   readonly #guard: DivergenceGuard;
   readonly #learningRate: (step: number) => number;
   #step = 0;
@@ -146,7 +146,7 @@ export class Trainer {
     this.#models = models;
     this.#data = data;
     // Streams of their own, so that none depends on how much another has drawn.
-    const root = new Generator(options.seed);
+    const root = new RandomGenerator(options.seed);
     const seeds = Array.from({ length: 4 }, () => root.integer(0, 2 ** 31));
     const [adapterSeed, dataSeed, drawSeed, dropoutSeed] = seeds as [number, number, number, number];
 
@@ -157,7 +157,7 @@ export class Trainer {
       const { rank: r, loraAlpha, targetModules } = options;
       const adapter = transformer.addAdapter(
         { r, loraAlpha, targetModules },
-        { generator: new Generator(adapterSeed) },
+        { generator: new RandomGenerator(adapterSeed) },
       );
       this.#parameters = [...adapter.parameters.values()];
     } else {
@@ -175,9 +175,9 @@ export class Trainer {
         : new Adam(options.optimizer, this.#parameters, adam);
     this.#ema = options.useEma ? new Ema(this.#parameters, { decay: options.emaDecay }) : undefined;
     const buckets = Array.from({ length: data.length }, (_, i) => data.bucket(i));
-    this.#sampler = new BatchSampler(buckets, options.batchSize, new Generator(dataSeed));
-    this.#draws = new Generator(drawSeed);
-    this.#dropout = new Generator(dropoutSeed);
+    this.#sampler = new BatchSampler(buckets, options.batchSize, new RandomGenerator(dataSeed));
+    this.#draws = new RandomGenerator(drawSeed);
+    this.#dropout = new RandomGenerator(dropoutSeed);
     this.#guard = new DivergenceGuard(options.divergenceFactor);
     this.totalSteps =
       options.trainSteps ??

@@ -3,7 +3,7 @@ import { mkdir, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { CogVideoXImageToVideoPipeline } from "../diffusion/image-to-video.js";
 import type { PipelineComponents } from "../diffusion/pipeline.js";
-import { Generator } from "../engine/random.js";
+import { RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import { Clip } from "../video/clip.js";
 import { writeClip } from "../video/write.js";
@@ -122,7 +122,7 @@ export async function validate(
       numFrames: options.numFrames,
       numInferenceSteps: options.numInferenceSteps,
       guidanceScale: options.guidanceScale,
-      generator: new Generator(options.seed + i),
+      generator: new RandomGenerator(options.seed + i),
       fps: options.fps,
     });
     const clip = frames[0]!;

@@ -16,7 +16,7 @@ import { parseArgs } from "node:util";
 import { CogVideoXDDIMScheduler } from "../../src/diffusion/ddim.js";
 import { writeFileAtomic } from "../../src/engine/cache.js";
 import { useEngine } from "../../src/engine/index.js";
-import { Generator } from "../../src/engine/random.js";
+import { RandomGenerator } from "../../src/engine/random.js";
 import * as tf from "../../src/engine/tf.js";
 import { T5EncoderModel } from "../../src/models/text/t5-encoder.js";
 import { T5Tokenizer } from "../../src/models/text/tokenizer.js";
@@ -123,9 +123,13 @@ const heldOutClips = clips(HELD_OUT_SEED, numHeldOut);
 const data = await MemoryData.fromClips(clips(0, numClips), {
   vae,
   encodePrompt,
-  generator: new Generator(1),
+  generator: new RandomGenerator(1),
 });
-const heldOut = await MemoryData.fromClips(heldOutClips, { vae, encodePrompt, generator: new Generator(2) });
+const heldOut = await MemoryData.fromClips(heldOutClips, {
+  vae,
+  encodePrompt,
+  generator: new RandomGenerator(2),
+});
 
 const settings = {
   scene: SCENE,
@@ -208,7 +212,7 @@ function sampleFrom(clip: Clip, caption: string, z: number | null, index: number
   if (z === null) return { prompt: caption, image: still, reference: clip, promptEmbeds };
   const noisy = tf.tidy(() => {
     const pixels = still.toTensor();
-    const noise = new Generator(1000 + index).randn<tf.Rank.R5>(pixels.shape);
+    const noise = new RandomGenerator(1000 + index).randn<tf.Rank.R5>(pixels.shape);
     return tf.clipByValue(addImageNoise(pixels, { sigmaNormal: z, noise }).image, -1, 1);
   });
   const image = Clip.fromTensor(noisy, clip);
@@ -224,7 +228,7 @@ async function heldOutLoss(transformer: CogVideoXTransformer3DModel, z: number |
     const batch = collate(
       await Promise.all(Array.from({ length: heldOut.length }, (_, i) => heldOut.load(i))),
     );
-    const draws = drawLoss(new Generator(500 + round), batch, models);
+    const draws = drawLoss(new RandomGenerator(500 + round), batch, models);
     const inputs = prepareLoss(
       models,
       batch,

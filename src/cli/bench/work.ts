@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { CogVideoXDPMScheduler } from "../../diffusion/dpm.js";
 import { releasing } from "../../engine/ops/tape.js";
-import { Generator } from "../../engine/random.js";
+import { RandomGenerator } from "../../engine/random.js";
 import * as tf from "../../engine/tf.js";
 import { trainingRotaryTables } from "../../models/transformer/rotary-positions.js";
 import { CogVideoXTransformer3DModel } from "../../models/transformer/transformer.js";
@@ -73,7 +73,7 @@ async function inputsOf(
   benchmark: Benchmark,
 ): Promise<Record<string, tf.Tensor>> {
   if (benchmark.inputs !== undefined) return await loadFile(join(folder, benchmark.inputs));
-  const generator = new Generator(0);
+  const generator = new RandomGenerator(0);
   const [frames, height, width] = benchmark.sizes;
   if (benchmark.kind === "encode") {
     return {

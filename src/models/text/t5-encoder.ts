@@ -1,7 +1,7 @@
 /** T5's encoder (Raffel et al. 2019, arXiv 1910.10683), after transformers' class of the same name. */
 import { join } from "node:path";
 import { gelu, geluTanh, silu } from "../../engine/ops/gelu/gelu.js";
-import type { Generator } from "../../engine/random.js";
+import type { RandomGenerator } from "../../engine/random.js";
 import * as tf from "../../engine/tf.js";
 import type { ForwardContext } from "../../nn/forward-context.js";
 import { Linear } from "../../nn/linear.js";
@@ -96,7 +96,7 @@ export class T5EncoderModel extends Model {
    * A new encoder with transformers' initialisation, drawn from `generator`.
    * @throws ConfigError naming the key that cannot be.
    */
-  static fromConfig(config: Partial<T5Config>, generator: Generator): T5EncoderModel {
+  static fromConfig(config: Partial<T5Config>, generator: RandomGenerator): T5EncoderModel {
     const model = new T5EncoderModel({ ...config }, CLASS_NAME);
     model.initialize(generator);
     return model;

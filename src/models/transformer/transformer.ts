@@ -3,7 +3,7 @@ import { ACTIVATIONS, type ActivationName } from "../../engine/ops/activations.j
 import { checkpoint } from "../../engine/ops/checkpoint.js";
 import { silu } from "../../engine/ops/gelu/gelu.js";
 import { type SignedRotaryTables, signedRotaryTables } from "../../engine/ops/rotary/rotary.js";
-import { Generator } from "../../engine/random.js";
+import { RandomGenerator } from "../../engine/random.js";
 import * as tf from "../../engine/tf.js";
 import { dropout, type ForwardContext } from "../../nn/forward-context.js";
 import { LayerNorm } from "../../nn/layer-norm.js";
@@ -93,7 +93,7 @@ export interface TransformerInputs {
   /** `scale` multiplies what LoRA adapters add. */
   readonly attentionKwargs?: { readonly scale?: number } | null;
   /** Switches dropout on, as in training, and is what its masks are drawn from. */
-  readonly generator?: Generator;
+  readonly generator?: RandomGenerator;
 }
 
 /** Sees a module's output by its name in the state dict; it is disposed afterwards, keep a clone. */
@@ -195,7 +195,7 @@ export class CogVideoXTransformer3DModel extends Model {
    */
   static fromConfig(
     config: Partial<CogVideoXTransformer3DModelConfig>,
-    generator: Generator,
+    generator: RandomGenerator,
   ): CogVideoXTransformer3DModel {
     const model = new CogVideoXTransformer3DModel(
       CogVideoXTransformer3DModel.completeConfig(config),
@@ -293,7 +293,10 @@ export class CogVideoXTransformer3DModel extends Model {
    */
   addAdapter(
     config: LoraConfig,
-    { adapterName = "default", generator }: { readonly adapterName?: string; readonly generator: Generator },
+    {
+      adapterName = "default",
+      generator,
+    }: { readonly adapterName?: string; readonly generator: RandomGenerator },
   ): LoraAdapter {
     const adapter = this.#adapters.add(adapterName, config, generator);
     this.requiresGrad(false);
@@ -451,7 +454,7 @@ export class CogVideoXTransformer3DModel extends Model {
           condition as tf.Tensor2D,
           lengths,
           rotary ? { cos: cos as tf.Tensor2D, sin: sin as tf.Tensor2D } : null,
-          { ...context, hook, dropout: seed === undefined ? undefined : new Generator(seed) },
+          { ...context, hook, dropout: seed === undefined ? undefined : new RandomGenerator(seed) },
         );
         hook = undefined;
         return output;

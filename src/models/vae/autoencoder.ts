@@ -1,6 +1,6 @@
 /** CogVideoX's causal 3D variational autoencoder (arXiv 2408.06072, section 2.1), after diffusers' class of the same name. */
 import { ACTIVATIONS, type ActivationName } from "../../engine/ops/activations.js";
-import type { Generator } from "../../engine/random.js";
+import type { RandomGenerator } from "../../engine/random.js";
 import * as tf from "../../engine/tf.js";
 import { Model, type SaveOptions } from "../../nn/module.js";
 import {
@@ -138,7 +138,7 @@ export class AutoencoderKLCogVideoX extends Model {
    */
   static fromConfig(
     config: Partial<AutoencoderKLCogVideoXConfig>,
-    generator?: Generator,
+    generator?: RandomGenerator,
   ): AutoencoderKLCogVideoX {
     const vae = new AutoencoderKLCogVideoX(completeConfig(FIELDS, config, CLASS_NAME, "refuse"), CLASS_NAME);
     if (generator) vae.initialize(generator);
@@ -265,7 +265,7 @@ export class AutoencoderKLCogVideoX extends Model {
   /** Encodes and decodes. @param options.generator samples the posterior; without it its mode is decoded. */
   forward(
     sample: tf.Tensor5D,
-    { generator }: { readonly generator?: Generator } = {},
+    { generator }: { readonly generator?: RandomGenerator } = {},
   ): { sample: tf.Tensor5D } {
     return tf.tidy(() => {
       const { latentDist } = this.encode(sample);

@@ -1,4 +1,4 @@
-import type { Generator } from "../../engine/random.js";
+import type { RandomGenerator } from "../../engine/random.js";
 import { showAs } from "../../engine/shown.js";
 import * as tf from "../../engine/tf.js";
 
@@ -44,7 +44,7 @@ export class DiagonalGaussianDistribution {
    * mean + std * noise. The caller disposes it.
    * @param draw the standard normal noise, [B, C, F, H, W], or the generator it comes from.
    */
-  sample(draw: { readonly noise: tf.Tensor5D } | { readonly generator: Generator }): tf.Tensor5D {
+  sample(draw: { readonly noise: tf.Tensor5D } | { readonly generator: RandomGenerator }): tf.Tensor5D {
     return tf.tidy(() => {
       const noise = "noise" in draw ? draw.noise : draw.generator.randn<tf.Rank.R5>(this.mean.shape);
       if (!tf.util.arraysEqual(noise.shape, this.mean.shape))

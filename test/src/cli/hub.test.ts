@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, beforeEach, test } from "node:test";
 import { useEngine } from "../../../src/engine/index.js";
-import { Generator } from "../../../src/engine/random.js";
+import { RandomGenerator } from "../../../src/engine/random.js";
 import { proceduralClip } from "../../../src/procedural/clip.js";
 import { writeClip } from "../../../src/video/write.js";
 import { safeOpen } from "../../../src/weights/safetensors.js";
@@ -27,7 +27,7 @@ before(async () => {
   const pipe = tinyPipeline();
   await pipe.savePretrained(at("model"));
   const lora = { r: 2, loraAlpha: 2, targetModules: ["to_q"], initLoraWeights: false } as const;
-  pipe.transformer.addAdapter(lora, { generator: new Generator(1) });
+  pipe.transformer.addAdapter(lora, { generator: new RandomGenerator(1) });
   await pipe.saveLoraWeights(at("lora"), { weightName: "step-100.safetensors" });
   pipe.dispose();
   await writeTinyPipeline(at("trained"));

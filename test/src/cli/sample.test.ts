@@ -10,7 +10,7 @@ import { encodeCommand } from "../../../src/cli/encode.js";
 import { UsageError } from "../../../src/cli/errors.js";
 import { sampleCommand } from "../../../src/cli/sample.js";
 import { useEngine } from "../../../src/engine/index.js";
-import { Generator } from "../../../src/engine/random.js";
+import { RandomGenerator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
 import { proceduralClip } from "../../../src/procedural/clip.js";
 import { readClip } from "../../../src/video/read.js";
@@ -34,7 +34,7 @@ before(async () => {
   await pipe.savePretrained(model);
   pipe.transformer.addAdapter(
     { r: 2, loraAlpha: 2, targetModules: ["to_q"], initLoraWeights: false },
-    { generator: new Generator(1) },
+    { generator: new RandomGenerator(1) },
   );
   await pipe.saveLoraWeights(at("lora"));
   pipe.dispose();
@@ -77,7 +77,7 @@ test("sample makes the video that its flags ask for", async () => {
 
 test("prompt embeddings and a LoRA come from files", async () => {
   const embeds = at("embeds.safetensors");
-  const generator = new Generator(1);
+  const generator = new RandomGenerator(1);
   const tensors = {
     prompt_embeds: generator.randn([1, 8, 12]),
     negative_prompt_embeds: generator.randn([1, 8, 12]),

@@ -10,7 +10,7 @@ import {
 } from "../../../src/diffusion/image-to-video.js";
 import { CogVideoXPipeline } from "../../../src/diffusion/text-to-video.js";
 import { useEngine } from "../../../src/engine/index.js";
-import { Generator } from "../../../src/engine/random.js";
+import { RandomGenerator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
 import { CogVideoXTransformer3DModel } from "../../../src/models/transformer/transformer.js";
 import { proceduralClip } from "../../../src/procedural/clip.js";
@@ -37,7 +37,12 @@ after(() => rm(folder, { recursive: true }));
 const noLeak = () => assert.equal(tf.memory().numTensors, tensors, "tensors left behind");
 
 const size = { height: 32, width: 48, numFrames: 9, numInferenceSteps: 2 };
-const options = () => ({ image, prompt: "a red ball moves left", generator: new Generator(1), ...size });
+const options = () => ({
+  image,
+  prompt: "a red ball moves left",
+  generator: new RandomGenerator(1),
+  ...size,
+});
 
 async function pixels(changes: Partial<ImageToVideoOptions<"pt">> = {}): Promise<number[]> {
   const { frames } = await pipe.generate({ ...options(), ...changes, outputType: "pt" });
@@ -54,7 +59,7 @@ test("the same seed gives the same frames; seed, prompt, image and guidance matt
   assert.deepEqual(await pixels(), first);
   const other = proceduralClip({ seed: 4, numFrames: 9, height: 40, width: 40 }).clip;
   const changes: Partial<ImageToVideoOptions<"pt">>[] = [
-    { generator: new Generator(2) },
+    { generator: new RandomGenerator(2) },
     { prompt: "a ball moves right" },
     { negativePrompt: "red" },
     { image: other },
@@ -95,9 +100,12 @@ test("a batch with a generator for each sample is the samples one by one", async
   const prompts = ["a red ball moves left", "a ball"];
   const apart: number[] = [];
   for (const [i, prompt] of prompts.entries()) {
-    apart.push(...(await pixels({ prompt, generator: new Generator(10 + i) })));
+    apart.push(...(await pixels({ prompt, generator: new RandomGenerator(10 + i) })));
   }
-  const together = await pixels({ prompt: prompts, generator: [new Generator(10), new Generator(11)] });
+  const together = await pixels({
+    prompt: prompts,
+    generator: [new RandomGenerator(10), new RandomGenerator(11)],
+  });
   assert.equal(together.length, apart.length);
   const worst = Math.max(...together.map((value, i) => Math.abs(value - apart[i]!)));
   assert.ok(worst < 1e-4, `differs by ${worst}`);
@@ -155,7 +163,7 @@ test("a callback sees every step, may change the latents and end the run", async
 });
 
 test("large videos are decoded in groups, to the same pixels", async () => {
-  const latents = new Generator(1).randn<tf.Rank.R5>([1, 5, 4, 2, 2]);
+  const latents = new RandomGenerator(1).randn<tf.Rank.R5>([1, 5, 4, 2, 2]);
   const whole = await pipe.decodeLatents(latents);
   let groups = 0;
   const decodeStream = pipe.vae.decodeStream.bind(pipe.vae);
@@ -187,7 +195,7 @@ test("large videos are decoded in groups, to the same pixels", async () => {
 test("DPM needs a generator, and takes it", async () => {
   const { scheduler } = pipe;
   pipe.scheduler = CogVideoXDPMScheduler.fromConfig(scheduler.config);
-  assert.notDeepEqual(await pixels(), await pixels({ generator: new Generator(2) }));
+  assert.notDeepEqual(await pixels(), await pixels({ generator: new RandomGenerator(2) }));
   pipe.scheduler = scheduler;
 });
 
@@ -227,7 +235,7 @@ test("text-to-video samples without an image", async () => {
       patch_size_t: null,
       use_rotary_positional_embeddings: false,
     },
-    new Generator(1),
+    new RandomGenerator(1),
   );
   const text = new CogVideoXPipeline({
     ...pipe,
@@ -237,7 +245,7 @@ test("text-to-video samples without an image", async () => {
     vae: pipe.vae,
     scheduler: pipe.scheduler,
   });
-  const { frames } = await text.generate({ prompt: "a ball", generator: new Generator(1), ...size });
+  const { frames } = await text.generate({ prompt: "a ball", generator: new RandomGenerator(1), ...size });
   assert.deepEqual([frames[0]!.numFrames, frames[0]!.fps], [9, 8]);
   transformer.dispose();
   noLeak();
@@ -247,7 +255,7 @@ test("a LoRA changes the frames, by its factor; taken off, they are as before", 
   const expected = await pixels();
   pipe.transformer.addAdapter(
     { r: 2, loraAlpha: 2, targetModules: ["to_q", "to_v"], initLoraWeights: false },
-    { generator: new Generator(8) },
+    { generator: new RandomGenerator(8) },
   );
   await pipe.saveLoraWeights(join(folder, "lora"));
   pipe.unloadLoraWeights();
@@ -280,7 +288,7 @@ test("what can't be is refused by name, and leaves nothing behind", async () => 
   await refused({ negativePrompt: ["a", "b"] }, /negativePrompt: expected 1 \(one a prompt\), found 2/);
   await refused(
     { generator: undefined },
-    /generator: expected a Generator, such as new Generator\(42\), found none/,
+    /generator: expected a RandomGenerator, such as new RandomGenerator\(42\), found none/,
   );
   await refused({ numInferenceSteps: 0 }, /numInferenceSteps: expected an integer from 1 to 1000/);
   await refused({ image: [] }, /image: expected at least one picture, found an empty list/);

@@ -7,7 +7,7 @@ import { CogVideoXDDIMScheduler } from "../../../src/diffusion/ddim.js";
 import { CogVideoXDPMScheduler } from "../../../src/diffusion/dpm.js";
 import type { SchedulerStep, SchedulerStepOutput } from "../../../src/diffusion/scheduler.js";
 import { useEngine } from "../../../src/engine/index.js";
-import { Generator } from "../../../src/engine/random.js";
+import { RandomGenerator } from "../../../src/engine/random.js";
 import { roundHalfEven } from "../../../src/engine/rounding.js";
 import * as tf from "../../../src/engine/tf.js";
 import { TINY_SCHEDULER } from "./tiny.js";
@@ -36,7 +36,7 @@ function trajectory(steps: number): tf.Tensor {
   return tf.tidy(() => {
     const scheduler = new CogVideoXDPMScheduler(TINY_SCHEDULER);
     scheduler.setTimesteps(steps);
-    const generator = new Generator(1);
+    const generator = new RandomGenerator(1);
     let sample = generator.randn<tf.Rank.R2>([2, 3]);
     let old: tf.Tensor2D | null = null;
     let back: number | null = null;
@@ -72,21 +72,21 @@ test("drawn noise is the generator's, one draw a step; a list of generators give
     const scheduler = new CogVideoXDPMScheduler(TINY_SCHEDULER);
     scheduler.setTimesteps(5);
     const [sample, output] = [
-      new Generator(1).randn<tf.Rank.R2>([2, 3]),
-      new Generator(2).randn<tf.Rank.R2>([2, 3]),
+      new RandomGenerator(1).randn<tf.Rank.R2>([2, 3]),
+      new RandomGenerator(2).randn<tf.Rank.R2>([2, 3]),
     ];
     const step = (draws: Pick<SchedulerStep<tf.Tensor2D>, "noise" | "generator">) => [
       ...scheduler.step({ modelOutput: output, timestep: 999, sample, ...draws }).prevSample.dataSync(),
     ];
-    const drawn = step({ generator: new Generator(3) });
-    assert.deepEqual(drawn, step({ noise: new Generator(3).randn<tf.Rank.R2>([2, 3]) }));
-    assert.notDeepEqual(drawn, step({ generator: new Generator(4) }));
-    const apart = step({ generator: [new Generator(3), new Generator(4)] });
+    const drawn = step({ generator: new RandomGenerator(3) });
+    assert.deepEqual(drawn, step({ noise: new RandomGenerator(3).randn<tf.Rank.R2>([2, 3]) }));
+    assert.notDeepEqual(drawn, step({ generator: new RandomGenerator(4) }));
+    const apart = step({ generator: [new RandomGenerator(3), new RandomGenerator(4)] });
     assert.deepEqual(
       apart,
       step({
         noise: tf.concat(
-          [3, 4].map((seed) => new Generator(seed).randn<tf.Rank.R2>([1, 3])),
+          [3, 4].map((seed) => new RandomGenerator(seed).randn<tf.Rank.R2>([1, 3])),
           0,
         ),
       }),
@@ -96,7 +96,7 @@ test("drawn noise is the generator's, one draw a step; a list of generators give
       /noise: expected the sample's shape \[2,3\], found \[2,2\]/,
     );
     assert.throws(
-      () => step({ generator: [3, 4, 5].map((seed) => new Generator(seed)) }),
+      () => step({ generator: [3, 4, 5].map((seed) => new RandomGenerator(seed)) }),
       /generator: expected 2 \(one a sample of the batch\), found 3/,
     );
   });

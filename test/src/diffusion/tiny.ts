@@ -1,7 +1,7 @@
 /** A whole image-to-video pipeline of CogVideoX-1.5's kind, small enough for tests. */
 import { CogVideoXDDIMScheduler } from "../../../src/diffusion/ddim.js";
 import { CogVideoXImageToVideoPipeline } from "../../../src/diffusion/image-to-video.js";
-import { Generator } from "../../../src/engine/random.js";
+import { RandomGenerator } from "../../../src/engine/random.js";
 import { T5EncoderModel } from "../../../src/models/text/t5-encoder.js";
 import { T5Tokenizer } from "../../../src/models/text/tokenizer.js";
 import { CogVideoXTransformer3DModel } from "../../../src/models/transformer/transformer.js";
@@ -43,7 +43,7 @@ export function tinyTokenizer(): T5Tokenizer {
 }
 
 export function tinyPipeline(seed = 0): CogVideoXImageToVideoPipeline {
-  const generator = new Generator(seed);
+  const generator = new RandomGenerator(seed);
   const tokenizer = tinyTokenizer();
   const textEncoder = T5EncoderModel.fromConfig(
     { vocab_size: tokenizer.vocabSize, d_model: 12, d_kv: 5, d_ff: 20, num_layers: 1, num_heads: 3 },

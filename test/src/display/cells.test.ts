@@ -31,7 +31,7 @@ before(async () => {
     const pipe = await ff.CogVideoXImageToVideoPipeline.fromPretrained(folder);
     const { clip } = ff.proceduralClip({ seed: 1, numFrames: 9, height: 32, width: 48 });
     const adapter = pipe.transformer.addAdapter(
-      { r: 2, loraAlpha: 2, targetModules: ["to_q"] }, { generator: new ff.Generator(0) });
+      { r: 2, loraAlpha: 2, targetModules: ["to_q"] }, { generator: new ff.RandomGenerator(0) });
     const posterior = pipe.vae.encode(tf.zeros([1, 3, 1, 32, 32])).latentDist;`);
   assert.equal(reply.status, "ok", text);
 });
@@ -52,7 +52,7 @@ describe("cells", () => {
     "pipe.tokenizer": /^T5Tokenizer\(vocab_size=\d+, /,
     "pipe.scheduler": /^CogVideoXDDIMScheduler \{\n {2}"_class_name": "CogVideoXDDIMScheduler",/,
     "pipe.vae.config": /^\{\n {2}in_channels: 3,\n/,
-    "new ff.Generator(3)": /^Generator\(seed=3, state=/,
+    "new ff.RandomGenerator(3)": /^RandomGenerator\(seed=3, state=/,
     adapter: /^LoraAdapter\( {2}# r=2, loraAlpha=2, /,
     posterior: /^DiagonalGaussianDistribution\(mean: \[1, 24, 1, 4, 4\], /,
     clip: /^Clip\(9 frames, 48 x 32, 16 fps, 0\.56 s\)$/,

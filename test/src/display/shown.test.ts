@@ -17,10 +17,10 @@ import {
   CogVideoXTransformer3DModel,
   figure,
   frames,
-  Generator,
   image,
   interact,
   Progress,
+  RandomGenerator,
   summary,
   T5EncoderModel,
   T5Tokenizer,
@@ -110,7 +110,7 @@ describe("models", () => {
         ofs_embed_dim: 8,
         text_embed_dim: 8,
       },
-      new Generator(0),
+      new RandomGenerator(0),
     );
     const text = plain(transformer);
     assert.match(text, /^ {4}\(0-41\): 42 x CogVideoXBlock\( {2}# [\d,]+ each$/m);
@@ -128,7 +128,7 @@ describe("models", () => {
     const transformer = await load.t15();
     const adapter = transformer.addAdapter(
       { r: 2, loraAlpha: 4, targetModules: ["to_q"] },
-      { adapterName: "style", generator: new Generator(1) },
+      { adapterName: "style", generator: new RandomGenerator(1) },
     );
     const size = [...adapter.parameters.values()].reduce((sum, parameter) => sum + parameter.size, 0);
     assert.match(plain(transformer), new RegExp(`^\\S+  # [\\d,]+ parameters, ${size} trainable\n`));
@@ -333,16 +333,16 @@ describe("tensors that are pictures", () => {
 
 describe("other objects", () => {
   it("a generator has its seed and its state", async () => {
-    const generator = new Generator(42);
+    const generator = new RandomGenerator(42);
     const state = () => {
       const { bits, spare } = generator.getState();
       return `state={ bits: [${bits.join(", ")}], spare: ${spare} }`;
     };
-    await says(generator, `Generator(seed=42, ${state()})`);
+    await says(generator, `RandomGenerator(seed=42, ${state()})`);
     generator.normal();
-    await says(generator, `Generator(seed=42, ${state()})`);
-    const same = Generator.fromState(generator.getState());
-    await says(same, `Generator(${state()})`); // another seed may lead there
+    await says(generator, `RandomGenerator(seed=42, ${state()})`);
+    const same = RandomGenerator.fromState(generator.getState());
+    await says(same, `RandomGenerator(${state()})`); // another seed may lead there
   });
 
   it("a distribution has its sizes", async () => {
@@ -443,7 +443,7 @@ describe("console.log's options", () => {
   it("a class and its prototype break nothing", () => {
     for (const type of [
       Clip,
-      Generator,
+      RandomGenerator,
       tf.Tensor,
       tf.Variable,
       T5Tokenizer,

@@ -1,6 +1,6 @@
 /** Compares operations with their definition in plain tensor operations, and their gradients with finite differences. */
 import assert from "node:assert/strict";
-import type { Generator } from "../../../src/engine/random.js";
+import type { RandomGenerator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
 
 /** Fails unless the values differ by at most `tolerance` times the largest one. */
@@ -16,7 +16,7 @@ export function close(mine: tf.Tensor, reference: tf.Tensor, what: string, toler
 
 /** Values and gradients of both, for a random direction; disposes the inputs. */
 export function agree(
-  generator: Generator,
+  generator: RandomGenerator,
   inputs: Record<string, tf.Tensor>,
   mine: (...inputs: tf.Tensor[]) => tf.Tensor,
   reference: (...inputs: tf.Tensor[]) => tf.Tensor,
@@ -42,7 +42,7 @@ const STEP = 4e-3;
 
 /** Fails unless a loss changes as its gradient says when every value goes up or down by the same, at random. */
 function slopes(
-  generator: Generator,
+  generator: RandomGenerator,
   x: tf.Tensor,
   loss: (x: tf.Tensor) => number,
   gradient: tf.Tensor,

@@ -15,14 +15,14 @@ import "../../../src/engine/ops/linear/linear.js";
 import "../../../src/engine/ops/low-rank/low-rank.js";
 import "../../../src/engine/ops/modulated-norm/modulated-norm.js";
 import { nativeKernels } from "../../../src/engine/ops/operation.js";
-import { Generator } from "../../../src/engine/random.js";
+import { RandomGenerator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
 import { attend } from "./attend.js";
 
 // Each fused operation on libtensorflow against its composite on the cpu engine, with the same inputs.
 
 let engine: Engine;
-const generator = new Generator(21);
+const generator = new RandomGenerator(21);
 let tensorsBefore = 0;
 
 before(async () => {

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Generator } from "../../../src/engine/random.js";
+import { RandomGenerator } from "../../../src/engine/random.js";
 
 test("the same seed gives the same draws, another seed others", () => {
   const draw = (seed: number) => {
-    const generator = new Generator(seed);
+    const generator = new RandomGenerator(seed);
     return [generator.normal(), generator.uniform(), generator.integer(0, 1000), ...generator.permutation(5)];
   };
   assert.deepEqual(draw(7), draw(7));
@@ -12,14 +12,14 @@ test("the same seed gives the same draws, another seed others", () => {
 });
 
 test("a saved state goes on where it was read, between the two halves of a normal pair too", () => {
-  const generator = new Generator(3);
+  const generator = new RandomGenerator(3);
   generator.normal();
-  const copy = Generator.fromState(JSON.parse(JSON.stringify(generator.getState())));
+  const copy = RandomGenerator.fromState(JSON.parse(JSON.stringify(generator.getState())));
   for (let i = 0; i < 5; i++) assert.equal(copy.normal(), generator.normal());
 });
 
 test("normal draws have mean 0 and variance 1", () => {
-  const generator = new Generator(1);
+  const generator = new RandomGenerator(1);
   const values = Array.from({ length: 20000 }, () => generator.normal());
   const mean = values.reduce((a, b) => a + b) / values.length;
   const variance = values.reduce((a, b) => a + (b - mean) ** 2, 0) / values.length;
@@ -28,11 +28,11 @@ test("normal draws have mean 0 and variance 1", () => {
 });
 
 test("a seed that is no integer is refused by name", () => {
-  assert.throws(() => new Generator(0.5), /seed: expected an integer, found 0.5/);
+  assert.throws(() => new RandomGenerator(0.5), /seed: expected an integer, found 0.5/);
 });
 
 test("the first draws of neighbouring seeds have nothing to do with each other", () => {
-  const first = Array.from({ length: 2000 }, (_, seed) => new Generator(seed).uniform());
+  const first = Array.from({ length: 2000 }, (_, seed) => new RandomGenerator(seed).uniform());
   const mean = first.reduce((a, b) => a + b) / first.length;
   const covariance = (lag: number) =>
     first.slice(lag).reduce((sum, value, i) => sum + (value - mean) * (first[i]! - mean), 0) / first.length;

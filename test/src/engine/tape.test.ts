@@ -4,7 +4,7 @@ import { useEngine } from "../../../src/engine/index.js";
 import { checkpoint } from "../../../src/engine/ops/checkpoint.js";
 import { linear } from "../../../src/engine/ops/linear/linear.js";
 import { releasing } from "../../../src/engine/ops/tape.js";
-import { Generator } from "../../../src/engine/random.js";
+import { RandomGenerator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
 
 before(async () => {
@@ -13,7 +13,7 @@ before(async () => {
 
 /** A chain of layers, some of which give the same tensor to several inputs or pass it on as it is. */
 function network(layers: number, checkpointed: boolean) {
-  const generator = new Generator(5);
+  const generator = new RandomGenerator(5);
   const weights = Array.from({ length: layers }, () => tf.tidy(() => tf.variable(generator.randn([8, 8]))));
   const x = tf.keep(generator.randn([32, 8]));
   const layer = (h: tf.Tensor, weight: tf.Variable) => {

@@ -10,14 +10,14 @@ import { linear } from "../../../src/engine/ops/linear/linear.js";
 import { adaptedLinear, addLowRank } from "../../../src/engine/ops/low-rank/low-rank.js";
 import { modulatedNorm } from "../../../src/engine/ops/modulated-norm/modulated-norm.js";
 import { signedRotaryTables } from "../../../src/engine/ops/rotary/rotary.js";
-import { Generator } from "../../../src/engine/random.js";
+import { RandomGenerator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
 import { agree } from "./agree.js";
 import { attend } from "./attend.js";
 
 // Each operation is compared with its definition in plain tensor operations: values, and gradients for every input.
 
-const generator = new Generator(11);
+const generator = new RandomGenerator(11);
 const randn = <R extends tf.Rank>(...shape: tf.ShapeMap[R]) => generator.randn<R>(shape);
 
 before(async () => {

@@ -3,13 +3,13 @@ import { after, before, test } from "node:test";
 import { useEngine } from "../../../src/engine/index.js";
 import { causalConv3d, downsample2d, historyAfter, upsample2d } from "../../../src/engine/ops/conv/conv.js";
 import { groupNorm } from "../../../src/engine/ops/group-norm/group-norm.js";
-import { Generator } from "../../../src/engine/random.js";
+import { RandomGenerator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
 import { agree, close } from "./agree.js";
 
 // Each operation is compared with its definition in plain tensor operations: values, and gradients for every input.
 
-const generator = new Generator(12);
+const generator = new RandomGenerator(12);
 const randn = <R extends tf.Rank>(...shape: tf.ShapeMap[R]) => generator.randn<R>(shape);
 
 let tensorsBefore = 0;

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
 import { useEngine } from "../../../src/engine/index.js";
-import { Generator } from "../../../src/engine/random.js";
+import { RandomGenerator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
 
 before(async () => {
@@ -9,7 +9,7 @@ before(async () => {
 });
 
 const shape = [3, 70, 40, 5] as const;
-const generator = new Generator(5);
+const generator = new RandomGenerator(5);
 const values = Float32Array.from({ length: 3 * 70 * 40 * 5 }, () => 1 + generator.normal());
 
 /** Sums in double precision over some axes of the values, or of their sizes. */

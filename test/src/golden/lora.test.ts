@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
 import { useEngine } from "../../../src/engine/index.js";
-import { Generator } from "../../../src/engine/random.js";
+import { RandomGenerator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
 import { trainingRotaryTables } from "../../../src/models/transformer/rotary-positions.js";
 import { CogVideoXTransformer3DModel } from "../../../src/models/transformer/transformer.js";
@@ -47,7 +47,7 @@ async function check(golden: GoldenCase): Promise<void> {
   await compareSample("sample_base");
   const { parameters, layers } = transformer.addAdapter(
     { r: params.r, loraAlpha: params.alpha, targetModules: params.target_modules },
-    { generator: new Generator(1) },
+    { generator: new RandomGenerator(1) },
   );
   assert.deepEqual([...new Set([...layers.values()].map(({ scaling }) => scaling))], golden.measured.scaling);
   assert.deepEqual([...parameters.keys()], golden.measured.trainable_order);

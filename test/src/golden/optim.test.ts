@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { useEngine } from "../../../src/engine/index.js";
-import { Generator } from "../../../src/engine/random.js";
+import { RandomGenerator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
 import { trainingRotaryTables } from "../../../src/models/transformer/rotary-positions.js";
 import { CogVideoXTransformer3DModel } from "../../../src/models/transformer/transformer.js";
@@ -88,7 +88,7 @@ async function lora(golden: GoldenCase): Promise<void> {
 
   const { parameters } = transformer.addAdapter(
     { r: p.r!, loraAlpha: p.alpha!, targetModules: p.target_modules },
-    { generator: new Generator(0) },
+    { generator: new RandomGenerator(0) },
   );
   assert.deepEqual([...parameters.keys()], golden.measured.trainable_order);
   await golden.compare("sample_base", predict()); // B = 0

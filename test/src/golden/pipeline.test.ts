@@ -7,7 +7,7 @@ import { CogVideoXDDIMScheduler } from "../../../src/diffusion/ddim.js";
 import { CogVideoXDPMScheduler } from "../../../src/diffusion/dpm.js";
 import { CogVideoXImageToVideoPipeline } from "../../../src/diffusion/image-to-video.js";
 import { useEngine } from "../../../src/engine/index.js";
-import { Generator } from "../../../src/engine/random.js";
+import { RandomGenerator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
 import { samplingRotaryTables } from "../../../src/models/transformer/rotary-positions.js";
 import { CogVideoXTransformer3DModel } from "../../../src/models/transformer/transformer.js";
@@ -17,7 +17,7 @@ import { casesOf, type GoldenCase } from "./case.js";
 await useEngine();
 
 /** Hands out given draws, in order. */
-class Tape extends Generator {
+class Tape extends RandomGenerator {
   readonly #draws: tf.Tensor[];
 
   constructor(draws: tf.Tensor[]) {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Generator } from "../../../src/engine/random.js";
+import { RandomGenerator } from "../../../src/engine/random.js";
 import { proceduralClip } from "../../../src/procedural/clip.js";
 import type { Clip } from "../../../src/video/clip.js";
 
@@ -14,7 +14,7 @@ test("by default 81 frames at 16 per second", () => {
 test("the same seed gives the same clip, every other seed another one", () => {
   const made = Array.from({ length: 40 }, (_, seed) => proceduralClip({ ...small, numFrames: 2, seed }));
   assert.deepEqual(proceduralClip({ ...small, numFrames: 2, seed: 7 }), made[7]);
-  assert.deepEqual(proceduralClip({ ...small, numFrames: 2, generator: new Generator(7) }), made[7]);
+  assert.deepEqual(proceduralClip({ ...small, numFrames: 2, generator: new RandomGenerator(7) }), made[7]);
   assert.equal(new Set(made.map(({ clip }) => Buffer.from(clip.data).toString("base64"))).size, made.length);
   assert.ok(new Set(made.map(({ caption }) => caption)).size >= made.length - 2);
 });

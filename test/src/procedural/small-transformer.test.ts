@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { CogVideoXImageToVideoPipeline } from "../../../src/diffusion/image-to-video.js";
 import { useEngine } from "../../../src/engine/index.js";
-import { Generator } from "../../../src/engine/random.js";
+import { RandomGenerator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
 import { CogVideoXTransformer3DModel } from "../../../src/models/transformer/transformer.js";
 import { proceduralClip } from "../../../src/procedural/clip.js";
@@ -78,7 +78,7 @@ test("the stored transformer beats the first frame repeated and an untrained one
   const mean = (key: keyof Scores) => repeated.reduce((sum, scores) => sum + scores[key], 0) / CLIPS;
   const trained = await score(transformer);
   assertBeats(trained, { psnr: mean("psnr"), ssim: mean("ssim") }, "repeated");
-  const untrained = CogVideoXTransformer3DModel.fromConfig(transformer.config, new Generator(seed));
+  const untrained = CogVideoXTransformer3DModel.fromConfig(transformer.config, new RandomGenerator(seed));
   assertBeats(trained, await score(untrained), "untrained");
   tf.dispose(samples.map(({ promptEmbeds }) => promptEmbeds));
 });

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { useEngine } from "../../../src/engine/index.js";
-import { Generator } from "../../../src/engine/random.js";
+import { RandomGenerator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
 import { AutoencoderKLCogVideoX } from "../../../src/models/vae/autoencoder.js";
 import { evaluateVae, measureScalingFactor, trainVae } from "../../../src/procedural/vae-training.js";
@@ -68,7 +68,7 @@ test("a VAE learns procedural clips; stopped and resumed, it ends with the same 
 });
 
 test("quality and scaling factor are measured on clips, without leaving tensors", () => {
-  const vae = AutoencoderKLCogVideoX.fromConfig(config, new Generator(0));
+  const vae = AutoencoderKLCogVideoX.fromConfig(config, new RandomGenerator(0));
   const before = tf.memory().numTensors;
   const size = { clips: 2, numFrames: 9, height: 32, width: 48 };
   const { psnr, ssim } = evaluateVae(vae, size);

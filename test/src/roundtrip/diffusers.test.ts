@@ -10,7 +10,7 @@ import { CogVideoXDPMScheduler } from "../../../src/diffusion/dpm.js";
 import { CogVideoXImageToVideoPipeline } from "../../../src/diffusion/image-to-video.js";
 import { CogVideoXPipeline } from "../../../src/diffusion/text-to-video.js";
 import { useEngine } from "../../../src/engine/index.js";
-import { Generator } from "../../../src/engine/random.js";
+import { RandomGenerator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
 import { T5EncoderModel } from "../../../src/models/text/t5-encoder.js";
 import { T5Tokenizer } from "../../../src/models/text/tokenizer.js";
@@ -138,7 +138,7 @@ let inputs: Record<string, tf.Tensor>;
 let outputs: Record<string, tf.Tensor>;
 
 /** Moves biases and norms off their first values, so that each one matters. */
-function jitter(model: Model, generator: Generator): void {
+function jitter(model: Model, generator: RandomGenerator): void {
   for (const parameter of model.parameters.values()) {
     if (parameter.shape.length !== 1) continue;
     const values = Float32Array.from(
@@ -153,7 +153,7 @@ before(async () => {
   if (skip) return;
   await useEngine();
   folder = await mkdtemp(join(tmpdir(), "firstframe-roundtrip-"));
-  const generator = new Generator(5);
+  const generator = new RandomGenerator(5);
   const words =
     "a the red blue ball star moves drift left right up slowly over dark ground camera pans".split(" ");
   const letters = [..."abcdefghijklmnopqrstuvwxyzSTAR.,;"];
@@ -290,7 +290,7 @@ test("configurations that no published model has give the same output", { skip }
 });
 
 test("the whole pipeline gives diffusers' frames", { skip }, async () => {
-  class Tape extends Generator {
+  class Tape extends RandomGenerator {
     readonly #draws = ["image_noise", "step_noise0", "step_noise1", "step_noise2"];
     override randn<R extends tf.Rank>(): tf.Tensor<R> {
       return inputs[this.#draws.shift()!]!.clone() as tf.Tensor<R>;

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { CogVideoXDPMScheduler } from "../../../src/diffusion/dpm.js";
 import { useEngine } from "../../../src/engine/index.js";
-import { Generator } from "../../../src/engine/random.js";
+import { RandomGenerator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
 import { CogVideoXTransformer3DModel } from "../../../src/models/transformer/transformer.js";
 import { AutoencoderKLCogVideoX } from "../../../src/models/vae/autoencoder.js";
@@ -45,7 +45,9 @@ for (const kind of ["sft", "lora"] as const) {
     let trained = [...transformer.parameters.values()].filter(({ trainable }) => trainable);
     if (kind === "lora") {
       const config = { r: 4, loraAlpha: 2, targetModules: LORA_TARGET_MODULES };
-      trained = [...transformer.addAdapter(config, { generator: new Generator(0) }).parameters.values()];
+      trained = [
+        ...transformer.addAdapter(config, { generator: new RandomGenerator(0) }).parameters.values(),
+      ];
       for (const parameter of trained) parameter.set(await file.getFloat32(`lora.start.${parameter.name}`));
     }
     const optimizer = new Adam("adamw", trained, { betas: [0.9, 0.95], weightDecay: 1e-4 });

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { useEngine } from "../../../src/engine/index.js";
-import { Generator } from "../../../src/engine/random.js";
+import { RandomGenerator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
 import {
   AutoencoderKLCogVideoX,
@@ -84,7 +84,7 @@ after(() => rmSync(folder, { recursive: true }));
 before(async () => {
   if (skip) return;
   await useEngine();
-  const generator = new Generator(8);
+  const generator = new RandomGenerator(8);
   for (const [name, { config, save, frames, latentFrames }] of Object.entries(variants)) {
     const vae = AutoencoderKLCogVideoX.fromConfig(config, generator);
     // off their first values, so that each one matters

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { useEngine } from "../../../src/engine/index.js";
-import { Generator } from "../../../src/engine/random.js";
+import { RandomGenerator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
 import { CogVideoXTransformer3DModel } from "../../../src/models/transformer/transformer.js";
 import { listCheckpoints } from "../../../src/train/checkpoint.js";
@@ -42,7 +42,7 @@ type Kind = "lora" | "sft";
 
 /** Goes on from a checkpoint if `resume` names one, and trains to step 4 unless `look` is set. */
 async function train(kind: Kind, outputDir: string, resume?: string, look = false) {
-  const transformer = CogVideoXTransformer3DModel.fromConfig(made.transformer.config, new Generator(1));
+  const transformer = CogVideoXTransformer3DModel.fromConfig(made.transformer.config, new RandomGenerator(1));
   const notes: string[] = [];
   const options: TrainerOptions = {
     trainingType: kind,

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { useEngine } from "../../../src/engine/index.js";
-import { Generator } from "../../../src/engine/random.js";
+import { RandomGenerator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
 import type { AutoencoderKLCogVideoX } from "../../../src/models/vae/autoencoder.js";
 import { proceduralClip } from "../../../src/procedural/clip.js";
@@ -27,7 +27,7 @@ async function encode(vae: AutoencoderKLCogVideoX, numFrames: number, wholeClipB
   });
   try {
     vae.wholeClipBytes = wholeClipBytes;
-    const latent = await encodeVideo(vae, clipOf(numFrames), new Generator(4));
+    const latent = await encodeVideo(vae, clipOf(numFrames), new RandomGenerator(4));
     const found = { shape: latent.shape, values: await latent.data(), bytes: 4 * latent.size, peak };
     latent.dispose();
     assert.equal(tf.memory().numTensors, before.numTensors);

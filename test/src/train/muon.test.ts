@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
 import { useEngine } from "../../../src/engine/index.js";
-import { Generator } from "../../../src/engine/random.js";
+import { RandomGenerator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
 import { Parameter, zeros } from "../../../src/nn/module.js";
 import { Muon, orthogonalize } from "../../../src/train/muon.js";
@@ -9,7 +9,7 @@ import { MuonAdamW } from "../../../src/train/muon-adamw.js";
 
 before(() => useEngine());
 
-const draw = (generator: Generator, shape: number[]) =>
+const draw = (generator: RandomGenerator, shape: number[]) =>
   tf.tensor(
     Float32Array.from({ length: tf.util.sizeFromShape(shape) }, () => generator.normal()),
     shape,
@@ -34,7 +34,7 @@ test("tall and wide matrices get singular values near 1, as the published iterat
     [8, 24],
     [16, 16],
   ] as const) {
-    const generator = new Generator(rows);
+    const generator = new RandomGenerator(rows);
     tf.tidy(() => {
       const matrices = draw(generator, [3, rows, columns]) as tf.Tensor3D;
       const whole = orthogonalize(matrices);
@@ -54,10 +54,10 @@ test("Muon reaches a linear map's weights, and goes on from its state with the s
   const tensors = tf.memory().numTensors;
   const make = () => {
     const parameter = new Parameter("map.weight", [4, 6], { init: zeros, permutation: [1, 0] });
-    parameter.initialize(new Generator(0));
+    parameter.initialize(new RandomGenerator(0));
     return parameter;
   };
-  const generator = new Generator(1);
+  const generator = new RandomGenerator(1);
   const wanted = draw(generator, [6, 4]);
   const gradient = (parameter: Parameter) => tf.tidy(() => tf.sub(parameter.value, wanted));
   const distance = (parameter: Parameter) => tf.tidy(() => tf.norm(gradient(parameter)).dataSync()[0]!);
@@ -96,8 +96,8 @@ test("steps like AdamW's are as large for every shape, and weight decay shrinks 
     [24, 96],
   ]) {
     const parameter = new Parameter("map.weight", shape, { init: zeros });
-    parameter.initialize(new Generator(0));
-    const gradient = draw(new Generator(1), shape);
+    parameter.initialize(new RandomGenerator(0));
+    const gradient = draw(new RandomGenerator(1), shape);
     const weights = () => parameter.value.dataSync() as Float32Array;
     const plain = new Muon([parameter], { adjustLr: "match_rms_adamw" });
     plain.step([gradient], 0.01);
@@ -123,7 +123,7 @@ test("with AdamW it remembers one number a weight of the blocks' matrices, two o
     new Parameter("proj_out.weight", [2, 6], { init: zeros }),
     new Parameter("proj_out.bias", [2], { init: zeros }),
   ];
-  for (const parameter of parameters) parameter.initialize(new Generator(0));
+  for (const parameter of parameters) parameter.initialize(new RandomGenerator(0));
   const optimizer = new MuonAdamW(parameters);
   const state = Object.values(optimizer.stateTensors());
   assert.equal(
@@ -137,7 +137,7 @@ test("with AdamW it remembers one number a weight of the blocks' matrices, two o
 
 test("vectors and missing gradients are refused", () => {
   const bias = new Parameter("bias", [3], { init: zeros });
-  bias.initialize(new Generator(0));
+  bias.initialize(new RandomGenerator(0));
   assert.throws(() => new Muon([bias]), /bias: expected a matrix or a kernel, found \[3\]/);
   const muon = new Muon([]);
   const one = tf.scalar(1);

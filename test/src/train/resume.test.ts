@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { useEngine } from "../../../src/engine/index.js";
-import { Generator } from "../../../src/engine/random.js";
+import { RandomGenerator } from "../../../src/engine/random.js";
 import { CogVideoXTransformer3DModel } from "../../../src/models/transformer/transformer.js";
 import { ARGUMENTS, type ArgumentName, readArguments } from "../../../src/train/arguments.js";
 import { checkpointsToResume, listCheckpoints, saveCheckpoint } from "../../../src/train/checkpoint.js";
@@ -202,7 +202,7 @@ const CHANGES: [string, (at: string) => Promise<Flags>, RegExp, string | undefin
     async (at) => {
       await cp(join(folder, "model"), at, { recursive: true });
       const { config } = await CogVideoXTransformer3DModel.fromPretrained(join(at, "transformer"));
-      await CogVideoXTransformer3DModel.fromConfig(config, new Generator(99)).savePretrained(
+      await CogVideoXTransformer3DModel.fromConfig(config, new RandomGenerator(99)).savePretrained(
         join(at, "transformer"),
       );
       return { model_path: at };

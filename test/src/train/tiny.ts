@@ -3,7 +3,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { CogVideoXDPMScheduler } from "../../../src/diffusion/dpm.js";
 import { CogVideoXImageToVideoPipeline } from "../../../src/diffusion/image-to-video.js";
-import { Generator } from "../../../src/engine/random.js";
+import { RandomGenerator } from "../../../src/engine/random.js";
 import type * as tf from "../../../src/engine/tf.js";
 import { T5EncoderModel } from "../../../src/models/text/t5-encoder.js";
 import { T5Tokenizer } from "../../../src/models/text/tokenizer.js";
@@ -26,7 +26,7 @@ export function tinyModels(seed = 0): TrainingModels & { dispose(): void } {
       sample_height: 32,
       sample_width: 48,
     },
-    new Generator(seed),
+    new RandomGenerator(seed),
   );
   const transformer = CogVideoXTransformer3DModel.fromConfig(
     {
@@ -47,7 +47,7 @@ export function tinyModels(seed = 0): TrainingModels & { dispose(): void } {
       use_rotary_positional_embeddings: true,
       patch_bias: false,
     },
-    new Generator(seed + 1),
+    new RandomGenerator(seed + 1),
   );
   const scheduler = new CogVideoXDPMScheduler({
     prediction_type: "v_prediction",
@@ -88,7 +88,7 @@ export async function writeTinyPipeline(folder: string): Promise<void> {
       num_heads: 2,
       num_layers: 1,
     },
-    new Generator(5),
+    new RandomGenerator(5),
   );
   const scheduler = models.scheduler as CogVideoXDPMScheduler;
   const pipeline = new CogVideoXImageToVideoPipeline({ ...models, scheduler, tokenizer, textEncoder });
@@ -115,12 +115,16 @@ export async function writeDataset(folder: string, count: number): Promise<void>
 /** An embedding that differs from caption to caption, in place of a text encoder's. */
 export function captionEmbedding(caption: string): tf.Tensor2D {
   const seed = [...caption].reduce((sum, c) => (Math.imul(sum, 31) + c.charCodeAt(0)) | 0, 7);
-  return new Generator(seed).randn<tf.Rank.R2>([TEXT.tokens, TEXT.features]) as tf.Tensor2D;
+  return new RandomGenerator(seed).randn<tf.Rank.R2>([TEXT.tokens, TEXT.features]) as tf.Tensor2D;
 }
 
 export function tinyData(vae: AutoencoderKLCogVideoX, count = 4): Promise<MemoryData> {
   const clips = Array.from({ length: count }, (_, seed) =>
     proceduralClip({ seed, numFrames: 9, height: 32, width: 48 }),
   );
-  return MemoryData.fromClips(clips, { vae, encodePrompt: captionEmbedding, generator: new Generator(9) });
+  return MemoryData.fromClips(clips, {
+    vae,
+    encodePrompt: captionEmbedding,
+    generator: new RandomGenerator(9),
+  });
 }

@@ -15,7 +15,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { useEngine } from "../../../src/engine/index.js";
-import { Generator } from "../../../src/engine/random.js";
+import { RandomGenerator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
 import { Model, normal, ones, torchDefault, zeros } from "../../../src/nn/module.js";
 import { openWeights, parseSize } from "../../../src/weights/checkpoint.js";
@@ -55,7 +55,7 @@ class Small extends Model {
 
 function small(seed = 1): Small {
   const model = new Small();
-  model.initialize(new Generator(seed));
+  model.initialize(new RandomGenerator(seed));
   return model;
 }
 

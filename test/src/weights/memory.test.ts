@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { Generator } from "../../../src/engine/random.js";
+import { RandomGenerator } from "../../../src/engine/random.js";
 import { saveWeights } from "../../../src/weights/checkpoint.js";
 import { writeConfig } from "../../../src/weights/config.js";
 import { toFloat32 } from "../../../src/weights/dtype.js";
@@ -84,7 +84,7 @@ const folder = await mkdtemp(join(tmpdir(), "firstframe-5b-"));
 after(() => rm(folder, { recursive: true }));
 
 /** Random bfloat16 of magnitudes around 0.01: sign and mantissa are random, the exponent nearly so. */
-function weights(size: number, generator: Generator): Uint16Array {
+function weights(size: number, generator: RandomGenerator): Uint16Array {
   const values = new Uint16Array(size);
   const some = Uint16Array.from({ length: Math.min(size, 65_521) }, () => generator.integer(0, 65_536));
   for (let i = 0; i < size; i++) values[i] = (some[i % some.length]! & 0x80ff) | 0x3c00;
@@ -92,7 +92,7 @@ function weights(size: number, generator: Generator): Uint16Array {
 }
 
 test("the 5B configuration loads from bfloat16 shards with less than 1.3 times its float32 size", async () => {
-  const generator = new Generator(5);
+  const generator = new RandomGenerator(5);
   const sums = new Map<string, number>();
   const tensors = SHAPES.map(([name, shape]): [string, DeferredTensor] => {
     const load = async () => {

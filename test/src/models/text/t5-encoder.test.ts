@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, beforeEach, test } from "node:test";
 import { useEngine } from "../../../../src/engine/index.js";
-import { Generator } from "../../../../src/engine/random.js";
+import { RandomGenerator } from "../../../../src/engine/random.js";
 import * as tf from "../../../../src/engine/tf.js";
 import { T5EncoderModel } from "../../../../src/models/text/t5-encoder.js";
 import { safeOpen, saveFile } from "../../../../src/weights/safetensors.js";
@@ -21,7 +21,7 @@ let tensors: number;
 before(async () => {
   await useEngine("cpu");
   folder = await mkdtemp(join(tmpdir(), "firstframe-t5-"));
-  encoder = T5EncoderModel.fromConfig({ ...CONFIG, feed_forward_proj: "gated-gelu" }, new Generator(1));
+  encoder = T5EncoderModel.fromConfig({ ...CONFIG, feed_forward_proj: "gated-gelu" }, new RandomGenerator(1));
 });
 beforeEach(() => {
   tensors = tf.memory().numTensors;
@@ -60,7 +60,7 @@ test("rows and tensors of ids give the same", () => {
 
 test("an encoder is written and read again; whole T5s give up their decoder, the embeddings either name", async () => {
   for (const feed_forward_proj of ["relu", "gated-silu"]) {
-    const model = T5EncoderModel.fromConfig({ ...CONFIG, feed_forward_proj }, new Generator(2));
+    const model = T5EncoderModel.fromConfig({ ...CONFIG, feed_forward_proj }, new RandomGenerator(2));
     const path = join(folder, feed_forward_proj);
     await model.savePretrained(path);
     const config = JSON.parse(await readFile(join(path, "config.json"), "utf8"));
@@ -105,7 +105,7 @@ test("what can't be is refused by name", async () => {
   assert.throws(forward([[1, 2]], [[1]]), /attentionMask: expected \[1, 2\] as inputIds, found \[1,1\]/);
   noLeak();
   const make = (changes: object) => () =>
-    T5EncoderModel.fromConfig({ ...CONFIG, ...changes }, new Generator(1));
+    T5EncoderModel.fromConfig({ ...CONFIG, ...changes }, new RandomGenerator(1));
   assert.throws(
     make({ feed_forward_proj: "gated-tanh" }),
     /feed_forward_proj must be an activation .*found "gated-tanh"/,

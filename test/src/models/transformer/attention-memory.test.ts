@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { before, test } from "node:test";
 import { useEngine } from "../../../../src/engine/index.js";
 import { attentionBlocks, multiHeadAttention } from "../../../../src/engine/ops/attention/attention.js";
-import { Generator } from "../../../../src/engine/random.js";
+import { RandomGenerator } from "../../../../src/engine/random.js";
 import * as tf from "../../../../src/engine/tf.js";
 
 before(async () => {
@@ -12,7 +12,7 @@ before(async () => {
 test("attention and its gradient hold no score matrix above the limit", async () => {
   // Few features: unpacked copies of the inputs are small beside the scores.
   const [heads, tokens, features, maxScores] = [2, 512, 2, 2 ** 15];
-  const generator = new Generator(1);
+  const generator = new RandomGenerator(1);
   const make = () => generator.randn<tf.Rank.R3>([1, tokens, heads * features]);
   const [q, k, v] = [make(), make(), make()];
   const block = attentionBlocks(heads, tokens, tokens, maxScores);

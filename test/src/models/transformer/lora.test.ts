@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, beforeEach, test } from "node:test";
 import { useEngine } from "../../../../src/engine/index.js";
-import { Generator } from "../../../../src/engine/random.js";
+import { RandomGenerator } from "../../../../src/engine/random.js";
 import * as tf from "../../../../src/engine/tf.js";
 import { trainingRotaryTables } from "../../../../src/models/transformer/rotary-positions.js";
 import { CogVideoXTransformer3DModel } from "../../../../src/models/transformer/transformer.js";
@@ -20,13 +20,13 @@ before(async () => {
   folder = await mkdtemp(join(tmpdir(), "firstframe-lora-"));
 });
 beforeEach(() => {
-  model = CogVideoXTransformer3DModel.fromConfig(TINY_TRANSFORMER, new Generator(1));
+  model = CogVideoXTransformer3DModel.fromConfig(TINY_TRANSFORMER, new RandomGenerator(1));
 });
 after(() => rm(folder, { recursive: true }));
 
 function output(scale?: number): number[] {
   return tf.tidy(() => {
-    const generator = new Generator(2);
+    const generator = new RandomGenerator(2);
     const { sample } = model.forward({
       hiddenStates: generator.randn([1, 4, 8, 4, 6]),
       encoderHiddenStates: generator.randn([1, 8, 12]),
@@ -50,7 +50,7 @@ const config = (changes: Partial<LoraConfig> = {}): LoraConfig => ({
 });
 
 const add = (adapterName: string, changes: Partial<LoraConfig> = {}, seed = 3) =>
-  model.addAdapter(config(changes), { adapterName, generator: new Generator(seed) });
+  model.addAdapter(config(changes), { adapterName, generator: new RandomGenerator(seed) });
 
 test("target modules are found as PEFT finds them", () => {
   const modules = (targetModules: LoraConfig["targetModules"]) => {
@@ -130,7 +130,7 @@ test("an adapter trains alone; dropout needs a generator", () => {
   assert.equal(model.trainableVariables().length, parameters.size);
   const plain = output();
   const dropped = tf.tidy(() => {
-    const generator = new Generator(2);
+    const generator = new RandomGenerator(2);
     return model
       .forward({
         hiddenStates: generator.randn([1, 4, 8, 4, 6]),
@@ -148,7 +148,7 @@ test("an adapter trains alone; dropout needs a generator", () => {
 test("a convolution of patches (CogVideoX 1.0) takes an adapter of PEFT's shapes", async () => {
   model = CogVideoXTransformer3DModel.fromConfig(
     { ...TINY_TRANSFORMER, patch_size_t: null, ofs_embed_dim: null },
-    new Generator(1),
+    new RandomGenerator(1),
   );
   const { parameters } = add("default", { targetModules: ["patch_embed.proj"] });
   assert.deepEqual(

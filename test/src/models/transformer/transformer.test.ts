@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, beforeEach, test } from "node:test";
 import { useEngine } from "../../../../src/engine/index.js";
-import { Generator } from "../../../../src/engine/random.js";
+import { RandomGenerator } from "../../../../src/engine/random.js";
 import * as tf from "../../../../src/engine/tf.js";
 import { patchify, unpatchify } from "../../../../src/models/transformer/patch-embed.js";
 import {
@@ -25,7 +25,7 @@ let tensors: number;
 before(async () => {
   await useEngine("cpu");
   folder = await mkdtemp(join(tmpdir(), "firstframe-transformer-"));
-  model = CogVideoXTransformer3DModel.fromConfig(TINY_TRANSFORMER, new Generator(1));
+  model = CogVideoXTransformer3DModel.fromConfig(TINY_TRANSFORMER, new RandomGenerator(1));
 });
 beforeEach(() => {
   tensors = tf.memory().numTensors;
@@ -33,7 +33,7 @@ beforeEach(() => {
 after(() => rm(folder, { recursive: true }));
 
 function inputsFor(model: CogVideoXTransformer3DModel, seed = 2): TransformerInputs {
-  const generator = new Generator(seed);
+  const generator = new RandomGenerator(seed);
   const { in_channels, max_text_seq_length, text_embed_dim } = model.config;
   return {
     hiddenStates: generator.randn([2, 4, in_channels, 4, 6]),
@@ -50,7 +50,7 @@ const output = (model: CogVideoXTransformer3DModel, changes: Partial<Transformer
 const noLeak = () => assert.equal(tf.memory().numTensors, tensors, "tensors left behind");
 
 test("a configuration and a seed make the same model everywhere; weights are drawn as PyTorch does", () => {
-  const again = CogVideoXTransformer3DModel.fromConfig(TINY_TRANSFORMER, new Generator(1));
+  const again = CogVideoXTransformer3DModel.fromConfig(TINY_TRANSFORMER, new RandomGenerator(1));
   assert.deepEqual(output(again), output(model));
   const range = (name: string) => {
     const values = model.parameter(name).value.dataSync();
@@ -90,7 +90,7 @@ test("a model saved in float32, float16 or bfloat16, whole or in shards, loads a
 test("patches and back, for every temporal size", () => {
   for (const patchSizeT of [null, 1, 2, 3]) {
     tf.tidy(() => {
-      const latents = new Generator(1).randn<tf.Rank.R5>([2, 6, 3, 4, 8]);
+      const latents = new RandomGenerator(1).randn<tf.Rank.R5>([2, 6, 3, 4, 8]);
       const patches = patchify(latents, 2, patchSizeT);
       const frames = 6 / (patchSizeT ?? 1);
       assert.deepEqual(patches.shape, [2, frames * 2 * 4, 3 * (patchSizeT ?? 1) * 4]);
@@ -110,16 +110,16 @@ test("patches and back, for every temporal size", () => {
 test("dropout needs a generator, and checkpointing draws the same masks twice", () => {
   const dropping = CogVideoXTransformer3DModel.fromConfig(
     { ...TINY_TRANSFORMER, dropout: 0.3 },
-    new Generator(1),
+    new RandomGenerator(1),
   );
   assert.deepEqual(output(dropping), output(model));
-  const trained = output(dropping, { generator: new Generator(4) });
+  const trained = output(dropping, { generator: new RandomGenerator(4) });
   assert.notDeepEqual(trained, output(dropping));
-  assert.deepEqual(output(dropping, { generator: new Generator(4) }), trained);
+  assert.deepEqual(output(dropping, { generator: new RandomGenerator(4) }), trained);
 
   const name = "transformer_blocks.0.ff.net.0.proj.weight";
   const gradients = () => {
-    const inputs = { ...inputsFor(dropping), generator: new Generator(4) };
+    const inputs = { ...inputsFor(dropping), generator: new RandomGenerator(4) };
     const { value, grads } = tf.variableGrads(
       () => tf.mean(tf.square(dropping.forward(inputs).sample)),
       [dropping.parameter(name).value],
@@ -185,14 +185,14 @@ test("a stored position table is used at exactly the configured size, and not tr
       sample_frames: 13,
       use_learned_positional_embeddings: true,
     },
-    new Generator(1),
+    new RandomGenerator(1),
   );
   const table = learned.parameter("patch_embed.pos_embedding");
   assert.deepEqual(table.shape, [1, 8 + 4 * 2 * 3, 32]);
   assert.ok(!learned.trainableVariables().includes(table.value));
   const same = output(learned);
   const inputs = (frames: number) => ({
-    hiddenStates: new Generator(2).randn<tf.Rank.R5>([2, frames, 8, 4, 6]),
+    hiddenStates: new RandomGenerator(2).randn<tf.Rank.R5>([2, frames, 8, 4, 6]),
     imageRotaryEmb: trainingRotaryTables(learned.config, { frames, height: 4, width: 6 }),
   });
   const shorter = output(learned, inputs(3));
@@ -245,7 +245,8 @@ test("inputs that do not fit are refused by name", () => {
 test("configurations that can't be are refused by key", () => {
   const refused = (changes: object, message: RegExp) =>
     assert.throws(
-      () => CogVideoXTransformer3DModel.fromConfig({ ...TINY_TRANSFORMER, ...changes }, new Generator(1)),
+      () =>
+        CogVideoXTransformer3DModel.fromConfig({ ...TINY_TRANSFORMER, ...changes }, new RandomGenerator(1)),
       message,
     );
   refused({ num_layers: 0 }, /CogVideoXTransformer3DModel: num_layers must be a positive integer, found 0/);

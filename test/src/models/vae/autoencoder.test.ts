@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { useEngine } from "../../../../src/engine/index.js";
-import { Generator } from "../../../../src/engine/random.js";
+import { RandomGenerator } from "../../../../src/engine/random.js";
 import * as tf from "../../../../src/engine/tf.js";
 import {
   AutoencoderKLCogVideoX,
@@ -26,14 +26,14 @@ const tiny: Partial<AutoencoderKLCogVideoXConfig> = {
 };
 
 const folder = mkdtempSync(join(tmpdir(), "firstframe-vae-"));
-const generator = new Generator(3);
+const generator = new RandomGenerator(3);
 const randn = (...shape: [number, number, number, number, number]) => generator.randn<tf.Rank.R5>(shape);
 let vae: AutoencoderKLCogVideoX;
 let tensors = 0;
 
 before(async () => {
   await useEngine();
-  vae = AutoencoderKLCogVideoX.fromConfig(tiny, new Generator(1));
+  vae = AutoencoderKLCogVideoX.fromConfig(tiny, new RandomGenerator(1));
   tensors = tf.memory().numTensors;
 });
 after(() => {
@@ -205,7 +205,7 @@ function loss(vae: AutoencoderKLCogVideoX, video: tf.Tensor5D, noise: tf.Tensor5
 }
 
 test("gradients reach every parameter and agree with finite differences, through the convolutions' memory too", async () => {
-  const model = AutoencoderKLCogVideoX.fromConfig(tiny, new Generator(4));
+  const model = AutoencoderKLCogVideoX.fromConfig(tiny, new RandomGenerator(4));
   const video = randn(1, 3, 17, 8, 8);
   const noise = randn(1, 2, 5, 2, 2);
   const variables = model.trainableVariables();
@@ -245,7 +245,7 @@ test("gradients reach every parameter and agree with finite differences, through
 });
 
 test("a VAE learns from scratch, with no tensor more after each step", () => {
-  const model = AutoencoderKLCogVideoX.fromConfig(tiny, new Generator(5));
+  const model = AutoencoderKLCogVideoX.fromConfig(tiny, new RandomGenerator(5));
   const x = tf.linspace(-1, 1, 8);
   const video = tf.tidy(() => tf.tile(tf.reshape(x, [1, 1, 1, 1, 8]), [1, 3, 9, 8, 1])) as tf.Tensor5D;
   const noise = randn(1, 2, 3, 2, 2);
@@ -270,8 +270,8 @@ test("forward decodes the mode, or a sample where a generator is given", () => {
     const video = randn(1, 3, 5, 8, 8);
     const { latentDist } = vae.encode(video);
     close(vae.forward(video).sample, vae.decode(latentDist.mode()).sample, "mode");
-    const sampled = vae.forward(video, { generator: new Generator(7) }).sample;
-    close(sampled, vae.decode(latentDist.sample({ generator: new Generator(7) })).sample, "sample");
+    const sampled = vae.forward(video, { generator: new RandomGenerator(7) }).sample;
+    close(sampled, vae.decode(latentDist.sample({ generator: new RandomGenerator(7) })).sample, "sample");
   });
 });
 
