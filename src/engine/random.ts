@@ -1,12 +1,8 @@
 import { uniformFloat64 } from "pure-rand/distribution/uniformFloat64";
 import { uniformInt } from "pure-rand/distribution/uniformInt";
 import { xoroshiro128plus, xoroshiro128plusFromState } from "pure-rand/generator/xoroshiro128plus";
-<<<<<<< ours
-import type { RandomGenerator } from "pure-rand/types/RandomGenerator";
-import { InputError } from "./errors.js";
-=======
 import type { RandomGenerator as Source } from "pure-rand/types/RandomGenerator";
->>>>>>> theirs
+import { InputError } from "./errors.js";
 import { showAs } from "./shown.js";
 import * as tf from "./tf.js";
 
