@@ -469,7 +469,7 @@ class Transfer {
         headers: this.#headers,
         alternative: OTHER_SERVER,
         cacheSetting: "HF_HOME",
-        stallMilliseconds: seconds("HF_HUB_DOWNLOAD_TIMEOUT", 60) * 1000,
+        stallMs: seconds("HF_HUB_DOWNLOAD_TIMEOUT", 60) * 1000,
       },
     );
     return blob;
