@@ -1,8 +1,9 @@
+import { writeFileAtomic } from "./atomic-files.js";
 import { startCpu } from "./backends/cpu.js";
 import { startTensorflow } from "./backends/tensorflow.js";
 import { startWasm } from "./backends/wasm.js";
 import { startWebgpu } from "./backends/webgpu.js";
-import { configFile, readJson, writeFileAtomic } from "./cache.js";
+import { configFile, readJson } from "./cache.js";
 import { asEngineError, EngineError } from "./errors.js";
 import { isWanted } from "./install.js";
 import {
