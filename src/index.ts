@@ -55,7 +55,7 @@ export {
   type TilingOptions,
 } from "./models/vae/autoencoder.js";
 export { DiagonalGaussianDistribution } from "./models/vae/distribution.js";
-export { LORA_TARGET_MODULES, type LoraAdapter, type LoraConfig } from "./nn/lora.js";
+export type { LoraAdapter, LoraConfig } from "./nn/lora.js";
 export { type ProceduralClip, type ProceduralClipOptions, proceduralClip } from "./procedural/clip.js";
 export { encodeImage } from "./recipe/conditioning.js";
 export { dropDuplicatedFrames, duplicateFirstFrame } from "./recipe/first-frame.js";
@@ -71,7 +71,7 @@ export {
   drawLoss,
   prepareLoss,
 } from "./recipe/loss.js";
-export { ArgumentError, readArguments, type TrainArguments } from "./train/arguments.js";
+export { ArgumentError, LORA_TARGET_MODULES, readArguments, type TrainArguments } from "./train/arguments.js";
 export { DamagedCheckpointError, ResumeError } from "./train/checkpoint.js";
 export {
   collate,

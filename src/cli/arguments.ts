@@ -1,4 +1,5 @@
 import { parseArgs, stripVTControlCharacters } from "node:util";
+import { suggestion } from "../engine/suggestion.js";
 import { UsageError } from "./errors.js";
 
 /** One flag. Without a `default` its value may be undefined; a `multiple` one is always an array. */
@@ -176,36 +177,6 @@ function optionValue(flag: string, option: Option, text: string | undefined): st
 
 function isNumber(text: string): boolean {
   return text.trim() === text && text !== "" && Number.isFinite(Number(text));
-}
-
-/** `; did you mean X?` where one of the names is near enough, else nothing. */
-export function suggestion(found: string, names: readonly string[]): string {
-  const near = names
-    .map((name) => ({ name, distance: editDistance(found, name) }))
-    .sort((a, b) => a.distance - b.distance)[0];
-  return near && near.distance <= Math.max(1, Math.floor(near.name.length / 3))
-    ? ` (did you mean ${near.name}?)`
-    : "";
-}
-
-/** Insertions, deletions, replacements and swaps of neighbours that turn one word into the other. */
-function editDistance(a: string, b: string): number {
-  const rows = Array.from({ length: a.length + 1 }, (_, i) =>
-    Array.from({ length: b.length + 1 }, (_, j) => (i === 0 ? j : j === 0 ? i : 0)),
-  );
-  for (let i = 1; i <= a.length; i++) {
-    for (let j = 1; j <= b.length; j++) {
-      const same = a[i - 1] === b[j - 1];
-      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
-      rows[i]![j] = Math.min(
-        rows[i - 1]![j - 1]! + (same ? 0 : 1),
-        rows[i - 1]![j]! + 1,
-        rows[i]![j - 1]! + 1,
-        swapped ? rows[i - 2]![j - 2]! + 1 : Number.POSITIVE_INFINITY,
-      );
-    }
-  }
-  return rows[a.length]![b.length]!;
 }
 
 /** The help page of one command. */

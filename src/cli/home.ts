@@ -1,9 +1,8 @@
 import { readFileSync } from "node:fs";
-import { dirname, join, sep } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join, sep } from "node:path";
+import { packageRoot } from "../engine/package-root.js";
 
-/** The folder of this package. */
-export const packageRoot = dirname(dirname(dirname(dirname(fileURLToPath(import.meta.url)))));
+export { packageRoot };
 
 /** Where the project keeps what it makes for itself: a clone of the repository, or, as a dependency, where it is used. */
 export const projectRoot = packageRoot.split(sep).includes("node_modules") ? process.cwd() : packageRoot;

@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 import { FirstframeError, InputError } from "../engine/errors.js";
+import { suggestion } from "../engine/suggestion.js";
 import type { Command } from "./arguments.js";
-import { commandHelp, groupHelp, parseCommand, programHelp, suggestion } from "./arguments.js";
+import { commandHelp, groupHelp, parseCommand, programHelp } from "./arguments.js";
 import { type CommandName, commands } from "./commands.js";
 import { UsageError } from "./errors.js";
 import { packageVersion } from "./home.js";

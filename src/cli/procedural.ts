@@ -2,11 +2,12 @@ import { SingleBar } from "cli-progress";
 import { CogVideoXImageToVideoPipeline } from "../diffusion/image-to-video.js";
 import { writeProceduralDataset } from "../procedural/dataset.js";
 import { type EvaluationReport, evaluateMotion, YARDSTICKS } from "../procedural/evaluate.js";
-import { mosaic, overfitClip } from "../procedural/overfit-clip.js";
+import { overfitClip } from "../procedural/overfit-clip.js";
 import { makeSmallPipeline } from "../procedural/pipeline.js";
 import { storeTransformer } from "../procedural/store-transformer.js";
 import { trainSmallVae } from "../procedural/train-vae.js";
 import type { Clip } from "../video/clip.js";
+import { filmStrip } from "../video/strip.js";
 import { writeClip } from "../video/write.js";
 import { parseCommand } from "./arguments.js";
 import { commands } from "./commands.js";
@@ -84,10 +85,7 @@ export async function evaluateCommand(argv: string[]): Promise<void> {
     });
     bar.stop();
     if (values.strip !== undefined) {
-      const columns = Array.from({ length: SHOWN_FRAMES }, (_, i) =>
-        Math.round((i * (numFrames - 1)) / (SHOWN_FRAMES - 1)),
-      );
-      await writeClip(values.strip, mosaic(shown.map((clip) => clip.select(columns))));
+      await writeClip(values.strip, filmStrip(shown, SHOWN_FRAMES));
     }
     const { runs, ...rest } = report;
     const [only, ...others] = runs;

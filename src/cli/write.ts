@@ -1,4 +1,4 @@
-import { writeFileAtomic } from "../engine/cache.js";
+import { writeFileAtomic } from "../engine/atomic-files.js";
 import { CommandFailure } from "./errors.js";
 
 /**

@@ -6,13 +6,14 @@ import { createRequire } from "node:module";
 import { constants } from "node:os";
 import { basename, dirname, join, relative } from "node:path";
 import process from "node:process";
-import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { type Lock, readJson, replaceFolder, syncTree, temporaryBeside, writeFileAtomic } from "./cache.js";
+import { replaceFolder, syncTree, temporaryBeside, writeFileAtomic } from "./atomic-files.js";
+import { type Lock, readJson } from "./cache.js";
 import { EngineError, firstLine } from "./errors.js";
 import { checkFiles, describeFiles, installedFiles } from "./integrity.js";
 import type { OperationsAddon } from "./native/kernels.js";
 import { packageFolder, pinnedVersion } from "./npm-package.js";
+import { engineSources } from "./package-root.js";
 
 const require = createRequire(import.meta.url);
 
@@ -38,9 +39,7 @@ export interface Library {
 /** N-API is stable across Node's releases, so one binding serves Node 20, 22 and 24. */
 const napiVersion = 8;
 
-/** C++ sources of this package, from dist/src/engine. */
-const sourceRoot = fileURLToPath(new URL("../../../src/engine/", import.meta.url));
-const nativeSources = join(sourceRoot, "native");
+const nativeSources = join(engineSources, "native");
 
 /** Names the binding by all that its code depends on, but for the library. */
 export function bindingKey(): string {
@@ -278,9 +277,9 @@ export async function loadOperations(library: Library): Promise<LoadedOperations
 
 /** Each operation's folder; the kernels stand beside their composites. */
 function operationFolders(): string[] {
-  return readdirSync(join(sourceRoot, "ops"), { withFileTypes: true })
+  return readdirSync(join(engineSources, "ops"), { withFileTypes: true })
     .filter((entry) => entry.isDirectory())
-    .map(({ name }) => join(sourceRoot, "ops", name));
+    .map(({ name }) => join(engineSources, "ops", name));
 }
 
 function operationSources(headers: boolean): string[] {

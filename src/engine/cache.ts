@@ -1,20 +1,8 @@
 import { randomBytes } from "node:crypto";
-import fs, { constants, readFileSync, writeFileSync } from "node:fs";
-import {
-  mkdir,
-  open,
-  readdir,
-  readFile,
-  readlink,
-  realpath,
-  rename,
-  rm,
-  stat,
-  statfs,
-  writeFile,
-} from "node:fs/promises";
+import fs, { readFileSync, writeFileSync } from "node:fs";
+import { mkdir, readFile, rm, statfs } from "node:fs/promises";
 import { homedir } from "node:os";
-import { dirname, join, resolve } from "node:path";
+import { join } from "node:path";
 import lockfile from "proper-lockfile";
 import { EngineError } from "./errors.js";
 
@@ -26,86 +14,6 @@ export function cacheDirectory(env: NodeJS.ProcessEnv = process.env): string {
 /** What `firstframe engine use` remembers lives in $XDG_CONFIG_HOME/firstframe or ~/.config/firstframe. */
 export function configFile(env: NodeJS.ProcessEnv = process.env): string {
   return join(env.XDG_CONFIG_HOME || join(homedir(), ".config"), "firstframe", "engine.json");
-}
-
-/** A path beside `path` that no other process uses; rename it to `path` when it is whole. */
-export function temporaryBeside(path: string): string {
-  return `${path}.${process.pid}.${randomBytes(4).toString("hex")}.tmp`;
-}
-
-/**
- * Writes a whole file or nothing. A file that is there keeps its mode and, where the system lets it, its owner; a symbolic link stays
- * one, and what it leads to is written. (`write-file-atomic` would do the same, but takes half a file for a whole one when the disk
- * is full.)
- */
-export async function writeFileAtomic(path: string, content: string | Uint8Array): Promise<void> {
-  await mkdir(dirname(path), { recursive: true });
-  const old = await stat(path).catch(() => undefined);
-  // A pipe or a terminal can't be replaced; a folder is an error.
-  if (old !== undefined && !old.isFile()) return await writeFile(path, content);
-  const target = await behindLinks(path);
-  const temporary = temporaryBeside(target);
-  try {
-    const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
-    const file = await open(temporary, flags, old === undefined ? 0o666 : old.mode & 0o777);
-    try {
-      await file.writeFile(content);
-      if (old !== undefined) {
-        await file.chown(old.uid, old.gid).catch(() => {});
-        await file.chmod(old.mode & 0o7777);
-      }
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(temporary, target);
-  } catch (error) {
-    await rm(temporary, { force: true });
-    throw error;
-  }
-}
-
-/** What a path leads to, also where a link's target is not there yet. */
-async function behindLinks(path: string): Promise<string> {
-  try {
-    return await realpath(path);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-    const link = await readlink(path).catch(() => undefined);
-    return link === undefined ? path : await behindLinks(resolve(dirname(path), link));
-  }
-}
-
-/** Puts a finished folder in the place of another one, or of whatever is there. */
-export async function replaceFolder(finished: string, path: string): Promise<void> {
-  const old = temporaryBeside(path);
-  try {
-    await rename(path, old);
-  } catch (error) {
-    if ((error as { code?: string }).code !== "ENOENT") throw error;
-  }
-  await rename(finished, path);
-  await sync(dirname(path));
-  await rm(old, { recursive: true, force: true });
-}
-
-/** Puts all files and folders below `folder` on the disk, so that a rename afterwards can't outrun their content. */
-export async function syncTree(folder: string): Promise<void> {
-  for (const entry of await readdir(folder, { withFileTypes: true })) {
-    const path = join(folder, entry.name);
-    if (entry.isDirectory()) await syncTree(path);
-    else if (entry.isFile()) await sync(path);
-  }
-  await sync(folder);
-}
-
-async function sync(path: string): Promise<void> {
-  const file = await open(path, "r");
-  try {
-    await file.sync();
-  } finally {
-    await file.close();
-  }
 }
 
 /** Reads JSON; undefined when the file is not there or is not JSON. */
@@ -128,14 +36,15 @@ export interface Lock {
 /**
  * Runs `work` while no other process holds the lock on `directory` (made if need be). A holder that died or sleeps is
  * noticed within 10 s, and another one takes over; a sleeper that wakes then must touch nothing of the other's: its work
- * ends, and is begun again when the other is done. `onWait` is called when somebody else is at it, `onLost` when this
- * process lost its turn.
+ * ends, and is begun again when the other is done.
+ *
+ * @param busy what the process with the lock does, as in "downloads X".
+ * @param log is told when another process is at it, and when it took over.
  */
 export async function withLock<T>(
   directory: string,
-  onWait: () => void,
+  { busy, log }: { readonly busy: string; readonly log: (line: string) => void },
   work: (lock: Lock) => Promise<T>,
-  onLost: () => void = () => {},
 ): Promise<T> {
   await mkdir(directory, { recursive: true });
   // The library notices a loss by the clock, at its next update; who wrote this file last shows it at once.
@@ -150,7 +59,11 @@ export async function withLock<T>(
   };
   for (;;) {
     const lost = new AbortController();
-    const release = await acquire(directory, onWait, () => lost.abort());
+    const release = await acquire(
+      directory,
+      () => log(`another process ${busy}; waiting for it`),
+      () => lost.abort(),
+    );
     let began = false;
     const held = () => !lost.signal.aborted && (!began || isOwner());
     try {
@@ -172,7 +85,7 @@ export async function withLock<T>(
         await release().catch(() => {});
       } else await abandon(directory);
     }
-    onLost();
+    log(`another process took over and ${busy} while this one was asleep`);
   }
 }
 

@@ -46,7 +46,7 @@ export interface DownloadOptions {
   /** Such as an Authorization, which does not go along to another host that the server redirects to. */
   readonly headers?: Readonly<Record<string, string>>;
   /** A connection that brings nothing for so long is given up. Default 60,000. */
-  readonly stallMilliseconds?: number;
+  readonly stallMs?: number;
   /** The setting that names another disk. Default "XDG_CACHE_HOME". */
   readonly cacheSetting?: string;
   /** What a person can do where an address is not safe. Default: name a libtensorflow. */
@@ -74,8 +74,8 @@ export class DownloadError extends EngineError {
 export type OnProgress = (done: number, total: number) => void;
 
 const attempts = 5;
-const pauseMilliseconds = 500;
-const defaultStallMilliseconds = 60_000;
+const pauseMs = 500;
+const defaultStallMs = 60_000;
 const mostRedirects = 10;
 
 /**
@@ -111,7 +111,7 @@ export async function download(
           if (signal?.aborted || error instanceof EngineError || isDiskError(error) || attempt === attempts) {
             throw describe(error, remote, (await file.stat()).size, options);
           }
-          await new Promise((wake) => setTimeout(wake, pauseMilliseconds * attempt));
+          await new Promise((wake) => setTimeout(wake, pauseMs * attempt));
         }
       }
     }
@@ -239,7 +239,7 @@ async function fetchRest(
   onProgress: OnProgress,
   options: DownloadOptions & { readonly name: string },
 ): Promise<void> {
-  const { name, stallMilliseconds = defaultStallMilliseconds } = options;
+  const { name, stallMs = defaultStallMs } = options;
   const { size: have } = await file.stat();
   await assertSpace(dirname(part), remote.size - have, `downloading ${name}`, options.cacheSetting);
   const etag = await readFile(`${part}.etag`, "utf8").catch(() => "");
@@ -247,7 +247,7 @@ async function fetchRest(
 
   const resume = have > 0 && have < remote.size;
   const stall = new AbortController();
-  let timer = setTimeout(() => stall.abort(), stallMilliseconds);
+  let timer = setTimeout(() => stall.abort(), stallMs);
   try {
     const response = await fetchSafely(
       remote.url,
@@ -284,7 +284,7 @@ async function fetchRest(
       }
       done += await writeAll(file, chunk, done);
       onProgress(done, remote.size);
-      timer = setTimeout(() => stall.abort(), stallMilliseconds);
+      timer = setTimeout(() => stall.abort(), stallMs);
     }
     if (done < remote.size) throw new Error(`the connection closed after ${done} of ${remote.size} bytes`);
   } finally {

@@ -1,4 +1,5 @@
-import { configFile, readJson, writeFileAtomic } from "./cache.js";
+import { writeFileAtomic } from "./atomic-files.js";
+import { configFile, readJson } from "./cache.js";
 import { asEngineError, EngineError } from "./errors.js";
 import { isWanted } from "./install.js";
 import {

@@ -3,7 +3,8 @@ import { existsSync, readFileSync, realpathSync, statSync } from "node:fs";
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import process from "node:process";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { pathToFileURL } from "node:url";
+import { replaceFolder, syncTree, temporaryBeside, writeFileAtomic } from "./atomic-files.js";
 import {
   bindingFault,
   bindingKey,
@@ -15,17 +16,7 @@ import {
   operationsFault,
   removeOperations,
 } from "./binding.js";
-import {
-  cacheDirectory,
-  type Lock,
-  megabytes,
-  readJson,
-  replaceFolder,
-  syncTree,
-  temporaryBeside,
-  withLock,
-  writeFileAtomic,
-} from "./cache.js";
+import { cacheDirectory, type Lock, megabytes, readJson, withLock } from "./cache.js";
 import { DownloadError, download, type OnProgress, removePart } from "./download.js";
 import { asEngineError, EngineError, firstLine } from "./errors.js";
 import { nvidiaDevices } from "./hardware.js";
@@ -39,6 +30,7 @@ import {
   runsOn,
   type Wheel,
 } from "./package-index.js";
+import { engineSources } from "./package-root.js";
 import { unpackWheel } from "./wheel.js";
 
 /** The engines that need an installation: TensorFlow on the processor, and on NVIDIA's GPUs. */
@@ -73,7 +65,7 @@ export type Builds = Readonly<Record<string, Partial<Record<TensorflowName, read
 
 /** The TensorFlow that is installed, and the wheels that it comes in; written by .ci/pin-python.mjs. */
 export const { version: tensorflowVersion, builds: pinnedBuilds } = JSON.parse(
-  readFileSync(fileURLToPath(new URL("../../../src/engine/wheels.json", import.meta.url)), "utf8"),
+  readFileSync(join(engineSources, "wheels.json"), "utf8"),
 ) as { version: string; builds: Builds };
 
 /**
@@ -112,47 +104,42 @@ export async function installFrom(
       log(`${name} is installed in ${there.libraries}`);
       return there;
     }
-    return await withLock(
-      cache,
-      () => log(`another installer works on ${cache}; waiting for it`),
-      async (lock) => {
-        await removeLeftovers(
-          cache,
-          ...["downloads", "own", "packages"].map((folder) => join(cache, folder)),
-          ...folders(name),
-        );
-        const library =
-          own ??
-          (options.force ? undefined : await intactLibrary(name, log)) ??
-          (await installLibrary(builds, name, { cache, lock, log, progress }));
-        if (options.force || (await packageFault(nodePackage, true)))
-          await fetchPackage(nodePackage, lock, log);
-        const unbound = await bindingFault(library, true);
-        if (options.force || unbound !== undefined) {
-          if (unbound?.damaged) log(unbound.reason);
-          log("compiling the binding between Node and libtensorflow (about half a minute)");
-          await buildBinding(library, lock);
+    return await withLock(cache, { busy: `installs into ${cache}`, log }, async (lock) => {
+      await removeLeftovers(
+        cache,
+        ...["downloads", "own", "packages"].map((folder) => join(cache, folder)),
+        ...folders(name),
+      );
+      const library =
+        own ??
+        (options.force ? undefined : await intactLibrary(name, log)) ??
+        (await installLibrary(builds, name, { cache, lock, log, progress }));
+      if (options.force || (await packageFault(nodePackage, true)))
+        await fetchPackage(nodePackage, lock, log);
+      const unbound = await bindingFault(library, true);
+      if (options.force || unbound !== undefined) {
+        if (unbound?.damaged) log(unbound.reason);
+        log("compiling the binding between Node and libtensorflow (about half a minute)");
+        await buildBinding(library, lock);
+      }
+      const unfused = await operationsFault(library, true);
+      if (options.force || unfused !== undefined) {
+        if (unfused?.damaged) log(unfused.reason);
+        log("compiling the fused operations");
+        // everything runs without them, slower
+        try {
+          await buildOperations(library, lock);
+        } catch (error) {
+          lock.assertHeld();
+          await removeOperations(library);
+          log(`${firstLine(error)}; they are left out`);
+          log(`${name} is installed in ${library.libraries}, without its fused operations`);
+          return library;
         }
-        const unfused = await operationsFault(library, true);
-        if (options.force || unfused !== undefined) {
-          if (unfused?.damaged) log(unfused.reason);
-          log("compiling the fused operations");
-          // everything runs without them, slower
-          try {
-            await buildOperations(library, lock);
-          } catch (error) {
-            lock.assertHeld();
-            await removeOperations(library);
-            log(`${firstLine(error)}; they are left out`);
-            log(`${name} is installed in ${library.libraries}, without its fused operations`);
-            return library;
-          }
-        }
-        log(`${name} is installed in ${library.libraries}`);
-        return library;
-      },
-      () => log("another installer took over while this one was asleep"),
-    );
+      }
+      log(`${name} is installed in ${library.libraries}`);
+      return library;
+    });
   } catch (error) {
     throw failure(name, error);
   }

@@ -10,20 +10,13 @@ import { createRequire, isBuiltin } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import process from "node:process";
-import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { compileFunction } from "node:vm";
-import {
-  cacheDirectory,
-  type Lock,
-  readJson,
-  replaceFolder,
-  syncTree,
-  temporaryBeside,
-  writeFileAtomic,
-} from "./cache.js";
+import { replaceFolder, syncTree, temporaryBeside, writeFileAtomic } from "./atomic-files.js";
+import { cacheDirectory, type Lock, readJson } from "./cache.js";
 import { EngineError, firstLine } from "./errors.js";
 import { checkFiles, describeFiles, installedFiles } from "./integrity.js";
+import { engineSources } from "./package-root.js";
 
 const require = createRequire(import.meta.url);
 
@@ -34,9 +27,9 @@ interface Pinned {
 }
 
 /** Their versions and checksums; written by .ci/pin-npm.mjs. */
-const pinned = JSON.parse(
-  readFileSync(fileURLToPath(new URL("../../../src/engine/packages.json", import.meta.url)), "utf8"),
-) as Readonly<Record<string, Pinned>>;
+const pinned = JSON.parse(readFileSync(join(engineSources, "packages.json"), "utf8")) as Readonly<
+  Record<string, Pinned>
+>;
 
 const manifestName = "installed.json";
 

@@ -29,9 +29,6 @@ export interface LoraConfig {
   readonly useRslora?: boolean;
 }
 
-/** The modules CogVideoX's trainers adapt. */
-export const LORA_TARGET_MODULES = ["to_q", "to_k", "to_v", "to_out.0"] as const;
-
 /** One adapter: its layers by the module they are on. */
 export interface LoraAdapter {
   readonly config: LoraConfig;

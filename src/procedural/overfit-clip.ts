@@ -11,6 +11,7 @@ import { psnr, ssim } from "../train/metrics.js";
 import { runTraining } from "../train/run.js";
 import { repeatFirstFrame } from "../train/validation.js";
 import { Clip } from "../video/clip.js";
+import { filmStrip } from "../video/strip.js";
 import { writeClip } from "../video/write.js";
 
 /** The clip stands so often in the data set, so that a batch sees it at several timesteps. */
@@ -104,10 +105,7 @@ export async function overfitClip(options: OverfitOptions): Promise<void> {
   decoded.dispose();
 
   const rows = [video, reconstruction, before, after];
-  const columns = Array.from({ length: SHOWN }, (_, i) =>
-    Math.round((i * (video.numFrames - 1)) / (SHOWN - 1)),
-  );
-  await writeClip(join(out, "strip.png"), mosaic(rows.map((row) => row.select(columns))));
+  await writeClip(join(out, "strip.png"), filmStrip(rows, SHOWN));
   const figures = {
     clip: basename(path),
     resolution: resolution,
@@ -120,19 +118,4 @@ export async function overfitClip(options: OverfitOptions): Promise<void> {
   };
   await writeFile(join(out, "figures.json"), `${JSON.stringify(figures, null, 1)}\n`);
   options.log(inspect(figures));
-}
-
-/** Clips below each other, their frames side by side. */
-export function mosaic(clips: readonly Clip[]): Clip {
-  const { width, height, numFrames, fps } = clips[0]!;
-  const data = new Uint8Array(clips.length * height * numFrames * width * 3);
-  for (const [row, clip] of clips.entries()) {
-    for (const [column, frame] of clip.frames().entries()) {
-      for (let y = 0; y < height; y++) {
-        const to = ((row * height + y) * numFrames + column) * width * 3;
-        data.set(frame.subarray(y * width * 3, (y + 1) * width * 3), to);
-      }
-    }
-  }
-  return new Clip({ data, width: width * numFrames, height: height * clips.length, fps });
 }

@@ -6,6 +6,7 @@
 
 import { readFile } from "node:fs/promises";
 import { fileProblem, firstLine, InputError } from "../engine/errors.js";
+import { suggestion } from "../engine/suggestion.js";
 import { expectation, fileSchema, fits, type Rule } from "./argument-schema.js";
 import { LR_SCHEDULERS, POLYNOMIAL_END } from "./lr-scheduler.js";
 
@@ -15,6 +16,9 @@ export class ArgumentError extends InputError {
     return "argument" as const;
   }
 }
+
+/** The modules that CogVideoX's trainers adapt. */
+export const LORA_TARGET_MODULES = ["to_q", "to_k", "to_v", "to_out.0"] as const;
 
 /** Stands for every name among `allow_changed_arguments`, and for checkpoints that don't say what they were made with. */
 export const ALLOW_ALL = "all";
@@ -165,7 +169,7 @@ export const ARGUMENTS = {
   rank: never.integer("LoRA: rank", 1, { default: 128 }),
   lora_alpha: fixed.number("LoRA: updates are scaled by lora_alpha / rank", { default: 64 }),
   target_modules: never.list("LoRA: names of the adapted layers", "NAME...", {
-    default: ["to_q", "to_k", "to_v", "to_out.0"],
+    default: LORA_TARGET_MODULES,
   }),
   // Validation
   do_validation: free.flag("generate samples at intervals and measure them", false),
@@ -398,8 +402,7 @@ export async function readArguments({
 }): Promise<TrainArguments> {
   const given: Given = new Map();
   const add = (key: string, value: unknown, where: string) => {
-    if (!Object.hasOwn(ARGUMENTS, key))
-      throw new ArgumentError(`${where}: unknown argument${suggestion(key)}`);
+    if (!Object.hasOwn(ARGUMENTS, key)) throw new ArgumentError(`${where}: unknown argument${meant(key)}`);
     given.set(key as ArgumentName, { value, where });
   };
   if (config !== undefined) {
@@ -452,10 +455,8 @@ function convert({ kind }: Argument, value: unknown): unknown {
   return value.trim() === "" ? value : Number(value);
 }
 
-function suggestion(key: string): string {
-  const plain = key.replaceAll("-", "_");
-  return Object.hasOwn(ARGUMENTS, plain) ? ` (did you mean ${plain}?)` : "";
-}
+/** The argument that was meant, whichever way it is written. */
+const meant = (key: string): string => suggestion(key.replaceAll("-", "_"), Object.keys(ARGUMENTS));
 
 /** Tells of arguments that contradict each other, before anything is loaded. */
 export function assertConsistent(args: TrainArguments): void {
@@ -486,7 +487,7 @@ export function assertConsistent(args: TrainArguments): void {
   const unknown = args.allow_changed_arguments?.find((name) => !known.includes(name));
   if (unknown !== undefined) {
     throw new ArgumentError(
-      `allow_changed_arguments: expected arguments or all, found ${unknown}${suggestion(unknown)}`,
+      `allow_changed_arguments: expected arguments or all, found ${unknown}${meant(unknown)}`,
     );
   }
   if (args.training_type === "lora" && args.transformer_config !== undefined) {

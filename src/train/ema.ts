@@ -3,31 +3,22 @@ import * as tf from "../engine/tf.js";
 import type { Parameter } from "../nn/module.js";
 import { FlatGroups } from "./flat.js";
 
-export interface EmaOptions {
-  /** The largest decay. Default 0.9999. */
-  readonly decay?: number;
-  /** Let the decay rise as 1 - (1 + step / invGamma) ^ -power instead of (1 + step) / (10 + step). Default false. */
-  readonly useEmaWarmup?: boolean;
-  readonly invGamma?: number;
-  readonly power?: number;
-}
-
 /**
  * An exponential moving average of weights, with the numbers of diffusers' `EMAModel`: shadow weights that follow the
  * trained ones more slowly and sample better.
  */
 export class Ema {
-  readonly #options: Required<EmaOptions>;
+  readonly #decay: number;
   readonly #shadows: readonly { readonly parameter: Parameter; readonly shadow: tf.Variable }[];
   readonly #groups: FlatGroups;
   #step = 0;
 
-  constructor(parameters: Iterable<Parameter>, options: EmaOptions = {}) {
-    const { decay = 0.9999, useEmaWarmup = false, invGamma = 1, power = 2 / 3 } = options;
+  /** @param decay the largest; it rises to that as (1 + step) / (10 + step). */
+  constructor(parameters: Iterable<Parameter>, decay: number) {
     if (!(decay >= 0 && decay <= 1)) {
       throw new InputError(`decay: expected a number from 0 to 1, found ${decay}`);
     }
-    this.#options = { decay, useEmaWarmup, invGamma, power };
+    this.#decay = decay;
     this.#shadows = [...parameters].map((parameter) => ({
       parameter,
       shadow: tf.tidy(() => tf.variable(parameter.value.clone(), false)),
@@ -41,11 +32,9 @@ export class Ema {
 
   /** The decay of update number `step`, counted from 1. */
   decayAt(step: number): number {
-    const { decay, useEmaWarmup, invGamma, power } = this.#options;
     const past = step - 1;
     if (past <= 0) return 0;
-    const rising = useEmaWarmup ? 1 - (1 + past / invGamma) ** -power : (1 + past) / (10 + past);
-    return Math.max(0, Math.min(rising, decay));
+    return Math.min((1 + past) / (10 + past), this.#decay);
   }
 
   /** Moves the shadow weights towards the trained ones. */

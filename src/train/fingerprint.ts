@@ -2,9 +2,9 @@ import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { mkdir, readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { writeAtomically } from "../engine/atomic-files.js";
 import type { Tensor } from "../engine/tf.js";
 import type { Model } from "../nn/module.js";
-import { writeAtomically } from "../weights/atomic-file.js";
 import { readJsonObject } from "../weights/config.js";
 
 /** The SHA-256 of a JSON value, its keys in the order given. */

@@ -1,8 +1,8 @@
 import { mkdir, open, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { writeAtomically } from "../engine/atomic-files.js";
 import type { Clip } from "../video/clip.js";
 import { encodeGif, encodePng } from "../video/write.js";
-import { writeAtomically } from "../weights/atomic-file.js";
 import { SummaryWriter } from "./tensorboard.js";
 import type { StepReport } from "./trainer.js";
 

@@ -193,7 +193,7 @@ export class Trainer {
       options.optimizer === "muon"
         ? new MuonAdamW(this.#parameters, adam)
         : new Adam(options.optimizer, this.#parameters, adam);
-    this.#ema = options.useEma ? new Ema(this.#parameters, { decay: options.emaDecay }) : undefined;
+    this.#ema = options.useEma ? new Ema(this.#parameters, options.emaDecay) : undefined;
     const buckets = Array.from({ length: data.length }, (_, i) => data.bucket(i));
     this.#sampler = new BatchSampler(buckets, options.batchSize, new RandomGenerator(dataSeed));
     this.#draws = new RandomGenerator(drawSeed);

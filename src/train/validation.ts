@@ -7,11 +7,15 @@ import type { PipelineComponents } from "../diffusion/pipeline.js";
 import { fileProblem } from "../engine/errors.js";
 import { RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
-import { Clip } from "../video/clip.js";
+import type { Clip } from "../video/clip.js";
+import { filmStrip } from "../video/strip.js";
 import { writeClip } from "../video/write.js";
 import { type Bucket, DatasetError, prepareClip } from "./dataset.js";
 import type { LatentCache } from "./latent-cache.js";
 import { firstFrameFidelity, frameDifference, psnr, ssim } from "./metrics.js";
+
+/** Frames of a sample in its picture. */
+const SHOWN = 8;
 
 /** A held-out image with its prompt, and the clip it is from where that is known. */
 export interface ValidationSample {
@@ -140,7 +144,8 @@ export async function validate(
     if (options.outputDir === undefined) continue;
     const stem = join(options.outputDir, `validation-${step}-${i}`);
     await writeClip(`${stem}.mp4`, clip);
-    await writeClip(`${stem}.png`, strip(clip, reference));
+    const isPair = reference && reference.numFrames === clip.numFrames;
+    await writeClip(`${stem}.png`, filmStrip(isPair ? [clip, reference] : [clip], SHOWN));
   }
   const metrics = Object.entries(sums).map(([name, values]) => [
     name,
@@ -158,25 +163,4 @@ function continuation(metric: (a: Clip, b: Clip) => number, clip: Clip, referenc
 export function repeatFirstFrame(reference: Clip): { psnr: number; ssim: number } {
   const still = reference.select(Array<number>(reference.numFrames).fill(0));
   return { psnr: continuation(psnr, still, reference), ssim: continuation(ssim, still, reference) };
-}
-
-/** Up to eight frames side by side, the reference's below. */
-function strip(clip: Clip, reference?: Clip): Clip {
-  const rows = reference && reference.numFrames === clip.numFrames ? [clip, reference] : [clip];
-  const count = Math.min(8, clip.numFrames);
-  const shown = Array.from({ length: count }, (_, i) =>
-    count === 1 ? 0 : Math.round((i * (clip.numFrames - 1)) / (count - 1)),
-  );
-  const { width, height } = clip;
-  const data = new Uint8Array(rows.length * height * count * width * 3);
-  for (const [r, row] of rows.entries()) {
-    for (const [c, index] of shown.entries()) {
-      const frame = row.frame(index);
-      for (let y = 0; y < height; y++) {
-        const to = ((r * height + y) * count + c) * width * 3;
-        data.set(frame.subarray(y * width * 3, (y + 1) * width * 3), to);
-      }
-    }
-  }
-  return new Clip({ data, width: width * count, height: height * rows.length, fps: clip.fps });
 }

@@ -1,7 +1,6 @@
-import { randomBytes } from "node:crypto";
-import { mkdir, rename, rm, writeFile } from "node:fs/promises";
-import { basename, dirname, extname, join } from "node:path";
-import { writeFileAtomic } from "../engine/cache.js";
+import { writeFile } from "node:fs/promises";
+import { extname, join } from "node:path";
+import { writeFileAtomic, writeFolderAtomic } from "../engine/atomic-files.js";
 import { InputError } from "../engine/errors.js";
 import { encodeGif, encodeStill, encodeWebp, type WebpOptions } from "./animated.js";
 import type { Clip } from "./clip.js";
@@ -85,17 +84,10 @@ async function encodeMp4(
 }
 
 async function writeFolder(path: string, clip: Clip): Promise<void> {
-  await mkdir(dirname(path), { recursive: true });
-  const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString("hex")}.tmp`);
-  try {
-    await mkdir(temporary);
-    const digits = Math.max(4, String(clip.numFrames - 1).length);
+  const digits = Math.max(4, String(clip.numFrames - 1).length);
+  await writeFolderAtomic(path, async (folder) => {
     for (let i = 0; i < clip.numFrames; i++) {
-      await writeFile(join(temporary, `${String(i).padStart(digits, "0")}.png`), await encodePng(clip, i));
+      await writeFile(join(folder, `${String(i).padStart(digits, "0")}.png`), await encodePng(clip, i));
     }
-    await rename(temporary, path);
-  } catch (error) {
-    await rm(temporary, { recursive: true, force: true });
-    throw error;
-  }
+  });
 }

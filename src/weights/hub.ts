@@ -8,7 +8,8 @@ import { homedir } from "node:os";
 import { dirname, join, posix, relative } from "node:path";
 import type { ListFileEntry } from "#hub";
 import { Progress } from "../display/progress.js";
-import { assertSpace, type Lock, readJson, withLock, writeFileAtomic } from "../engine/cache.js";
+import { writeFileAtomic } from "../engine/atomic-files.js";
+import { assertSpace, type Lock, readJson, withLock } from "../engine/cache.js";
 import { DownloadError, downloadTo, fetchSafely } from "../engine/download.js";
 import { EngineError, firstLine, InputError } from "../engine/errors.js";
 import { CheckpointError, readShardIndex, type WeightsLocation, weightFiles } from "./checkpoint.js";
@@ -253,7 +254,7 @@ async function fetchSnapshot(
   try {
     return await withLock(
       join(cache, ".locks", `models--${id.replace("/", "--")}`),
-      () => console.error(`another process downloads ${id}; waiting for it`),
+      { busy: `downloads ${id}`, log: console.error },
       async (lock) => {
         const meanwhile = await findInCache(place, needs, folder);
         if (meanwhile.snapshot !== undefined) return meanwhile.snapshot;
@@ -269,7 +270,6 @@ async function fetchSnapshot(
         if (revision !== commit) await writeFileAtomic(join(storage, "refs", revision), commit);
         return snapshot;
       },
-      () => console.error(`another process took over the download of ${id}; waiting for it`),
     );
   } catch (error) {
     // The Hub tells everyone what a gated model has, and gives its files only to some.
@@ -469,7 +469,7 @@ class Transfer {
         headers: this.#headers,
         alternative: OTHER_SERVER,
         cacheSetting: "HF_HOME",
-        stallMilliseconds: seconds("HF_HUB_DOWNLOAD_TIMEOUT", 60) * 1000,
+        stallMs: seconds("HF_HUB_DOWNLOAD_TIMEOUT", 60) * 1000,
       },
     );
     return blob;

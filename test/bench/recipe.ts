@@ -14,7 +14,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { CogVideoXDDIMScheduler } from "../../src/diffusion/ddim.js";
-import { writeFileAtomic } from "../../src/engine/cache.js";
+import { writeFileAtomic } from "../../src/engine/atomic-files.js";
 import { useEngine } from "../../src/engine/index.js";
 import { RandomGenerator } from "../../src/engine/random.js";
 import * as tf from "../../src/engine/tf.js";

@@ -36,7 +36,7 @@ export interface Execution {
 const outputLimits = { printed: 2 ** 24, total: 2 ** 28 };
 
 /** How long an interrupted cell has before its kernel is killed, in milliseconds. */
-const graceAfterInterrupt = 20_000;
+const graceAfterInterruptMs = 20_000;
 
 /**
  * Runs a notebook's cells in a new kernel, as nbclient does: a cell tagged `raises-exception` may fail, one tagged
@@ -148,7 +148,7 @@ async function runCell(
   const late = () => {
     timedOut = true;
     client.interrupt().catch(() => {});
-    killer = setTimeout(() => client.process?.signal("SIGKILL"), graceAfterInterrupt);
+    killer = setTimeout(() => client.process?.signal("SIGKILL"), graceAfterInterruptMs);
   };
   const lateError = () => `CellTimeoutError: the cell ran longer than ${Number(limit.toFixed(1))} s`;
   try {

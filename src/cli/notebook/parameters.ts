@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import { type Expression, parseSync, type TSType, type VariableDeclaration } from "oxc-parser";
 import { InputError } from "../../engine/errors.js";
-import { suggestion } from "../arguments.js";
+import { suggestion } from "../../engine/suggestion.js";
 import { UsageError } from "../errors.js";
 import { type Cell, cellId, type Notebook } from "./format.js";
 

@@ -1,3 +1,5 @@
+import { suggestion } from "../../engine/suggestion.js";
+
 /** One finding of `Plotly.validate`. */
 export interface ValidationError {
   readonly code: string;
@@ -126,25 +128,8 @@ function nearest(error: ValidationError, schema: PlotlySchema, trace: { type?: s
   const keys = error.astr.split(/[.[\]]+/).filter((key) => key !== "");
   const name = keys.pop() ?? "";
   const siblings = Object.keys(nodeAt(attributes(schema, error, trace), keys) ?? {});
-  const ranked = siblings
-    .filter((sibling) => !sibling.startsWith("_"))
-    .map((sibling) => ({ sibling, distance: editDistance(name.toLowerCase(), sibling.toLowerCase()) }))
-    .sort((a, b) => a.distance - b.distance);
-  const best = ranked[0];
-  const typos = Math.max(name.length < 4 ? 1 : 2, name.length / 3);
-  return best && best.distance <= typos ? ` (did you mean ${best.sibling}?)` : "";
-}
-
-/** Insertions, deletions and substitutions between two words (Levenshtein). */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const same = a[i - 1] === b[j - 1] ? 0 : 1;
-      next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + same);
-    }
-    row = next;
-  }
-  return row[b.length]!;
+  return suggestion(
+    name,
+    siblings.filter((sibling) => !sibling.startsWith("_")),
+  );
 }

@@ -1,6 +1,7 @@
 /** Reads SentencePiece's model files (`spiece.model`): a Protocol Buffers message of pieces and settings. */
 
 import { readFile } from "node:fs/promises";
+import { PbfReader } from "pbf";
 import { InputError } from "../../engine/errors.js";
 
 /** What a piece is for (SentencePiece's `Type`). */
@@ -52,21 +53,30 @@ export async function readSentencePieceModel(path: string): Promise<SentencePiec
   let removeExtraWhitespaces = true;
   let addDummyPrefix = true;
   try {
-    for (const { field, value } of messageFields(bytes)) {
-      if (field === 1) pieces.push(readPiece(asBytes(value)));
-      else if (field === 2) {
-        for (const setting of messageFields(asBytes(value))) {
-          if (setting.field === 3) modelType = asNumber(setting.value);
-          else if (setting.field === 40) unkId = asNumber(setting.value);
-        }
-      } else if (field === 3) {
-        for (const setting of messageFields(asBytes(value))) {
-          if (setting.field === 2) charsmap = asBytes(setting.value);
-          else if (setting.field === 3) addDummyPrefix = asNumber(setting.value) !== 0;
-          else if (setting.field === 4) removeExtraWhitespaces = asNumber(setting.value) !== 0;
-        }
-      }
-    }
+    readMessage(bytes, {
+      1: (message) => pieces.push(readPiece(asBytes(message))),
+      2: (message) =>
+        readMessage(asBytes(message), {
+          3: (setting) => {
+            modelType = asNumber(setting);
+          },
+          40: (setting) => {
+            unkId = asNumber(setting);
+          },
+        }),
+      3: (message) =>
+        readMessage(asBytes(message), {
+          2: (setting) => {
+            charsmap = asBytes(setting);
+          },
+          3: (setting) => {
+            addDummyPrefix = asNumber(setting) !== 0;
+          },
+          4: (setting) => {
+            removeExtraWhitespaces = asNumber(setting) !== 0;
+          },
+        }),
+    });
   } catch (error) {
     fail(`not a SentencePiece model (${(error as Error).message})`);
   }
@@ -83,66 +93,60 @@ function readPiece(bytes: Uint8Array): Piece {
   let piece = "";
   let score = 0;
   let type: number = PIECE_TYPES.normal;
-  for (const { field, value } of messageFields(bytes)) {
-    if (field === 1) piece = new TextDecoder("utf-8", { fatal: true }).decode(asBytes(value));
-    else if (field === 2) score = asFloat(asBytes(value));
-    else if (field === 3) type = asNumber(value);
-  }
+  readMessage(bytes, {
+    1: (field) => {
+      piece = new TextDecoder("utf-8", { fatal: true }).decode(asBytes(field));
+    },
+    2: (field) => {
+      score = asFloat(field);
+    },
+    3: (field) => {
+      type = asNumber(field);
+    },
+  });
   return { piece, score, type };
 }
 
-/** A number, or the bytes of a text, a message or a float. */
-type FieldValue = number | Uint8Array;
+/** Wire types of Protocol Buffers. */
+const WIRE = { varint: 0, fixed64: 1, bytes: 2, fixed32: 5 } as const;
 
-function asBytes(value: FieldValue): Uint8Array {
-  if (typeof value === "number") throw new Error("a number where bytes were expected");
-  return value;
-}
-
-function asNumber(value: FieldValue): number {
-  if (typeof value !== "number") throw new Error("bytes where a number was expected");
-  return value;
-}
-
-function asFloat(bytes: Uint8Array): number {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getFloat32(0, true);
-}
-
-/** The fields of a message, in the wire format of Protocol Buffers. */
-function* messageFields(bytes: Uint8Array): Generator<{ field: number; value: FieldValue }> {
-  let at = 0;
-  const varint = (): number => {
-    let result = 0;
-    for (let factor = 1; ; factor *= 128) {
-      const byte = bytes[at++];
-      if (byte === undefined || factor > 2 ** 63) throw new Error("a number is cut off");
-      result += (byte & 0x7f) * factor;
-      if (byte < 0x80) return result;
-    }
-  };
-  const take = (length: number): Uint8Array => {
-    if (at + length > bytes.length) throw new Error("a field is cut off");
-    at += length;
-    return bytes.subarray(at - length, at);
-  };
-  while (at < bytes.length) {
-    const tag = varint();
-    const field = Math.floor(tag / 8);
-    switch (tag % 8) {
-      case 0:
-        yield { field, value: varint() };
-        break;
-      case 1:
-        yield { field, value: take(8) };
-        break;
-      case 2:
-        yield { field, value: take(varint()) };
-        break;
-      case 5:
-        yield { field, value: take(4) };
-        break;
-      default:
-        throw new Error(`unknown wire type ${tag % 8}`);
-    }
+/** Reads a message's fields by their numbers and skips all others. pbf itself takes bytes that are cut off. */
+function readMessage(bytes: Uint8Array, fields: Readonly<Record<number, (field: PbfReader) => void>>): void {
+  const message = new PbfReader(bytes);
+  while (message.pos < message.length) {
+    const tag = message.readVarint();
+    message.type = tag & 7;
+    const read = fields[tag >>> 3];
+    if (!(Object.values(WIRE) as number[]).includes(message.type))
+      throw new Error(`unknown wire type ${message.type}`);
+    if (read) read(message);
+    else message.skip(tag);
+    assertWhole(message);
   }
+}
+
+function assertWhole({ pos, length }: PbfReader, more = 0): void {
+  if (pos + more > length) throw new Error("a field is cut off");
+}
+
+function assertWire({ type }: PbfReader, wanted: number): void {
+  if (type !== wanted) throw new Error(`expected wire type ${wanted}, found ${type}`);
+}
+
+function asBytes(field: PbfReader): Uint8Array {
+  assertWire(field, WIRE.bytes);
+  const bytes = field.readBytes();
+  assertWhole(field);
+  return bytes;
+}
+
+function asNumber(field: PbfReader): number {
+  assertWire(field, WIRE.varint);
+  return field.readVarint();
+}
+
+function asFloat(field: PbfReader): number {
+  assertWire(field, WIRE.fixed32);
+  assertWhole(field, 4);
+  return field.readFloat();
 }

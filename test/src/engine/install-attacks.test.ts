@@ -213,7 +213,7 @@ describe("an installer that was asleep", {
     // as slow as before: the first one wakes in the middle of the second one's download
     const second = install();
     while (index!.downloads.length < 2 || index!.downloads[1]!.sent < 200_000) await pause();
-    const tookOver = said("another installer took over");
+    const tookOver = said("another process took over");
     first.child.kill("SIGCONT");
     await tookOver;
     index!.releases[0]!.speed = undefined;
@@ -239,13 +239,13 @@ describe("an installer that was asleep", {
       import { withLock } from ${JSON.stringify(new URL("../../../src/engine/cache.js", import.meta.url).href)};
       import { once } from "node:events";
       let turns = 0;
-      await withLock(process.argv[1], () => {}, async (lock) => {
+      await withLock(process.argv[1], { busy: "waits", log: console.log }, async (lock) => {
         console.log("turn", ++turns);
         process.stdin.resume();
         if (turns === 1) await once(process.stdin, "data");
         lock.assertHeld();
         console.log("writes", turns);
-      }, () => console.log("lost"));
+      });
       process.exit(0);`;
     const child = spawn(process.execPath, ["--input-type=module", "--eval", script, directory], {
       stdio: ["pipe", "pipe", "inherit"],
@@ -260,17 +260,16 @@ describe("an installer that was asleep", {
     child.kill("SIGSTOP");
     // held and released again before the sleeper wakes: no lock is left that could tell it
     const other = { ran: false };
-    await withLock(
-      directory,
-      () => {},
-      async () => {
-        other.ran = true;
-      },
-    );
+    await withLock(directory, { busy: "waits", log: () => {} }, async () => {
+      other.ran = true;
+    });
     assert.ok(other.ran);
     child.stdin.write("now\n");
     child.kill("SIGCONT");
     assert.equal(await ended, 0);
-    assert.equal(output, "turn 1\nlost\nturn 2\nwrites 2\n");
+    assert.equal(
+      output,
+      "turn 1\nanother process took over and waits while this one was asleep\nturn 2\nwrites 2\n",
+    );
   });
 });

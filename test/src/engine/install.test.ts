@@ -139,7 +139,7 @@ describe("installing from an index that breaks", {
     const both = [install(), install()];
     const [first, second] = await Promise.all(both.map(({ ended }) => ended));
     assert.equal(index!.downloads.length, 1);
-    const waited = [first!, second!].filter(({ output }) => output.includes("another installer works on"));
+    const waited = [first!, second!].filter(({ output }) => output.includes("another process installs into"));
     assert.equal(waited.length, 1);
     for (const { output } of [first!, second!]) assert.match(output, /compiling/);
   });
@@ -183,10 +183,8 @@ describe("the real engine", () => {
 
   test("is reused while somebody else installs", async () => {
     const lines: string[] = [];
-    await withLock(
-      cacheDirectory(),
-      () => {},
-      () => installTensorflow("tensorflow", { log: (line) => lines.push(line) }),
+    await withLock(cacheDirectory(), { busy: "installs", log: () => {} }, () =>
+      installTensorflow("tensorflow", { log: (line) => lines.push(line) }),
     );
     assert.match(lines.join("\n"), /^tensorflow is installed in [^\n]*$/);
   });

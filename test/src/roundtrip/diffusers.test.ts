@@ -21,9 +21,9 @@ import {
   type PerSample,
 } from "../../../src/models/transformer/transformer.js";
 import { AutoencoderKLCogVideoX } from "../../../src/models/vae/autoencoder.js";
-import { LORA_TARGET_MODULES } from "../../../src/nn/lora.js";
 import type { Model } from "../../../src/nn/module.js";
 import { proceduralClip } from "../../../src/procedural/clip.js";
+import { LORA_TARGET_MODULES } from "../../../src/train/arguments.js";
 import { loadFile, saveFile } from "../../../src/weights/safetensors.js";
 import { TINY_SCHEDULER } from "../diffusion/tiny.js";
 import { missingPython, runPython } from "./python.js";

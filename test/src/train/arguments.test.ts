@@ -5,12 +5,12 @@ import { dirname, join, resolve } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { Ajv } from "ajv";
 import { parse as parseYaml } from "yaml";
-import { LORA_TARGET_MODULES } from "../../../src/nn/lora.js";
 import {
   ARGUMENTS,
   type ArgumentName,
   argumentsSchema,
   completeOptions,
+  LORA_TARGET_MODULES,
   readArguments,
   trainerOptions,
 } from "../../../src/train/arguments.js";

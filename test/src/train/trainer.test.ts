@@ -240,7 +240,7 @@ test("a checkpoint that does not fit is refused by name", async () => {
   await assert.rejects(run({ ...LORA, outputDir, trainSteps: 2, resumeFromCheckpoint: "latest" }), {
     name: "ResumeError",
     message: new RegExp(
-      `^${outputDir}/checkpoint-1: was made with other arguments: training_type: sft in the checkpoint, lora now; .*now$`,
+      `^${outputDir}/checkpoint-1: was made with other arguments: trainingType: sft in the checkpoint, lora now; .*now$`,
     ),
   });
   await assert.rejects(run({ ...SFT, outputDir, resumeFromCheckpoint: join(folder, "checkpoint-9") }), {

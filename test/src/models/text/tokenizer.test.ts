@@ -3,6 +3,10 @@ import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { after, before, test } from "node:test";
+import {
+  readSentencePieceModel,
+  SentencePieceError,
+} from "../../../../src/models/text/sentencepiece-model.js";
 import { T5Tokenizer } from "../../../../src/models/text/tokenizer.js";
 
 const spiece = resolve("test/src/models/text/spiece");
@@ -161,4 +165,29 @@ test("folders without a tokenizer, and files that are none, are refused by name"
   await assert.rejects(T5Tokenizer.fromPretrained(broken), /not a SentencePiece model \(it has no pieces\)/);
   await writeFile(join(broken, "tokenizer.json"), "{}");
   await assert.rejects(T5Tokenizer.fromPretrained(broken), /tokenizer.json: /);
+});
+
+test("a damaged model is read or refused by name: nothing else happens, wherever the damage is", async () => {
+  const whole = await readFile(join(spiece, "spiece.model"));
+  const file = join(folder, "damaged.model");
+  const fine = await readSentencePieceModel(join(spiece, "spiece.model"));
+  let refused = 0;
+  const look = async (bytes: Uint8Array) => {
+    await writeFile(file, bytes);
+    try {
+      const { pieces } = await readSentencePieceModel(file);
+      assert.ok(pieces.length <= fine.pieces.length + 1);
+    } catch (error) {
+      assert.ok(error instanceof SentencePieceError, String((error as Error).stack));
+      assert.equal(error.file, file);
+      refused++;
+    }
+  };
+  for (let cut = 1; cut < 150; cut++) await look(whole.subarray(0, whole.length - cut));
+  assert.ok(refused > 100, `${refused} of 149 cut files were refused`);
+  for (let i = 0; i < 300; i++) {
+    const bytes = Uint8Array.from(whole);
+    bytes[(i * 7919) % 4000] = (i * 37) % 256;
+    await look(bytes);
+  }
 });

@@ -1,0 +1,143 @@
+/**
+ * Files and folders that are there whole or not at all: written beside their place, put on the disk, renamed.
+ *
+ * The npm package write-file-atomic takes half a file for a whole one when the disk is full, since it does not look how much was
+ * written; it wants a file's whole content at once, which weights of many GB are not, and leaves the folder's entry in memory.
+ */
+import { randomBytes } from "node:crypto";
+import { constants } from "node:fs";
+import {
+  type FileHandle,
+  mkdir,
+  open,
+  readdir,
+  readlink,
+  realpath,
+  rename,
+  rm,
+  stat,
+} from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
+
+/** A path beside `path` that no other process uses; rename it to `path` when it is whole. */
+export function temporaryBeside(path: string): string {
+  return `${path}.${process.pid}.${randomBytes(4).toString("hex")}.tmp`;
+}
+
+/** Writes a whole file or nothing, as {@link writeAtomically} does. Makes its folder if need be. */
+export async function writeFileAtomic(path: string, content: string | Uint8Array): Promise<void> {
+  await mkdir(dirname(path), { recursive: true });
+  await writeAtomically(path, (file) => file.writeFile(content));
+}
+
+/**
+ * Runs `write` on a temporary file beside `path`, which then takes that name in one step. Nothing is left on failure; after
+ * a power cut the file is the old or the new one. A file that is there keeps its mode and, where the system lets it, its owner;
+ * a symbolic link stays one, and what it leads to is written.
+ */
+export async function writeAtomically(
+  path: string,
+  write: (file: FileHandle) => Promise<void>,
+): Promise<void> {
+  const old = await stat(path).catch(() => undefined);
+  // A pipe or a terminal can't be replaced; a folder is an error.
+  const isReplaced = old === undefined || old.isFile();
+  const target = isReplaced ? await behindLinks(path) : path;
+  const temporary = isReplaced ? temporaryBeside(target) : target;
+  const { O_WRONLY, O_CREAT, O_EXCL } = constants;
+  const flags = isReplaced ? O_WRONLY | O_CREAT | O_EXCL : O_WRONLY;
+  const file = await open(temporary, flags, old === undefined ? 0o666 : old.mode & 0o777);
+  try {
+    try {
+      await write(file);
+      if (!isReplaced) return;
+      if (old !== undefined) {
+        await file.chown(old.uid, old.gid).catch(() => {});
+        await file.chmod(old.mode & 0o7777);
+      }
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, target);
+    await syncFolder(dirname(target));
+  } catch (error) {
+    if (isReplaced) await rm(temporary, { force: true });
+    throw error;
+  }
+}
+
+/** What a path leads to, also where a link's target is not there yet. */
+async function behindLinks(path: string): Promise<string> {
+  try {
+    return await realpath(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    const link = await readlink(path).catch(() => undefined);
+    return link === undefined ? path : await behindLinks(resolve(dirname(path), link));
+  }
+}
+
+/**
+ * Runs `write` on an empty folder beside `path`, which then takes that name. Makes the folder around it if need be.
+ * @throws an error with code ENOTEMPTY or EEXIST if something is there already.
+ */
+export async function writeFolderAtomic(
+  path: string,
+  write: (folder: string) => Promise<void>,
+): Promise<void> {
+  const temporary = temporaryBeside(resolve(path));
+  try {
+    await mkdir(temporary, { recursive: true });
+    await write(temporary);
+    await syncTree(temporary);
+    await rename(temporary, path);
+    await syncFolder(dirname(path));
+  } catch (error) {
+    await rm(temporary, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+/** Puts a finished folder in the place of another one, or of whatever is there. */
+export async function replaceFolder(finished: string, path: string): Promise<void> {
+  const old = temporaryBeside(path);
+  try {
+    await rename(path, old);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+  }
+  await rename(finished, path);
+  await syncFolder(dirname(path));
+  await rm(old, { recursive: true, force: true });
+}
+
+/** Puts all files and folders below `folder` on the disk, so that a rename afterwards can't outrun their content. */
+export async function syncTree(folder: string): Promise<void> {
+  for (const entry of await readdir(folder, { withFileTypes: true })) {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) await syncTree(path);
+    else if (entry.isFile()) await syncFile(path);
+  }
+  await syncFolder(folder);
+}
+
+async function syncFile(path: string): Promise<void> {
+  const file = await open(path, "r");
+  try {
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+/** Makes names and renames in a folder last through a power cut. */
+export async function syncFolder(folder: string): Promise<void> {
+  try {
+    await syncFile(folder);
+  } catch (error) {
+    // Some file systems have nothing to do here and say so; a folder may be writable and not readable.
+    const { code = "" } = error as NodeJS.ErrnoException;
+    if (!["EINVAL", "ENOTSUP", "EACCES", "EPERM"].includes(code)) throw error;
+  }
+}

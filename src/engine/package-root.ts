@@ -1,0 +1,8 @@
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+/** The folder of this package, from dist/src/engine. */
+export const packageRoot = fileURLToPath(new URL("../../../", import.meta.url)).replace(/[/\\]$/, "");
+
+/** The engine's files that are no TypeScript: the wheels' list, C++. */
+export const engineSources = join(packageRoot, "src", "engine");
