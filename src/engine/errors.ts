@@ -86,6 +86,17 @@ export class EngineError extends InputError {
   }
 }
 
+/** A value from a stranger's file as messages show it: JSON, cut short. It may be nested deeper than can be written. */
+export function quote(value: unknown, most = 200): string {
+  let text: string;
+  try {
+    text = JSON.stringify(value) ?? String(value);
+  } catch {
+    return "something nested too deeply";
+  }
+  return text.length > most ? `${text.slice(0, most)}...` : text;
+}
+
 /** Whatever an engine's start or installation threw, as an error about that engine. */
 export function asEngineError(engine: string, error: unknown): EngineError {
   if (error instanceof EngineError && error.subject === engine) return error;

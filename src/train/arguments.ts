@@ -5,7 +5,7 @@
  */
 
 import { readFile } from "node:fs/promises";
-import { fileProblem, firstLine, InputError } from "../engine/errors.js";
+import { fileProblem, firstLine, InputError, quote } from "../engine/errors.js";
 import { suggestion } from "../engine/suggestion.js";
 import { expectation, fileSchema, fits, type Rule } from "./argument-schema.js";
 import { LR_SCHEDULERS, POLYNOMIAL_END } from "./lr-scheduler.js";
@@ -360,8 +360,7 @@ export async function completeOptions(options: ArgumentOptions): Promise<Complet
 }
 
 const misfit = (rule: Rule, value: unknown, where: string): ArgumentError => {
-  const found =
-    typeof value === "string" || typeof value === "number" ? String(value) : JSON.stringify(value);
+  const found = typeof value === "string" || typeof value === "number" ? String(value) : quote(value);
   return new ArgumentError(`${where}: expected ${expectation(rule)}, found ${found}`);
 };
 

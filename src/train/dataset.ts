@@ -2,7 +2,7 @@
 
 import { access, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { fileProblem, InputError } from "../engine/errors.js";
+import { fileProblem, InputError, quote } from "../engine/errors.js";
 import { assertFrameRule } from "../recipe/geometry.js";
 import { Clip, type Size } from "../video/clip.js";
 import { selectFrames } from "../video/frames.js";
@@ -129,10 +129,9 @@ async function readMetadata(
         );
       }
       if (typeof row[key] !== "string") {
-        throw new DatasetError(
-          `line ${i + 1}: expected ${key} to be text, found ${JSON.stringify(row[key])}`,
-          { file: path },
-        );
+        throw new DatasetError(`line ${i + 1}: expected ${key} to be text, found ${quote(row[key])}`, {
+          file: path,
+        });
       }
       return row[key];
     };

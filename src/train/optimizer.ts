@@ -7,11 +7,6 @@ import { FlatGroups } from "./flat.js";
 
 const ADAMS = ["adamw", "adam"] as const;
 
-/** What a training can take its steps with; "muon" is Muon for matrices and AdamW for the rest. */
-export const OPTIMIZERS = [...ADAMS, "muon"] as const;
-
-export type OptimizerName = (typeof OPTIMIZERS)[number];
-
 /** Updates the parameters that it was made for. */
 export interface Optimizer {
   /** How many numbers it remembers. */

@@ -6,7 +6,7 @@
 import { existsSync } from "node:fs";
 import { readdir, rename, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { InputError } from "../engine/errors.js";
+import { InputError, quote } from "../engine/errors.js";
 import { readJsonObject, writeJson } from "./config.js";
 import { DTYPE_BYTES } from "./dtype.js";
 import {
@@ -80,7 +80,7 @@ export async function readShardIndex(indexPath: string): Promise<Map<string, str
     // Only plain names: an index must not reach outside its folder.
     if (typeof file !== "string" || file !== basename(file) || !file.endsWith(".safetensors"))
       throw new CheckpointError(
-        `"${key}" must be in a safetensors file of this folder, found ${JSON.stringify(file)}`,
+        `"${key}" must be in a safetensors file of this folder, found ${quote(file)}`,
         { file: indexPath },
       );
     fileOf.set(key, file);

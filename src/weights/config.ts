@@ -6,7 +6,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { writeAtomically } from "../engine/atomic-files.js";
-import { InputError } from "../engine/errors.js";
+import { InputError, quote } from "../engine/errors.js";
 
 /** The diffusers release whose file formats are written. */
 export const DIFFUSERS_VERSION = "0.40.0";
@@ -96,7 +96,7 @@ export function completeConfig<F extends Fields>(
   for (const [key, field] of Object.entries(fields)) {
     const value = given[key] === undefined ? field.default : given[key];
     if (!field.accepts(value))
-      throw new ConfigError(`${key} must be ${field.expected}, found ${JSON.stringify(value)}`, where);
+      throw new ConfigError(`${key} must be ${field.expected}, found ${quote(value)}`, where);
     config[key] = value;
   }
   const unknown = Object.keys(given).filter((key) => !Object.hasOwn(fields, key) && !key.startsWith("_"));
@@ -165,12 +165,12 @@ export async function readModelIndex(folder: string): Promise<ModelIndex> {
   const path = join(folder, MODEL_INDEX);
   const { _class_name: className, ...entries } = await readJsonObject(path);
   if (typeof className !== "string")
-    throw new ConfigError(`expected a _class_name, found ${JSON.stringify(className)}`, { file: path });
+    throw new ConfigError(`expected a _class_name, found ${quote(className)}`, { file: path });
   const components: Record<string, readonly [string, string] | null> = {};
   for (const [name, entry] of Object.entries(entries)) {
     if (name.startsWith("_") || !Array.isArray(entry)) continue; // a pipeline's plain settings stand beside its components
     if (entry.length !== 2 || !entry.every((item) => typeof item === "string" || item === null))
-      throw new ConfigError(`${name} must be [library, class], found ${JSON.stringify(entry)}`, {
+      throw new ConfigError(`${name} must be [library, class], found ${quote(entry)}`, {
         file: path,
       });
     components[name] = entry[0] === null ? null : (entry as [string, string]);
@@ -200,7 +200,7 @@ export async function readJsonObject(path: string): Promise<Record<string, unkno
     throw new ConfigError(`not valid JSON (${(error as Error).message})`, { file: path });
   }
   if (typeof json !== "object" || json === null || Array.isArray(json))
-    throw new ConfigError(`expected a JSON object, found ${JSON.stringify(json).slice(0, 60)}`, {
+    throw new ConfigError(`expected a JSON object, found ${quote(json, 60)}`, {
       file: path,
     });
   return json as Record<string, unknown>;

@@ -1,7 +1,9 @@
 /** LoRA adapters in files: as diffusers' pipelines and models write them, and as PEFT does. */
+
 import { existsSync } from "node:fs";
 import { mkdir, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { quote } from "../engine/errors.js";
 import { CheckpointError, type WeightSource } from "./checkpoint.js";
 import { ConfigError, readJsonObject, writeJson } from "./config.js";
 import type { FloatDtype } from "./dtype.js";
@@ -183,7 +185,7 @@ async function storedSettings(source: WeightSource & SafetensorsFile, file: stri
     const value = plain[key];
     if (value === undefined || value === null) return undefined;
     if (typeof value === "number") return value;
-    throw new ConfigError(`${key} must be a number, found ${JSON.stringify(value)}`, { file });
+    throw new ConfigError(`${key} must be a number, found ${quote(value)}`, { file });
   };
   if (plain.use_dora === true) throw new ConfigError("DoRA adapters (use_dora) are not supported", { file });
   const pattern = (plain.alpha_pattern ?? {}) as Record<string, number>;

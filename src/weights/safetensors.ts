@@ -5,7 +5,7 @@
 
 import { type FileHandle, open } from "node:fs/promises";
 import { writeAtomically } from "../engine/atomic-files.js";
-import { InputError } from "../engine/errors.js";
+import { InputError, quote } from "../engine/errors.js";
 import * as tf from "../engine/tf.js";
 import { checksum } from "./checksum.js";
 import { DTYPE_BYTES, type Dtype, fromFloat32, type TensorData, toFloat32, viewData } from "./dtype.js";
@@ -393,8 +393,7 @@ function parseHeader(
     if (key === "__metadata__") {
       if (!isRecord(value)) fail("__metadata__ must be an object of strings");
       for (const [name, entry] of Object.entries(value as object)) {
-        if (typeof entry !== "string")
-          fail(`__metadata__ "${name}" must be a string, found ${JSON.stringify(entry)}`);
+        if (typeof entry !== "string") fail(`__metadata__ "${name}" must be a string, found ${quote(entry)}`);
         metadata.set(name, entry);
       }
     } else tensors.push([key, parseEntry(path, key, value, dataStart)]);
@@ -418,15 +417,15 @@ function parseEntry(path: string, key: string, value: unknown, dataStart: number
   const fail = (problem: string): never => {
     throw new SafetensorsError(`tensor "${key}": ${problem}`, { file: path });
   };
-  if (!isRecord(value)) return fail(`expected an object, found ${JSON.stringify(value)}`);
+  if (!isRecord(value)) return fail(`expected an object, found ${quote(value)}`);
   const { dtype, shape, data_offsets: offsets } = value;
   if (typeof dtype !== "string" || !Object.hasOwn(DTYPE_BYTES, dtype))
     return fail(
       `unknown dtype ${JSON.stringify(dtype)}, expected one of ${Object.keys(DTYPE_BYTES).join(", ")}`,
     );
-  if (!isSizes(shape)) return fail(`shape must be a list of sizes, found ${JSON.stringify(shape)}`);
+  if (!isSizes(shape)) return fail(`shape must be a list of sizes, found ${quote(shape)}`);
   if (!isSizes(offsets) || offsets.length !== 2 || offsets[0]! > offsets[1]!)
-    return fail(`data_offsets must be [begin, end] with begin <= end, found ${JSON.stringify(offsets)}`);
+    return fail(`data_offsets must be [begin, end] with begin <= end, found ${quote(offsets)}`);
   const [begin, end] = offsets as [number, number];
   const byteLength = shape.reduce((product, size) => product * size, DTYPE_BYTES[dtype as Dtype]);
   if (byteLength !== end - begin)

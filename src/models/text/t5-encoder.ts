@@ -1,7 +1,7 @@
 /** T5's encoder (Raffel et al. 2019, arXiv 1910.10683), after transformers' class of the same name. */
 
 import { join } from "node:path";
-import { InputError } from "../../engine/errors.js";
+import { InputError, quote } from "../../engine/errors.js";
 import { gelu, geluTanh, silu } from "../../engine/ops/gelu/gelu.js";
 import type { RandomGenerator } from "../../engine/random.js";
 import * as tf from "../../engine/tf.js";
@@ -123,7 +123,7 @@ export class T5EncoderModel extends Model {
     const architectures = Array.isArray(given.architectures) ? given.architectures : [];
     if (!architectures.some((name) => ARCHITECTURES.includes(name as string))) {
       throw new ConfigError(
-        `expected architectures with ${CLASS_NAME}, found ${JSON.stringify(given.architectures)}`,
+        `expected architectures with ${CLASS_NAME}, found ${quote(given.architectures)}`,
         where,
       );
     }

@@ -160,6 +160,11 @@ const hostile: [name: string, make: () => string, message: RegExp][] = [
   ["a byte order mark", () => write("x", "\ufeff{}"), /must start with "\{"/],
   ["a header that is no object", () => write("x", "[1]"), /must start with "\{"/],
   ["a header that is no JSON", () => write("x", "{oops"), /not valid JSON/],
+  [
+    "a header that is nested without end",
+    () => write("x", `{"a": ${"[".repeat(200_000)}${"]".repeat(200_000)}}`),
+    /tensor "a": expected an object, found something nested too deeply$/,
+  ],
   ["an entry that is no object", () => write("x", '{"a":[]}'), /tensor "a": expected an object, found \[\]/],
   [
     "an unknown dtype",
