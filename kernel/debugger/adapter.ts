@@ -7,6 +7,7 @@ import { TraceMap } from "@jridgewell/trace-mapping";
 import { transformSync } from "oxc-transform";
 import { isShallow } from "../language/depth.js";
 import type { TransformedCell } from "../language/language.js";
+import { hasLongLines } from "../language/long-lines.js";
 import type { PublishedContents } from "../protocol/published.js";
 import type { DebugReply } from "../protocol/replies.js";
 import type { DebugRequest } from "../protocol/requests.js";
@@ -584,7 +585,7 @@ const capabilities = {
 
 /** An expression without its types. */
 function javaScriptOf(expression: string): string {
-  if (!isShallow(expression)) return expression;
+  if (!isShallow(expression) || hasLongLines(expression)) return expression;
   const { code, errors } = transformSync("expression.ts", `(${expression}\n)`, { lang: "ts" });
   return errors.length > 0 ? expression : code.trim().replace(/;$/, "");
 }

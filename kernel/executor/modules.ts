@@ -67,7 +67,7 @@ export class ModuleLoader implements Loader {
     } catch (error) {
       const source = typeScriptOf(error);
       if (source !== null) return (await this.locals()).import(source);
-      if (isProvided(specifier) && isMissing(error, specifier))
+      if (isProvided(specifier) && !isInstalled(specifier.split("/")[0]!, folder))
         return this.importPackage(specifier, options, ownFolder);
       throw error;
     }
@@ -132,12 +132,18 @@ export class ModuleLoader implements Loader {
 const ownFolder = path.dirname(fileURLToPath(import.meta.url));
 const isProvided = (specifier: string) => /^firstframe(?:\/|$)/.test(specifier);
 
-function isMissing(error: unknown, specifier: string): boolean {
-  const { code, message } = error as NodeJS.ErrnoException;
-  return code === "ERR_MODULE_NOT_FOUND" && String(message).includes(`'${specifier.split("/")[0]}'`);
+/** Whether Node finds a package from a folder. */
+function isInstalled(name: string, folder: string): boolean {
+  for (let at = folder; ; at = path.dirname(at)) {
+    if (existsSync(path.join(at, "node_modules", name))) return true;
+    if (at === path.dirname(at)) return false;
+  }
 }
 
-/** The TypeScript file that a package (of a monorepo, say) consists of, where Node does not run those. */
+/**
+ * The TypeScript file that a package (of a monorepo, say) consists of, where Node does not run those. The error says so by
+ * its code, and which file it is in its message only.
+ */
 function typeScriptOf(error: unknown): string | null {
   const { code, message } = (error ?? {}) as NodeJS.ErrnoException;
   if (code === "ERR_UNKNOWN_FILE_EXTENSION")

@@ -83,7 +83,7 @@ function isOperator(unit: number): boolean {
 }
 
 /** Behind a string; at the end of its line, if it is no template and not closed there. */
-function afterString(code: string, start: number): number {
+export function afterString(code: string, start: number): number {
   const quote = code[start];
   for (let at = start + 1; at < code.length; at += 1) {
     if (code[at] === "\\") at += 1;
@@ -92,7 +92,7 @@ function afterString(code: string, start: number): number {
   return code.length;
 }
 
-function afterComment(code: string, start: number): number {
+export function afterComment(code: string, start: number): number {
   const line = code[start + 1] === "/";
   const end = code.indexOf(line ? "\n" : "*/", start + 2);
   return end < 0 ? code.length : end + (line ? 1 : 2);

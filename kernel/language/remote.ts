@@ -25,11 +25,18 @@ const patienceOnceInterruptedMs = 4000;
 /** How long it may take to end, and how often that is looked at. */
 const patienceAtTheEndMs = 2000;
 const turnMs = 10;
+/** To how many threads a call is sent that none of them begins. */
+const sentAtMost = 3;
 /** How long completions and documentation are waited for; then there are none. */
 const answerMs = 20_000;
 
 interface Pending {
   readonly name: keyof Calls;
+  readonly args: readonly unknown[];
+  /** The thread works on it, or waits for the compiler's answer. */
+  begun?: true;
+  /** How many threads it was sent to. */
+  sent: number;
   resolve(value: unknown): void;
   reject(error: Error): void;
 }
@@ -156,15 +163,22 @@ export class RemoteLanguage implements Language {
     const worker = this.thread();
     this.lastId += 1;
     const id = this.lastId;
+    const all = args ?? [];
     return new Promise((resolve, reject) => {
-      this.pending.set(id, { name, resolve: resolve as (value: unknown) => void, reject });
+      this.pending.set(id, {
+        name,
+        args: all,
+        sent: 1,
+        resolve: resolve as (value: unknown) => void,
+        reject,
+      });
       signal?.addEventListener("abort", () => {
         if (this.pending.get(id) === undefined) return;
         this.settle(id);
-        send(worker, { op: "cancel", id });
+        if (this.worker !== undefined) send(this.worker, { op: "cancel", id });
         reject(new Error("nobody waits any more"));
       });
-      send(worker, { op: "call", id, name, args: args ?? [] });
+      send(worker, { op: "call", id, name, args: all });
       this.timer ??= setInterval(() => this.watch(), intervalMs).unref();
     });
   }
@@ -175,12 +189,13 @@ export class RemoteLanguage implements Language {
       workerData: { cwd: this.cwd },
       resourceLimits: { stackSizeMb },
     });
-    worker.unref();
     this.worker = worker;
     this.askedAt = undefined;
     worker.on("message", (message: FromThread) => this.hear(message, worker));
     worker.on("error", (error) => this.replace(worker, describe(error)));
     worker.on("exit", () => this.replace(worker, "it ended"));
+    // Behind the listeners, the first of which would undo it.
+    worker.unref();
     const tell = (name: keyof Calls, args: readonly unknown[]) => {
       this.lastId += 1;
       send(worker, { op: "call", id: this.lastId, name, args });
@@ -200,6 +215,11 @@ export class RemoteLanguage implements Language {
       case "compiler":
         this.compiler = message.pid;
         break;
+      case "begun": {
+        const pending = this.pending.get(message.id);
+        if (pending !== undefined) pending.begun = true;
+        break;
+      }
       case "answer":
         this.settle(message.id)?.resolve(message.value);
         break;
@@ -240,7 +260,10 @@ export class RemoteLanguage implements Language {
     send(worker, { op: "ping" });
   }
 
-  /** The next call finds another in its place, which knows the same cells. */
+  /**
+   * Another takes its place, which knows the same cells, and is asked what this one had not begun. What it had fails, as
+   * that may be what it failed at.
+   */
   private replace(worker: Worker, reason: string): void {
     if (worker !== this.worker) return;
     if (!this.disposed) console.error(`firstframe: the thread that reads TypeScript is replaced: ${reason}`);
@@ -257,8 +280,18 @@ export class RemoteLanguage implements Language {
       () => undefined,
     );
     this.killCompiler();
-    const pending = [...this.pending.keys()].map((id) => this.settle(id));
-    for (const each of pending) each?.reject(error);
+    this.interruptedAt = undefined;
+    for (const [id, { name, begun, sent }] of [...this.pending]) {
+      // A new thread gets all accepted cells anyway.
+      const needless = name === "accept" || name === "reset";
+      if (begun || needless || sent === sentAtMost || this.disposed) this.settle(id)?.reject(error);
+    }
+    if (this.pending.size === 0) return;
+    const next = this.thread();
+    for (const [id, pending] of this.pending) {
+      pending.sent += 1;
+      send(next, { op: "call", id, name: pending.name, args: pending.args });
+    }
   }
 }
 

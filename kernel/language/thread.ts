@@ -6,6 +6,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { assertShallow } from "./depth.js";
 import { TypeScriptLanguage } from "./index.js";
 import { type Cell, CellSyntaxError, type Script, type TransformedCell } from "./language.js";
+import { assertFewErrors } from "./long-lines.js";
 
 /** Of how many scripts the source map can be had without transforming their cell again. */
 const kept = 50;
@@ -22,6 +23,8 @@ export type ToThread =
   | { readonly op: "ping" };
 
 export type FromThread =
+  /** Work on a call begins; what takes the thread down from now on may be its doing. */
+  | { readonly op: "begun"; readonly id: number }
   | { readonly op: "answer"; readonly id: number; readonly value: unknown }
   | { readonly op: "failed"; readonly id: number; readonly error: ThreadError }
   /** The compiler's process, for who has to end it when this thread can't. */
@@ -83,8 +86,11 @@ port.on("message", (message: ToThread) => {
 function answer({ id, name, args }: Extract<ToThread, { op: "call" }>): void {
   const controller = new AbortController();
   let value: unknown;
+  tell({ op: "begun", id });
   try {
-    assertShallow(codeOf(args[0]));
+    const code = codeOf(args[0]);
+    assertShallow(code);
+    assertFewErrors(code);
     value = (calls[name] as (...args: unknown[]) => unknown)(controller.signal, ...args);
   } catch (error) {
     tell({ op: "failed", id, error: plain(error) });

@@ -123,10 +123,11 @@ export class KernelSockets {
 
 /** How much of what came in waits, in bytes: there is a limit, and whoever sends more has to wait, too. */
 export class Intake {
-  private readonly reasons = new Set<string>();
+  private readonly reasons = new Set<"requests" | "shell" | "control">();
   private waiting = 0;
   private open: Promise<void> | undefined;
   private onOpen: () => void = () => undefined;
+  private onRepliesRead: (() => void)[] = [];
 
   /** Whether enough waits. */
   get full(): boolean {
@@ -139,9 +140,11 @@ export class Intake {
     this.hold("requests", this.waiting > intakeBudget);
   }
 
-  hold(reason: string, full: boolean): void {
+  /** @param reason what there is enough of: requests, or replies on a channel. */
+  hold(reason: "requests" | "shell" | "control", full: boolean): void {
     if (full) this.reasons.add(reason);
     else this.reasons.delete(reason);
+    if (!this.repliesWait) for (const resume of this.onRepliesRead.splice(0)) resume();
     if (this.full) {
       this.open ??= new Promise((resolve) => {
         this.onOpen = resolve;
@@ -150,6 +153,15 @@ export class Intake {
       this.open = undefined;
       this.onOpen();
     }
+  }
+
+  private get repliesWait(): boolean {
+    return this.reasons.has("shell") || this.reasons.has("control");
+  }
+
+  /** Resolves when no more replies wait than should: time to make another. */
+  async repliesRead(): Promise<void> {
+    while (this.repliesWait) await new Promise<void>((resolve) => this.onRepliesRead.push(resolve));
   }
 
   /** Resolves when there is room. */

@@ -60,13 +60,16 @@ export class ExecutionQueue {
 
   private async executeAll(): Promise<void> {
     this.executing = true;
-    for (let next = this.waiting.shift(); next !== undefined; next = this.waiting.shift()) {
+    while (this.waiting.length > 0) {
+      // Cells that are here already would make more of what a client does not read.
+      await this.intake.repliesRead();
+      const next = this.waiting.shift();
+      if (next === undefined || this.stopped) break;
       this.intake.add(-next.request.size);
       await next.execute();
       const { aborted } = this;
       this.aborted = [];
       for (const each of aborted) this.abortNow(each);
-      if (this.stopped) break;
     }
     this.executing = false;
   }

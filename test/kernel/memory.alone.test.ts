@@ -212,6 +212,10 @@ test("a client that asks for 300 replies of 1 MB and reads none holds up no othe
   // How high memory goes meanwhile depends on when garbage is collected; what counts is that none of it is kept.
   for (let i = 0; i < 300; i++) await deaf.send(wire.encode([], { type: "execute_request", content }));
   while ((await kernel.run("done")).text !== "300");
+  // Cells that had arrived already make no more replies while so many wait.
+  const dropped = [...kernel.log.matchAll(/does not read its replies: (\d+) bytes are dropped/g)];
+  assert.ok(dropped.length > 0);
+  for (const [, bytes] of dropped) assert.ok(Number(bytes) < 18 * megabyte, `${bytes} bytes waited`);
   deaf.close();
   await isBack(kernel, start);
 });
