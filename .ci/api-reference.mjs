@@ -8,7 +8,7 @@ import { resolve } from "node:path";
 const redirect = `export const resolve = (name, context, next) =>
   next(name === "typescript" ? "typescript-js" : name, context);`;
 register(`data:text/javascript,${encodeURIComponent(redirect)}`, import.meta.url);
-const { Application } = await import("typedoc");
+const { Application, PageEvent } = await import("typedoc");
 
 const root = new URL("../", import.meta.url).pathname;
 const { exports, version } = JSON.parse(readFileSync(`${root}package.json`, "utf8"));
@@ -35,6 +35,15 @@ const app = await Application.bootstrap({
   // The build checks the types, with the compiler that they are written for.
   skipErrorChecking: true,
   logLevel: "Warn",
+});
+// A link inside a summary can't be reached apart from it, and the theme names no part of the page as its main one.
+app.renderer.on(PageEvent.END, (page) => {
+  page.contents = page.contents
+    ?.replaceAll(/<summary\b.*?<\/summary>/gs, (summary) =>
+      summary.replaceAll(/<a\b[^>]*class="tsd-anchor-icon".*?<\/a>/gs, ""),
+    )
+    .replace('<div class="col-content">', '<div class="col-content" role="main">')
+    .replace("</head>", "<style>.col-content { min-width: 0; overflow-wrap: anywhere; }</style></head>");
 });
 const project = await app.convert();
 if (project === undefined) process.exit(1);
