@@ -8,7 +8,7 @@ import { resolve } from "node:path";
 const redirect = `export const resolve = (name, context, next) =>
   next(name === "typescript" ? "typescript-js" : name, context);`;
 register(`data:text/javascript,${encodeURIComponent(redirect)}`, import.meta.url);
-const { Application } = await import("typedoc");
+const { Application, PageEvent } = await import("typedoc");
 
 const root = new URL("../", import.meta.url).pathname;
 const { exports, version } = JSON.parse(readFileSync(`${root}package.json`, "utf8"));
@@ -30,11 +30,22 @@ const app = await Application.bootstrap({
   disableGit: true,
   hideGenerator: true,
   searchInComments: true,
-  navigationLinks: { Tutorials: "../index.html" },
+  navigationLinks: { Tutorials: "tutorials:" },
   validation: { notExported: false, invalidLink: true, invalidPath: true, rewrittenLink: true },
   // The build checks the types, with the compiler that they are written for.
   skipErrorChecking: true,
   logLevel: "Warn",
+});
+// The theme's links lead to one address from every page. A link inside a summary can't be reached apart from it, and no part
+// of a page is named as its main one.
+app.renderer.on(PageEvent.END, (page) => {
+  page.contents = page.contents
+    ?.replaceAll(/<summary\b.*?<\/summary>/gs, (summary) =>
+      summary.replaceAll(/<a\b[^>]*class="tsd-anchor-icon".*?<\/a>/gs, ""),
+    )
+    .replace('<div class="col-content">', '<div class="col-content" role="main">')
+    .replaceAll('href="tutorials:"', `href="${"../".repeat(page.url.split("/").length)}index.html"`)
+    .replace("</head>", "<style>.col-content { min-width: 0; overflow-wrap: anywhere; }</style></head>");
 });
 const project = await app.convert();
 if (project === undefined) process.exit(1);

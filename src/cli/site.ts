@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import sharp from "sharp";
 import { escapeXml } from "../display/mime.js";
@@ -13,7 +14,7 @@ import { renderPage } from "./page/page.js";
 import { writeOutput } from "./write.js";
 
 /**
- * `firstframe site`: a page per notebook, as it is, and an index. Every file works alone and offline. What can't be shown is named on
+ * `firstframe site`: a page per notebook, as it is, and an index, which leads to the API reference where one is beside it. Every file works alone and offline. What can't be shown is named on
  * standard error and leaves the rest alone.
  */
 export async function siteCommand(argv: string[]): Promise<void> {
@@ -24,8 +25,18 @@ export async function siteCommand(argv: string[]): Promise<void> {
   if (own >= 0)
     throw new UsageError(`${paths[own]} would be written as index.html, which is the site's index`);
   const notebooks = await Promise.all(paths.map(readNotebook));
-  const navigation = `<p class="back"><a href="index.html">${escapeXml(values.title)}</a></p>`;
+  const reference = existsSync(join(values.out, "api/index.html"))
+    ? '<a href="api/index.html">API reference</a>'
+    : "";
+  const navigation = `<nav class="site" aria-label="Site"><a href="index.html">${escapeXml(values.title)}</a>${reference}</nav>`;
   const pages = new Set(paths.map((path) => basename(path)));
+  const openings = await Promise.all(notebooks.map((notebook, i) => opening(notebook, paths[i]!)));
+  const neighbour = (i: number, rel: "prev" | "next") => {
+    if (names[i] === undefined) return "";
+    const label = rel === "prev" ? "Previous" : "Next";
+    const title = openings[i]!.title ?? names[i];
+    return `<a rel="${rel}" href="${encodeURIComponent(names[i])}.html"><small>${label}</small>${escapeXml(title)}</a>`;
+  };
   const cards: string[] = [];
   for (const [i, notebook] of notebooks.entries()) {
     const path = paths[i]!;
@@ -35,13 +46,18 @@ export async function siteCommand(argv: string[]): Promise<void> {
       pages,
       name: names[i]!,
       navigation,
+      neighbours:
+        paths.length > 1
+          ? `<nav class="neighbours" aria-label="Tutorials">${neighbour(i - 1, "prev")}${neighbour(i + 1, "next")}</nav>`
+          : "",
       sanitizeHtml: values["sanitize-html"],
       warn: warnOf,
     };
     await writeOutput(join(values.out, `${names[i]}.html`), await renderPage(notebook, page));
-    cards.push(await card(notebook, path, names[i]!, warnOf));
+    cards.push(await card(notebook, openings[i]!, names[i]!, warnOf));
   }
-  const body = `<main><h1>${escapeXml(values.title)}</h1><ul class="cards">${cards.join("")}</ul></main>`;
+  const ways = reference === "" ? "" : `<nav class="site" aria-label="Site">${reference}</nav>`;
+  const body = `<main><h1>${escapeXml(values.title)}</h1>${ways}<ul class="cards">${cards.join("")}</ul></main>`;
   const index = join(values.out, "index.html");
   await writeOutput(index, htmlPage(values.title, body));
   console.log(`${paths.length} pages and ${index}`);
@@ -49,11 +65,10 @@ export async function siteCommand(argv: string[]): Promise<void> {
 
 async function card(
   notebook: Notebook,
-  path: string,
+  { title, paragraph }: Opening,
   name: string,
   warn: (message: string) => void,
 ): Promise<string> {
-  const { title, paragraph } = await opening(notebook, path);
   const text =
     paragraph.length > 180 ? `${paragraph.slice(0, paragraph.lastIndexOf(" ", 180))} …` : paragraph;
   const picture = await firstPicture(notebook, warn);
@@ -61,11 +76,13 @@ async function card(
   return `<li><a href="${encodeURIComponent(name)}.html">${image}<div><strong>${escapeXml(title ?? name)}</strong><p>${escapeXml(text)}</p></div></a></li>`;
 }
 
+interface Opening {
+  readonly title: string | undefined;
+  readonly paragraph: string;
+}
+
 /** The first heading and paragraph of a notebook's text. */
-async function opening(
-  { cells }: Notebook,
-  path: string,
-): Promise<{ title: string | undefined; paragraph: string }> {
+async function opening({ cells }: Notebook, path: string): Promise<Opening> {
   const source = cells.find((cell) => cell.cell_type === "markdown")?.source ?? "";
   try {
     const context = { folder: dirname(path), pages: new Set<string>() };

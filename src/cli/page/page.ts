@@ -18,6 +18,8 @@ export interface PageOptions {
   readonly name: string;
   /** HTML above the first cell: a way back to an index. */
   readonly navigation?: string;
+  /** HTML below the last cell: the ways to its neighbours. */
+  readonly neighbours?: string;
   /** Takes scripts out of the outputs' HTML; without it they run, as on nbconvert's pages. */
   readonly sanitizeHtml?: boolean;
   /** Told of what the page can't show, with the cell: `cell 3, output 1: ...`. */
@@ -43,13 +45,13 @@ export async function renderPage(notebook: Notebook, options: PageOptions): Prom
   const sections = headings.filter(({ depth }) => depth === 2);
   const contents =
     sections.length > 2
-      ? `<nav class="contents"><ol>${sections.map(({ id, text }) => `<li><a href="#${escapeXml(id)}">${escapeXml(text)}</a></li>`).join("")}</ol></nav>`
+      ? `<nav class="contents" aria-label="On this page"><details><summary>On this page</summary><ol>${sections.map(({ id, text }) => `<li><a href="#${escapeXml(id)}">${escapeXml(text)}</a></li>`).join("")}</ol></details></nav>`
       : "";
   const length = cells.reduce((sum, cell) => sum + cell.length, 0);
   if (length > LONGEST) {
     throw new CommandFailure(`${options.name}.html would be longer than a text of Node.js's can be (512 MB)`);
   }
-  const main = `<main>${options.navigation ?? ""}${cells.join("\n")}</main>`;
+  const main = `<main>${options.navigation ?? ""}${cells.join("\n")}${options.neighbours ?? ""}</main>`;
   return htmlPage(String(title), contents + main, needs);
 }
 
@@ -89,7 +91,7 @@ async function codeCell(
     .filter((output) => output !== "")
     .map((output) => `<div class="output">${output}</div>`);
   const parts = [
-    cell.source.trim() === "" ? "" : source_hidden ? folded("Code", source) : source,
+    cell.source.trim() === "" ? "" : source_hidden ? folded("Code", source, firstLine(cell.source)) : source,
     shown.length === 0 ? "" : outputs_hidden ? folded("Output", shown.join("")) : shown.join(""),
   ];
   if (parts.every((part) => part === "")) return "";
@@ -135,6 +137,13 @@ function isMarkdown(cell: Cell): boolean {
   return cell.cell_type === "markdown" || format === "text/markdown" || format === "text/html";
 }
 
-function folded(summary: string, html: string): string {
-  return `<details><summary>${summary}</summary>${html}</details>`;
+function folded(summary: string, html: string, hint = ""): string {
+  const first = hint === "" ? "" : ` <code>${escapeXml(hint)}</code>`;
+  return `<details><summary>${summary}${first}</summary>${html}</details>`;
+}
+
+/** What JupyterLab shows of a folded cell as well. */
+function firstLine(source: string): string {
+  const [line = ""] = source.trim().split("\n");
+  return line.length > 70 ? `${line.slice(0, 69)}…` : line;
 }

@@ -1,7 +1,7 @@
 import { PREFIX } from "./names.js";
 
 /**
- * What runs on a page: the switch between light and dark, plotly's figures, links to sections. It fetches nothing. In a block of its
+ * What runs on a page: the switch between light and dark, plotly's figures, links to sections, the keyboard's way to what scrolls. It fetches nothing. In a block of its
  * own, and with nothing found by a name that an output's HTML could have, too: `document.x` may be an element of that name.
  */
 export const script = `
@@ -29,6 +29,23 @@ function find() {
 }
 addEventListener("hashchange", find);
 find();
+
+// The contents stand open beside the text, and folded above it where there is no room.
+const contents = body.querySelector(":scope > nav > details");
+const beside = matchMedia("(min-width:84rem)");
+const place = () => { if (contents) contents.open = beside.matches; };
+beside.addEventListener("change", place);
+place();
+
+// What scrolls can be reached and scrolled with the keyboard; what fits is no stop on the way.
+const reach = (element) => {
+  const { overflowX, overflowY } = getComputedStyle(element);
+  const scrolls = (overflow, size, room) => /auto|scroll/.test(overflow) && size > room;
+  if (scrolls(overflowX, element.scrollWidth, element.clientWidth) || scrolls(overflowY, element.scrollHeight, element.clientHeight)) element.setAttribute("tabindex", "0");
+  else element.removeAttribute("tabindex");
+};
+const sizes = new ResizeObserver((entries) => { for (const { target } of entries) reach(target); });
+for (const element of body.querySelectorAll("pre,.table,.html,.latex,.katex-display,.contents")) sizes.observe(element);
 
 // A figure's own template goes before the page's colours, and its layout before both.
 function themed(layout, room) {
@@ -64,17 +81,17 @@ async function draw() {
   if (!ready) return;
   await ready;
   for (const spec of figures) {
-    const place = spec.parentElement;
-    if (!place) continue; // given up
+    const drawing = spec.parentElement;
+    if (!drawing) continue; // given up
     try {
       const { data, layout, config, frames } = JSON.parse(spec.textContent);
-      await Plotly.react(place, { data: data ?? [], layout: themed(layout ?? {}, place.clientWidth), config: { responsive: true, displaylogo: false, ...config }, frames });
+      await Plotly.react(drawing, { data: data ?? [], layout: themed(layout ?? {}, drawing.clientWidth), config: { responsive: true, displaylogo: false, ...config }, frames });
     } catch (error) {
       // The picture of it that is there for readers without scripts, or why there is none.
-      const still = place.nextElementSibling;
-      Plotly.purge(place);
-      if (still?.localName === "noscript") place.innerHTML = still.textContent;
-      else place.textContent = "This figure can't be drawn: " + (error?.message ?? error);
+      const still = drawing.nextElementSibling;
+      Plotly.purge(drawing);
+      if (still?.localName === "noscript") drawing.innerHTML = still.textContent;
+      else drawing.textContent = "This figure can't be drawn: " + (error?.message ?? error);
     }
   }
   root.dataset.figures = "drawn";

@@ -14,7 +14,7 @@ export const style = `
 *{box-sizing:border-box}
 html{scroll-behavior:smooth;-webkit-text-size-adjust:100%}
 body{margin:0;background:var(--page);color:var(--text);font:17px/1.6 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans","DejaVu Sans",sans-serif}
-main{max-width:58rem;margin:0 auto;padding:2rem 1.25rem 6rem}
+main{max-width:58rem;margin:0 auto;padding:2rem 1.25rem 6rem;isolation:isolate}
 a{color:var(--link)}
 h1,h2,h3,h4{line-height:1.25;margin:2.2em 0 .6em}
 h1{font-size:2rem;margin-top:.5em}h2{font-size:1.45rem;border-bottom:1px solid var(--line);padding-bottom:.3em}h3{font-size:1.15rem}
@@ -44,11 +44,17 @@ th{border-bottom-color:var(--line-strong)}
 .latex,.katex-display{overflow-x:auto;overflow-y:hidden;padding:.2em 0}
 details>summary{cursor:pointer;color:var(--muted);font-size:.9em}
 #theme{position:fixed;top:.7rem;right:.8rem;z-index:2;width:2.2rem;height:2.2rem;border-radius:50%;border:1px solid var(--line);background:var(--panel);color:var(--text);font-size:1rem;line-height:1;cursor:pointer}
-.contents{display:none}
-.contents ol{list-style:none;margin:0;padding:0}
+.contents{max-width:58rem;margin:0 auto;padding:1rem 4rem 0 1.25rem;font-size:.9rem}
+.contents ol{list-style:none;margin:0;padding:.3em 0 0}
 .contents a{display:block;padding:.25em 0;color:var(--muted);text-decoration:none;line-height:1.35}
 .contents a:hover{color:var(--link)}
-.back{font-size:.9em;margin:0}
+.site{display:flex;flex-wrap:wrap;gap:.2em 1.2em;font-size:.9em}
+.neighbours{display:flex;justify-content:space-between;gap:1rem;margin-top:4rem;padding-top:1.2rem;border-top:1px solid var(--line)}
+.neighbours a{max-width:48%;text-decoration:none}.neighbours a:hover{text-decoration:underline}
+.neighbours a[rel=next]{margin-left:auto;text-align:right}
+.neighbours small{display:block;color:var(--muted)}
+summary code{background:none!important;padding:0!important;overflow-wrap:anywhere}
+details[open]>summary{margin-bottom:.4em}details[open]>summary code{display:none}
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(17rem,1fr));gap:1.2rem;padding:0;list-style:none}
 .cards a{display:flex;flex-direction:column;height:100%;border:1px solid var(--line);border-radius:10px;overflow:hidden;color:inherit;text-decoration:none;background:var(--panel)}
 .cards a:hover{border-color:var(--link)}
@@ -74,9 +80,9 @@ ${["black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"]
       `.ansi-${name}-fg,.ansi-bright-${name}-fg{color:var(--${name})}.ansi-${name}-bg,.ansi-bright-${name}-bg{background:var(--${name});color:var(--page)}`,
   )
   .join("\n")}
-@media (min-width:84rem){.contents{display:block;position:fixed;top:5rem;left:calc(50% + 30.5rem);width:min(15rem,calc(50% - 32rem));max-height:80vh;overflow:auto;font-size:.85rem}}
+@media (min-width:84rem){.contents{position:fixed;z-index:1;top:5rem;left:calc(50% + 30.5rem);width:min(15rem,calc(50% - 32rem));max-height:80vh;overflow:auto;margin:0;padding:0;font-size:.85rem}}
 @media (max-width:64rem){.count{position:static;display:block;margin:0 0 .2em}}
-@media (max-width:40rem){body{font-size:16px}main{padding:1.2rem 1rem 4rem}h1{font-size:1.6rem;padding-right:2.5rem}h2{font-size:1.25rem}.pair{grid-template-columns:1fr}}
+@media (max-width:40rem){body{font-size:16px}main{padding:1.2rem 1rem 4rem}.contents{padding:.9rem 4rem 0 1rem}h1{font-size:1.6rem;padding-right:2.5rem}h2{font-size:1.25rem}.pair{grid-template-columns:1fr}}
 @media print{#theme,.contents{display:none}.output>pre{max-height:none}}
 @media (prefers-reduced-motion:reduce){html{scroll-behavior:auto}}
 `;

@@ -49,6 +49,12 @@ it("firstframe site makes a page of each notebook as it is, and an index", async
       page.includes('href="index.html"') &&
       page.includes(data["image/png"]),
   );
+  assert.ok(page.includes('<a rel="next" href="02-second.html"><small>Next</small>Second</a>'));
+  assert.ok(!page.includes("API reference") && !index.includes("API reference"), "there is none beside it");
+  const second = readFileSync(cli.path("site/02-second.html"), "utf8");
+  assert.ok(
+    second.includes('<a rel="prev" href="01-first.html"><small>Previous</small>First &#38; foremost</a>'),
+  );
   const twice = await cli.run("site", "01-first.ipynb", "other/01-first.ipynb", "--out", "twice");
   assert.equal(twice.code, 2);
   assert.ok(!existsSync(cli.path("twice")));

@@ -7,6 +7,7 @@ import { after, describe, it } from "node:test";
 import { promisify } from "node:util";
 import createDOMPurify from "dompurify";
 import { JSDOM } from "jsdom";
+import { parseSync } from "oxc-parser";
 import sharp from "sharp";
 import { type MimeBundle, readNotebook } from "../../../src/cli/notebook/format.js";
 import { otherEngine, tutorials } from "../../browser/tutorial.js";
@@ -16,6 +17,22 @@ import { projectPython, projectRoot } from "./project.js";
 const folder = join(projectRoot, "notebooks");
 const names = readdirSync(folder).filter((name) => name.endsWith(".ipynb"));
 const elsewhere = await otherEngine();
+
+/** Whether a cell is a picture's description and what goes into it: more than half of it, and long. */
+function onlyDraws(source: string): boolean {
+  const { program } = parseSync("cell.ts", source, { lang: "ts", sourceType: "module" });
+  const statements = program.body.map((node) => ({ node, text: source.slice(node.start, node.end) }));
+  const draws = statements.filter(({ text }) =>
+    /^(await display\(\s*)?(figure|frames|compare|interact|channels|animate)\(/.test(text),
+  );
+  const rest = statements.filter((statement) => !draws.includes(statement));
+  const drawn = draws.reduce((length, { text }) => length + text.length, 0);
+  return (
+    source.split("\n").length >= 10 &&
+    drawn > 0.6 * source.length &&
+    rest.every(({ node }) => node.type === "VariableDeclaration")
+  );
+}
 
 describe("the committed tutorials", () => {
   it("are below 3 MB, were run from top to bottom without an error, and say nothing of when", async () => {
@@ -40,6 +57,17 @@ describe("the committed tutorials", () => {
       const { cells } = await readNotebook(join(folder, name));
       assert.match(cells[0]!.source, /^# \d\. .*\n\n\*\*What you will see\.\*\*/, name);
       assert.match(cells.at(-1)!.source, /^## Exercises\n\n1\. /m, name);
+    }
+  });
+
+  it("show pictures first: code that does nothing but draw is folded, and no other", async () => {
+    for (const name of names) {
+      const { cells } = await readNotebook(join(folder, name));
+      for (const { cell_type, id, source, metadata } of cells) {
+        if (cell_type !== "code") continue;
+        const { source_hidden = false } = (metadata.jupyter ?? {}) as { source_hidden?: boolean };
+        assert.equal(source_hidden, onlyDraws(source), `${name}, cell ${id}`);
+      }
     }
   });
 
