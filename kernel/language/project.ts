@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
 import type { CompilerOptions, UserConfig } from "./config.js";
@@ -74,15 +74,29 @@ function paths(user: UserConfig, cwd: string): Record<string, string[]> {
     result[pattern] = targets.map((target) => target.replace(star, "*"));
   }
   for (const [name, types] of Object.entries(provided)) {
-    if (!(name in result) && !findPackage(name, cwd)) result[name] = [types];
+    if (!(name in result) && !findPackage(name.split("/")[0]!, cwd)) result[name] = [types];
   }
   return result;
 }
 
 const provided: Record<string, string> = {
   tslab: path.join(packageRoot, "kernel", "executor", "tslab-api.d.ts"),
-  firstframe: path.join(packageRoot, "dist", "src", "index.d.ts"),
+  ...ownTypes(),
 };
+
+/** The package's entries by what is imported, such as "firstframe/video". */
+function ownTypes(): Record<string, string> {
+  const { exports } = JSON.parse(readFileSync(path.join(packageRoot, "package.json"), "utf8")) as {
+    exports: Record<string, string | { types: string }>;
+  };
+  return Object.fromEntries(
+    Object.entries(exports).flatMap(([entry, target]) =>
+      typeof target === "string"
+        ? []
+        : [[`firstframe${entry.slice(1)}`, path.join(packageRoot, target.types)]],
+    ),
+  );
+}
 
 function nodeTypes(cwd: string): string {
   if (findPackage("@types/node", cwd)) return "node";

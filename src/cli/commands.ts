@@ -76,7 +76,7 @@ export const commands = {
     summary: "opens JupyterLab on the notebooks with the kernel",
     usage: "[DIR] [options] [-- JUPYTER-OPTION...]",
     description:
-      "Uses the `jupyter` on PATH where it has JupyterLab 4, else a .venv of the project's own with pinned versions, which is made at the first time. DIR is the folder to open (default notebooks).",
+      "Uses the `jupyter` on PATH where it has JupyterLab 4, else a .venv of the project's own with pinned versions, which is made at the first time. DIR is the folder to open (default: the tutorials, in a project that installed the package a copy of them, firstframe-tutorials).",
     positionals: [0, 1],
     options: {
       own: { type: "boolean", help: "use the project's own .venv even where there is a jupyter on PATH" },
@@ -152,7 +152,7 @@ export const commands = {
     summary: "builds web pages, with an index, from notebooks as they are",
     usage: "[NOTEBOOK...] [options]",
     description:
-      "Nothing is executed: the pages show the outputs that the notebooks carry (default notebooks/*.ipynb). No script in a notebook's text, pictures, figures or metadata runs on its page, and pictures come from the notebook's folder or the web. The text/html of outputs is shown as it is, with its scripts, as nbconvert does; --sanitize-html takes them out: use it for notebooks of people you don't know.",
+      "Nothing is executed: the pages show the outputs that the notebooks carry (default: the tutorials). No script in a notebook's text, pictures, figures or metadata runs on its page, and pictures come from the notebook's folder or the web. The text/html of outputs is shown as it is, with its scripts, as nbconvert does; --sanitize-html takes them out: use it for notebooks of people you don't know.",
     positionals: [0, Number.POSITIVE_INFINITY],
     options: {
       out: { type: "string", value: "DIR", default: "out/site", help: "where to write" },
@@ -451,7 +451,7 @@ export const commands = {
     summary: "sets everything up and executes every notebook: what `npm start` does",
     usage: "[options]",
     description:
-      "Installs an engine (or says in one line why it stays with wasm) and, into the project's own folder, the kernel; then runs notebooks/*.ipynb and writes them, with a web page of each.",
+      "Installs an engine (or says in one line why it stays with wasm) and, into the project's own folder, the kernel; then runs the tutorials and writes them, with a web page of each. In a project that installed the package they are copied to firstframe-tutorials first.",
     positionals: [0, 0],
     options: {
       out: { type: "string", value: "DIR", help: "where to write", default: "out" },

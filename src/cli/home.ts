@@ -1,5 +1,7 @@
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
+import { cp, rename, rm } from "node:fs/promises";
 import { join, sep } from "node:path";
+import { temporaryBeside } from "../engine/atomic-files.js";
 import { packageRoot } from "../engine/package-root.js";
 
 export { packageRoot };
@@ -15,4 +17,24 @@ export const ownPython = join(projectRoot, ".venv");
 
 export function packageVersion(): string {
   return (JSON.parse(readFileSync(join(packageRoot, "package.json"), "utf8")) as { version: string }).version;
+}
+
+/**
+ * The folder of the tutorials: a clone's own, or for those who installed the package a copy in the folder they stand in, made the
+ * first time. What they have changed there stays.
+ */
+export async function tutorialsFolder(): Promise<string> {
+  const own = join(packageRoot, "notebooks");
+  if (projectRoot === packageRoot) return own;
+  const folder = join(projectRoot, "firstframe-tutorials");
+  if (existsSync(folder)) return folder;
+  const staging = temporaryBeside(folder);
+  try {
+    await cp(own, staging, { recursive: true });
+    await rename(staging, folder);
+  } finally {
+    await rm(staging, { recursive: true, force: true });
+  }
+  console.error(`The tutorials are in ${folder} now.`);
+  return folder;
 }

@@ -7,13 +7,13 @@ import { ensurePython, PythonError } from "../../kernel/install/python.js";
 import { parseCommand } from "./arguments.js";
 import { commands } from "./commands.js";
 import { CommandFailure, UsageError } from "./errors.js";
-import { ownPrefix, ownPython, projectRoot } from "./home.js";
+import { ownPrefix, ownPython, tutorialsFolder } from "./home.js";
 import { installKernel } from "./kernel.js";
 
 /** `firstframe lab`: JupyterLab on the notebooks, with the kernel and its extension from the project's own folder. */
 export async function labCommand(argv: string[]): Promise<number> {
   const { values, positionals, rest } = parseCommand("lab", commands.lab, argv);
-  const folder = resolve(positionals[0] ?? join(projectRoot, "notebooks"));
+  const folder = resolve(positionals[0] ?? (await tutorialsFolder()));
   if (!existsSync(folder) || !statSync(folder).isDirectory())
     throw new UsageError("no such folder", { file: folder });
   const jupyter = values.own ? await ownJupyter() : ((await jupyterOnPath()) ?? (await ownJupyter()));

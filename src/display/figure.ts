@@ -27,7 +27,7 @@ const CONFIG = { responsive: true, displaylogo: false, showSendToCloud: false, p
 /** An SVG larger than this (thousands of points) goes into the HTML as PNG. */
 const LARGEST_SVG = 150_000;
 
-interface Spec {
+export interface Spec {
   readonly data: readonly Trace[];
   readonly layout: Layout;
 }

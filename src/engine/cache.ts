@@ -3,7 +3,6 @@ import fs, { readFileSync, writeFileSync } from "node:fs";
 import { mkdir, readFile, rm, statfs } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
-import lockfile from "proper-lockfile";
 import { EngineError } from "./errors.js";
 
 /** Where engines are installed, shared by all projects of a user: $XDG_CACHE_HOME/firstframe or ~/.cache/firstframe. */
@@ -91,6 +90,7 @@ export async function withLock<T>(
 
 /** Forgets a lock that is another's by now, and leaves it where it is. */
 async function abandon(directory: string): Promise<void> {
+  const { default: lockfile } = await import("proper-lockfile");
   const rmdir = (_path: string, done: (error: null) => void) => done(null);
   // it may know of the loss already
   await lockfile.unlock(directory, { fs: { ...fs, rmdir } }).catch(() => {});
@@ -101,6 +101,7 @@ async function acquire(
   onWait: () => void,
   onCompromised: () => void,
 ): Promise<() => Promise<void>> {
+  const { default: lockfile } = await import("proper-lockfile");
   for (let waited = false; ; ) {
     try {
       return await lockfile.lock(directory, { stale: 10_000, update: 2_000, onCompromised });

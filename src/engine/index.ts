@@ -14,7 +14,10 @@
  * `installTensorflow(name)` is what `firstframe engine install` runs. Whoever starts a process that computes passes it
  * `{ ...process.env, ...mallocEnvironment() }`.
  */
+
+export type { Library } from "./binding.js";
 export { cacheDirectory } from "./cache.js";
+export type { OnProgress } from "./download.js";
 export {
   isEngineName,
   rememberEngine,
@@ -24,6 +27,7 @@ export {
 } from "./engine.js";
 export { mallocEnvironment } from "./environment.js";
 export { EngineError, type ErrorDetails, type ErrorKind, FirstframeError, InputError } from "./errors.js";
+export type { Tensorflow } from "./install.js";
 export {
   findTensorflow,
   type InstallOptions,
@@ -31,5 +35,7 @@ export {
   isInstalled,
   type TensorflowName,
 } from "./install.js";
+export type { Affine } from "./ops/linear/linear.js";
 export { Generator, type GeneratorState, RandomGenerator } from "./random.js";
+export type { Running } from "./running.js";
 export { currentEngine, type Engine, type EngineName, engineNames } from "./running.js";

@@ -216,7 +216,7 @@ export interface TrainOption<K extends Rule["kind"]> {
   readonly spread?: "list" | "boolean";
 }
 
-type ValueOf<A> = A extends { kind: "boolean" }
+export type ValueOf<A> = A extends { kind: "boolean" }
   ? boolean
   : A extends { kind: "integer" | "number" }
     ? number
@@ -285,12 +285,12 @@ const TRAINER_ARGUMENTS = [
   "target_modules",
 ] as const satisfies readonly ArgumentName[];
 
-type TrainerArgument = (typeof TRAINER_ARGUMENTS)[number];
+export type TrainerArgument = (typeof TRAINER_ARGUMENTS)[number];
 
 /** The command's default alone: in code, nothing is written unless a folder is named. */
 const WITHOUT_DEFAULT = "output_dir";
 
-type CamelCase<S extends string> = S extends `${infer Head}_${infer Tail}`
+export type CamelCase<S extends string> = S extends `${infer Head}_${infer Tail}`
   ? `${Head}${Capitalize<CamelCase<Tail>>}`
   : S;
 
@@ -327,7 +327,7 @@ export type ArgumentOptions = {
   readonly [K in TrainerArgument as CamelCase<K>]?: ValueOf<(typeof ARGUMENTS)[K]>;
 };
 
-type Preset = {
+export type Preset = {
   [K in TrainerArgument]: (typeof ARGUMENTS)[K] extends { readonly default: unknown } ? K : never;
 }[TrainerArgument];
 

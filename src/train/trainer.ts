@@ -121,7 +121,9 @@ interface TrainerState extends ResumableState {
   readonly engine: string | undefined;
 }
 
-type Options = CompleteOptions & Pick<TrainerOptions, "fingerprint"> & Required<Pick<TrainerOptions, "log">>;
+export type Options = CompleteOptions &
+  Pick<TrainerOptions, "fingerprint"> &
+  Required<Pick<TrainerOptions, "log">>;
 
 /**
  * Trains a transformer.

@@ -1,6 +1,7 @@
 import { InputError } from "../engine/errors.js";
+import { tfjs } from "../engine/lazy-core.js";
 import { type MimeBundle, showAs } from "../engine/shown.js";
-import * as tf from "../engine/tf.js";
+import type * as tf from "../engine/tf.js";
 import { resizeRgb } from "./resize.js";
 
 export interface Size {
@@ -144,7 +145,7 @@ export class Clip {
     for (let c = 0; c < 3; c++) {
       for (let i = 0; i < plane; i++) values[c * plane + i] = (this.data[3 * i + c]! / 255) * 2 - 1;
     }
-    return tf.tensor5d(values, [1, 3, this.numFrames, this.height, this.width], "float32");
+    return tfjs().tensor5d(values, [1, 3, this.numFrames, this.height, this.width], "float32");
   }
 
   static {

@@ -19,7 +19,7 @@ export interface Field<T> {
   accepts(value: unknown): boolean;
 }
 
-type Fields = Readonly<Record<string, Field<unknown>>>;
+export type Fields = Readonly<Record<string, Field<unknown>>>;
 
 /** The configuration type that a record of fields describes. */
 export type ConfigOf<F extends Fields> = { readonly [K in keyof F]: F[K] extends Field<infer T> ? T : never };

@@ -177,6 +177,18 @@ describe("a project that installs it with npm, scripts and all", () => {
     assert.equal(text(3, "text/plain"), "42");
   });
 
+  it("has the tutorials in a folder of its own, which keeps what is changed there", async () => {
+    const made = await user.firstframe("site");
+    assert.match(succeeded(made), /^\d+ pages and /m);
+    assert.match(made.stderr, /^The tutorials are in .*firstframe-tutorials now\.$/m);
+    assert.ok(existsSync(join(user.folder, "out", "site", "01-vae-compression.html")));
+    user.write("firstframe-tutorials/mine.ipynb", notebook("1 + 1"));
+    const again = await user.firstframe("site");
+    succeeded(again);
+    assert.doesNotMatch(again.stderr, /tutorials/);
+    assert.ok(existsSync(join(user.folder, "out", "site", "mine.html")));
+  });
+
   it("installs TensorFlow's engine with the backend from npm's registry", async (context) => {
     if (!user.lendLibrary()) return context.skip("no libtensorflow on this machine");
     const installed = await user.firstframe("engine", "install", "tensorflow");

@@ -1,11 +1,11 @@
 import { readdir } from "node:fs/promises";
-import { basename, join, relative, resolve } from "node:path";
+import { basename, join, relative } from "node:path";
 import { UsageError } from "../errors.js";
-import { projectRoot } from "../home.js";
+import { tutorialsFolder } from "../home.js";
 
 /** The notebooks of the project, in order of their names, relative to here. @throws UsageError when there is none */
 export async function projectNotebooks(): Promise<string[]> {
-  const folder = resolve(projectRoot, "notebooks");
+  const folder = await tutorialsFolder();
   const names = await readdir(folder).catch(() => []);
   const notebooks = names.filter((name) => name.endsWith(".ipynb")).sort();
   if (notebooks.length === 0) throw new UsageError("no notebooks there", { file: folder });

@@ -140,7 +140,7 @@ function axisTable(positions: Float64Array, dim: number, theta: number) {
   return { dim, cos, sin };
 }
 
-type RotaryConfig = PatchSizes & {
+export type RotaryConfig = PatchSizes & {
   readonly use_rotary_positional_embeddings: boolean;
   readonly attention_head_dim: number;
 };

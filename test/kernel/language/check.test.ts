@@ -117,6 +117,7 @@ test("Node's globals and the kernel's own are known", async () => {
     'Buffer.from("x"); process.version; setTimeout(() => {}, 1); await fetch("data:,x"); structuredClone({});',
     'display("x"); display.html("<b>x</b>"); clearOutput({ wait: true }); const answer: string | null = prompt("?");',
     'import { display as shown, newDisplay } from "tslab"; shown.html("x"); newDisplay().text("y");',
+    'import { Clip } from "firstframe/video"; import { KernelClient } from "firstframe/kernel-client"; Clip.fromFrames; KernelClient.name;',
   );
 });
 
