@@ -79,7 +79,7 @@ export * from "./train/index.js";
 export * from "./video/index.js";
 export type { SaveWeightsOptions, WeightsLocation } from "./weights/checkpoint.js";
 export { CheckpointError } from "./weights/checkpoint.js";
-export type { ConfigOf, Field, Fields as ConfigFields } from "./weights/config.js";
+export type { ConfigOf, ConfigOrigin, Field, Fields as ConfigFields } from "./weights/config.js";
 export { ConfigError } from "./weights/config.js";
 export type { Dtype, FloatDtype, TensorData } from "./weights/dtype.js";
 export { HubError, type HubOptions, type LoadModelOptions } from "./weights/hub.js";

@@ -6,6 +6,7 @@ export type {
   CamelCase,
   CompleteOptions,
   Preset,
+  Spelling,
   TrainerArgument,
   ValueOf as ArgumentValue,
 } from "./arguments.js";
@@ -36,7 +37,7 @@ export { countTokens, estimateMemory, formatBytes, formatCount, type MemoryEstim
 export type { DataFingerprint, RunFingerprint } from "./resume.js";
 export { type RunOptions, type RunResult, runTraining } from "./run.js";
 export { JsonlTracker, TensorBoardTracker, type Tracker } from "./trackers.js";
-export type { Options as ResolvedTrainerOptions, TrainingModels } from "./trainer.js";
+export type { Options as ResolvedTrainerOptions, TrainerRun, TrainingModels } from "./trainer.js";
 export { type StepReport, Trainer, type TrainerOptions, type TrainingResult } from "./trainer.js";
 export type { ValidationOptions, ValidationResult, ValidationSample } from "./validation.js";
 export { repeatFirstFrame, validate } from "./validation.js";
