@@ -3,6 +3,7 @@
  * cell needs the answer.
  */
 import { context, sendControl } from "../ipc/channel.js";
+import type { InputAnswer } from "../ipc/frames.js";
 import type { Interrupts } from "./interrupt.js";
 
 export interface Prompt {
@@ -10,9 +11,6 @@ export interface Prompt {
   /** Asks without showing what is typed. */
   password(message?: string): string | null;
 }
-
-/** The server's answer: what was typed, null where the question was put away, or why it can't be asked. */
-export type InputAnswer = { readonly value: string | null } | { readonly refused: string };
 
 export function inputFunctions(interrupts: Interrupts): {
   prompt: Prompt;

@@ -57,7 +57,7 @@ export function claim(state: Int32Array, serial: number): boolean {
 
 /** Thrown where a cell is interrupted. */
 export class KeyboardInterrupt extends Error {
-  /** The newest, for who knows an error by its description only. */
+  /** The newest, for whoever has only an error's description to know it by. */
   static last: KeyboardInterrupt | undefined;
 
   constructor() {

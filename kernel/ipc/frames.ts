@@ -132,6 +132,9 @@ export interface Answer {
   readonly value: unknown;
 }
 
+/** What was typed, null where the question was dismissed; or why it can't be asked. */
+export type InputAnswer = { readonly value: string | null } | { readonly refused: string };
+
 export type FromExecutor =
   | { readonly op: "ready" }
   | {
@@ -146,7 +149,7 @@ export type FromExecutor =
   | { readonly op: "handled"; readonly id: number }
   /** The main thread has heard of an interrupt: it is not stuck. */
   | { readonly op: "interrupted"; readonly id: number }
-  /** Questions; the executor waits for their {@link Answer}, the one to `input` a string or null, to `map` a {@link MappedSource}. */
+  /** Questions; the executor waits for their {@link Answer}, the one to `input` an {@link InputAnswer}, to `map` a {@link MappedSource}. */
   | {
       readonly op: "input";
       readonly id: number;

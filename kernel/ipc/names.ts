@@ -2,7 +2,7 @@
 export const whenIdle = -1;
 
 /**
- * The globals that transformed cells call; who knows of them: the transform and the executor.
+ * The globals that transformed cells call. The transform and the executor know of them.
  *
  * `__firstframe`:
  * - `import(specifier, options?, names?)`: a module's namespace. `names` are those that must exist.

@@ -62,7 +62,7 @@ export class Compiler {
     private readonly settings: CompilerSettings,
   ) {}
 
-  /** The compiler's process, for who wants to know whether it lives. */
+  /** The compiler's process, for whoever wants to know whether it lives. */
   get pid(): number | undefined {
     return this.running?.child.pid;
   }
@@ -143,7 +143,7 @@ export class Compiler {
   }
 
   private notify(method: string, params: unknown): void {
-    // What is said before the start, or while it is dead, is said again when the documents are opened.
+    // What it misses before it starts, or while it is dead, it is told when the documents are opened.
     this.running?.connection.sendNotification(method, params).catch(() => undefined);
   }
 
@@ -274,7 +274,7 @@ const capabilities = {
   },
 };
 
-/** Names of modules that are not imported yet would swamp completions; and nobody asked for packages to be fetched. */
+/** Names from modules that are not imported yet would swamp completions, and nobody asked for packages to be fetched. */
 const preferences = {
   tsserver: { automaticTypeAcquisition: { enabled: false } },
   suggest: { autoImports: false },

@@ -347,7 +347,7 @@ function checkLimitMs(): number {
   return seconds > 0 ? seconds * 1000 : checkAtMostMs;
 }
 
-/** Help that nobody needs to be told the lack of: what is wrong with the compiler is said with the next cell. */
+/** Help that may silently be missing: the next cell says what is wrong with the compiler. */
 async function unlessInTrouble<T>(answer: Promise<T>, otherwise: T): Promise<T> {
   try {
     return await answer;

@@ -27,7 +27,7 @@ export type FromThread =
   | { readonly op: "begun"; readonly id: number }
   | { readonly op: "answer"; readonly id: number; readonly value: unknown }
   | { readonly op: "failed"; readonly id: number; readonly error: ThreadError }
-  /** The compiler's process, for who has to end it when this thread can't. */
+  /** The compiler's process, for whoever has to end it when this thread can't. */
   | { readonly op: "compiler"; readonly pid: number | undefined }
   | { readonly op: "pong" };
 

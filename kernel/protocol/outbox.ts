@@ -4,7 +4,7 @@
  */
 import type * as zmq from "zeromq";
 
-/** For so long it is tried again at once whether ZeroMQ takes a message, then after a while that grows. */
+/** For so long, a message that ZeroMQ has no room for is tried again at once; then after ever longer pauses. */
 const eagerMs = 2;
 const intervalsMs = { first: 2, last: 50, growth: 0.02 };
 /** Bytes of replies that may wait for one client. */

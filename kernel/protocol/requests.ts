@@ -1,5 +1,5 @@
 /**
- * What front ends ask for. It comes from outside, so {@link parse} checks each field before anything acts on it.
+ * What front ends ask for. Requests come from outside, so {@link parse} checks each field before anything acts on it.
  */
 export interface ExecuteRequest {
   readonly code: string;
@@ -65,7 +65,7 @@ export interface InputRequest {
   readonly password: boolean;
 }
 
-/** What was typed; undefined where the question was put away. */
+/** What was typed; undefined where the question was dismissed. */
 export interface InputReply {
   readonly value: string | undefined;
 }
@@ -171,7 +171,7 @@ export const parse = {
     return { restart: flag(content, "restart", false) };
   },
   input(content: Raw): InputReply {
-    // A front end that was closed or cancelled answers with another status.
+    // A dialog that was closed or cancelled is answered with another status.
     if (content.status !== undefined && content.status !== "ok") return { value: undefined };
     return { value: text(content, "value") };
   },

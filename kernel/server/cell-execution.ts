@@ -37,13 +37,13 @@ export interface CellResult extends Evaluated {
 const nothing: CellResult = { userExpressions: {}, payload: [] };
 
 export class CellExecution {
-  /** The cells that scripts were made from, by what those are called in stack traces. */
+  /** The cells that scripts were made from, by the scripts' names in stack traces. */
   private readonly scripts = new Map<string, Cell>();
   private interrupted = false;
   private onInterrupt: () => void = () => undefined;
   /** Resolves once the cell that is prepared is interrupted. */
   private interruption: Promise<"interrupted"> = new Promise(() => undefined);
-  /** The compiler is in trouble, which has been said. */
+  /** The compiler is in trouble, and the user has been told. */
   private unchecked = false;
   /** The cell that is in the executor. */
   private current: number | undefined;
@@ -60,7 +60,7 @@ export class CellExecution {
     private readonly whenFree: () => Promise<void>,
   ) {}
 
-  /** Interrupts what happens here; the executor hears of it by itself. */
+  /** Interrupts what happens here; the executor is told separately. */
   interrupt(): void {
     this.interrupted = true;
     this.onInterrupt();
@@ -83,7 +83,7 @@ export class CellExecution {
     }
   }
 
-  /** Never rejects for what is wrong with the cell: that is its result. */
+  /** What is wrong with the cell is its result, not a rejection. */
   async execute(id: number, count: number, request: ExecuteRequest): Promise<CellResult> {
     this.interrupted = false;
     this.interruption = new Promise((resolve) => {
@@ -157,7 +157,7 @@ export class CellExecution {
     id: number,
     code: string,
   ): Promise<{ script: Script } | { error: ErrorContent }> {
-    // As its author sees it, magics and all; they have the same length.
+    // As its author sees it, magics included; both texts have the same length.
     const written = { ...cell, code };
     const over = new AbortController();
     const checked: Promise<readonly Diagnostic[]> =
@@ -187,7 +187,7 @@ export class CellExecution {
     }
   }
 
-  /** What the compiler found. A cell runs even where that is in trouble; but it is said, once until it is over. */
+  /** What the compiler found. A cell runs even if the compiler is in trouble; the user is told once, until that is over. */
   private async found(checked: Promise<readonly Diagnostic[]>, id: number): Promise<readonly Diagnostic[]> {
     try {
       const found = await checked;
@@ -210,14 +210,14 @@ export class CellExecution {
     return Promise.race([work, this.interruption]);
   }
 
-  /** The JavaScript of a cell, by whose name stack traces lead back to it. */
+  /** The JavaScript of a cell; its name leads from stack traces back to the cell. */
   async transform(cell: Cell): Promise<Script> {
     const script = await this.language.transform(cell);
     this.scripts.set(script.url, cell);
     return script;
   }
 
-  /** The cell as a function to be called again and again; an async one only if it has to be. */
+  /** The cell as a function that can be called repeatedly, async only if it has to be. */
   private async transformRepeated(cell: Cell): Promise<Script> {
     try {
       return await this.transform({ ...cell, code: `(() => {${cell.code}\n})` });
@@ -297,7 +297,7 @@ function call(name: string, argument: unknown): string {
   return `await ${runtimeGlobal}.await(${runtimeGlobal}.${name}(${JSON.stringify(argument)})); void 0\n//# sourceURL=${ownScript}`;
 }
 
-/** The compiler's numbers from 1000 on are of its grammar; it says more than the parser that found the error. */
+/** The compiler's codes from 1000 to 1999 are about grammar; it says more than the parser that found the error. */
 function isGrammar({ code, severity }: Diagnostic): boolean {
   return severity === "error" && Number(code) >= 1000 && Number(code) < 2000;
 }

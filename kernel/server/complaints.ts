@@ -3,7 +3,7 @@
  * those after it are counted and said together.
  */
 
-/** How long is counted before it is said again. */
+/** How long complaints are counted before the log repeats them. */
 const pauseMs = 10_000;
 /** Kinds that are told apart. */
 const kinds = 50;
@@ -25,7 +25,7 @@ export class Complaints {
     this.timer ??= setTimeout(() => this.tell(), pauseMs).unref();
   }
 
-  /** Says what has been counted. */
+  /** Logs what has been counted. */
   tell(): void {
     clearTimeout(this.timer);
     this.timer = undefined;
@@ -35,7 +35,7 @@ export class Complaints {
     this.log(
       `firstframe: in ${pauseMs / 1000} s, ${counted.map(([kind, count]) => `${kind} (${count} more)`).join("; ")}`,
     );
-    // What goes on is counted on, and not said as if it were new.
+    // What continues is counted on, not logged as if it were new.
     for (const [kind] of counted) this.counts.set(kind, 0);
     this.timer = setTimeout(() => this.tell(), pauseMs).unref();
   }

@@ -11,7 +11,7 @@ export interface Context {
   readonly count: number;
 }
 
-/** Of older requests than these, no more is known. */
+/** Requests older than the last so many are forgotten. */
 const remembered = 20_000;
 
 export class Contexts {
@@ -29,7 +29,7 @@ export class Contexts {
     return this.last;
   }
 
-  /** The same for a cell: what is printed without a number belongs to it, until the next. */
+  /** Adds a cell; output that names no request belongs to it until the next one. */
   addCell(context: Context): number {
     this.lastCell = this.add(context);
     return this.lastCell;
@@ -39,7 +39,7 @@ export class Contexts {
     return this.contexts.get(id);
   }
 
-  /** Without a number: of the cell that is executed, or was the last to be. */
+  /** Without a number, that of the cell being executed, or of the last one that was. */
   of(id: number | undefined): Partial<Context> {
     return this.contexts.get(id ?? this.lastCell) ?? {};
   }

@@ -1,5 +1,5 @@
 /**
- * Cells wait here for their turn. One that fails takes those with it that were sent along.
+ * Cells wait here for their turn. A cell that fails aborts those that were sent along with it.
  */
 import type { Intake } from "../protocol/sockets.js";
 import type { Request } from "./replier.js";
@@ -9,9 +9,9 @@ interface Waiting {
   execute(): Promise<void>;
 }
 
-/** With cells waiting behind one that fails, how long nothing has to arrive for no more to be on their way. */
+/** When a cell fails with others waiting, no more are thought to be on their way once none has arrived for so long. */
 const silenceMs = 20;
-/** But an error is not held back longer than that. */
+/** An error is held back no longer than that. */
 const patienceMs = 200;
 
 export class ExecutionQueue {
@@ -22,7 +22,7 @@ export class ExecutionQueue {
   private executing = false;
   private stopped = false;
 
-  /** @param abort answers a request that is not executed, as an earlier one failed. */
+  /** @param abort answers a request that is not executed because an earlier one failed. */
   constructor(
     private readonly intake: Intake,
     private readonly abort: (request: Request) => void,
@@ -37,15 +37,15 @@ export class ExecutionQueue {
     this.intake.add(request.size);
     this.arrivals += 1;
     const waiting = { request, execute };
-    // The shell is not read on then; whoever goes round it has to come back later.
+    // The shell is not read meanwhile; whoever goes round it by control has to come back later.
     if (request.channel === "control" && this.intake.full) this.abortNow(waiting);
     else this.waiting.push(waiting);
     if (!this.executing) void this.executeAll();
   }
 
   /**
-   * Takes out the cells that were sent along with one that failed. Nobody has heard of the error before this is over, so
-   * that what has arrived by then was sent without knowing of it, and what arrives later is meant.
+   * Removes the cells that were sent along with one that failed. The error is not published before this is over: what has
+   * arrived by then was sent in ignorance of it, and what arrives later was sent on purpose.
    */
   async abortWaiting(): Promise<void> {
     await this.stragglers();
@@ -53,7 +53,7 @@ export class ExecutionQueue {
     this.waiting = [];
   }
 
-  /** No cell is executed after the one that is. */
+  /** After the cell that is being executed, no other is. */
   stop(): void {
     this.stopped = true;
   }
@@ -61,7 +61,7 @@ export class ExecutionQueue {
   private async executeAll(): Promise<void> {
     this.executing = true;
     while (this.waiting.length > 0) {
-      // Cells that are here already would make more of what a client does not read.
+      // Cells that have arrived already would add to the replies that some client does not read.
       await this.intake.repliesRead();
       const next = this.waiting.shift();
       if (next === undefined || this.stopped) break;
@@ -80,7 +80,7 @@ export class ExecutionQueue {
   }
 
   private async stragglers(): Promise<void> {
-    // What ZeroMQ has got is handed over within a turn of the event loop.
+    // What ZeroMQ has received is handed over within one turn of the event loop.
     let seen: number;
     do {
       seen = this.arrivals;

@@ -1,5 +1,5 @@
 /**
- * What an execute_request does: it counts, is remembered, is executed as a cell, and may take others with it.
+ * What an execute_request does: it is counted and remembered, executed as a cell, and may abort others.
  */
 import type { ExecuteReply, Failed } from "../protocol/replies.js";
 import type { ExecuteRequest } from "../protocol/requests.js";
@@ -42,7 +42,7 @@ export class Execution {
     return error === undefined ? { status: "ok", ...rest } : { status: "error", ...rest, ...error };
   }
 
-  /** The reply where not even that could be done. */
+  /** The reply to a request that could not be executed at all. */
   failed(error: Failed, { message }: Request): ExecuteReply {
     const { status, ...content } = error;
     this.publisher.publish("error", message.header, content);

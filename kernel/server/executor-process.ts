@@ -123,7 +123,7 @@ export class ExecutorProcess {
     }
   }
 
-  /** Stops reading, which in the end makes cells wait that print; for when output can't be got rid of. */
+  /** Stops reading, which in the end makes cells that print wait; for when output can't be passed on. */
   pause(paused: boolean): void {
     for (const socket of [this.pipes.out, ...this.native.map(({ socket }) => socket)]) {
       if (paused) socket.pause();
@@ -142,7 +142,7 @@ export class ExecutorProcess {
     }
   }
 
-  /** Ends the process: by itself if it can in time, by force else. What cells started ends too. */
+  /** Ends the process, by force if it does not end by itself in time. What cells started ends, too. */
   async end(patienceMs: number): Promise<void> {
     if (!this.gone) {
       this.command({ op: "exit" });
@@ -197,7 +197,7 @@ export class ExecutorProcess {
       this.events.died(exit);
     };
     this.child.once("error", ({ message }) => {
-      // The system's word for a folder that is missing names the program.
+      // Where a folder is missing, the system's message names the program.
       exit = { ...exit, error: existsSync(this.cwd) ? message : `its folder ${this.cwd} does not exist` };
       report();
     });
@@ -216,7 +216,7 @@ export class ExecutorProcess {
 
 /** Reads to {@link scratch} what is there: how many bytes; 0 at the end, -1 where nothing is there. */
 function readNow(fd: number): number {
-  // That nothing is there is an error, too, whose stack would take time.
+  // It is also an error if nothing is there, and making its stack would take time.
   const { stackTraceLimit } = Error;
   Error.stackTraceLimit = 0;
   try {

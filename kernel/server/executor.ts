@@ -7,6 +7,7 @@ import type {
   Frame,
   FromControl,
   FromExecutor,
+  InputAnswer,
   MappedSource,
   Script,
   ToExecutor,
@@ -16,15 +17,14 @@ import type { ErrorContent } from "../protocol/messages.js";
 import type { ExpressionResult } from "../protocol/replies.js";
 import type { InputRequest } from "../protocol/requests.js";
 import { ExecutorProcess, type Exit } from "./executor-process.js";
-import type { InputAnswer } from "./stdin.js";
 
 /** How long an interrupted cell may keep its process from answering before the process is replaced. */
 const patienceMs = 4000;
-/** How long the server waits awake for an answer that should come at once. */
+/** How long the server polls for an answer that should come at once, rather than sleep. */
 const awakeMs = 2;
 /** Stands in place of a request's number for what {@link Executor.warmUp} evaluates. */
 const warmUpId = 2 ** 31 - 1;
-/** How long completion waits for what is there at run time. */
+/** How long completion waits for the members of a value at run time. */
 const queryTimeoutMs = 250;
 
 /** What became of a cell. */
@@ -36,20 +36,20 @@ export interface Evaluated {
 export interface ExecutorEvents {
   text(stream: "stdout" | "stderr", text: string, context: number | undefined): void;
   publish(type: string, frame: Frame): void;
-  /** The answer to an input request; a reason where it can't be put. */
+  /** Puts a question of a cell to the front end. */
   input(context: number, question: InputRequest): Promise<InputAnswer>;
   /** The source map of a script that the executor evaluated. */
   map(url: string): Promise<MappedSource | null>;
   /** The executor has dealt with a message of a comm. */
   handled(context: number): void;
-  /** A new process has taken the place of one that died; whether a cell ran in it, which fails by itself. */
+  /** A new process has taken the place of one that died; `ranCell` says whether a cell was in it, which then fails by itself. */
   replaced(reason: string, ranCell: boolean): void;
 }
 
 interface Running {
   readonly id: number;
   resolve(result: Evaluated): void;
-  /** It has been seen to leave its event loop alone: an interrupt will be answered at once. */
+  /** Its event loop has been seen to turn: an interrupt will be answered at once. */
   waits: boolean;
   interrupted?: boolean;
   killTimer?: NodeJS.Timeout;
@@ -136,14 +136,14 @@ export class Executor {
       executor.interrupt("commands", interrupt);
       executor.watch(() => running !== this.running, awakeMs);
       if (running !== this.running) {
-        // What the cell started hears of it, too, once somebody who waits has the answer.
+        // What the cell started is interrupted, too, once whoever waits has the answer.
         setImmediate(() => executor.signal("SIGINT"));
         return;
       }
     }
     executor.interrupt("control", interrupt);
     if (!running?.waits) executor.interrupt("commands", interrupt);
-    // One that does not ignore the signal yet would end by it, and nothing that a cell started is there to hear it.
+    // A process that does not ignore the signal yet would end by it, and no cell has started anything that should hear it.
     if (this.ready) executor.signal("SIGINT");
   }
 
@@ -156,7 +156,7 @@ export class Executor {
   }
 
   /**
-   * Evaluates a script that takes its time and interrupts it. Code that never ran is slow: after this, somebody who waits
+   * Evaluates a script that takes a while, and interrupts it. Code that never ran is slow: after this, somebody who waits
    * for an interrupt waits a millisecond less.
    */
   async warmUp(script: Script): Promise<void> {
@@ -166,7 +166,7 @@ export class Executor {
     await over;
   }
 
-  /** Members of what an expression is at run time; none if a cell keeps the executor from saying so in time. */
+  /** The members of an expression's value at run time; none if a cell keeps the executor from answering in time. */
   members(expression: string): Promise<readonly { readonly name: string; readonly type: string }[]> {
     this.lastQuery += 1;
     const id = this.lastQuery;
@@ -282,7 +282,7 @@ export class Executor {
     const { running } = this;
     // What it started must not outlive it and hold ports and memory.
     executor.signal("SIGKILL");
-    // One that never came to life would not the next time either; so that is for the next cell to try.
+    // A process that never came to life would not come to life the next time either: the next cell may try.
     const consequence = this.ready
       ? "it has been replaced, and variables are lost"
       : "the next cell tries again";
@@ -298,7 +298,7 @@ export class Executor {
   }
 }
 
-/** What a cell fails with whose process is gone. */
+/** The error of a cell whose process is gone. */
 export function executorDied(reason: string): ErrorContent {
   const traceback = [`\x1b[31mExecutorDied\x1b[39m: ${reason}`];
   return { ename: "ExecutorDied", evalue: reason, traceback };

@@ -1,6 +1,6 @@
 /**
- * The requests that front ends send: for each, how its content is read, who handles it, and the reply it gets. Types hold
- * a handler to the reply's content; whatever it throws is the reply instead.
+ * The requests that front ends send: for each, how its content is parsed, what handles it, and which reply it gets. Types
+ * hold a handler to the content of its reply; what it throws becomes an error reply.
  */
 import type {
   CommInfoReply,
@@ -29,13 +29,13 @@ export interface Handler<Type extends RequestType> {
   readonly reply: ReplyTo<Type>;
   /** The kernel starts what it needs for the answer, if it has not yet. */
   readonly needsStart?: true;
-  /** Where the request waits for its turn. Without this, and the next, it is answered at once. */
+  /** The queue where the request waits for its turn. With neither this nor {@link inOrder}, it is answered at once. */
   readonly queue?: ExecutionQueue;
-  /** Has it answered when those before it are. */
+  /** Answers the request once the earlier ones of its kind have been answered. */
   inOrder?(answer: () => Promise<void>): Promise<void>;
-  /** The reply to a request that could not be handled, if it is more than the error. */
+  /** The reply to a request that could not be handled, where it takes more than the error. */
   failed?(error: Failed, request: Request): Reply<Type>;
-  /** What is done once the reply is on its way. */
+  /** Called once the reply is on its way. */
   replied?(): void;
 }
 

@@ -15,9 +15,9 @@ const kept = 100_000;
 const writeDelayMs = 500;
 /** Longer results are not stored. */
 const maxOutput = 65_536;
-/** How long a file is left alone that could not be used, e.g. as another program holds its lock. */
+/** How long to leave alone a file that could not be used, e.g. because another program holds its lock. */
 const pauseMs = 5000;
-/** Longer patterns find nothing, and longer cells are not found: a search takes the product of both. */
+/** Longer patterns find nothing, and longer cells are not found: a search takes time in proportion to the product of both. */
 const maxPattern = 1000;
 const maxSearched = 20_000;
 
@@ -39,7 +39,7 @@ export class History {
   private session = 0;
   private unwritten: Unwritten[] = [];
   private timer: NodeJS.Timeout | undefined;
-  /** The file can't be used for now, which has been said. */
+  /** The file can't be used for now, and the log says so already. */
   private trouble = false;
   private notBefore = Number.NEGATIVE_INFINITY;
 
@@ -205,10 +205,10 @@ export class History {
   private prepare(file: string): Libsql.Database {
     if (file !== memory) {
       makeFolder(dirname(file));
-      // A pipe would be waited for, and a folder is somebody's.
+      // Opening a pipe would block, and a folder belongs to somebody.
       if (existsSync(file) && !statSync(file).isFile()) throw new Error("is not a file");
       closeSync(openSync(file, "a", 0o600));
-      // Also a file that was there before; its companions take its mode.
+      // Also where the file existed; its companions take its mode.
       chmodSync(file, 0o600);
     }
     const Database = createRequire(import.meta.url)("libsql") as typeof Libsql;
@@ -223,7 +223,7 @@ export class History {
           id INTEGER PRIMARY KEY, session INTEGER NOT NULL, line INTEGER NOT NULL, source TEXT NOT NULL, output TEXT);
         CREATE INDEX IF NOT EXISTS history_lines ON history (session, line);
         COMMIT`);
-      // Fails where another version, or program, has given these names to something else.
+      // Fails where another version, or another program, uses these names for something else.
       database.prepare("SELECT id, session, line, source, output FROM history LIMIT 1").all();
       database.prepare("SELECT session, started, ended FROM sessions LIMIT 1").all();
       database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL");

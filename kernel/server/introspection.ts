@@ -29,7 +29,7 @@ export class Introspection {
     };
   }
 
-  /** What types know nothing of, e.g. of a value of type `any`, may still be found out from the value. */
+  /** What types don't tell, e.g. about a value of type `any`, the value itself may. */
   private async membersAtRunTime(code: string, cursor: number): Promise<Completions | undefined> {
     const access = memberBefore(code, cursor);
     if (access === undefined) return undefined;

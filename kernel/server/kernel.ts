@@ -33,7 +33,7 @@ export interface KernelOptions {
   readonly onExit: () => Promise<void>;
 }
 
-/** The compiler ends with the kernel, too; it is not worth a longer wait. */
+/** The compiler ends with the kernel anyway, so a longer wait isn't worth it. */
 const compilerPatienceMs = 200;
 
 export class Kernel {
@@ -128,7 +128,7 @@ export class Kernel {
 
   interrupt(): void {
     this.debugging.resume();
-    // The executor first: it has the longest way to go.
+    // The executor first: the interrupt takes longest to get there.
     this.executor.interrupt();
     this.cells.interrupt();
   }
@@ -223,7 +223,7 @@ export class Kernel {
     });
   }
 
-  /** The executor is another process now, which knows nothing of what was before. */
+  /** The executor is a new process now, which knows nothing of what was before. */
   private replaced(reason: string, withCell: boolean): void {
     this.debugging.replaced();
     this.cells.forget();
@@ -233,7 +233,7 @@ export class Kernel {
     for (const id of this.comms.clear())
       this.publisher.publish("comm_close", parent, { comm_id: id, data: {} });
     this.commMessages.clear();
-    // A cell that was executed fails with this as its own error.
+    // A cell that was being executed fails with this error itself.
     if (!withCell) this.publisher.publish("error", parent, executorDied(reason));
   }
 }

@@ -1,5 +1,5 @@
 /**
- * The few lines of a cell that are no TypeScript: `%time`, `%timeit`, `%install`, `%check`, `%%bash`, `?` and `??`.
+ * Magics, the few lines of a cell that aren't TypeScript: `%time`, `%timeit`, `%install`, `%check`, `%%bash`, `?` and `??`.
  */
 export const checkModes = ["before", "warn", "off"] as const;
 export type CheckMode = (typeof checkModes)[number];
@@ -36,10 +36,10 @@ NAME? or ?NAME        what NAME is, in the pager; with ?? its source as well
 %help                 this list`;
 
 const inspection = /^(\?{1,2})?\s*([\p{ID_Start}_$][\p{ID_Continue}$.[\]'"]*)\s*(\?{1,2})?$/u;
-/** Longer ones are no names. */
+/** A longer text is no name. */
 const maxQuestion = 1000;
 
-/** Whether a cell begins with a magic at all; nearly none does. */
+/** Whether a cell has a magic at all; nearly none has. */
 export function hasMagic(code: string): boolean {
   const text = code.trim();
   return text.startsWith("%") || text.startsWith("?") || text.endsWith("?");

@@ -21,7 +21,7 @@ export class MemoryReturn {
   private round = 0;
   private gc: (() => void) | undefined;
 
-  /** @param isBusy whether messages are on their way, or were in the last so many milliseconds. */
+  /** @param isBusy whether messages are on their way, or have been in the last so many milliseconds. */
   constructor(isBusy: (ms: number) => boolean) {
     this.timer = setInterval(() => {
       this.needed = Math.max(usual, Math.min(this.needed, inUse()));

@@ -10,7 +10,7 @@ import type { Wire } from "../protocol/wire.js";
 /** How long text may wait for more. */
 const gatherMs = 30;
 const maxText = 2 ** 19;
-/** Above this, who makes output is slowed down; below the half, let go again. */
+/** Above this, whoever makes output is slowed down; below half of it, no longer. */
 const highWater = 2 ** 24;
 
 export class Publisher {
@@ -38,7 +38,7 @@ export class Publisher {
     this.send(type, parent, content);
   }
 
-  /** Passes on what comes from the executor, whose content is JSON already. */
+  /** Passes on what comes from the executor; its content is JSON already. */
   forward(
     type: string,
     parent: Header | undefined,

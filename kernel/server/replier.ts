@@ -29,7 +29,7 @@ export class Replier {
     this.publisher.status("busy", header);
   }
 
-  /** The same for a cell, which other requests are answered beside. */
+  /** The same for a cell; other requests are answered while it is executed. */
   busyExecuting(header: Header): void {
     this.executing = header;
     this.busy(header);
@@ -53,7 +53,7 @@ export class Replier {
   }
 }
 
-/** A reply's content for what went wrong; what is our own fault is logged as well. */
+/** The reply that says what went wrong; our own mistakes are logged as well. */
 export function failureOf(error: unknown): Failed {
   const { name, message, stack } = error instanceof Error ? error : new Error(String(error));
   if (!(error instanceof ProtocolError || error instanceof CellSyntaxError))

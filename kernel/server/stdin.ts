@@ -1,14 +1,12 @@
 /**
  * Questions of cells to whoever sits in front of the notebook.
  */
+import type { InputAnswer } from "../ipc/frames.js";
 import type { Message } from "../protocol/messages.js";
 import type { Replies } from "../protocol/outbox.js";
 import { type InputRequest, parse } from "../protocol/requests.js";
 import type { Wire } from "../protocol/wire.js";
 import type { Contexts } from "./contexts.js";
-
-/** What was typed, null where the question was put away; or why it can't be asked. */
-export type InputAnswer = { readonly value: string | null } | { readonly refused: string };
 
 export class Stdin {
   private readonly open = new Map<string, (value: string | null) => void>();

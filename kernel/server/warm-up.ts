@@ -19,7 +19,7 @@ const interrupted = [
 export class WarmUp {
   private begun = false;
   private stopped = false;
-  /** Resolves when no warm-up is under way. Cells wait for that, a few milliseconds. */
+  /** Resolves when no warm-up is under way. Cells wait for it, for a few milliseconds. */
   over: Promise<void> = Promise.resolve();
 
   /**
@@ -33,7 +33,7 @@ export class WarmUp {
     private readonly may: () => "now" | "later" | "never",
   ) {}
 
-  /** Begins in a while, if nobody calls {@link begin} before. */
+  /** Begins after a while, unless {@link begin} is called before. */
   beginSoon(): void {
     setTimeout(() => this.begin(), headStartMs);
   }
