@@ -13,7 +13,7 @@ export interface Optimizer {
   readonly stateSize: number;
   /**
    * @param gradients one a parameter, in their order and memory layout; not disposed.
-   * @param scale a factor on all gradients: {@link clipFactor}'s. Default 1.
+   * @param scale a factor on all gradients: `clipFactor`'s. Default 1.
    */
   step(gradients: readonly tf.Tensor[], learningRate: number, scale?: number): void;
   /** What it remembers, by name, in the files' layout. The caller disposes the tensors. */

@@ -113,7 +113,7 @@ export class Clip {
     );
   }
 
-  /** Every frame resized as {@link resizeRgb} does; the aspect ratio is not kept. */
+  /** Every frame resized as `resizeRgb` does; the aspect ratio is not kept. */
   resize(size: Size): Clip {
     if (size.width === this.width && size.height === this.height) return this;
     const frames = Array.from({ length: this.numFrames }, (_, i) => resizeRgb(this.frame(i), this, size));
