@@ -5,10 +5,11 @@
  */
 
 import { readFile } from "node:fs/promises";
-import { fileProblem, firstLine, InputError, quote } from "../engine/errors.js";
+import { fileProblem, InputError, quote } from "../engine/errors.js";
 import { suggestion } from "../engine/suggestion.js";
 import { expectation, fileSchema, fits, type Rule } from "./argument-schema.js";
 import { LR_SCHEDULERS, POLYNOMIAL_END } from "./lr-scheduler.js";
+import { parseYaml } from "./yaml-text.js";
 
 /** An argument that can't be used; the message names the file or the flag. */
 export class ArgumentError extends InputError {
@@ -422,15 +423,9 @@ async function readYaml(file: string): Promise<Record<string, unknown>> {
   const source = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
     throw new ArgumentError(fileProblem(error), { file });
   });
-  let parsed: unknown;
-  const { parse, YAMLParseError } = await import("yaml");
-  try {
-    parsed = parse(source);
-  } catch (error) {
-    if (!(error instanceof YAMLParseError)) throw error;
-    const at = error.linePos ? `line ${error.linePos[0].line}: ` : "";
-    throw new ArgumentError(`${at}not valid YAML (${firstLine(error)})`, { file });
-  }
+  const parsed = await parseYaml(source).catch((error: unknown) => {
+    throw error instanceof InputError ? new ArgumentError(error.problem, { file }) : error;
+  });
   if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed)) {
     throw new ArgumentError("expected argument: value lines", { file });
   }

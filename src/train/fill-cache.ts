@@ -2,7 +2,7 @@
 
 import { readFile } from "node:fs/promises";
 import { extname, join } from "node:path";
-import { fileProblem, firstLine } from "../engine/errors.js";
+import { fileProblem, firstLine, InputError } from "../engine/errors.js";
 import {
   CogVideoXTransformer3DModel,
   type CogVideoXTransformer3DModelConfig,
@@ -13,6 +13,7 @@ import { ArgumentError, type TrainArguments } from "./arguments.js";
 import { assignBuckets, type Bucket, type DatasetEntry, DatasetError, readDataset } from "./dataset.js";
 import { type EncodeReport, LatentCache } from "./latent-cache.js";
 import { T5PromptEncoder } from "./prompt-encoder.js";
+import { parseYaml } from "./yaml-text.js";
 
 /** Those of a training's arguments that its cache depends on. The seed is none of them: see {@link LatentCache}. */
 export type CacheArguments = Pick<
@@ -72,11 +73,10 @@ export async function readTransformerConfig(
     throw new ArgumentError(`transformer_config: ${file}: ${fileProblem(error)}`);
   });
   let config: unknown;
-  const { parse, YAMLParseError } = await import("yaml");
   try {
-    config = extname(file) === ".json" ? JSON.parse(text) : parse(text);
+    config = extname(file) === ".json" ? JSON.parse(text) : await parseYaml(text);
   } catch (error) {
-    if (!(error instanceof SyntaxError || error instanceof YAMLParseError)) throw error;
+    if (!(error instanceof SyntaxError || error instanceof InputError)) throw error;
     throw new ArgumentError(`transformer_config: ${file}: ${firstLine(error)}`);
   }
   if (typeof config !== "object" || config === null || Array.isArray(config)) {

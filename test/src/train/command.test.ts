@@ -237,10 +237,13 @@ test("arguments are refused by file and key, or by flag", async () => {
   await writeFile(unknown, "learning-rate: 1\n");
   const broken = join(folder, "broken.yaml");
   await writeFile(broken, "rank: 4\n  alpha: [\n");
+  const deep = join(folder, "deep.yaml");
+  await writeFile(deep, `rank: ${"[".repeat(100_000)}`);
   const lora = join(folder, "lora.yaml");
   const refusals: [Parameters<typeof readArguments>[0], RegExp][] = [
     [{ config: unknown }, /unknown\.yaml: learning-rate: unknown argument \(did you mean learning_rate\?\)$/],
     [{ config: broken }, /broken\.yaml: line \d: not valid YAML/],
+    [{ config: deep }, /deep\.yaml: not valid YAML \(nested too deeply\)/],
     [
       { config: lora, flags: { learning_rate: "fast" } },
       /^--learning_rate: expected a number of at least 0, found fast$/,
