@@ -31,11 +31,9 @@ export function loadTslab(): typeof Api {
 /** What an `import` of tslab gives. */
 export function tslabNamespace(): Namespace {
   const api = loadTslab();
-  const names = Object.keys(api).filter((name) => name !== "__esModule");
-  const properties = names.map((name) => [
-    name,
-    { value: api[name as keyof typeof Api] as unknown, enumerable: true },
-  ]);
+  const names = Object.keys(api).filter((name) => name !== "__esModule") as (keyof typeof Api)[];
+  // by getters: the version of TypeScript is known once it is loaded
+  const properties = names.map((name) => [name, { get: () => api[name], enumerable: true }]);
   return namespaceOf({ ...Object.fromEntries(properties), default: { value: api, enumerable: true } });
 }
 
