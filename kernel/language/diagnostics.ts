@@ -29,6 +29,20 @@ const assigned: Partial<Record<Declaration["kind"], { code: number; what: string
   enum: { code: 2628, what: "enum" },
 };
 
+/** Errors that say that a package is missing, and one that says that its types are. */
+const missingModule = new Set([2307, 2792, 2882]);
+const missingTypes = 7016;
+/** "zod" and "zod/mini", "@scope/name" and what is within: not paths, not Node's modules. */
+const packageOf = /^["'](?!node:)((?:@[\w.~-]+\/)?[a-z0-9~][\w.~-]*)(?:\/[^"']*)?["']$/;
+
+function installHint(code: number, specifier: string): string {
+  const name = packageOf.exec(specifier)?.[1];
+  if (name === undefined) return "";
+  if (missingModule.has(code)) return ` Install it with \`%install ${name}\`.`;
+  const types = name.replace(/^@(.+)\//, "$1__");
+  return code === missingTypes ? ` Install its types with \`%install --save-dev @types/${types}\`.` : "";
+}
+
 /** The errors and warnings that lie in the cell, in its own positions. */
 export function toDiagnostics(
   found: readonly LspDiagnostic[],
@@ -51,7 +65,7 @@ export function toDiagnostics(
         code: reason?.code ?? number,
         message: reason
           ? `Cannot assign to '${name}' because it is ${reason.what === "enum" ? "an" : "a"} ${reason.what}.`
-          : readableTypes(message),
+          : readableTypes(message) + installHint(number, name),
         start: Math.max(0, start),
         end: Math.min(Math.max(start, end), length),
       },

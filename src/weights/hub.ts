@@ -12,6 +12,7 @@ import { writeFileAtomic } from "../engine/atomic-files.js";
 import { assertSpace, type Lock, readJson, withLock } from "../engine/cache.js";
 import { DownloadError, downloadTo, fetchSafely } from "../engine/download.js";
 import { EngineError, firstLine, InputError } from "../engine/errors.js";
+import { packageRoot } from "../engine/package-root.js";
 import { CheckpointError, readShardIndex, type WeightsLocation, weightFiles } from "./checkpoint.js";
 import { ConfigError, MODEL_CONFIG } from "./config.js";
 
@@ -115,7 +116,7 @@ export const componentFiles =
 
 /**
  * The local folder of a model that is given as such, or by its id on the Hub ("org/name"). A folder of that name comes
- * first, and then no server is asked. What the cache has whole is taken as it is, without asking whether the Hub has
+ * first, then the small models of this package, and then no server is asked. What the cache has whole is taken as it is, without asking whether the Hub has
  * something newer by now.
  *
  * @param needs the files that will be read; only they are fetched.
@@ -125,6 +126,9 @@ export async function resolveModel(idOrFolder: string, options: HubOptions, need
   const { subfolder } = options;
   const within = (folder: string) => (subfolder === undefined ? folder : join(folder, subfolder));
   if (existsSync(idOrFolder)) return within(idOrFolder);
+  // A tutorial that was copied elsewhere still finds the small models.
+  const shipped = join(packageRoot, "notebooks", idOrFolder);
+  if (SHIPPED.test(idOrFolder) && existsSync(shipped)) return within(shipped);
   if (!MODEL_ID.test(idOrFolder) || NO_MODEL_ID.test(idOrFolder)) {
     throw new HubError(
       `${idOrFolder}: no such file or folder, and not the id of a model on the Hugging Face Hub, such as ${EXAMPLE}`,
@@ -139,6 +143,8 @@ export async function resolveModel(idOrFolder: string, options: HubOptions, need
 // -- where ---------------------------------------------------------------------------------------------------------
 
 const EXAMPLE = "zai-org/CogVideoX1.5-5B-I2V";
+/** The models that come with this package, as its tutorials name them. */
+const SHIPPED = /^models\/procedural(?:\/\w+)?$/;
 /** The Hub's own rule for "organisation/name". */
 const MODEL_ID = /^\w(?:[\w.-]{0,94}\w)?\/\w(?:[\w.-]{0,94}\w)?$/;
 /** What that rule excludes besides; and a file that is not there is no reason to ask a server. */

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { describe, it } from "node:test";
 import ts from "typescript-js";
@@ -95,4 +95,49 @@ describe("the public surface", () => {
     }
     assert.deepEqual([...missing].sort(), []);
   });
+
+  it("is what was reviewed: test/package/public-surface.txt, which FIRSTFRAME_WRITE_SURFACE=1 writes anew", () => {
+    const file = join(projectRoot, "test", "package", "public-surface.txt");
+    const surface = publicSurface();
+    if (process.env.FIRSTFRAME_WRITE_SURFACE) writeFileSync(file, surface);
+    assert.deepEqual(surface.split("\n"), readFileSync(file, "utf8").split("\n"));
+  });
 });
+
+/** Every entry's own exports, declarations without comments, and where else the same thing can be imported. */
+function publicSurface(): string {
+  const printer = ts.createPrinter({ removeComments: true });
+  const places = new Map<ts.Symbol, string[]>();
+  for (const [entry, value] of Object.entries(manifest.exports)) {
+    if (typeof value === "string") continue;
+    const source = program.getSourceFile(join(projectRoot, value.types))!;
+    for (const exported of checker.getExportsOfModule(checker.getSymbolAtLocation(source)!)) {
+      const symbol = target(exported);
+      places.set(symbol, [
+        ...(places.get(symbol) ?? []),
+        `${entry.replace(".", "firstframe")} ${exported.name}`,
+      ]);
+    }
+  }
+  const isPrivate = (node: ts.Node) =>
+    (ts.canHaveModifiers(node) &&
+      ts.getModifiers(node)?.some(({ kind }) => kind === ts.SyntaxKind.PrivateKeyword)) ||
+    ((node as Partial<ts.NamedDeclaration>).name !== undefined &&
+      ts.isPrivateIdentifier((node as ts.NamedDeclaration).name!));
+  const shown = (node: ts.Node): string => {
+    const visible = ts.transform(node, [
+      (context) => (root) => {
+        const visit = (child: ts.Node): ts.Node | undefined =>
+          isPrivate(child) ? undefined : ts.visitEachChild(child, visit, context);
+        return ts.visitNode(root, visit) as ts.Node;
+      },
+    ]).transformed[0]!;
+    return printer.printNode(ts.EmitHint.Unspecified, visible, node.getSourceFile());
+  };
+  const texts = [...places].flatMap(([symbol, names]) => {
+    const own = (symbol.declarations ?? []).filter((node) => isOurs(node) && !ts.isSourceFile(node));
+    if (own.length === 0) return [`// ${names.sort().join(", ")}\n// of another package or a namespace`];
+    return [`// ${names.sort().join(", ")}\n${own.map(shown).join("\n")}`];
+  });
+  return `${texts.sort().join("\n\n")}\n`;
+}

@@ -177,6 +177,15 @@ test("imports of text that is no module fail where they stand", async () => {
   assert.equal(code.slice(error!.start, error!.end), '"./not-there"');
 });
 
+test("what is not installed comes with the magic that installs it; what is no package does not", async () => {
+  const said = async (specifier: string) =>
+    (await notebook.run(`import * as it from "${specifier}";`))[0]?.message ?? "no error";
+  assert.match(await said("not-there-yet"), / Install it with `%install not-there-yet`\.$/);
+  assert.match(await said("@scope/not-there/sub"), / Install it with `%install @scope\/not-there`\.$/);
+  for (const path of ["./not-there", "node:not-there", "#not-there", "/not/there"])
+    assert.doesNotMatch(await said(path), /%install/, path);
+});
+
 test("nothing is written into the notebook's folder", () => {
   assert.deepEqual(readdirSync(notebook.folder.path).sort(), [
     "inner.ts",

@@ -150,6 +150,21 @@ function startBy([command, ...args]: string[], env: NodeJS.ProcessEnv = {}): Run
   return { child, ended };
 }
 
+test("a tutorial that stands elsewhere finds the models of the package, and a folder of its own goes first", async () => {
+  const before = process.cwd();
+  const elsewhere = await mkdtemp(join(tmpdir(), "firstframe-elsewhere-"));
+  try {
+    process.chdir(elsewhere);
+    const vae = await AutoencoderKLCogVideoX.fromPretrained("models/procedural/vae");
+    vae.dispose();
+    await mkdir("models/procedural", { recursive: true });
+    assert.equal(await resolveModel("models/procedural", {}, modelFiles()), "models/procedural");
+  } finally {
+    process.chdir(before);
+    await rm(elsewhere, { recursive: true });
+  }
+});
+
 describe("a pipeline", () => {
   test("is downloaded once, in the files that it is read from, into the layout of Python's cache", async () => {
     const pipe = await CogVideoXImageToVideoPipeline.fromPretrained("org/tiny");
