@@ -49,6 +49,12 @@ app.renderer.on(PageEvent.END, (page) => {
 });
 const project = await app.convert();
 if (project === undefined) process.exit(1);
+// By what one imports, not by where it is in the sources.
+for (const [entry, { types }] of Object.entries(exports)) {
+  const folder = types?.replace(/^\.\/dist\//, "").replace(/(\/index)?\.d\.ts$/, "");
+  const module = project.children.find(({ name }) => name === folder);
+  if (module !== undefined) module.name = entry.replace(".", "firstframe");
+}
 app.validate(project);
 const out = resolve(process.argv[2] ?? `${root}out/site/api`);
 if (!app.logger.hasErrors()) await app.generateDocs(project, out);

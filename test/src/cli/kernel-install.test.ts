@@ -100,7 +100,7 @@ describe("firstframe start", () => {
   it("names its two passes, explains cells that fail on purpose and ends with what to do next", async () => {
     const main = copyOfPackage(cli.path("project"));
     const raise = { source: "throw new RangeError('part of the lesson');", tags: ["raises-exception"] };
-    cli.write("project/notebooks/00-one.ipynb", notebook(["console.log(1);", raise]));
+    cli.write("project/node_modules/firstframe/notebooks/00-one.ipynb", notebook(["console.log(1);", raise]));
     const program = `cd project && exec "${process.execPath}" "${main}" start --out out`;
     const ended = await cli.program("sh", ["-c", program], { FIRSTFRAME_ENGINE: "cpu" }).ended;
     assert.equal(ended.code, 0, ended.stderr);
@@ -120,7 +120,7 @@ describe("firstframe start", () => {
 function copyOfPackage(folder: string): string {
   const own = join(folder, "node_modules/firstframe");
   mkdirSync(own, { recursive: true });
-  for (const name of ["package.json", "kernel", "src", "dist/kernel", "dist/src"]) {
+  for (const name of ["package.json", "kernel", "src", "dist/kernel", "dist/src", "dist/vendor"]) {
     cpSync(join(projectRoot, name), join(own, name), { recursive: true });
   }
   symlinkSync(join(projectRoot, "node_modules"), join(own, "node_modules"));
