@@ -49,7 +49,7 @@ test("the panel is one figure that is updated, with the loss by timestep, and a 
   assert.equal(last!.displayId, live!.displayId);
   assert.notEqual(sample!.displayId, live!.displayId);
   const text = live!.bundle["text/plain"] as string;
-  assert.match(text, /^step 1 of 101, 1 s a step, 2 min left, \d+ MB; loss 2$/);
+  assert.match(text, /^step 1 of 101, 1 s a step, 2 min left, [\d.]+ MB; loss 2$/);
   assert.deepEqual(Object.keys(live!.bundle), [PLOTLY, "text/plain"], "no picture is drawn while it moves");
   assert.ok(last!.bundle["image/png"] && last!.bundle["text/html"]);
   assert.match(sample!.bundle["text/html"] as string, /data:image\/webp;base64,/);
