@@ -8,7 +8,16 @@ import { Writable } from "node:stream";
 import { StringDecoder } from "node:string_decoder";
 import type { PublishedContents, PublishedType } from "../protocol/published.js";
 import { encodeFrame, FrameKind, type FromExecutor, fd } from "./frames.js";
-import { bufferFrom, killOurselves, min, slice, stringify, unitAt, wait } from "./primordials.js";
+import {
+  bufferFrom,
+  killOurselves,
+  min,
+  slice,
+  stringify,
+  unitAt,
+  wait,
+  withOwnMethods,
+} from "./primordials.js";
 
 /** Longer text is cut to pieces, so that no part of the way has to hold it whole. */
 const maxText = 2 ** 20;
@@ -19,7 +28,7 @@ const sleeper = new Int32Array(new SharedArrayBuffer(4));
  * Node keeps track with hooks that slow promises down and leave their marks on them, which then
  * show when a promise is printed; there, it is the request whose code runs or ran last.
  */
-const contexts = trackingIsFree() ? new AsyncLocalStorage<number>() : undefined;
+const contexts = trackingIsFree() ? withOwnMethods(new AsyncLocalStorage<number>()) : undefined;
 const runIn = contexts?.run.bind(contexts) as (<T>(id: number, run: () => T) => T) | undefined;
 const contextNow = contexts?.getStore.bind(contexts);
 let fallback = 0;
