@@ -8,6 +8,7 @@ import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { removeAbandoned } from "./abandoned.js";
 
 /** Bytes that wait here for a subscriber; what else there is for it waits in ZeroMQ, once for all subscribers. */
 const buffered = 2 ** 18;
@@ -23,11 +24,13 @@ const leastRead = 2 ** 16;
 const lingerMs = 1000;
 /** Paths of sockets are short. */
 const longestFolder = 60;
+const parent = tmpdir().length <= longestFolder ? tmpdir() : "/tmp";
+const prefix = "firstframe-iopub-";
+/** When what killed kernels left is looked for: nobody waits for a kernel then. */
+const restMs = 10_000;
 
 export class Relay {
-  private readonly folder = mkdtempSync(
-    join(tmpdir().length <= longestFolder ? tmpdir() : "/tmp", "firstframe-iopub-"),
-  );
+  private readonly folder = mkdtempSync(join(parent, prefix));
   private readonly server: Server;
   private readonly lines = new Set<Line>();
   private onLeft: () => void = () => undefined;
@@ -38,6 +41,7 @@ export class Relay {
 
   constructor() {
     chmodSync(this.folder, 0o700);
+    setTimeout(() => void removeAbandoned(parent, prefix, "zmq").catch(() => undefined), restMs).unref();
     this.server = createServer({ noDelay: true, highWaterMark: buffered }, (client) => {
       const line = new Line(client, this.path, {
         passed: () => {
