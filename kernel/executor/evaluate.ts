@@ -90,7 +90,9 @@ export class Evaluator {
           // Without a response, V8 ended the evaluation before it had a result.
           resolve(
             withoutPrototype(
-              error !== null ? { status: "terminated" } : this.outcome(response as unknown as Evaluation),
+              error !== null
+                ? { status: "terminated" }
+                : this.outcomeOrError(response as unknown as Evaluation),
             ),
           );
           // Later: somebody waits.
@@ -138,6 +140,15 @@ export class Evaluator {
     return value;
   }
 
+  /** Node only warns of what is thrown where the inspector calls, and the cell would never end. */
+  private outcomeOrError(evaluation: Evaluation): Outcome {
+    try {
+      return this.outcome(evaluation);
+    } catch (error) {
+      return { status: "error", error };
+    }
+  }
+
   private outcome({ result, exceptionDetails }: Evaluation): Outcome {
     if (exceptionDetails === undefined) {
       const value = this.valueOf(result);
@@ -145,12 +156,7 @@ export class Evaluator {
     }
     const { exception, text } = exceptionDetails;
     const interrupt = KeyboardInterrupt.last;
-    // One is like the other, if their stacks are, and somebody waits: so it need not be fetched.
-    if (
-      interrupt !== undefined &&
-      exception?.description === interrupt.stack &&
-      exception?.className === interrupt.name
-    )
+    if (interrupt !== undefined && exception !== undefined && looksAs(interrupt, exception))
       return { status: "error", error: interrupt };
     return { status: "error", error: exception === undefined ? new Error(text) : this.valueOf(exception) };
   }
@@ -171,5 +177,14 @@ export class Evaluator {
     const { unserializableValue: text } = remote;
     if (text === undefined) return remote.type === "undefined" ? undefined : remote.value;
     return text.endsWith("n") ? BigInt(text.slice(0, -1)) : Number(text);
+  }
+}
+
+/** One interrupt is like the other, if their stacks are, and somebody waits: so what was thrown need not be fetched. */
+function looksAs(interrupt: KeyboardInterrupt, { className, description }: RemoteObject): boolean {
+  try {
+    return className === interrupt.name && description === interrupt.stack;
+  } catch {
+    return false; // what writes stacks is a cell's own
   }
 }

@@ -10,7 +10,7 @@ import { after, test } from "node:test";
 import * as zmq from "zeromq";
 import { endpoint } from "../../kernel/protocol/connection.js";
 import { Wire } from "../../kernel/protocol/wire.js";
-import { interrupted, startKernel, type TestKernel } from "./support.js";
+import { interrupted, sentAlong, startKernel, type TestKernel } from "./support.js";
 
 const faketime = findFaketime();
 /** In CI, .ci/run installs it. */
@@ -56,10 +56,9 @@ async function isOff(kernel: TestKernel, seconds: number): Promise<void> {
 }
 
 async function worksWell(kernel: TestKernel): Promise<void> {
-  const failed = kernel.run('throw new Error("on purpose")');
-  const behind = kernel.run("1");
-  assert.equal((await failed).reply.status, "error");
-  assert.equal((await behind).reply.status, "aborted");
+  const { first, others } = await sentAlong(kernel, 'throw new Error("on purpose")', ["1"]);
+  assert.equal((await first).reply.status, "error");
+  assert.equal((await others[0])?.reply.status, "aborted");
   assert.equal((await kernel.run("1 + 1")).text, "2");
   const { text } = await kernel.run(
     'for (let i = 0; i < 3; i++) { console.log("line " + i); await new Promise((r) => setTimeout(r, 40)); }',

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import * as zmq from "zeromq";
 import { type ExecuteReply, KernelClient, type Message } from "../../kernel/client/client.js";
 import { endpoint, readConnectionFile } from "../../kernel/protocol/connection.js";
-import { busyUntil, startKernel, TestKernel } from "./support.js";
+import { busyUntil, sentAlong, startKernel, TestKernel } from "./support.js";
 
 const kernel = await startKernel();
 const { client } = kernel;
@@ -139,21 +139,17 @@ test("user expressions: values, and errors each by itself", async () => {
 });
 
 test("an error aborts the cells that wait, unless stop_on_error is false", async () => {
-  const failing = kernel.run('await new Promise((r) => setTimeout(r, 100)); throw new Error("x")');
-  const waiting = [kernel.run("1"), kernel.run("2")];
-  assert.equal((await failing).reply.status, "error");
-  for (const { reply, messages } of await Promise.all(waiting)) {
+  const failing = await sentAlong(kernel, 'throw new Error("x")', ["1", "2"]);
+  assert.equal((await failing.first).reply.status, "error");
+  for (const { reply, messages } of await Promise.all(failing.others)) {
     assert.equal(reply.status, "aborted");
     assert.deepEqual(kinds(messages), ["busy", "idle"]);
   }
   assert.equal((await kernel.run('"after"')).text, "'after'");
 
-  const tolerated = kernel.run('await new Promise((r) => setTimeout(r, 100)); throw new Error("x")', {
-    stopOnError: false,
-  });
-  const next = kernel.run('"goes on"');
-  assert.equal((await tolerated).reply.status, "error");
-  assert.equal((await next).text, "'goes on'");
+  const tolerated = await sentAlong(kernel, 'throw new Error("x")', ['"goes on"'], { stopOnError: false });
+  assert.equal((await tolerated.first).reply.status, "error");
+  assert.equal((await tolerated.others[0])?.text, "'goes on'");
 });
 
 test("a thousand queued cells run in order", async () => {

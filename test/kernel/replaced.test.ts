@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
-import { startKernel } from "./support.js";
+import { interrupted, startKernel } from "./support.js";
 
 /** What the cells behind show that use what was replaced themselves; everything else works. */
 interface Broken {
@@ -220,6 +220,27 @@ test("what a cell shows comes as it is where JSON is another", async () => {
   // What the cell itself does with JSON is its own affair.
   assert.equal((await kernel.run("JSON.stringify([1, {}])")).text, "'\"y\"'");
 });
+
+for (const [what, code] of [
+  ["throws", each("Error", "prepareStackTrace")],
+  ["loops", "Error.prepareStackTrace = (error) => error.stack"],
+  ["gives no text", "Error.prepareStackTrace = () => Symbol() as any"],
+  [
+    "throws, past all setters",
+    `Object.defineProperty(Error, "prepareStackTrace", { value: () => { ${bad} } })`,
+  ],
+] as const) {
+  test(`an interrupt ends a cell where Error.prepareStackTrace ${what}`, async () => {
+    await kernel.run(`{ ${code} }`);
+    for (const waits of ["await new Promise(() => {})", "for (;;) {}"]) {
+      const { reply } = await interrupted(kernel, `console.log("on"); ${waits}`);
+      assert.equal(reply.ename, "KeyboardInterrupt");
+      // The interrupt is still the last one.
+      assert.equal((await kernel.run('throw new Error("mine")')).reply.evalue, "mine");
+    }
+    assert.equal((await kernel.run("1 + 1")).text, "2");
+  });
+}
 
 test("an interrupt reaches cells whose built-ins are others", async () => {
   await kernel.run(

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import type { Message } from "../../kernel/client/client.js";
 import type { Header } from "../../kernel/protocol/messages.js";
-import { interrupted, startKernel } from "./support.js";
+import { interrupted, sentAlong, startKernel } from "./support.js";
 
 const kernel = await startKernel();
 
@@ -269,14 +269,13 @@ for (const [what, code, pattern] of [
   ["the system's killer", 'process.kill(process.pid, "SIGKILL"); await new Promise(() => {})', /SIGKILL/],
 ] as const) {
   test(`${what} fails the cell, aborts those that wait, and the kernel lives on`, async () => {
-    const dying = kernel.run(`console.log("last"); ${code}`);
-    const waiting = kernel.run("1");
-    const { reply, text } = await dying;
+    const { first, others } = await sentAlong(kernel, `console.log("last"); ${code}`, ["1"]);
+    const { reply, text } = await first;
     assert.equal(reply.status, "error");
     assert.match(reply.evalue!, pattern);
     assert.match(reply.evalue!, /variables are lost/);
     assert.match(text, /^last$/m);
-    assert.equal((await waiting).reply.status, "aborted");
+    assert.equal((await others[0])?.reply.status, "aborted");
     await isAliveWith(false);
   });
 }

@@ -101,6 +101,25 @@ export function plainText(outputs: readonly CellOutput[]): string {
   return texts.join("").replace(/\x1b\[[0-9;]*m/g, "");
 }
 
+/** Sends cells of which the first begins once all of them have reached the kernel, however busy the machine is. */
+export async function sentAlong(
+  kernel: TestKernel,
+  first: string,
+  others: readonly string[],
+  options: ExecuteOptions = {},
+): Promise<{ first: Promise<Ran>; others: Promise<Ran>[] }> {
+  const gate = join(mkdtempSync(join(kernel.folder, "gate-")), "go");
+  const wait = `{ const { existsSync } = await import("node:fs"); while (!existsSync(${JSON.stringify(gate)})) await new Promise((r) => setTimeout(r, 5)); }`;
+  const sent = {
+    first: kernel.run(`${wait} ${first}`, options),
+    others: others.map((code) => kernel.run(code)),
+  };
+  // Answers come in the order of the requests: that of the last one says that all are there.
+  await kernel.client.request("kernel_info_request");
+  writeFileSync(gate, "");
+  return sent;
+}
+
 /** Interrupts once the cell has said that it is running. */
 export async function interrupted(
   kernel: TestKernel,
