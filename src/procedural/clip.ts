@@ -2,7 +2,7 @@ import { InputError } from "../engine/errors.js";
 import { RandomGenerator } from "../engine/random.js";
 import type { Clip, Size } from "../video/clip.js";
 import { render, type SpriteTruth } from "./picture.js";
-import { describe, drawScene, type Scene } from "./scene.js";
+import { describe, drawScene, type Scene, WORLDS, type WorldName } from "./scene.js";
 
 export interface ProceduralClipOptions extends Partial<Size> {
   /** Where the scene's draws come from; give this or `seed`. */
@@ -13,8 +13,10 @@ export interface ProceduralClipOptions extends Partial<Size> {
   readonly numFrames?: number;
   /** Default 16. */
   readonly fps?: number;
-  /** 1 to 4; by default drawn from 1 to 3. */
+  /** 1 to 4; by default drawn from as many as the world has. */
   readonly numSprites?: number;
+  /** What may be in the scene. Default "full": all there is. */
+  readonly world?: WorldName;
 }
 
 export interface ProceduralClip {
@@ -34,7 +36,7 @@ export interface ProceduralClip {
  * @throws InputError for sizes, counts or rates that are not positive.
  */
 export function proceduralClip(options: ProceduralClipOptions = {}): ProceduralClip {
-  const { numFrames = 81, height = 128, width = 192, fps = 16, numSprites } = options;
+  const { numFrames = 81, height = 128, width = 192, fps = 16, numSprites, world = "full" } = options;
   for (const [name, value] of Object.entries({ numFrames, height, width })) {
     if (!Number.isInteger(value) || value < 1) {
       throw new InputError(`proceduralClip: expected ${name} to be a positive integer, found ${value}`);
@@ -44,7 +46,15 @@ export function proceduralClip(options: ProceduralClipOptions = {}): ProceduralC
   if (numSprites !== undefined && ![1, 2, 3, 4].includes(numSprites)) {
     throw new InputError(`proceduralClip: expected numSprites from 1 to 4, found ${numSprites}`);
   }
+  if (!Object.hasOwn(WORLDS, world)) {
+    const names = Object.keys(WORLDS).join(", ");
+    throw new InputError(`proceduralClip: expected world to be one of ${names}, found ${world}`);
+  }
   const random = options.generator ?? new RandomGenerator(options.seed ?? 0);
-  const scene = drawScene(random, width / height, numSprites);
+  const scene = drawScene(random, {
+    aspect: width / height,
+    world: WORLDS[world],
+    ...(numSprites === undefined ? {} : { numSprites }),
+  });
   return { ...render(scene, { numFrames, height, width, fps }), caption: describe(scene), scene };
 }

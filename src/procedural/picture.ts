@@ -133,7 +133,7 @@ function paintBackground(
     for (let column = 0; column < width; column++) {
       const x = (column + 0.5) / height + left + phase;
       const cloud = 0.75 * noise(lattice, 2.5 * x, 2.5 * y) + 0.25 * noise(lattice, 6 * x + 7, 6 * y + 3);
-      let shade = cloud;
+      let shade = pattern === "plain" ? 0.7 : cloud;
       if (pattern === "wavy")
         shade = 0.5 * cloud + 0.25 + 0.25 * Math.sin(14 * y + 2.5 * Math.sin(5 * x) + 3 * cloud);
       if (pattern === "tiled") {

@@ -40,6 +40,11 @@ export const BACKGROUNDS: Readonly<Record<string, readonly [Rgb, Rgb]>> = {
 const SHAPES = ["ball", "square", "triangle", "star", "hexagon"] as const;
 const TEXTURES = ["plain", "striped", "dotted", "checkered"] as const;
 const PATTERNS = ["cloudy", "wavy", "tiled"] as const;
+type Shape = (typeof SHAPES)[number];
+type Texture = (typeof TEXTURES)[number];
+type Pattern = (typeof PATTERNS)[number] | "plain";
+type Motion = "drifts" | "bounces" | "turns";
+type Range = readonly [low: number, high: number];
 export const PANS: Readonly<Record<string, readonly [number, number]>> = {
   still: [0, 0],
   left: [-1, 0],
@@ -61,12 +66,16 @@ const DIRECTIONS = [
 
 /** Lengths are in picture heights, times in seconds, angles in radians (clockwise, since y points down). */
 export interface Sprite {
-  readonly shape: (typeof SHAPES)[number];
-  readonly texture: (typeof TEXTURES)[number];
+  readonly shape: Shape;
+  readonly texture: Texture;
   readonly colour: string;
   readonly radius: number;
-  readonly motion: "drifts" | "bounces" | "turns";
+  readonly motion: Motion;
   readonly direction: string;
+  /** The caption's word for its speed: "slowly", "quickly", or none. */
+  readonly pace: string;
+  /** What its speed was drawn from. */
+  readonly speeds: Range;
   readonly spin: number;
   x: number;
   y: number;
@@ -77,7 +86,7 @@ export interface Sprite {
 
 export interface Background {
   readonly palette: string;
-  readonly pattern: (typeof PATTERNS)[number];
+  readonly pattern: Pattern;
   /** A square lattice of values in [0, 1] that repeats. */
   readonly lattice: Float64Array;
   readonly phase: number;
@@ -99,18 +108,87 @@ export const LATTICE = 32;
 const GRAVITY = 0.9;
 const STEPS_PER_FRAME = 8;
 
-/** Speeds (picture heights a second; radians for spins) are drawn from these ranges and are in no caption. */
-const SPEED = [0.25, 0.5] as const;
-const PAN_SPEED = [0.1, 0.22] as const;
-const SPIN = [1, 2.2] as const;
-const mean = ([low, high]: readonly [number, number]) => (low + high) / 2;
+/** What scenes are drawn from. Values that stand twice in a list are drawn twice as often. */
+export interface World {
+  /** How many sprites: least and most. */
+  readonly sprites: Range;
+  readonly shapes: readonly Shape[];
+  readonly textures: readonly Texture[];
+  readonly radius: Range;
+  readonly motions: readonly Motion[];
+  /** Whether what drifts or bounces may spin. */
+  readonly spins: boolean;
+  /** How far a heading may be off the direction that the caption says. */
+  readonly swerve: number;
+  /** Words for speeds, and what they mean, in picture heights a second. */
+  readonly paces: Readonly<Record<string, Range>>;
+  /** For so many seconds no wall is in a sprite's way, as far as the picture is large enough: ahead, and if it were reversed. */
+  readonly room: readonly [ahead: number, behind: number];
+  readonly patterns: readonly Pattern[];
+  readonly pans: readonly string[];
+}
+
+const FULL: World = {
+  sprites: [1, 3],
+  shapes: SHAPES,
+  textures: TEXTURES,
+  radius: [0.14, 0.22],
+  motions: ["drifts", "drifts", "bounces", "bounces", "turns"],
+  spins: true,
+  swerve: 0.25,
+  paces: { "": [0.25, 0.5] },
+  room: [0, 0],
+  patterns: PATTERNS,
+  pans: Object.keys(PANS),
+};
+const PLAIN: World = {
+  sprites: [1, 1],
+  shapes: ["ball", "square"],
+  textures: ["plain"],
+  radius: [0.12, 0.16],
+  motions: ["drifts"],
+  spins: false,
+  swerve: 0,
+  paces: { "": [0.175, 0.175] },
+  room: [2, 1],
+  patterns: ["plain"],
+  pans: ["still"],
+};
+const PACED: World = { ...PLAIN, shapes: SHAPES, paces: { slowly: [0.14, 0.18], quickly: [0.28, 0.34] } };
+const PAIR: World = { ...PACED, sprites: [1, 2], room: [1, 1] };
+const TEXTURED: World = { ...PAIR, textures: TEXTURES, patterns: PATTERNS };
+const TURNING: World = { ...TEXTURED, motions: ["drifts", "drifts", "turns"], spins: true };
+
+/** From the one in which a small model soon moves things as it is told to the one of the tutorials, a step at a time. */
+export const WORLDS = {
+  plain: PLAIN,
+  paced: PACED,
+  pair: PAIR,
+  textured: TEXTURED,
+  turning: TURNING,
+  full: FULL,
+} as const;
+export type WorldName = keyof typeof WORLDS;
+
+const PAN_SPEED: Range = [0.1, 0.22];
+const SPIN: Range = [1, 2.2];
+const mean = ([low, high]: Range) => (low + high) / 2;
+
+export interface SceneOptions {
+  readonly aspect: number;
+  /** Default: drawn. */
+  readonly numSprites?: number;
+  readonly world: World;
+}
 
 /** Draws a scene; the same generator gives the same one. */
-export function drawScene(random: RandomGenerator, aspect: number, numSprites?: number): Scene {
-  const background = drawBackground(random);
-  const pan = pick(random, Object.keys(PANS));
+export function drawScene(random: RandomGenerator, options: SceneOptions): Scene {
+  const { aspect, world } = options;
+  const background = drawBackground(random, world);
+  const pan = pick(random, world.pans);
   const panSpeed = random.uniform(...PAN_SPEED);
-  const sprites = drawSprites(random, numSprites ?? random.integer(1, 4), aspect);
+  const [least, most] = world.sprites;
+  const sprites = drawSprites(random, options.numSprites ?? random.integer(least, most + 1), options);
   return { aspect, background, pan, panSpeed, sprites };
 }
 
@@ -137,8 +215,8 @@ export function reversed(scene: Scene): Scene {
 }
 
 /**
- * The scene as one expects it who knows its first picture and its caption: what moves does so at the mean of all speeds,
- * exactly as the words say.
+ * The scene as one expects it who knows its first picture and its caption: what moves does so exactly as the words say, at
+ * the mean of the speeds that they leave open.
  */
 export function expected(scene: Scene): Scene {
   const changed = copyOf(scene, (sprite) => {
@@ -147,8 +225,8 @@ export function expected(scene: Scene): Scene {
     return {
       ...sprite,
       spin: Math.sign(sprite.spin) * mean(SPIN),
-      vx: moves ? mean(SPEED) * Math.cos(heading) : 0,
-      vy: sprite.motion === "drifts" ? mean(SPEED) * Math.sin(heading) : 0,
+      vx: moves ? mean(sprite.speeds) * Math.cos(heading) : 0,
+      vy: sprite.motion === "drifts" ? mean(sprite.speeds) * Math.sin(heading) : 0,
     };
   });
   return { ...changed, panSpeed: mean(PAN_SPEED) };
@@ -158,30 +236,35 @@ function pick<T>(random: RandomGenerator, choices: readonly T[]): T {
   return choices[random.integer(0, choices.length)]!;
 }
 
-function drawBackground(random: RandomGenerator): Background {
+function drawBackground(random: RandomGenerator, { patterns }: World): Background {
   const palette = pick(random, Object.keys(BACKGROUNDS));
-  const pattern = pick(random, PATTERNS);
+  const pattern = pick(random, patterns);
   const lattice = Float64Array.from({ length: LATTICE * LATTICE }, () => random.uniform());
   return { palette, pattern, lattice, phase: random.uniform(0, 10) };
 }
 
-function drawSprites(random: RandomGenerator, count: number, aspect: number): Sprite[] {
+function drawSprites(random: RandomGenerator, count: number, { aspect, world }: SceneOptions): Sprite[] {
   const colours = random.permutation(Object.keys(COLOURS).length).map((i) => Object.keys(COLOURS)[i]!);
   return Array.from({ length: count }, (_, i) => {
-    const shape = pick(random, SHAPES);
-    const motion = pick(random, ["drifts", "drifts", "bounces", "bounces", "turns"] as const);
+    const shape = pick(random, world.shapes);
+    const motion = pick(random, world.motions);
     // What turns in place has to show that it turns.
-    const textures = motion === "turns" && shape === "ball" ? TEXTURES.slice(1) : TEXTURES;
-    const texture = pick(random, textures);
-    const radius = Math.min(random.uniform(0.14, 0.22), 0.4 * aspect);
+    const shows = world.textures.filter((texture) => texture !== "plain");
+    const texture = pick(random, motion === "turns" && shape === "ball" ? shows : world.textures);
+    const radius = Math.min(random.uniform(...world.radius), 0.4 * aspect);
     const octant = motion === "bounces" ? pick(random, [0, 4]) : random.integer(0, 8);
-    const heading = octant * (Math.PI / 4) + random.uniform(-0.25, 0.25);
-    const speed = random.uniform(...SPEED);
-    const turning = motion === "turns" || random.uniform() < 0.5;
+    const heading = octant * (Math.PI / 4) + random.uniform(-world.swerve, world.swerve);
+    const paces = Object.keys(world.paces);
+    const pace = paces.length === 1 ? paces[0]! : pick(random, paces);
+    const speeds = world.paces[pace]!;
+    const speed = random.uniform(...speeds);
+    const turning = motion === "turns" || (random.uniform() < 0.5 && world.spins);
     const spin = pick(random, [-1, 1]) * random.uniform(...SPIN) * (turning ? 1 : 0);
-    const x = random.uniform(radius, Math.max(radius, aspect - radius));
-    const y = motion === "bounces" ? random.uniform(radius, 0.5) : random.uniform(radius, 1 - radius);
     const still = motion === "turns";
+    const vx = still ? 0 : speed * Math.cos(heading);
+    const vy = still || motion === "bounces" ? 0 : speed * Math.sin(heading);
+    const x = random.uniform(...between(radius, aspect - radius, vx, world.room));
+    const y = random.uniform(...between(radius, motion === "bounces" ? 0.5 : 1 - radius, vy, world.room));
     return {
       shape,
       texture,
@@ -189,14 +272,24 @@ function drawSprites(random: RandomGenerator, count: number, aspect: number): Sp
       radius,
       motion,
       direction: DIRECTIONS[octant]!,
+      pace: still ? "" : pace,
+      speeds,
       spin,
       x,
       y,
-      vx: still ? 0 : speed * Math.cos(heading),
-      vy: still || motion === "bounces" ? 0 : speed * Math.sin(heading),
+      vx,
+      vy,
       angle: random.uniform(0, 2 * Math.PI),
     };
   });
+}
+
+/** Where between two walls what moves at `speed` may set out, to have room; in the middle, if there is not so much. */
+function between(first: number, last: number, speed: number, [ahead, behind]: World["room"]): Range {
+  const low = first + Math.max(ahead * -speed, behind * speed);
+  const high = last - Math.max(ahead * speed, behind * -speed);
+  if (ahead === 0) return [low, Math.max(low, high)];
+  return low <= high ? [low, high] : [(low + high) / 2, (low + high) / 2];
 }
 
 function move(sprite: Sprite, seconds: number, aspect: number): void {
@@ -217,7 +310,8 @@ export function describe({ sprites, background, pan }: Scene): string {
     const surface = sprite.texture === "plain" ? "" : `${sprite.texture} `;
     const seen = sprite.texture !== "plain" || sprite.shape !== "ball";
     const way = sprite.spin > 0 ? "clockwise" : "counterclockwise";
-    let moves = `${sprite.motion} ${sprite.direction}`;
+    const pace = sprite.pace === "" ? "" : `${sprite.pace} `;
+    let moves = `${sprite.motion} ${pace}${sprite.direction}`;
     if (sprite.motion === "turns") moves = `turns ${way} in place`;
     else if (sprite.spin !== 0 && seen) moves += `, spinning ${way}`;
     return `${sprite.colour === "orange" ? "an" : "a"} ${sprite.colour} ${surface}${sprite.shape} ${moves}`;

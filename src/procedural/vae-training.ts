@@ -64,8 +64,10 @@ export const HELD_OUT_SEED = 1_000_000;
 const HEIGHTS = [64, 64, 64, 96, 128];
 /** Every other step with clips sees longer ones, of more than one frame group, in which later groups follow the first. */
 const LONG_EVERY = 2;
-/** Frames a second of the real recipe, and of the small transformer's clips. */
+/** Frames a second of the small transformer's clips, and of the real recipe's. */
 const RATES = [8, 16];
+/** Where edges move over plain ground, motion is soonest learned; half of what is seen is as rich as it gets. */
+const SEEN_WORLDS = ["full", "full", "textured", "pair"] as const;
 
 interface VaeTrainingState extends ResumableState {
   readonly generator: GeneratorState;
@@ -273,7 +275,8 @@ function drawCrops(
     const width = (height * 3) / 2;
     const seed = generator.integer(0, HELD_OUT_SEED);
     const fps = numFrames === 1 ? 16 : RATES[generator.integer(0, RATES.length)]!;
-    const { clip } = proceduralClip({ seed, numFrames, height, width, fps });
+    const world = numFrames === 1 ? "full" : SEEN_WORLDS[generator.integer(0, SEEN_WORLDS.length)]!;
+    const { clip } = proceduralClip({ seed, numFrames, height, width, fps, world });
     return clip.crop({
       top: generator.integer(0, height - size + 1),
       left: generator.integer(0, width - size + 1),
