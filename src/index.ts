@@ -61,6 +61,7 @@ export {
 } from "./recipe/image-noise.js";
 export type {
   Denoiser,
+  DrawOptions,
   LossDraws,
   LossInputs,
   LossModels,
@@ -73,6 +74,7 @@ export {
   computeLoss,
   disposeLossInputs,
   drawLoss,
+  dropCaptions,
   prepareLoss,
 } from "./recipe/loss.js";
 export * from "./train/index.js";

@@ -9,7 +9,13 @@ import { CogVideoXTransformer3DModel } from "../models/transformer/transformer.j
 import { latentFrames } from "../recipe/geometry.js";
 import { ConfigError, readJsonObject } from "../weights/config.js";
 import { componentFiles, resolveModel } from "../weights/hub.js";
-import { assertConsistent, COMMAND_SPELLING, type TrainArguments, trainerOptions } from "./arguments.js";
+import {
+  assertConsistent,
+  COMMAND_SPELLING,
+  completeOptions,
+  type TrainArguments,
+  trainerOptions,
+} from "./arguments.js";
 import { checkpointsToResume } from "./checkpoint.js";
 import { MemoryData } from "./data.js";
 import { type Bucket, bucketName, DatasetError, parseBucket } from "./dataset.js";
@@ -34,6 +40,7 @@ import {
   memoryInUse,
 } from "./plan.js";
 import { fixedArguments, type RunFingerprint, resumeFrom } from "./resume.js";
+import { timestepWeights } from "./timestep-bias.js";
 import { makeTrackers, stepValues, type Tracker } from "./trackers.js";
 import { Trainer, type TrainingModels } from "./trainer.js";
 import { readValidationSet, type ValidationOptions, type ValidationSample, validate } from "./validation.js";
@@ -184,6 +191,8 @@ async function openModels(args: TrainArguments): Promise<{ models: Models; bucke
   const Scheduler =
     schedulerConfig._class_name === "CogVideoXDDIMScheduler" ? CogVideoXDDIMScheduler : CogVideoXDPMScheduler;
   const scheduler = await Scheduler.fromPretrained(join(model, "scheduler"));
+  // What is wrong with them is said before hours of encoding.
+  timestepWeights(await completeOptions(trainerOptions(args)), scheduler.length, spelling);
   const vae = await openVae(args);
   try {
     const transformer = await openTransformer(args);
@@ -256,10 +265,19 @@ async function prepareData(
         await promptEncoder.dispose();
       }
     };
+    // Now that the text encoder may be there; later it is read from the cache.
+    if (args.caption_dropout > 0) (await cache.embedPrompt("")).dispose();
+    const emptyPrompt = async () => {
+      try {
+        return await cache.embedPrompt("");
+      } finally {
+        await promptEncoder.dispose();
+      }
+    };
     const clips = entries.map(({ content }) => content);
     const captions = taken.map(({ entry }) => entry.prompt);
     return {
-      data: new CachedData(entries, { repair }),
+      data: new CachedData(entries, { repair, emptyPrompt }),
       fingerprint: {
         arguments: fixedArguments(args),
         data: { samples: entries.length, clips: fingerprint(clips), captions: fingerprint(captions) },
@@ -449,5 +467,5 @@ function randomData({ vae, transformer }: Models, bucket: Bucket, length: number
     promptEmbedding: generator.randn<tf.Rank.R2>([tokens, features]) as tf.Tensor2D,
     image: generator.randn<tf.Rank.R3>([3, bucket.height, bucket.width]) as tf.Tensor3D,
   };
-  return new MemoryData(Array(length).fill(sample));
+  return new MemoryData(Array(length).fill(sample), { emptyPrompt: sample.promptEmbedding.clone() });
 }
