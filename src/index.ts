@@ -46,6 +46,7 @@ export type {
 } from "./nn/module.js";
 export type { ModuleInfo } from "./nn/module-tree.js";
 export { type ProceduralClip, type ProceduralClipOptions, proceduralClip } from "./procedural/clip.js";
+export { DrawnClips, type DrawnClipsOptions } from "./procedural/drawn-clips.js";
 export type { SpriteTruth } from "./procedural/picture.js";
 export type { Background, Scene, Sprite } from "./procedural/scene.js";
 export type { ImageEncoder, PosteriorDraw } from "./recipe/conditioning.js";
