@@ -43,7 +43,13 @@ import { fixedArguments, type RunFingerprint, resumeFrom } from "./resume.js";
 import { timestepWeights } from "./timestep-bias.js";
 import { makeTrackers, stepValues, type Tracker } from "./trackers.js";
 import { Trainer, type TrainingModels } from "./trainer.js";
-import { readValidationSet, type ValidationOptions, type ValidationSample, validate } from "./validation.js";
+import {
+  readValidationSet,
+  type ValidationMeasure,
+  type ValidationOptions,
+  type ValidationSample,
+  validate,
+} from "./validation.js";
 
 export interface RunOptions {
   /** Takes lines for a person. Default: standard output. */
@@ -52,6 +58,8 @@ export interface RunOptions {
   readonly signal?: AbortSignal;
   /** Beside those that `report_to` names. */
   readonly trackers?: readonly Tracker[];
+  /** Of validations, beside psnr, ssim and the others that each has. */
+  readonly measures?: readonly ValidationMeasure[];
 }
 
 export interface RunResult {
@@ -103,7 +111,7 @@ async function runInOwnFolder(
     ...(options.trackers ?? []),
   ];
   try {
-    const prepared = await prepareData(args, models, buckets, { log, signal });
+    const prepared = await prepareData(args, models, buckets, options);
     validation = prepared.validation;
     const { data, fingerprint } = prepared;
     if (data === undefined) return { step: 0, totalSteps: 0, finished: false };
@@ -239,7 +247,7 @@ async function prepareData(
   args: TrainArguments,
   { vae, transformer }: Models,
   buckets: readonly Bucket[],
-  { log, signal }: { log: (line: string) => void; signal?: AbortSignal },
+  { log, signal, measures }: RunOptions & Required<Pick<RunOptions, "log">>,
 ): Promise<PreparedData> {
   const assigned = await readEntries(args, buckets, { skipped: (problem) => log(`skipped ${problem}`) });
   const { cache, promptEncoder } = await openCache(args, vae, transformer.config, log);
@@ -283,7 +291,7 @@ async function prepareData(
         data: { samples: entries.length, clips: fingerprint(clips), captions: fingerprint(captions) },
         model: await fingerprintPipeline(args, transformer),
       },
-      validation: args.do_validation ? await openValidation(args, buckets, cache) : undefined,
+      validation: args.do_validation ? await openValidation(args, buckets, cache, measures) : undefined,
     };
   } finally {
     await promptEncoder.dispose();
@@ -309,6 +317,7 @@ async function openValidation(
   args: TrainArguments,
   buckets: readonly Bucket[],
   cache: LatentCache,
+  measures: readonly ValidationMeasure[] | undefined,
 ): Promise<Validation> {
   const bucket = buckets[0]!;
   const samples = await readValidationSet(
@@ -337,6 +346,7 @@ async function openValidation(
       fps: args.gen_fps,
       outputDir: join(args.output_dir, "validation_res"),
       negativePromptEmbeds,
+      measures,
     },
   };
 }
