@@ -46,6 +46,7 @@ export type {
 } from "./nn/module.js";
 export type { ModuleInfo } from "./nn/module-tree.js";
 export { type ProceduralClip, type ProceduralClipOptions, proceduralClip } from "./procedural/clip.js";
+export { DrawnClips, type DrawnClipsOptions } from "./procedural/drawn-clips.js";
 export type { SpriteTruth } from "./procedural/picture.js";
 export type { Background, Scene, Sprite } from "./procedural/scene.js";
 export type { ImageEncoder, PosteriorDraw } from "./recipe/conditioning.js";
@@ -61,6 +62,7 @@ export {
 } from "./recipe/image-noise.js";
 export type {
   Denoiser,
+  DrawOptions,
   LossDraws,
   LossInputs,
   LossModels,
@@ -73,6 +75,7 @@ export {
   computeLoss,
   disposeLossInputs,
   drawLoss,
+  dropCaptions,
   prepareLoss,
 } from "./recipe/loss.js";
 export * from "./train/index.js";

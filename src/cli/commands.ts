@@ -315,7 +315,7 @@ export const commands = {
     summary: "writes procedural clips with captions as a data set, and held-out ones beside them",
     usage: "[options]",
     description:
-      "Clips are lossless animated WebP, in the recipe's layout. Clip i is that of seed SEED + i, whatever the others are. Those in DIR/held-out are in no training: the small VAE's stays away from them, too.",
+      "Clips are lossless animated WebP, in the recipe's layout. Clip i is that of seed SEED + i, whatever the others are. Those in DIR/held-out are in no training: the small VAE's stays away from them, too. procedural.json says which scenes the clips show, so that train can measure motion when it validates with them.",
     positionals: [0, 0],
     options: {
       out: { type: "string", value: "DIR", default: "out/procedural", help: "where to write" },

@@ -1,5 +1,7 @@
-import { argumentsSchema, flagsGiven, readArguments } from "../train/arguments.js";
+import { motionMeasure } from "../procedural/motion-measure.js";
+import { argumentsSchema, flagsGiven, readArguments, type TrainArguments } from "../train/arguments.js";
 import { planTraining, runTraining } from "../train/run.js";
+import type { ValidationMeasure } from "../train/validation.js";
 import { parseCommand } from "./arguments.js";
 import { commands } from "./commands.js";
 import { CommandFailure, UsageError } from "./errors.js";
@@ -43,7 +45,7 @@ export async function trainCommand(argv: string[]): Promise<number> {
     return [signal, handler] as const;
   });
   try {
-    const result = await runTraining(args, { signal: stop.signal });
+    const result = await runTraining(args, { signal: stop.signal, measures: await measuresOf(args) });
     if (!result.finished) console.log(`stopped at step ${result.step}; go on with --resume latest`);
     return result.finished ? 0 : code;
   } catch (error) {
@@ -53,4 +55,11 @@ export async function trainCommand(argv: string[]): Promise<number> {
   } finally {
     for (const [signal, handler] of handlers) process.off(signal, handler);
   }
+}
+
+/** Validation measures motion, too, where its clips say which scenes they show. */
+async function measuresOf(args: TrainArguments): Promise<ValidationMeasure[]> {
+  if (!args.do_validation || args.validation_dir === undefined) return [];
+  const motion = await motionMeasure(args.validation_dir, console.log);
+  return motion ? [motion] : [];
 }

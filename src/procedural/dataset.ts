@@ -2,7 +2,8 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { writeFileAtomic } from "../engine/atomic-files.js";
 import { writeClip } from "../video/write.js";
-import { type ProceduralClipOptions, proceduralClip } from "./clip.js";
+import { proceduralClip } from "./clip.js";
+import { SCENES_FILE, type ScenesFile } from "./motion-measure.js";
 import { HELD_OUT_SEED } from "./vae-training.js";
 
 export interface ProceduralDatasetOptions {
@@ -12,12 +13,13 @@ export interface ProceduralDatasetOptions {
   readonly heldOut: number;
   /** Clip i is that of seed + i, whatever the others are. */
   readonly seed: number;
-  readonly scene: Omit<ProceduralClipOptions, "seed" | "generator">;
+  readonly scene: ScenesFile["scene"];
   readonly log: (line: string) => void;
 }
 
 /**
- * Writes procedural clips as a data set in the recipe's layout, as lossless animated WebP. Held-out clips have the seeds from
+ * Writes procedural clips as a data set in the recipe's layout, as lossless animated WebP, and which scenes they show, so that
+ * a training that validates with them can measure motion. Held-out clips have the seeds from
  * which the small VAE's training stays away, too.
  */
 export async function writeProceduralDataset(options: ProceduralDatasetOptions): Promise<void> {
@@ -36,13 +38,17 @@ async function writeSet(
   await mkdir(join(folder, "videos"), { recursive: true });
   const prompts: string[] = [];
   const videos: string[] = [];
+  const seeds: Record<string, number> = {};
   for (let i = 0; i < count; i++) {
     const { clip, caption } = proceduralClip({ ...scene, seed: firstSeed + i });
     const name = `${String(i).padStart(5, "0")}.webp`;
     await writeClip(join(folder, "videos", name), clip, { lossless: true, effort: 0 });
     prompts.push(caption);
     videos.push(`videos/${name}`);
+    seeds[`videos/${name}`] = firstSeed + i;
   }
+  const scenes: ScenesFile = { scene, seeds };
+  await writeFileAtomic(join(folder, SCENES_FILE), `${JSON.stringify(scenes, null, 1)}\n`);
   await writeFileAtomic(join(folder, "prompts.txt"), lines(prompts));
   await writeFileAtomic(join(folder, "videos.txt"), lines(videos));
   log(`${folder}: ${count} clips`);

@@ -69,6 +69,18 @@ export interface LossDraws {
   readonly diffusionNoise: tf.Tensor5D;
   /** Samples whose image latent is replaced by zeros. Default: none. */
   readonly dropImage?: readonly boolean[];
+  /** Samples whose caption is taken for the empty one by {@link dropCaptions}. Default: none. */
+  readonly dropCaption?: readonly boolean[];
+}
+
+/** How the draws are made. The defaults are the recipe's, and what is switched off draws nothing. */
+export interface DrawOptions {
+  /** Probability with which a sample's image latent is replaced by zeros. */
+  readonly imageDropout?: number;
+  /** Probability with which a sample's caption is replaced by the empty one. */
+  readonly captionDropout?: number;
+  /** Probability of each training timestep; they sum to 1. Default: all are alike. */
+  readonly timestepWeights?: Float64Array;
 }
 
 export interface LossOptions {
@@ -76,6 +88,13 @@ export interface LossOptions {
   readonly imageNoise?: boolean;
   /** Count the copies of the first frame too. Default true, as in the recipe. */
   readonly paddingInLoss?: boolean;
+  /**
+   * Min-SNR weighting (arXiv 2303.09556) as diffusers has it for v-prediction: the velocity's squared error counts
+   * min(snr, gamma) / (snr + 1), with snr = alphas_cumprod / (1 - alphas_cumprod). In terms of the clean latent, as the loss
+   * is computed here, that is a weight of min(snr, gamma) in place of 1 / (1 - alphas_cumprod). Where nothing but noise is
+   * left (zero terminal SNR) it is 0: nothing is learned there. Default: no such weighting.
+   */
+  readonly snrGamma?: number;
 }
 
 /** All that comes before the transformer, none of which is trained. */
@@ -102,7 +121,7 @@ export interface LossInputs {
   readonly modelInput: tf.Tensor5D;
   readonly timesteps: readonly number[];
   readonly rotary: RotaryTables | null;
-  /** 1 / (1 - alphas_cumprod[t]) of each sample. */
+  /** 1 / (1 - alphas_cumprod[t]) of each sample; min(snr, gamma) with {@link LossOptions.snrGamma}. */
   readonly weights: readonly number[];
 }
 
@@ -117,12 +136,15 @@ export interface LossTerms {
   readonly loss: tf.Scalar;
 }
 
-/** Draws all that one loss needs, in this order: sigma, image noise, posterior noise, timesteps, diffusion noise. */
+/**
+ * Draws all that one loss needs, in this order: sigma, image noise, posterior noise, timesteps, diffusion noise, dropped
+ * images, dropped captions.
+ */
 export function drawLoss(
   generator: RandomGenerator,
   batch: TrainingBatch,
   { transformer, scheduler }: Pick<LossModels, "transformer" | "scheduler">,
-  { imageDropout = 0 }: { imageDropout?: number } = {},
+  { imageDropout = 0, captionDropout = 0, timestepWeights }: DrawOptions = {},
 ): LossDraws {
   const [count, channels, frames, height, width] = batch.encodedVideos.shape;
   const [, , imageHeight, imageWidth] = batch.images.shape;
@@ -130,11 +152,61 @@ export function drawLoss(
   const imageNoiseSigmaNormal = generator.normal();
   const imageNoise = generator.randn<tf.Rank.R5>([count, 3, 1, imageHeight, imageWidth]);
   const imagePosteriorNoise = generator.randn<tf.Rank.R5>([count, channels, 1, height, width]);
-  const timesteps = Array.from({ length: count }, () => generator.integer(0, scheduler.length));
+  const timesteps = Array.from({ length: count }, () =>
+    timestepWeights ? drawIndex(generator, timestepWeights) : generator.integer(0, scheduler.length),
+  );
   const diffusionNoise = generator.randn<tf.Rank.R5>([count, padded, channels, height, width]);
-  const dropImage =
-    imageDropout > 0 ? Array.from({ length: count }, () => generator.uniform() < imageDropout) : undefined;
-  return { imageNoiseSigmaNormal, imageNoise, imagePosteriorNoise, timesteps, diffusionNoise, dropImage };
+  const drop = (probability: number) =>
+    probability > 0 ? Array.from({ length: count }, () => generator.uniform() < probability) : undefined;
+  const dropImage = drop(imageDropout);
+  const dropCaption = drop(captionDropout);
+  return {
+    imageNoiseSigmaNormal,
+    imageNoise,
+    imagePosteriorNoise,
+    timesteps,
+    diffusionNoise,
+    dropImage,
+    dropCaption,
+  };
+}
+
+/** An index, drawn with these probabilities. */
+function drawIndex(generator: RandomGenerator, weights: Float64Array): number {
+  let left = generator.uniform();
+  let last = 0;
+  for (const [i, weight] of weights.entries()) {
+    if (weight === 0) continue;
+    if (left < weight) return i;
+    left -= weight;
+    last = i;
+  }
+  return last; // rounding left a little over
+}
+
+/**
+ * The batch's prompt embeddings with the empty prompt's in place of those that were drawn to be dropped, which is what
+ * classifier-free guidance starts from. The caller disposes the result.
+ *
+ * @param emptyPrompt [tokens, text_embed_dim], of "" and encoded as the captions were.
+ */
+export function dropCaptions(
+  promptEmbedding: tf.Tensor3D,
+  { dropCaption }: Pick<LossDraws, "dropCaption">,
+  emptyPrompt: tf.Tensor2D,
+): tf.Tensor3D {
+  if (!tf.util.arraysEqual(emptyPrompt.shape, promptEmbedding.shape.slice(1))) {
+    throw new InputError(
+      `emptyPrompt: expected the captions' shape [${promptEmbedding.shape.slice(1)}], found [${emptyPrompt.shape}]`,
+    );
+  }
+  if (!dropCaption?.includes(true)) return promptEmbedding.clone();
+  return tf.tidy(
+    () =>
+      tf.stack(
+        tf.unstack(promptEmbedding).map((caption, i) => (dropCaption[i] ? emptyPrompt : caption)),
+      ) as tf.Tensor3D,
+  );
 }
 
 /**
@@ -147,7 +219,7 @@ export function prepareLoss(
   { vae, transformer, scheduler }: LossModels,
   batch: TrainingBatch,
   draws: LossDraws,
-  { imageNoise = true }: LossOptions = {},
+  { imageNoise = true, snrGamma }: LossOptions = {},
 ): LossInputs {
   const { encodedVideos, images } = batch;
   const count = encodedVideos.shape[0];
@@ -191,8 +263,14 @@ export function prepareLoss(
     ...tensors,
     timesteps: draws.timesteps,
     rotary: transformer.rotaryTables({ frames, height, width }, "training"),
-    weights: draws.timesteps.map((t) => 1 / (1 - scheduler.alphasCumprod[t]!)),
+    weights: draws.timesteps.map((t) => lossWeight(scheduler.alphasCumprod[t]!, snrGamma)),
   };
+}
+
+/** Of the clean latent's squared error. */
+function lossWeight(alphaCumprod: number, snrGamma: number | undefined): number {
+  const ofVelocity = 1 / (1 - alphaCumprod);
+  return snrGamma === undefined ? ofVelocity : Math.min(alphaCumprod * ofVelocity, snrGamma);
 }
 
 export function disposeLossInputs(inputs: LossInputs): void {
@@ -202,7 +280,8 @@ export function disposeLossInputs(inputs: LossInputs): void {
 
 /**
  * The transformer's prediction and the loss: differentiable. v-prediction (arXiv 2202.00512) turned into the clean
- * latent, its squared error weighted by 1 / (1 - alphas_cumprod), which undoes the factor that turning it brings.
+ * latent, its squared error weighted by 1 / (1 - alphas_cumprod), which undoes the factor that turning it brings; or by
+ * what {@link LossOptions.snrGamma} says.
  *
  * @param generator switches the model's dropout on and feeds it.
  */

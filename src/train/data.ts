@@ -24,6 +24,11 @@ export interface TrainingData {
   bucket(index: number): string;
   /** The caller disposes the tensors. */
   load(index: number): Promise<TrainingSample>;
+  /**
+   * The embedding of the prompt "", [tokens, text_embed_dim], encoded as the captions are: what `captionDropout` puts in their
+   * place. The caller disposes it.
+   */
+  emptyPrompt?(): Promise<tf.Tensor2D>;
   /** What the samples are, so that a run does not go on with others. Default: how many. */
   fingerprint?(): Promise<DataFingerprint>;
 }
@@ -31,13 +36,21 @@ export interface TrainingData {
 /** Samples that stay in memory; they belong to it until {@link dispose}. */
 export class MemoryData implements TrainingData {
   readonly #samples: readonly TrainingSample[];
+  readonly emptyPrompt?: () => Promise<tf.Tensor2D>;
+  readonly #emptyPrompt: tf.Tensor2D | undefined;
 
-  constructor(samples: readonly TrainingSample[]) {
+  /** @param options.emptyPrompt the embedding of the prompt "", which `captionDropout` needs; it becomes the set's, too. */
+  constructor(
+    samples: readonly TrainingSample[],
+    { emptyPrompt }: { readonly emptyPrompt?: tf.Tensor2D } = {},
+  ) {
     this.#samples = samples;
+    this.#emptyPrompt = emptyPrompt;
+    if (emptyPrompt) this.emptyPrompt = async () => emptyPrompt.clone();
   }
 
   /**
-   * Encodes clips and their captions.
+   * Encodes clips and their captions, and the empty caption.
    *
    * @param encodePrompt gives a caption's embedding, [tokens, text_embed_dim].
    * @param generator the posterior's draws.
@@ -58,7 +71,7 @@ export class MemoryData implements TrainingData {
         image: imageTensor(clip),
       });
     }
-    return new MemoryData(samples);
+    return new MemoryData(samples, { emptyPrompt: await options.encodePrompt("") });
   }
 
   get length(): number {
@@ -94,6 +107,7 @@ export class MemoryData implements TrainingData {
   dispose(): void {
     for (const sample of this.#samples)
       tf.dispose([sample.encodedVideo, sample.promptEmbedding, sample.image]);
+    this.#emptyPrompt?.dispose();
   }
 }
 

@@ -39,5 +39,11 @@ export { type RunOptions, type RunResult, runTraining } from "./run.js";
 export { JsonlTracker, TensorBoardTracker, type Tracker } from "./trackers.js";
 export type { Options as ResolvedTrainerOptions, TrainerRun, TrainingModels } from "./trainer.js";
 export { type StepReport, Trainer, type TrainerOptions, type TrainingResult } from "./trainer.js";
-export type { ValidationOptions, ValidationResult, ValidationSample } from "./validation.js";
+export type {
+  GeneratedSample,
+  ValidationMeasure,
+  ValidationOptions,
+  ValidationResult,
+  ValidationSample,
+} from "./validation.js";
 export { repeatFirstFrame, validate } from "./validation.js";

@@ -233,16 +233,27 @@ async function openEntry(path: string, tensors: readonly string[]): Promise<Safe
 export class CachedData implements TrainingData {
   readonly #entries: readonly CachedEntry[];
   readonly #repair: ((index: number) => Promise<void>) | undefined;
+  readonly emptyPrompt?: () => Promise<tf.Tensor2D>;
   /** One repair at a time: each may load a model. */
   #repaired: Promise<void> = Promise.resolve();
 
-  /** @param options.repair makes the files of an entry anew that turn out to be damaged. Default: that is an error. */
+  /**
+   * @param options.repair makes the files of an entry anew that turn out to be damaged. Default: that is an error.
+   * @param options.emptyPrompt what `captionDropout` needs: `() => cache.embedPrompt("")`.
+   */
   constructor(
     entries: readonly CachedEntry[],
-    { repair }: { readonly repair?: (index: number) => Promise<void> } = {},
+    {
+      repair,
+      emptyPrompt,
+    }: {
+      readonly repair?: (index: number) => Promise<void>;
+      readonly emptyPrompt?: () => Promise<tf.Tensor2D>;
+    } = {},
   ) {
     this.#entries = entries;
     this.#repair = repair;
+    if (emptyPrompt) this.emptyPrompt = emptyPrompt;
   }
 
   get length(): number {

@@ -9,7 +9,13 @@ import { CogVideoXTransformer3DModel } from "../models/transformer/transformer.j
 import { latentFrames } from "../recipe/geometry.js";
 import { ConfigError, readJsonObject } from "../weights/config.js";
 import { componentFiles, resolveModel } from "../weights/hub.js";
-import { assertConsistent, COMMAND_SPELLING, type TrainArguments, trainerOptions } from "./arguments.js";
+import {
+  assertConsistent,
+  COMMAND_SPELLING,
+  completeOptions,
+  type TrainArguments,
+  trainerOptions,
+} from "./arguments.js";
 import { checkpointsToResume } from "./checkpoint.js";
 import { MemoryData } from "./data.js";
 import { type Bucket, bucketName, DatasetError, parseBucket } from "./dataset.js";
@@ -34,9 +40,16 @@ import {
   memoryInUse,
 } from "./plan.js";
 import { fixedArguments, type RunFingerprint, resumeFrom } from "./resume.js";
+import { timestepWeights } from "./timestep-bias.js";
 import { makeTrackers, stepValues, type Tracker } from "./trackers.js";
 import { Trainer, type TrainingModels } from "./trainer.js";
-import { readValidationSet, type ValidationOptions, type ValidationSample, validate } from "./validation.js";
+import {
+  readValidationSet,
+  type ValidationMeasure,
+  type ValidationOptions,
+  type ValidationSample,
+  validate,
+} from "./validation.js";
 
 export interface RunOptions {
   /** Takes lines for a person. Default: standard output. */
@@ -45,6 +58,8 @@ export interface RunOptions {
   readonly signal?: AbortSignal;
   /** Beside those that `report_to` names. */
   readonly trackers?: readonly Tracker[];
+  /** Of validations, beside psnr, ssim and the others that each has. */
+  readonly measures?: readonly ValidationMeasure[];
 }
 
 export interface RunResult {
@@ -96,7 +111,7 @@ async function runInOwnFolder(
     ...(options.trackers ?? []),
   ];
   try {
-    const prepared = await prepareData(args, models, buckets, { log, signal });
+    const prepared = await prepareData(args, models, buckets, options);
     validation = prepared.validation;
     const { data, fingerprint } = prepared;
     if (data === undefined) return { step: 0, totalSteps: 0, finished: false };
@@ -184,6 +199,8 @@ async function openModels(args: TrainArguments): Promise<{ models: Models; bucke
   const Scheduler =
     schedulerConfig._class_name === "CogVideoXDDIMScheduler" ? CogVideoXDDIMScheduler : CogVideoXDPMScheduler;
   const scheduler = await Scheduler.fromPretrained(join(model, "scheduler"));
+  // What is wrong with them is said before hours of encoding.
+  timestepWeights(await completeOptions(trainerOptions(args)), scheduler.length, spelling);
   const vae = await openVae(args);
   try {
     const transformer = await openTransformer(args);
@@ -230,7 +247,7 @@ async function prepareData(
   args: TrainArguments,
   { vae, transformer }: Models,
   buckets: readonly Bucket[],
-  { log, signal }: { log: (line: string) => void; signal?: AbortSignal },
+  { log, signal, measures }: RunOptions & Required<Pick<RunOptions, "log">>,
 ): Promise<PreparedData> {
   const assigned = await readEntries(args, buckets, { skipped: (problem) => log(`skipped ${problem}`) });
   const { cache, promptEncoder } = await openCache(args, vae, transformer.config, log);
@@ -256,16 +273,25 @@ async function prepareData(
         await promptEncoder.dispose();
       }
     };
+    // Now that the text encoder may be there; later it is read from the cache.
+    if (args.caption_dropout > 0) (await cache.embedPrompt("")).dispose();
+    const emptyPrompt = async () => {
+      try {
+        return await cache.embedPrompt("");
+      } finally {
+        await promptEncoder.dispose();
+      }
+    };
     const clips = entries.map(({ content }) => content);
     const captions = taken.map(({ entry }) => entry.prompt);
     return {
-      data: new CachedData(entries, { repair }),
+      data: new CachedData(entries, { repair, emptyPrompt }),
       fingerprint: {
         arguments: fixedArguments(args),
         data: { samples: entries.length, clips: fingerprint(clips), captions: fingerprint(captions) },
         model: await fingerprintPipeline(args, transformer),
       },
-      validation: args.do_validation ? await openValidation(args, buckets, cache) : undefined,
+      validation: args.do_validation ? await openValidation(args, buckets, cache, measures) : undefined,
     };
   } finally {
     await promptEncoder.dispose();
@@ -291,6 +317,7 @@ async function openValidation(
   args: TrainArguments,
   buckets: readonly Bucket[],
   cache: LatentCache,
+  measures: readonly ValidationMeasure[] | undefined,
 ): Promise<Validation> {
   const bucket = buckets[0]!;
   const samples = await readValidationSet(
@@ -319,6 +346,7 @@ async function openValidation(
       fps: args.gen_fps,
       outputDir: join(args.output_dir, "validation_res"),
       negativePromptEmbeds,
+      measures,
     },
   };
 }
@@ -449,5 +477,5 @@ function randomData({ vae, transformer }: Models, bucket: Bucket, length: number
     promptEmbedding: generator.randn<tf.Rank.R2>([tokens, features]) as tf.Tensor2D,
     image: generator.randn<tf.Rank.R3>([3, bucket.height, bucket.width]) as tf.Tensor3D,
   };
-  return new MemoryData(Array(length).fill(sample));
+  return new MemoryData(Array(length).fill(sample), { emptyPrompt: sample.promptEmbedding.clone() });
 }

@@ -19,6 +19,7 @@ import {
   computeLoss,
   disposeLossInputs,
   drawLoss,
+  dropCaptions,
   type LossOptions,
   lossValues,
   prepareLoss,
@@ -27,6 +28,7 @@ import { openWeights } from "../weights/checkpoint.js";
 import { LORA_WEIGHT_NAME } from "../weights/lora-files.js";
 import { loadFile, safeOpen, saveFile } from "../weights/safetensors.js";
 import {
+  ArgumentError,
   type ArgumentOptions,
   CODE_SPELLING,
   type CompleteOptions,
@@ -58,6 +60,7 @@ import {
   resumeFrom,
 } from "./resume.js";
 import { BatchSampler, type SamplerState } from "./sampler.js";
+import { timestepWeights } from "./timestep-bias.js";
 
 /** What is trained, and what training needs beside it. */
 export interface TrainingModels {
@@ -152,6 +155,9 @@ export class Trainer {
   #lastCheckpoint: CheckpointPlace | undefined;
   readonly #lock: OutputLock | undefined;
   readonly #spelling: Spelling;
+  readonly #timestepWeights: Float64Array | undefined;
+  /** Where captions are dropped. */
+  #emptyPrompt: tf.Tensor2D | undefined;
   #fingerprint: RunFingerprint | undefined;
   #began: RunFingerprint | undefined;
 
@@ -172,7 +178,8 @@ export class Trainer {
     const seeds = Array.from({ length: 4 }, () => root.integer(0, 2 ** 31));
     const [adapterSeed, dataSeed, drawSeed, dropoutSeed] = seeds as [number, number, number, number];
 
-    const { transformer, vae } = models;
+    const { transformer, vae, scheduler } = models;
+    this.#timestepWeights = timestepWeights(options, scheduler.length, spelling);
     vae.requiresGrad(false);
     transformer.gradientCheckpointing = options.gradientCheckpointing;
     if (options.trainingType === "lora") {
@@ -238,6 +245,7 @@ export class Trainer {
     let trainer: Trainer | undefined;
     try {
       trainer = new Trainer(models, data, complete, lock, run?.spelling);
+      if (complete.captionDropout > 0) trainer.#emptyPrompt = await emptyPromptOf(data, trainer.#spelling);
       if (outputDir !== undefined || resumeFromCheckpoint !== undefined) await trainer.#begin();
       return trainer;
     } catch (error) {
@@ -354,6 +362,7 @@ export class Trainer {
   dispose(): void {
     this.#optimizer.dispose();
     this.#ema?.dispose();
+    this.#emptyPrompt?.dispose();
     this.#lock?.release();
   }
 
@@ -406,16 +415,24 @@ export class Trainer {
     timesteps: readonly number[];
     sampleLosses: number[];
   } {
-    const { imageNoise, paddingInLoss, noisedImageDropout } = this.options;
-    const options: LossOptions = { imageNoise, paddingInLoss };
+    const { imageNoise, paddingInLoss, snrGamma, noisedImageDropout, captionDropout } = this.options;
+    const options: LossOptions = { imageNoise, paddingInLoss, snrGamma };
     const batch = collate(samples);
-    const draws = drawLoss(this.#draws, batch, this.#models, { imageDropout: noisedImageDropout });
+    const draws = drawLoss(this.#draws, batch, this.#models, {
+      imageDropout: noisedImageDropout,
+      captionDropout,
+      timestepWeights: this.#timestepWeights,
+    });
     const inputs = prepareLoss(this.#models, batch, draws, options);
+    const emptyPrompt = this.#emptyPrompt;
+    const captions = emptyPrompt
+      ? dropCaptions(batch.promptEmbedding, draws, emptyPrompt)
+      : batch.promptEmbedding;
     const variables = this.#parameters.map(({ value }) => value);
     let squaredError: Float32Array | undefined;
     const { value, grads } = tf.variableGrads(
       releasing(() => {
-        const terms = computeLoss(this.#models, inputs, batch.promptEmbedding, {
+        const terms = computeLoss(this.#models, inputs, captions, {
           ...options,
           generator: this.#dropout,
         });
@@ -427,6 +444,7 @@ export class Trainer {
     const { perSample } = lossValues(squaredError!, inputs.weights);
     const gradients = variables.map((variable) => grads[variable.name] ?? tf.zerosLike(variable));
     disposeLossInputs(inputs);
+    if (captions !== batch.promptEmbedding) captions.dispose();
     tf.dispose([value, batch.encodedVideos, batch.promptEmbedding, batch.images]);
     tf.dispose([draws.imageNoise, draws.imagePosteriorNoise, draws.diffusionNoise]);
     return { gradients, timesteps: draws.timesteps, sampleLosses: perSample };
@@ -564,6 +582,14 @@ export class Trainer {
       await source.close();
     }
   }
+}
+
+async function emptyPromptOf(data: TrainingData, spelling: Spelling): Promise<tf.Tensor2D> {
+  const embedding = await data.emptyPrompt?.();
+  if (embedding !== undefined) return embedding;
+  throw new ArgumentError(
+    `${spelling.name("caption_dropout")}: expected data with the empty prompt's embedding (emptyPrompt), found none`,
+  );
 }
 
 const withoutPrefix = (key: string): string => key.replace(/^transformer\./, "");

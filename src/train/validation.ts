@@ -24,9 +24,21 @@ export interface ValidationSample {
   readonly image: Clip;
   /** What really followed. */
   readonly reference?: Clip;
+  /** The file that is from. */
+  readonly video?: string;
   /** [1, tokens, text_embed_dim] */
   readonly promptEmbeds: tf.Tensor3D;
 }
+
+/** A clip that was generated, and what it was to be. */
+export type GeneratedSample = Pick<ValidationSample, "prompt" | "image" | "reference" | "video"> & {
+  readonly clip: Clip;
+};
+
+/** Measures the clips of one validation together: figures by name. */
+export type ValidationMeasure = (
+  samples: readonly GeneratedSample[],
+) => Readonly<Record<string, number>> | Promise<Readonly<Record<string, number>>>;
 
 export interface ValidationOptions {
   readonly numFrames: number;
@@ -40,12 +52,17 @@ export interface ValidationOptions {
   readonly outputDir?: string;
   /** The embedding of the empty prompt, for guidance: [1, tokens, text_embed_dim]. */
   readonly negativePromptEmbeds?: tf.Tensor3D;
+  /** Taken beside the measures that every validation has. */
+  readonly measures?: readonly ValidationMeasure[];
 }
 
 export interface ValidationResult {
   /** One a validation sample. */
   readonly clips: readonly Clip[];
-  /** Means over the samples: psnr, ssim (where references are), first_frame_psnr, frame_difference. */
+  /**
+   * Means over the samples: psnr, ssim (where references are), first_frame_psnr, frame_difference. After them what
+   * {@link ValidationOptions.measures} found.
+   */
   readonly metrics: Readonly<Record<string, number>>;
 }
 
@@ -96,7 +113,13 @@ export async function readValidationSet(
     const embedding = await cache.embedPrompt(prompt);
     const promptEmbeds = tf.tidy(() => tf.expandDims(embedding, 0) as tf.Tensor3D);
     embedding.dispose();
-    samples.push({ prompt, image: image ?? reference!.slice(0, 1), reference, promptEmbeds });
+    samples.push({
+      prompt,
+      image: image ?? reference!.slice(0, 1),
+      reference,
+      ...(videoPath === undefined ? {} : { video: videoPath }),
+      promptEmbeds,
+    });
   }
   return samples;
 }
@@ -151,7 +174,12 @@ export async function validate(
     name,
     values.reduce((a, b) => a + b, 0) / values.length,
   ]);
-  return { clips, metrics: Object.fromEntries(metrics) };
+  const generated = samples.map(({ prompt, image, reference, video }, i) => {
+    return { prompt, image, reference, video, clip: clips[i]! };
+  });
+  const further: Record<string, number> = {};
+  for (const measure of options.measures ?? []) Object.assign(further, await measure(generated));
+  return { clips, metrics: { ...Object.fromEntries(metrics), ...further } };
 }
 
 /** Compares what was generated: the frames after the first, which was given. */

@@ -90,6 +90,10 @@ for (const [name, options] of Object.entries({ SFT, LORA, MUON })) {
       batchSize: 1,
       emaDecay: 0.9,
       noisedImageDropout: 0.2,
+      captionDropout: 0.3,
+      timestepBiasStrategy: "later",
+      timestepBiasMultiplier: 4,
+      snrGamma: 5,
       checkpointingSteps: 100,
     };
     const whole = await run({ ...common, outputDir: join(folder, `${name}-whole`) });
