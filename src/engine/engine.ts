@@ -1,4 +1,4 @@
-import { writeFileAtomic } from "./atomic-files.js";
+import { writeFileAtomic } from "../files/atomic.js";
 import { configFile, readJson } from "./cache.js";
 import { asEngineError, EngineError } from "./errors.js";
 import { isWanted } from "./install.js";

@@ -1,6 +1,6 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { writeFileAtomic } from "../engine/atomic-files.js";
+import { writeFileAtomic } from "../files/atomic.js";
 import { writeClip } from "../video/write.js";
 import { type ProceduralClipOptions, proceduralClip } from "./clip.js";
 import { HELD_OUT_SEED } from "./vae-training.js";

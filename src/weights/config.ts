@@ -5,8 +5,8 @@
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { writeAtomically } from "../engine/atomic-files.js";
 import { InputError, quote } from "../engine/errors.js";
+import { writeAtomically } from "../files/atomic.js";
 
 /** The diffusers release whose file formats are written. */
 export const DIFFUSERS_VERSION = "0.40.0";

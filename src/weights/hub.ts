@@ -8,11 +8,12 @@ import { homedir } from "node:os";
 import { dirname, join, posix, relative } from "node:path";
 import type { ListFileEntry } from "#hub";
 import { Progress } from "../display/progress.js";
-import { writeFileAtomic } from "../engine/atomic-files.js";
-import { assertSpace, type Lock, readJson, withLock } from "../engine/cache.js";
+import { assertSpace, readJson } from "../engine/cache.js";
 import { DownloadError, downloadTo, fetchSafely } from "../engine/download.js";
 import { EngineError, firstLine, InputError } from "../engine/errors.js";
 import { packageRoot } from "../engine/package-root.js";
+import { writeFileAtomic } from "../files/atomic.js";
+import { type Lock, withLock } from "../files/lock.js";
 import { CheckpointError, readShardIndex, type WeightsLocation, weightFiles } from "./checkpoint.js";
 import { ConfigError, MODEL_CONFIG } from "./config.js";
 

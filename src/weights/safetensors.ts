@@ -4,9 +4,9 @@
  */
 
 import { type FileHandle, open } from "node:fs/promises";
-import { writeAtomically } from "../engine/atomic-files.js";
 import { InputError, quote } from "../engine/errors.js";
 import * as tf from "../engine/tf.js";
+import { writeAtomically } from "../files/atomic.js";
 import { checksum } from "./checksum.js";
 import { DTYPE_BYTES, type Dtype, fromFloat32, type TensorData, toFloat32, viewData } from "./dtype.js";
 
