@@ -36,8 +36,8 @@ export async function assertSpace(
   const free = bavail * bsize;
   if (free < bytes) {
     throw new EngineError(
-      `${what} needs ${megabytes(bytes)} in ${directory}, where ${megabytes(free)} are free; ` +
-        `free some or set ${setting} to a larger disk`,
+      `${what} needs ${megabytes(bytes)} in ${directory}, where ${megabytes(free)} are free`,
+      { hint: `free some or set ${setting} to a larger disk` },
     );
   }
 }
