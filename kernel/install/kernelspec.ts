@@ -1,13 +1,14 @@
 /**
  * The kernelspec: how Jupyter finds and starts the kernel.
  */
-import { randomBytes } from "node:crypto";
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
 import { homedir, platform } from "node:os";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import sharp from "sharp";
 import { capability } from "zeromq";
+import { replaceFolderAtomic } from "../../src/files/atomic.js";
 import { serverAllocatorSettings } from "./allocator.js";
 
 export const kernelName = "firstframe";
@@ -59,37 +60,19 @@ export interface InstallOptions {
  * @returns the folder of the kernelspec.
  */
 export async function installKernelspec({ prefix }: InstallOptions = {}): Promise<string> {
-  const kernels = join(dataFolder(prefix), "kernels");
-  const folder = join(kernels, kernelName);
+  const folder = join(dataFolder(prefix), "kernels", kernelName);
   const logo = readFileSync(join(packageRoot, "kernel/install/logo-svg.svg"));
-  mkdirSync(kernels, { recursive: true });
-  const made = join(kernels, `.${kernelName}-${randomBytes(6).toString("hex")}`);
-  mkdirSync(made);
-  try {
-    writeFileSync(join(made, "kernel.json"), `${JSON.stringify(kernelspec(), null, 2)}\n`);
-    writeFileSync(join(made, "logo-svg.svg"), logo);
+  await replaceFolderAtomic(folder, async (made) => {
+    await writeFile(join(made, "logo-svg.svg"), logo);
     for (const size of [32, 64]) {
       const png = await sharp(logo, { density: (72 * size) / 16 })
         .resize(size, size)
         .png()
         .toBuffer();
-      writeFileSync(join(made, `logo-${size}x${size}.png`), png);
+      await writeFile(join(made, `logo-${size}x${size}.png`), png);
     }
-    replaceFolder(made, folder);
-  } finally {
-    rmSync(made, { recursive: true, force: true });
-  }
+    // Last, since Jupyter takes every folder with such a file for a kernel.
+    await writeFile(join(made, "kernel.json"), `${JSON.stringify(kernelspec(), null, 2)}\n`);
+  });
   return folder;
-}
-
-/** A rename can't replace a folder that is not empty, so the old one steps aside first. */
-function replaceFolder(made: string, folder: string): void {
-  const old = `${made}-old`;
-  try {
-    renameSync(folder, old);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-  }
-  renameSync(made, folder);
-  rmSync(old, { recursive: true, force: true });
 }

@@ -1,8 +1,9 @@
 import { createHash } from "node:crypto";
-import { copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { replaceFolderAtomic } from "../../src/files/atomic.js";
 import { dataFolder } from "./kernelspec.js";
 
 /**
@@ -32,15 +33,7 @@ export interface InstallLabextensionOptions {
  */
 export async function installLabextension({ prefix }: InstallLabextensionOptions = {}): Promise<string> {
   const target = labextensionFolder(prefix);
-  await mkdir(dirname(target), { recursive: true });
-  const staged = await mkdtemp(join(dirname(target), `.${NAME}-`));
-  try {
-    await build(staged);
-    await rm(target, { recursive: true, force: true });
-    await rename(staged, target);
-  } finally {
-    await rm(staged, { recursive: true, force: true });
-  }
+  await replaceFolderAtomic(target, build);
   return target;
 }
 

@@ -1,12 +1,13 @@
 import { spawn } from "node:child_process";
-import { createHash, randomBytes } from "node:crypto";
-import fs, { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
-import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { existsSync, statSync } from "node:fs";
+import { readdir, readFile, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import lockfile from "proper-lockfile";
+import { syncTree, writeFileAtomic } from "../../src/files/atomic.js";
+import { type Lock, withLock } from "../../src/files/lock.js";
 
 /** Why there is no Python environment: one line that says what to do. */
 export class PythonError extends Error {
@@ -42,90 +43,25 @@ const locked = "locked.txt";
  * half made, was made from other versions or has lost its Python. A stamp written last says that it is whole.
  * @throws PythonError when there is no usable Python or pip can't install.
  */
-export async function ensurePython({
-  folder,
-  requirements = ownRequirements,
-  onProgress,
-  signal,
-}: EnsureOptions): Promise<PythonEnvironment> {
+export async function ensurePython(options: EnsureOptions): Promise<PythonEnvironment> {
+  const { folder, requirements = ownRequirements } = options;
   const environment = pythonEnvironment(folder);
   const wanted = await stampText(folder, requirements);
   if (await isWhole(environment, wanted)) return environment;
-  await mkdir(dirname(folder), { recursive: true });
-  return await withLock(folder, async (lock) => {
+  const { signal, onProgress = () => {} } = options;
+  const total = await countPackages(requirements);
+  // Who waits for another process shows this as its progress.
+  const turns = { busy: `makes ${folder}`, log: (line: string) => onProgress(line, 0, total) };
+  return await withLock(folder, turns, async (lock) => {
     if (await isWhole(environment, wanted)) return environment;
     const signals = signal ? [signal, lock.signal] : [lock.signal];
-    await make(environment, requirements, onProgress ?? (() => {}), {
-      ...lock,
-      signal: AbortSignal.any(signals),
-    });
+    await make(environment, requirements, onProgress, { ...lock, signal: AbortSignal.any(signals) });
+    // After a power cut, too, the stamp is there only if all else is.
+    await syncTree(folder);
     lock.assertHeld();
-    await writeFile(`${stamp(folder)}.tmp`, wanted);
-    await rename(`${stamp(folder)}.tmp`, stamp(folder));
+    await writeFileAtomic(stamp(folder), wanted);
     return environment;
   });
-}
-
-/** A lock that this process holds, until another one finds it asleep and takes over. */
-interface Lock {
-  /** Aborted as soon as it shows that the lock is another's. */
-  readonly signal: AbortSignal;
-  /** To be called right before a step that others see. @throws when the lock is another's. */
-  assertHeld(): void;
-}
-
-/**
- * Runs `work` while no other process holds the lock on `folder`. A holder that died or sleeps is noticed within 20 s, and
- * another one takes over; a sleeper that wakes then ends its work, and begins again when the other is done.
- */
-async function withLock<T>(folder: string, work: (lock: Lock) => Promise<T>): Promise<T> {
-  const parent = dirname(folder);
-  const lockfilePath = `${folder}.lock`;
-  // The library notices a loss by the clock, at its next update; who wrote this file last shows it at once.
-  const owner = `${folder}.owner`;
-  const self = `${process.pid} ${randomBytes(16).toString("hex")}`;
-  const isOwner = () => {
-    try {
-      return readFileSync(owner, "utf8") === self;
-    } catch {
-      return false;
-    }
-  };
-  for (;;) {
-    const lost = new AbortController();
-    const release = await lockfile.lock(parent, {
-      lockfilePath,
-      stale: 20_000,
-      update: 4_000,
-      retries: { forever: true, minTimeout: 500, maxTimeout: 2_000 },
-      onCompromised: () => lost.abort(),
-    });
-    let began = false;
-    const held = () => !lost.signal.aborted && (!began || isOwner());
-    try {
-      writeFileSync(owner, self);
-      began = true;
-      return await work({
-        signal: lost.signal,
-        assertHeld() {
-          if (held()) return;
-          lost.abort();
-          throw new PythonError(`${folder}: another process took over`);
-        },
-      });
-    } catch (error) {
-      if (held()) throw error;
-    } finally {
-      if (held()) {
-        await rm(owner, { force: true });
-        await release().catch(() => {});
-      } else {
-        // it is another's: this process forgets it, if it has not yet, and leaves it where it is
-        const rmdir = (_path: string, done: (error: null) => void) => done(null);
-        await lockfile.unlock(parent, { lockfilePath, fs: { ...fs, rmdir } }).catch(() => {});
-      }
-    }
-  }
 }
 
 /** The environment in `folder`, whether or not it is there. */
@@ -134,6 +70,11 @@ export function pythonEnvironment(folder: string): PythonEnvironment {
 }
 
 const stamp = (folder: string) => join(folder, "firstframe.json");
+
+async function countPackages(sources: string): Promise<number> {
+  const pinned = (await readFile(join(sources, locked), "utf8")).match(/^[\w.-]+(?===)/gm);
+  return new Set(pinned).size;
+}
 
 /** The folder is part of it: the scripts of an environment that was moved point to where it was made. */
 async function stampText(folder: string, sources: string): Promise<string> {
@@ -159,8 +100,7 @@ async function make(
   const { folder } = environment;
   const python = await findPython();
   const list = join(sources, locked);
-  const pinned = (await readFile(list, "utf8")).match(/^[\w.-]+(?===)/gm);
-  const total = new Set(pinned).size;
+  const total = await countPackages(sources);
   onProgress("python3 -m venv", 0, total);
   assertHeld();
   if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) await rm(folder, { force: true });

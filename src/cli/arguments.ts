@@ -1,5 +1,5 @@
 import { parseArgs, stripVTControlCharacters } from "node:util";
-import { suggestion } from "../engine/suggestion.js";
+import { didYouMean } from "../engine/suggestion.js";
 import { UsageError } from "./errors.js";
 
 /** One flag. Without a `default` its value may be undefined; a `multiple` one is always an array. */
@@ -114,12 +114,10 @@ export function parseCommand<C extends Command>(
     const key = keyOf(command.options, token.name);
     const option = key === undefined ? undefined : command.options[key];
     if (key === undefined || option === undefined) {
-      throw new UsageError(
-        `unknown option ${token.rawName} of \`firstframe ${name}\`${suggestion(
-          token.rawName,
-          Object.keys(command.options).map((key) => `--${key}`),
-        )}; see \`firstframe ${name} --help\``,
-      );
+      const flags = Object.keys(command.options).map((key) => `--${key}`);
+      throw new UsageError(`unknown option ${token.rawName} of \`firstframe ${name}\``, {
+        hint: meantOrHelp(token.rawName, flags, `firstframe ${name} --help`),
+      });
     }
     const value = optionValue(token.rawName, option, token.value);
     if (option.multiple) values[key] = [...((values[key] as unknown[]) ?? []), value];
@@ -148,6 +146,12 @@ export function parseCommand<C extends Command>(
     positionals,
     rest: split < 0 ? [] : argv.slice(split + 1),
   };
+}
+
+/** What to do about a word that nothing has for its name. */
+export function meantOrHelp(found: string, names: readonly string[], help: string): string {
+  const meant = didYouMean(found, names);
+  return meant === undefined ? `see \`${help}\`` : `${meant} See also \`${help}\``;
 }
 
 function optionValue(flag: string, option: Option, text: string | undefined): string | number | boolean {

@@ -56,7 +56,7 @@ export async function installWithProgress(
       bars.log(`${error.message}; taking tensorflow, which computes on the processor`);
       return await installWithProgress("tensorflow", force, from);
     }
-    throw new CommandFailure(`${error.message}; ${await whatElse(chosen)}`);
+    throw new CommandFailure(error.message, { hint: await whatElse(chosen) });
   } finally {
     bars.stop();
   }
@@ -72,8 +72,9 @@ async function whatElse(missing: TensorflowName): Promise<string> {
 
 async function install(name: string | undefined, force: boolean): Promise<number> {
   if (name !== undefined && name !== "tensorflow" && name !== "tensorflow-gpu") {
-    const other = isEngineName(name) ? `; ${name} needs no installation` : "";
-    throw new UsageError(`expected tensorflow or tensorflow-gpu, found ${JSON.stringify(name)}${other}`);
+    throw new UsageError(`expected tensorflow or tensorflow-gpu, found ${JSON.stringify(name)}`, {
+      hint: isEngineName(name) ? `${name} needs no installation` : undefined,
+    });
   }
   await installWithProgress(name, force);
   if (name === "tensorflow-gpu" && nvidiaDevices().length === 0) {

@@ -1,8 +1,8 @@
 import { existsSync, readFileSync } from "node:fs";
 import { cp, rename, rm } from "node:fs/promises";
 import { join, sep } from "node:path";
-import { temporaryBeside } from "../engine/atomic-files.js";
 import { packageRoot } from "../engine/package-root.js";
+import { temporaryBeside } from "../files/atomic.js";
 
 export { packageRoot };
 

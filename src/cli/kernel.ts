@@ -131,11 +131,14 @@ function assertLasting(): void {
   const isRunners = (name: string) => /^(_npx|dlx|dlx-.*|bunx-.*)$/.test(name);
   if (!packageRoot.split(sep).some(isRunners)) return;
   throw new CommandFailure(
-    [
-      `the kernel is not installed: it would start ${packageRoot}, which is in a cache and can be gone tomorrow. Install the package first:`,
-      "  npm install firstframe && npx firstframe kernel install      (in a project)",
-      "  npm install -g firstframe && firstframe kernel install       (for all of yours)",
-    ].join("\n"),
+    `the kernel is not installed: it would start ${packageRoot}, which is in a cache and can be gone tomorrow`,
+    {
+      hint: [
+        "install the package first:",
+        "  npm install firstframe && npx firstframe kernel install      (in a project)",
+        "  npm install -g firstframe && firstframe kernel install       (for all of yours)",
+      ].join("\n"),
+    },
   );
 }
 

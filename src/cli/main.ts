@@ -1,8 +1,7 @@
 #!/usr/bin/env node
 import { FirstframeError, InputError } from "../engine/errors.js";
-import { suggestion } from "../engine/suggestion.js";
 import type { Command } from "./arguments.js";
-import { commandHelp, groupHelp, parseCommand, programHelp } from "./arguments.js";
+import { commandHelp, groupHelp, meantOrHelp, parseCommand, programHelp } from "./arguments.js";
 import { type CommandName, commands } from "./commands.js";
 import { UsageError } from "./errors.js";
 import { packageVersion } from "./home.js";
@@ -74,9 +73,9 @@ function nameOf([first = "", second = ""]: readonly string[]): CommandName {
   const name = isGroup(first) ? `${first} ${second}` : first;
   if (Object.hasOwn(commands, name)) return name as CommandName;
   const what = first.startsWith("-") ? "option" : "command";
-  throw new UsageError(
-    `unknown ${what} ${name}${suggestion(name, Object.keys(commands))}; see \`firstframe --help\``,
-  );
+  throw new UsageError(`unknown ${what} ${name}`, {
+    hint: meantOrHelp(name, Object.keys(commands), "firstframe --help"),
+  });
 }
 
 // `firstframe run ... | head` ends when nobody reads on.

@@ -16,7 +16,7 @@ export function modelFolder(values: {
   readonly model_path?: string;
 }): string | undefined {
   if (values.model !== undefined && values.model_path !== undefined) {
-    throw new UsageError("--model and --model_path are the same flag; give one of them");
+    throw new UsageError("--model and --model_path are the same flag", { hint: "give one of them" });
   }
   return values.model ?? values.model_path;
 }

@@ -22,7 +22,9 @@ export async function trainCommand(argv: string[]): Promise<number> {
   const flags = flagsGiven(given);
   if (resume !== undefined) {
     if (flags.resume_from_checkpoint !== undefined) {
-      throw new UsageError("--resume and --resume_from_checkpoint are the same flag; give one of them");
+      throw new UsageError("--resume and --resume_from_checkpoint are the same flag", {
+        hint: "give one of them",
+      });
     }
     flags.resume_from_checkpoint = resume;
   }
@@ -51,7 +53,7 @@ export async function trainCommand(argv: string[]): Promise<number> {
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     if (code !== "ENOSPC") throw error;
-    throw new CommandFailure(`the disk is full (${message}); what was saved before is whole`);
+    throw new CommandFailure(`the disk is full (${message})`, { hint: "what was saved before is whole" });
   } finally {
     for (const [signal, handler] of handlers) process.off(signal, handler);
   }

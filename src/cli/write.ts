@@ -1,4 +1,4 @@
-import { writeFileAtomic } from "../engine/atomic-files.js";
+import { writeFileAtomic } from "../files/atomic.js";
 import { CommandFailure } from "./errors.js";
 
 /**

@@ -456,9 +456,9 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
 
   #embedText(texts: readonly string[], maxLength: number): tf.Tensor3D {
     if (!this.tokenizer || !this.textEncoder) {
-      throw new InputError(
-        "prompt: this pipeline was loaded without tokenizer or text encoder; pass promptEmbeds and negativePromptEmbeds",
-      );
+      throw new InputError("prompt: this pipeline was loaded without tokenizer or text encoder", {
+        hint: "pass promptEmbeds and negativePromptEmbeds",
+      });
     }
     const { inputIds, truncated } = this.tokenizer.encode(texts, { maxLength });
     for (const text of truncated.filter((text) => text !== "")) {

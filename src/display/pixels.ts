@@ -106,9 +106,9 @@ function refuseFar(values: ArrayLike<number>, low: number, high: number, who: st
   }
   const slack = (high - low) * FAR_OUTSIDE;
   if (least < low - slack || most > high + slack) {
-    throw new InputError(
-      `${who}: expected values in [${low}, ${high}], found ${least} to ${most}; set range, e.g. { range: [0, 255] }`,
-    );
+    throw new InputError(`${who}: expected values in [${low}, ${high}], found ${least} to ${most}`, {
+      hint: "set range, e.g. { range: [0, 255] }",
+    });
   }
 }
 

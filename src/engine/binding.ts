@@ -7,8 +7,9 @@ import { constants } from "node:os";
 import { basename, dirname, join, relative } from "node:path";
 import process from "node:process";
 import { promisify } from "node:util";
-import { replaceFolder, syncTree, temporaryBeside, writeFileAtomic } from "./atomic-files.js";
-import { type Lock, readJson } from "./cache.js";
+import { replaceFolder, syncTree, temporaryBeside, writeFileAtomic } from "../files/atomic.js";
+import type { Lock } from "../files/lock.js";
+import { readJson } from "./cache.js";
 import { EngineError, firstLine } from "./errors.js";
 import { checkFiles, describeFiles, installedFiles } from "./integrity.js";
 import type { OperationsAddon } from "./native/kernels.js";
@@ -328,7 +329,10 @@ async function buildAddons(addons: Addons): Promise<void> {
     await writeFile(join(staging, "package.json"), "{}");
     await writeFile(join(staging, "binding.gyp"), JSON.stringify({ targets: addons.targets(files) }));
     const failure = await nodeGyp(staging, lock.signal);
-    if (failure !== undefined) throw new EngineError(`${what} can't be compiled: ${failure}`);
+    if (failure !== undefined) {
+      const [problem, hint] = failure;
+      throw new EngineError(`${what} can't be compiled: ${problem}`, { hint });
+    }
 
     await mkdir(output);
     await symlink(relative(target, library.libraries), join(output, "lib"));
@@ -376,7 +380,7 @@ function addon(name: string, sources: string[], libraries: string[]) {
 }
 
 /** Runs `node-gyp rebuild` in `directory`. @returns one line that says what went wrong, if anything did. */
-async function nodeGyp(directory: string, signal: AbortSignal): Promise<string | undefined> {
+async function nodeGyp(directory: string, signal: AbortSignal): Promise<Failure | undefined> {
   const tool = join(dirname(require.resolve("node-gyp/package.json")), "bin", "node-gyp.js");
   const headers = nodeHeaders();
   const options = [
@@ -403,7 +407,7 @@ async function nodeGyp(directory: string, signal: AbortSignal): Promise<string |
   });
   if (code === 0) return undefined;
   const { bavail, bsize } = await statfs(directory);
-  return bavail * bsize < 1e6 ? "the disk is full" : buildFailure(output);
+  return bavail * bsize < 1e6 ? ["the disk is full"] : buildFailure(output);
 }
 
 /** The folder above `include/node` of the running Node, if its headers came with it. */
@@ -419,22 +423,26 @@ function nodeHeaders(): string | undefined {
   }
 }
 
+/** What went wrong, and what to do about it where that is known. */
+type Failure = readonly [problem: string, hint?: string];
+
 /** One line out of node-gyp's many. */
-function buildFailure(output: string): string {
-  const known: [RegExp, string][] = [
-    [/find Python.*not/i, "node-gyp finds no Python 3; install python3"],
+function buildFailure(output: string): Failure {
+  const known: [RegExp, ...Failure][] = [
+    [/find Python.*not/i, "node-gyp finds no Python 3", "install python3"],
     [
       /(g\+\+|c\+\+|clang\+\+|\bCXX\b).*(not found|No such file)/i,
-      "there is no C++ compiler; install g++ and make",
+      "there is no C++ compiler",
+      "install g++ and make",
     ],
-    [/not found: make|make.*ENOENT|`make` failed.*ENOENT/i, "there is no make; install g++ and make"],
+    [/not found: make|make.*ENOENT|`make` failed.*ENOENT/i, "there is no make", "install g++ and make"],
     [/No space left on device/i, "the disk is full"],
     [
       /(getaddrinfo|ECONN|ENOTFOUND|EAI_AGAIN|network).*(nodejs\.org|headers)?/i,
       "Node's headers are not installed and can't be fetched from nodejs.org",
     ],
   ];
-  for (const [pattern, line] of known) if (pattern.test(output)) return line;
+  for (const [pattern, ...failure] of known) if (pattern.test(output)) return failure;
   const error = /^.*\berror\b:?.*$/im.exec(output)?.[0] ?? output.trim().split("\n").at(-1) ?? "";
-  return error.trim().slice(0, 300);
+  return [error.trim().slice(0, 300)];
 }

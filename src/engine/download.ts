@@ -221,7 +221,8 @@ function assertSafe(url: string, alternative: string): void {
   const { protocol, hostname } = new URL(url);
   if (protocol === "https:" || (protocol === "http:" && isLoopback(hostname))) return;
   throw new EngineError(
-    `${url}: expected an https address, found ${protocol}//, which anybody on the way can change; ${alternative}`,
+    `${url}: expected an https address, found ${protocol}//, which anybody on the way can change`,
+    { hint: alternative },
   );
 }
 

@@ -1,4 +1,4 @@
-import { writeFileAtomic } from "./atomic-files.js";
+import { writeFileAtomic } from "../files/atomic.js";
 import { configFile, readJson } from "./cache.js";
 import { asEngineError, EngineError } from "./errors.js";
 import { isWanted } from "./install.js";
@@ -41,7 +41,7 @@ export async function useEngine(name?: EngineName, options: UseEngineOptions = {
       log(`firstframe: ${asEngineError(candidate, error).message}; trying the next engine`);
     }
   }
-  throw new EngineError("no engine runs here; `firstframe doctor` says why");
+  throw new EngineError("no engine runs here", { hint: "`firstframe doctor` says why" });
 }
 
 /** Makes `name` the default of this user's programs, or with undefined goes back to the best that is installed. */

@@ -100,7 +100,22 @@ export function quote(value: unknown, most = 200): string {
 /** Whatever an engine's start or installation threw, as an error about that engine. */
 export function asEngineError(engine: string, error: unknown): EngineError {
   if (error instanceof EngineError && error.subject === engine) return error;
-  return new EngineError(firstLine(error), { subject: engine, cause: error });
+  const [problem, hint] = error instanceof FirstframeError ? messageAndHint(error) : [firstLine(error)];
+  return new EngineError(firstLine(problem), { subject: engine, hint, cause: error });
+}
+
+/** The same problem as another kind of error, whose message says first where it came up; its hint stays one. */
+export function passedOn<E>(
+  Class: new (problem: string, details: ErrorDetails) => E,
+  error: FirstframeError,
+  before: string,
+): E {
+  const [problem, hint] = messageAndHint(error);
+  return new Class(before + problem, { hint, cause: error });
+}
+
+function messageAndHint({ message, hint }: FirstframeError): readonly [string, string | undefined] {
+  return hint === undefined ? [message, hint] : [message.slice(0, -`; ${hint}`.length), hint];
 }
 
 /** Why a file can't be read, in the words that the whole package has for it. */

@@ -4,7 +4,8 @@ import { mkdir, readdir, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import process from "node:process";
 import { pathToFileURL } from "node:url";
-import { replaceFolder, syncTree, temporaryBeside, writeFileAtomic } from "./atomic-files.js";
+import { replaceFolder, syncTree, temporaryBeside, writeFileAtomic } from "../files/atomic.js";
+import { type Lock, withLock } from "../files/lock.js";
 import {
   bindingFault,
   bindingKey,
@@ -16,7 +17,7 @@ import {
   operationsFault,
   removeOperations,
 } from "./binding.js";
-import { cacheDirectory, type Lock, megabytes, readJson, withLock } from "./cache.js";
+import { cacheDirectory, megabytes, readJson } from "./cache.js";
 import { DownloadError, download, type OnProgress, removePart } from "./download.js";
 import { asEngineError, EngineError, firstLine } from "./errors.js";
 import { nvidiaDevices } from "./hardware.js";
@@ -104,6 +105,7 @@ export async function installFrom(
       log(`${name} is installed in ${there.libraries}`);
       return there;
     }
+    await mkdir(cache, { recursive: true });
     return await withLock(cache, { busy: `installs into ${cache}`, log }, async (lock) => {
       await removeLeftovers(
         cache,

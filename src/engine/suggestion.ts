@@ -1,13 +1,19 @@
 import { distance } from "fastest-levenshtein";
 
-/** ` (did you mean mode?)` where one of the names is spelled nearly like what was found, else nothing. */
-export function suggestion(found: string, names: readonly string[]): string {
+/** A hint, `did you mean mode?`, where one of the names is spelled nearly like what was found. */
+export function didYouMean(found: string, names: readonly string[]): string | undefined {
   const near = names
     .map((name) => ({ name, typos: typos(found.toLowerCase(), name.toLowerCase()) }))
     .sort((a, b) => a.typos - b.typos)[0];
   return near && near.typos <= Math.max(1, Math.floor(near.name.length / 3))
-    ? ` (did you mean ${near.name}?)`
-    : "";
+    ? `did you mean ${near.name}?`
+    : undefined;
+}
+
+/** The same in brackets, else nothing: for a list of problems, where each has its own. */
+export function suggestion(found: string, names: readonly string[]): string {
+  const hint = didYouMean(found, names);
+  return hint === undefined ? "" : ` (${hint})`;
 }
 
 /** Letters to change; of two that changed places only one. */

@@ -117,7 +117,9 @@ export class LoraAdapters {
   /** Declares an adapter's layers; their parameters have no values yet. */
   create(name: string, config: LoraConfig, plan: ReadonlyMap<string, LayerPlan>): LoraAdapter {
     if (this.#adapters.has(name)) {
-      throw new InputError(`adapter ${JSON.stringify(name)} exists already; choose another adapterName`);
+      throw new InputError(`adapter ${JSON.stringify(name)} exists already`, {
+        hint: "choose another adapterName",
+      });
     }
     const scope = new ParameterScope();
     const layers = new Map<string, LoraLayer>();

@@ -1,6 +1,6 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { writeFileAtomic } from "../engine/atomic-files.js";
+import { writeFileAtomic } from "../files/atomic.js";
 import { writeClip } from "../video/write.js";
 import { proceduralClip } from "./clip.js";
 import { SCENES_FILE, type ScenesFile } from "./motion-measure.js";

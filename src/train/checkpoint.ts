@@ -8,8 +8,8 @@ import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { dirname, join, relative, resolve, sep } from "node:path";
-import { syncFolder, writeAtomically } from "../engine/atomic-files.js";
 import { fileProblem, InputError } from "../engine/errors.js";
+import { syncFolder, writeAtomically } from "../files/atomic.js";
 import { readHeaderBytes, SafetensorsError } from "../weights/safetensors.js";
 import type { Spelling } from "./arguments.js";
 

@@ -2,8 +2,8 @@ import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { mkdir, readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { writeAtomically } from "../engine/atomic-files.js";
 import type { Tensor } from "../engine/tf.js";
+import { writeAtomically } from "../files/atomic.js";
 import type { Model } from "../nn/module.js";
 import { readJsonObject } from "../weights/config.js";
 

@@ -1,6 +1,6 @@
 import { mkdir, open, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { writeAtomically } from "../engine/atomic-files.js";
+import { writeAtomically } from "../files/atomic.js";
 import type { Clip } from "../video/clip.js";
 import { encodeGif, encodePng } from "../video/write.js";
 import { SummaryWriter } from "./tensorboard.js";

@@ -81,7 +81,8 @@ export async function webpForPage(
     if (bytes.length <= maxBytes) return bytes;
   }
   throw new InputError(
-    `animate: expected at most ${maxBytes} bytes, the smallest version has ${bytes!.length}; show fewer frames`,
+    `animate: expected at most ${maxBytes} bytes, the smallest version has ${bytes!.length}`,
+    { hint: "show fewer frames" },
   );
 }
 

@@ -1,7 +1,7 @@
 import { readdir, readFile, stat } from "node:fs/promises";
 import { extname, join } from "node:path";
 import type { InputVideoTrack, VideoSample } from "#mediabunny";
-import { FirstframeError, fileProblem, InputError } from "../engine/errors.js";
+import { fileProblem, InputError } from "../engine/errors.js";
 import { Clip } from "./clip.js";
 import { bt709ToRgb, type Plane } from "./color.js";
 import { gifIsWhole } from "./gif.js";
@@ -65,11 +65,12 @@ export async function probeClip(path: string, options: Pick<ReadClipOptions, "fp
   return open(path, {
     async folder() {
       const names = await imageNames(path);
-      const { width, height } = (await sharp(join(path, names[0]!)).metadata()).autoOrient;
+      const first = sharp(join(path, names[0]!));
+      const { width, height } = (await reading(path, first.metadata())).autoOrient;
       return { numFrames: names.length, width, height, fps: options.fps ?? DEFAULT_FPS };
     },
     async image() {
-      const { autoOrient, pages = 1, delay = [] } = await sharp(path).metadata();
+      const { autoOrient, pages = 1, delay = [] } = await reading(path, sharp(path).metadata());
       const { width, height } = autoOrient;
       return { numFrames: pages, width, height, fps: fpsOf(delay, options) };
     },
@@ -87,7 +88,7 @@ interface Kinds<T> {
   readonly video: (mediabunny: typeof import("#mediabunny")) => Promise<T>;
 }
 
-/** Does what fits the kind of clip at `path`; every error becomes one line that names it. */
+/** Does what fits the kind of clip at `path`. */
 async function open<T>(path: string, kinds: Kinds<T>): Promise<T> {
   const info = await stat(path).catch((error: NodeJS.ErrnoException) => {
     throw new ClipError(fileProblem(error, "no such file or folder"), {
@@ -96,16 +97,37 @@ async function open<T>(path: string, kinds: Kinds<T>): Promise<T> {
   });
   const extension = extname(path).toLowerCase();
   if (info.isFile() && info.size === 0) throw new ClipError("the file is empty", { file: path });
-  try {
-    if (info.isDirectory()) return await kinds.folder();
-    if (VIDEOS.has(extension)) return await withMediabunny(kinds.video);
-    if (IMAGES.has(extension)) return await kinds.image();
-  } catch (error) {
-    if (error instanceof FirstframeError) throw error;
-    throw new ClipError(`not a readable clip (${oneLine(error as Error)})`, { file: path, cause: error });
-  }
+  if (info.isDirectory()) return await kinds.folder();
+  if (VIDEOS.has(extension)) return await withMediabunny(kinds.video);
+  if (IMAGES.has(extension)) return await kinds.image();
   const known = [...VIDEOS, ...IMAGES].join(" ");
   throw new ClipError(`expected a folder of images or one of ${known}, found "${extension}"`, { file: path });
+}
+
+/**
+ * What the system or a library reads of a file. Whatever it throws is about that file, in one line; what our own code throws
+ * between such calls is not, and stays what it is.
+ */
+async function reading<T>(path: string, result: Promise<T>): Promise<T> {
+  try {
+    return await result;
+  } catch (error) {
+    throw new ClipError(`not a readable clip (${oneLine(error as Error)})`, { file: path, cause: error });
+  }
+}
+
+/** The same for one thing after the other. */
+async function* readingAll<T>(path: string, all: AsyncIterable<T>): AsyncGenerator<T> {
+  const iterator = all[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const { done, value } = await reading(path, iterator.next());
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    await iterator.return?.();
+  }
 }
 
 const oneLine = (error: Error): string => error.message.trim().replaceAll(/\s*\n\s*/g, "; ");
@@ -157,7 +179,7 @@ async function collect(
 const naturally = new Intl.Collator("en", { numeric: true });
 
 async function imageNames(path: string): Promise<string[]> {
-  const names = (await readdir(path))
+  const names = (await reading(path, readdir(path)))
     .filter((name) => !name.startsWith(".") && IMAGES.has(extname(name).toLowerCase()))
     .sort(naturally.compare);
   if (names.length === 0)
@@ -186,16 +208,13 @@ async function readFolder(path: string, options: ReadClipOptions): Promise<Clip>
 }
 
 async function readImage(path: string, options: ReadClipOptions): Promise<Clip> {
-  const { delay = [], format, pages = 1 } = await sharp(path).metadata();
-  if (format === "gif" && !gifIsWhole(await readFile(path)))
+  const { delay = [], format, pages = 1 } = await reading(path, sharp(path).metadata());
+  if (format === "gif" && !gifIsWhole(await reading(path, readFile(path))))
     throw new ClipError("the file is cut off", { file: path });
   // All pages at once: each would otherwise be decoded from the first one on.
   const picture = sharp(path, { pages: -1, failOn: "truncated", limitInputPixels: false });
-  const { data, info } = await (pages === 1 ? picture.autoOrient() : picture)
-    .toColourspace("srgb")
-    .removeAlpha()
-    .raw()
-    .toBuffer({ resolveWithObject: true });
+  const pixels = (pages === 1 ? picture.autoOrient() : picture).toColourspace("srgb").removeAlpha().raw();
+  const { data, info } = await reading(path, pixels.toBuffer({ resolveWithObject: true }));
   const height = info.height / pages;
   const bytes = info.width * height * 3;
   return collect(path, pages, fpsOf(delay, options), options, async ({ take }) => {
@@ -218,12 +237,13 @@ async function readVideo(
     const { numFrames, fps } = await countFrames(path, track, options);
     return collect(path, numFrames, fps, options, async ({ wanted, take }) => {
       let index = 0;
-      for await (const sample of new mediabunny.VideoSampleSink(track).samples()) {
+      const samples = new mediabunny.VideoSampleSink(track).samples();
+      for await (const sample of readingAll(path, samples)) {
         using frame = sample;
         if (wanted(index)) {
           const { codedWidth, codedHeight } = frame;
           const [pixels, width, height] = await turn(
-            await sampleToRgb(frame),
+            await sampleToRgb(path, frame),
             codedWidth,
             codedHeight,
             track.rotation,
@@ -243,9 +263,9 @@ async function withTrack<T>(
 ): Promise<T> {
   const input = new Input({ source: new FilePathSource(path), formats: ALL_FORMATS });
   try {
-    const track = await input.getPrimaryVideoTrack();
+    const track = await reading(path, input.getPrimaryVideoTrack());
     if (track === null) throw new ClipError("no video in it (is the file cut off?)", { file: path });
-    if (!(await track.canDecode())) {
+    if (!(await reading(path, track.canDecode()))) {
       throw new ClipError(`no decoder for its codec ${track.codec ?? "(unknown)"}`, { file: path });
     }
     return await use(track);
@@ -259,7 +279,7 @@ async function countFrames(
   track: InputVideoTrack,
   options: Pick<ReadClipOptions, "fps">,
 ): Promise<{ numFrames: number; fps: number }> {
-  const { packetCount, averagePacketRate } = await track.computePacketStats();
+  const { packetCount, averagePacketRate } = await reading(path, track.computePacketStats());
   if (packetCount === 0) throw new ClipError("no frames in it", { file: path });
   return { numFrames: packetCount, fps: packetCount > 1 ? averagePacketRate : (options.fps ?? DEFAULT_FPS) };
 }
@@ -268,11 +288,11 @@ async function countFrames(
  * The decoder's own conversion to RGB knows the BT.601 matrix only (which OpenCV and decord take too where a file names
  * none), so pictures that say BT.709 are converted from their planes.
  */
-async function sampleToRgb(sample: VideoSample): Promise<Uint8Array> {
+async function sampleToRgb(path: string, sample: VideoSample): Promise<Uint8Array> {
   const { codedWidth: width, codedHeight: height, colorSpace } = sample;
   if (sample.format === "I420" && colorSpace.matrix === "bt709") {
     const planes = new Uint8Array(sample.allocationSize());
-    const layout = await sample.copyTo(planes);
+    const layout = await reading(path, sample.copyTo(planes));
     return bt709ToRgb(
       planes,
       layout as [Plane, Plane, Plane],
@@ -282,7 +302,7 @@ async function sampleToRgb(sample: VideoSample): Promise<Uint8Array> {
   }
   const options = { format: "RGBA" } as VideoFrameCopyToOptions; // the type it comes with lacks the format
   const rgba = new Uint8Array(sample.allocationSize(options));
-  const [plane] = await sample.copyTo(rgba, options);
+  const [plane] = await reading(path, sample.copyTo(rgba, options));
   const { offset, stride } = plane!;
   const rgb = new Uint8Array(width * height * 3);
   for (let y = 0, to = 0; y < height; y++) {

@@ -6,9 +6,9 @@ async function loadCodecs(): Promise<void> {
     await import("@napi-rs/webcodecs/polyfill");
   } catch (error) {
     if (!isMissing(error)) throw error;
-    throw new EngineError(
-      "video files (MP4, MOV, WebM, Matroska) need codecs, which are not installed; run `npm install @napi-rs/webcodecs@1.3.1`",
-    );
+    throw new EngineError("video files (MP4, MOV, WebM, Matroska) need codecs, which are not installed", {
+      hint: "run `npm install @napi-rs/webcodecs@1.3.1`",
+    });
   }
 }
 

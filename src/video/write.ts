@@ -1,7 +1,7 @@
 import { writeFile } from "node:fs/promises";
 import { extname, join } from "node:path";
-import { writeFileAtomic, writeFolderAtomic } from "../engine/atomic-files.js";
 import { InputError } from "../engine/errors.js";
+import { writeFileAtomic, writeFolderAtomic } from "../files/atomic.js";
 import { encodeGif, encodeStill, encodeWebp, type WebpOptions } from "./animated.js";
 import type { Clip } from "./clip.js";
 import { withMediabunny } from "./webcodecs.js";

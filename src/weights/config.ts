@@ -5,8 +5,8 @@
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { writeAtomically } from "../engine/atomic-files.js";
 import { InputError, quote } from "../engine/errors.js";
+import { writeAtomically } from "../files/atomic.js";
 
 /** The diffusers release whose file formats are written. */
 export const DIFFUSERS_VERSION = "0.40.0";
@@ -101,10 +101,10 @@ export function completeConfig<F extends Fields>(
   }
   const unknown = Object.keys(given).filter((key) => !Object.hasOwn(fields, key) && !key.startsWith("_"));
   if (unknown.length > 0) {
-    const problem = `${where.file ?? where.subject}: unknown configuration ${unknown.length === 1 ? "key" : "keys"} ${unknown.join(", ")}`;
+    const problem = `unknown configuration ${unknown.length === 1 ? "key" : "keys"} ${unknown.join(", ")}`;
     if (unknownKeys === "refuse")
-      throw new ConfigError(`${problem}; known are ${Object.keys(fields).join(", ")}`);
-    process.emitWarning(`${problem} will be ignored`);
+      throw new ConfigError(problem, { ...where, hint: `known are ${Object.keys(fields).join(", ")}` });
+    process.emitWarning(`${where.file ?? where.subject}: ${problem} will be ignored`);
   }
   return config as ConfigOf<F>;
 }

@@ -8,11 +8,12 @@ import { homedir } from "node:os";
 import { dirname, join, posix, relative } from "node:path";
 import type { ListFileEntry } from "#hub";
 import { Progress } from "../display/progress.js";
-import { writeFileAtomic } from "../engine/atomic-files.js";
-import { assertSpace, type Lock, readJson, withLock } from "../engine/cache.js";
+import { assertSpace, readJson } from "../engine/cache.js";
 import { DownloadError, downloadTo, fetchSafely } from "../engine/download.js";
-import { EngineError, firstLine, InputError } from "../engine/errors.js";
+import { EngineError, firstLine, InputError, passedOn } from "../engine/errors.js";
 import { packageRoot } from "../engine/package-root.js";
+import { writeFileAtomic } from "../files/atomic.js";
+import { type Lock, withLock } from "../files/lock.js";
 import { CheckpointError, readShardIndex, type WeightsLocation, weightFiles } from "./checkpoint.js";
 import { ConfigError, MODEL_CONFIG } from "./config.js";
 
@@ -282,7 +283,7 @@ async function fetchSnapshot(
     if (error instanceof DownloadError && (error.status === 401 || error.status === 403))
       throw server.refusal(error.status, "GatedRepo", error.message);
     if (error instanceof MissingFile) throw new HubError(`${id} (revision ${revision}): ${error.message}`);
-    if (error instanceof EngineError) throw new HubError(`${id}: ${error.message}`);
+    if (error instanceof EngineError) throw passedOn(HubError, error, `${id}: `);
     if ((error as NodeJS.ErrnoException).syscall !== undefined)
       throw new HubError(`${id}: the cache can't be written: ${firstLine(error)}`, {
         hint: "HF_HOME names another",
@@ -351,7 +352,9 @@ class HubServer {
     if (code === "GatedRepo" || status === 403) {
       const then =
         token === undefined ? "set HF_TOKEN or run `hf auth login`" : "the token that was sent has no access";
-      return new HubError(`${id} is gated: its conditions have to be accepted at ${endpoint}/${id}; ${then}`);
+      return new HubError(`${id} is gated: its conditions have to be accepted at ${endpoint}/${id}`, {
+        hint: then,
+      });
     }
     if (status === 401 && token !== undefined)
       return new HubError(`${id}: ${endpoint} does not accept the token of HF_TOKEN or \`hf auth login\``);
@@ -360,7 +363,7 @@ class HubServer {
         `${this.#absence} ${endpoint} has no such model, or only for those who may see it (HF_TOKEN or \`hf auth login\`)`,
       );
     }
-    return new HubError(`${this.#absence} ${answer}; try again later`);
+    return new HubError(`${this.#absence} ${answer}`, { hint: "try again later" });
   }
 
   /** Adds the token, and only for the Hub itself; says what is wrong where there is no answer or a refusal. */
@@ -375,7 +378,7 @@ class HubServer {
     try {
       response = await fetchSafely(url.href, { ...init, headers, signal }, OTHER_SERVER);
     } catch (error) {
-      if (error instanceof EngineError) throw new HubError(`${this.#absence} ${error.message}`);
+      if (error instanceof EngineError) throw passedOn(HubError, error, `${this.#absence} `);
       const reason = firstLine((error as { cause?: unknown }).cause ?? error);
       throw new HubError(`${this.#absence} ${endpoint} can't be reached (${reason})`, { hint: this.#advice });
     }

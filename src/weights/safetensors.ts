@@ -4,9 +4,9 @@
  */
 
 import { type FileHandle, open } from "node:fs/promises";
-import { writeAtomically } from "../engine/atomic-files.js";
 import { InputError, quote } from "../engine/errors.js";
 import * as tf from "../engine/tf.js";
+import { writeAtomically } from "../files/atomic.js";
 import { checksum } from "./checksum.js";
 import { DTYPE_BYTES, type Dtype, fromFloat32, type TensorData, toFloat32, viewData } from "./dtype.js";
 
@@ -333,8 +333,8 @@ async function readHeader(path: string, handle: FileHandle): Promise<Header> {
   const matches = own === checksum(before, Buffer.from(NO_CHECKSUM), raw.subarray(at + NO_CHECKSUM.length));
   if (!matches || checksums.length !== tensors.size)
     throw new SafetensorsError(
-      `the header does not match its checksum (the file is damaged, or another program changed it and kept "${CHECKSUMS_KEY}" of __metadata__; without that entry it is not compared)`,
-      { file: path },
+      `the header does not match its checksum (the file is damaged, or another program changed it and kept "${CHECKSUMS_KEY}" of __metadata__)`,
+      { file: path, hint: "without that entry it is not compared" },
     );
   return { tensors, metadata, checksums: new Map([...tensors.keys()].map((key, i) => [key, checksums[i]!])) };
 }

@@ -13,7 +13,7 @@ import { parseArgs, promisify } from "node:util";
 import type { Measured } from "../../src/cli/bench/measure.js";
 import { readManifest } from "../../src/cli/bench/work.js";
 import { benchmarkNames, measureApart } from "../../src/cli/bench.js";
-import { writeFileAtomic } from "../../src/engine/atomic-files.js";
+import { writeFileAtomic } from "../../src/files/atomic.js";
 
 const root = fileURLToPath(new URL("../../..", import.meta.url));
 const script = join(root, "test/bench/peer_torch.py");

@@ -50,10 +50,8 @@ export async function readManifest(folder: string): Promise<Manifest> {
   const file = join(folder, "manifest.json");
   const text = await readFile(file, "utf8").catch(() => undefined);
   if (text === undefined) {
-    throw new UsageError(
-      `no such file; \`python3 test/bench/peer_torch.py --weights ${folder}\` writes the folder`,
-      { file },
-    );
+    const hint = `\`python3 test/bench/peer_torch.py --weights ${folder}\` writes the folder`;
+    throw new UsageError("no such file", { file, hint });
   }
   return JSON.parse(text) as Manifest;
 }

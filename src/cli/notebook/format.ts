@@ -100,10 +100,10 @@ export function parseNotebook(text: string, name: string): Notebook {
     throw new UsageError(`not a notebook: it has no "nbformat"`, { file: name });
   }
   if (json.nbformat !== 4) {
-    throw new UsageError(
-      `notebook format ${JSON.stringify(json.nbformat)}, expected 4 (JupyterLab and \`jupyter nbconvert --to notebook\` convert it)`,
-      { file: name },
-    );
+    throw new UsageError(`notebook format ${JSON.stringify(json.nbformat)}, expected 4`, {
+      file: name,
+      hint: "JupyterLab and `jupyter nbconvert --to notebook` convert it",
+    });
   }
   if (isDeeperThan(json, deepest)) {
     throw new UsageError(`not a valid notebook: nested deeper than ${deepest} levels`, { file: name });

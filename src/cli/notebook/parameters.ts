@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import { type Expression, parseSync, type TSType, type VariableDeclaration } from "oxc-parser";
 import { InputError } from "../../engine/errors.js";
-import { suggestion } from "../../engine/suggestion.js";
+import { didYouMean } from "../../engine/suggestion.js";
 import { UsageError } from "../errors.js";
 import { type Cell, cellId, type Notebook } from "./format.js";
 
@@ -67,8 +67,11 @@ export async function applyParameters(
     if (declared.some((parameters) => parameters.has(name))) continue;
     const known = [...new Set(declared.flatMap((parameters) => [...parameters.keys()]))];
     const where = notebooks.length === 1 ? notebooks[0]!.path : `any of the ${notebooks.length} notebooks`;
+    const meant = didYouMean(name, known);
     const list = known.length > 0 ? `declared: ${known.join(", ")}` : "no cell is tagged `parameters`";
-    throw new UsageError(`unknown parameter ${name} of ${where}${suggestion(name, known)}; ${list}`);
+    throw new UsageError(`unknown parameter ${name} of ${where}`, {
+      hint: meant === undefined ? list : `${meant} (${list})`,
+    });
   }
   const clips = new Set<string>();
   const injected = notebooks.map(({ notebook }, index) => {

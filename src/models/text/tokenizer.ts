@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 import { copyFile, mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { Tokenizer } from "@huggingface/tokenizers";
-import { InputError } from "../../engine/errors.js";
+import { firstLine, InputError } from "../../engine/errors.js";
 import { grouped, showAs } from "../../engine/shown.js";
 import { ConfigError, type ConfigOrigin, readJsonObject, writeJson } from "../../weights/config.js";
 import { type HubOptions, type Needs, resolveModel } from "../../weights/hub.js";
@@ -86,9 +86,9 @@ export class T5Tokenizer {
     this.#config = config;
     this.#model = model?.path ?? null;
     this.#charsmap = model?.charsmap ?? null;
+    const { json: plain, charsmap } = withoutCharsmap(json);
+    this.#tokenizer = libraryTokenizer(plain, config, where);
     try {
-      const { json: plain, charsmap } = withoutCharsmap(json);
-      this.#tokenizer = new Tokenizer(plain, config) as LibraryTokenizer;
       if (model) {
         this.#tokenizer.normalizer = sentencePieceNormalization(model);
         this.#tokenizer.pre_tokenizer = null;
@@ -101,7 +101,7 @@ export class T5Tokenizer {
         };
       }
     } catch (error) {
-      throw new ConfigError((error as Error).message, where);
+      throw error instanceof InputError ? new ConfigError(error.message, { ...where, cause: error }) : error;
     }
     const idOf = (key: string, fallback: string): number => {
       const token = tokenText(config[key]) ?? fallback;
@@ -216,6 +216,18 @@ export class T5Tokenizer {
       line: ({ vocabSize }) => `T5Tokenizer, ${grouped(vocabSize)} tokens`,
       text: ({ vocabSize, padTokenId, eosTokenId }) =>
         `T5Tokenizer(vocab_size=${vocabSize}, pad_token_id=${padTokenId}, eos_token_id=${eosTokenId})`,
+    });
+  }
+}
+
+/** The library checks nothing that it is given: whatever it throws here, a TypeError most often, is about the file. */
+function libraryTokenizer(json: Json, config: Json, where: ConfigOrigin): LibraryTokenizer {
+  try {
+    return new Tokenizer(json, config) as LibraryTokenizer;
+  } catch (error) {
+    throw new ConfigError(`not a tokenizer that can be used (${firstLine(error)})`, {
+      ...where,
+      cause: error,
     });
   }
 }

@@ -484,7 +484,8 @@ export class CogVideoXTransformer3DModel extends Model {
     if (this.#ofsEmbedding === null || config.ofs_embed_dim === null) return emb;
     if (ofs === undefined || ofs === null) {
       throw new InputError(
-        `ofs: this model has an offset embedding (ofs_embed_dim ${config.ofs_embed_dim}) and needs a value, 2.0 for CogVideoX-1.5`,
+        `ofs: this model has an offset embedding (ofs_embed_dim ${config.ofs_embed_dim}) and needs a value`,
+        { hint: "CogVideoX-1.5 has 2.0" },
       );
     }
     const offset = sinusoid(perSample("ofs", ofs, batch), config.ofs_embed_dim);
@@ -508,9 +509,9 @@ export class CogVideoXTransformer3DModel extends Model {
       );
     }
     if (pt !== null && frames % pt !== 0) {
-      throw new InputError(
-        `${wanted} with F divisible by ${pt} (patch_size_t), found ${frames} frames; duplicateFirstFrame pads them`,
-      );
+      throw new InputError(`${wanted} with F divisible by ${pt} (patch_size_t), found ${frames} frames`, {
+        hint: "duplicateFirstFrame pads them",
+      });
     }
     if (
       encoderHiddenStates.rank !== 3 ||

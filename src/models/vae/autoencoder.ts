@@ -366,7 +366,8 @@ export class AutoencoderKLCogVideoX extends Model {
     const [, height, width] = x.shape;
     if (direction === "encode" && (height < smallest || width < smallest))
       throw new InputError(
-        `encode: tiling leaves a tile of ${height}x${width} pixels, smaller than ${smallest}x${smallest}; choose other tiles`,
+        `encode: tiling leaves a tile of ${height}x${width} pixels, smaller than ${smallest}x${smallest}`,
+        { hint: "choose other tiles" },
       );
     return tf.tidy(() => {
       if (direction === "encode") {

@@ -42,18 +42,18 @@ describe("the command line", () => {
 
   it("answers what it does not know with one line and exit code 2", async () => {
     for (const [argv, message] of [
-      [["rnu"], /^firstframe: unknown command rnu \(did you mean run\?\); see `firstframe --help`$/],
+      [["rnu"], /^firstframe: unknown command rnu; did you mean run\? See also `firstframe --help`$/],
       [["--verison"], /^firstframe: unknown option --verison/],
       [["kernel", "instal"], /^firstframe: expected install, list or uninstall, found "instal"$/],
       [
         ["kernel", "install", "--usr"],
-        /unknown option --usr of `firstframe kernel` \(did you mean --user\?\)/,
+        /unknown option --usr of `firstframe kernel`; did you mean --user\? See also `firstframe kernel --help`$/,
       ],
       [["kernel", "install", "--user", "--prefix", "x"], /exclude each other/],
       [["engine", "use", "gpu"], /expected one of .*, found "gpu"/],
       [["engine", "list", "gpu"], /engine list: unexpected argument "gpu"/],
       [["engine", "install", "webgpu"], /found "webgpu"; webgpu needs no installation/],
-      [["procedural", "datset"], /unknown command procedural datset \(did you mean procedural dataset\?\)/],
+      [["procedural", "datset"], /unknown command procedural datset; did you mean procedural dataset\?/],
       [
         ["procedural", "dataset", "--clips", "many"],
         /--clips: expected a whole number of at least 0, found "many"/,

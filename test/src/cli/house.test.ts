@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { describe, it } from "node:test";
-import { parseSync } from "oxc-parser";
+import { type NewExpression, parseSync, Visitor } from "oxc-parser";
 import { projectRoot } from "./project.js";
 
 interface Source {
@@ -57,7 +57,8 @@ function target(source: Source, specifier: string): string | undefined {
  * What each room may import besides itself. The package's root is `src`; its rooms are folders of src, those of models
  * a room each, so that no model knows another's layers.
  */
-const ENGINE = ["src/engine"];
+const FILES = ["src/files"];
+const ENGINE = ["src/engine", ...FILES];
 const WEIGHTS = ["src/weights", ...ENGINE];
 const NN = ["src/nn", ...WEIGHTS];
 const MODEL = [...NN, "src/recipe"];
@@ -68,8 +69,9 @@ const DISPLAY = ["src/display", ...VIDEO];
 const TRAIN = ["src/train", ...DIFFUSION, "src/display"];
 const PROCEDURAL = ["src/procedural", ...TRAIN];
 const ROOMS: Readonly<Record<string, readonly string[]>> = {
-  kernel: [],
-  "src/engine": [],
+  "src/files": [],
+  kernel: FILES,
+  "src/engine": FILES,
   "src/weights": [...ENGINE, "src/display"], // downloads show how far they are
   "src/nn": WEIGHTS,
   "src/recipe": ENGINE,
@@ -94,6 +96,7 @@ const OWN_FAULTS: Readonly<Record<string, string>> = {
   "src/engine/download.ts": "tried again, then a DownloadError",
   "src/engine/ops/head-norm/head-norm.ts": "nothing asks for that gradient",
   "src/engine/ops/wasm-conv2d-gradient.ts": "no convolution here is NCHW",
+  "src/files/lock.ts": "ends a turn that is another's by now, and never gets out",
   "src/models/text/sentencepiece-model.ts": "becomes a SentencePieceError",
   "src/models/vae/layers.ts": "a decoder built without its latent",
   "src/nn/module.ts": "a model that declares a parameter twice",
@@ -103,6 +106,41 @@ const OWN_FAULTS: Readonly<Record<string, string>> = {
 /** A decision by an error's words or its name. */
 const COMPARED =
   /^.*(\.message\)?\.(includes|startsWith|endsWith|match|search)\(|\.message (===|!==) |\.name (===|!==) "\w*Error"|\.test\([^()]*\.message|\.test\(firstLine\().*$/gm;
+
+/** What follows a semicolon, and what asks or tells the reader to do something. */
+const HINT = /;\s|\bdid you mean\b|\b(run|try|see|use) `/i;
+
+/** What says more of the problem after a semicolon, so that it is no hint. */
+const NO_HINTS = ["; no whole checkpoint is left", "step ……: …; …"];
+
+/** The words of all errors that a source makes, with … for what is put in. */
+function thrown(path: string, text: string): string[] {
+  const found: string[] = [];
+  new Visitor({
+    NewExpression({ callee, arguments: [first] }) {
+      if (first && callee.type === "Identifier" && /(Error|Failure)$/.test(callee.name))
+        found.push(words(first));
+    },
+  }).visit(parseSync(path, text).program);
+  return found;
+}
+
+function words(node: NewExpression["arguments"][number]): string {
+  switch (node.type) {
+    case "Literal":
+      return typeof node.value === "string" ? node.value : "…";
+    case "TemplateLiteral":
+      return node.quasis
+        .map(({ value }, i) => value.cooked + (node.expressions[i] ? words(node.expressions[i]) : ""))
+        .join("");
+    case "BinaryExpression":
+      return node.left.type === "PrivateIdentifier" ? "…" : words(node.left) + words(node.right);
+    case "ConditionalExpression":
+      return `${words(node.consequent)} … ${words(node.alternate)}`;
+    default:
+      return "…";
+  }
+}
 
 function room(path: string): string {
   const [top = "", first = "", second = ""] = path.split("/");
@@ -186,6 +224,23 @@ describe("the house", () => {
       if (!text.includes("new Error(")) wrong.push(`${path} throws no Error any more`);
     }
     assert.deepEqual(wrong, []);
+  });
+
+  it("keeps what to do about an error in its hint, not in the words of the problem", () => {
+    const wrong: string[] = [];
+    const problems = src.flatMap(({ path, text }) => thrown(path, text).map((words) => ({ path, words })));
+    assert.ok(problems.length > 300);
+    for (const { path, words } of problems) {
+      if (HINT.test(words) && !NO_HINTS.some((known) => words.includes(known)))
+        wrong.push(`${path}: ${words}`);
+    }
+    assert.deepEqual(wrong, []);
+    for (const known of NO_HINTS) {
+      assert.ok(
+        problems.some(({ words }) => words.includes(known)),
+        `nobody says "${known}" any more`,
+      );
+    }
   });
 
   it("declares, uses and explains every dependency", () => {

@@ -95,7 +95,7 @@ describe("parameters of a notebook", () => {
     await refused(["tiling=1"], /expected boolean/);
     await refused(
       ["frame=49"],
-      /^unknown parameter frame of n\.ipynb \(did you mean frames\?\); declared: clip, frames/,
+      /^unknown parameter frame of n\.ipynb; did you mean frames\? \(declared: clip, frames, .*\)$/,
     );
     await refused(["frames"], /expected NAME=VALUE, found "frames"/);
     await refused(["frames=1", "frames=2"], /frames was given twice/);

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
 import {
   appendFileSync,
   cpSync,
@@ -151,8 +152,29 @@ describe("the project's own Python", () => {
     assert.deepEqual(await first.ended, { code: 0, output: "made\n" });
     assert.ok(has(venv, "tiny.py") && has(venv, "firstframe.json"));
     assert.deepEqual(
-      readdirSync(folder).filter((name) => name.startsWith("sleep-venv")),
+      readdirSync(folder).filter((name) => name.includes("sleep-venv")),
       ["sleep-venv"],
+    );
+  });
+
+  it("is made by the next one when the process that made it was killed", async () => {
+    const requirements = lock("killed", `tiny==1.0 --hash=sha256:${sha256Of(honest)}\n`);
+    const venv = join(folder, "killed-venv");
+    index.releases[0]!.speed = 100_000;
+    const already = index.downloads.length;
+    const first = maker(venv, requirements);
+    while (index.downloads.length === already) await new Promise((wake) => setTimeout(wake, 50));
+    first.child.kill("SIGKILL");
+    await once(first.child, "exit");
+    assert.ok(!has(venv, "firstframe.json"), "half made");
+    const steps: string[] = [];
+    await ensurePython({ folder: venv, requirements, onProgress: (step) => steps.push(step) });
+    assert.equal(steps[0], `another process makes ${venv}; waiting for process ${first.child.pid}`);
+    assert.equal(steps[1], "python3 -m venv");
+    assert.ok(has(venv, "tiny.py") && has(venv, "firstframe.json"));
+    assert.deepEqual(
+      readdirSync(folder).filter((name) => name.includes("killed-venv")),
+      ["killed-venv"],
     );
   });
 

@@ -309,7 +309,7 @@ describe("files that are there already", () => {
 
   it("stay as they are when the disk is full", async () => {
     cli.write("full/file.txt", "old");
-    const module = pathToFileURL(join(projectRoot, "dist/src/engine/atomic-files.js")).href;
+    const module = pathToFileURL(join(projectRoot, "dist/src/files/atomic.js")).href;
     const script = `process.on("SIGXFSZ", () => {}); (await import(${JSON.stringify(module)})).writeFileAtomic("full/file.txt", "new ".repeat(1e6)).then(() => console.log("written"), (error) => console.log(error.code))`;
     // A limit on the size of files stands in for the disk: a write ends short, and only the next one fails.
     const limited = `ulimit -f 1000; exec "$0" --input-type=module -e "$1"`;

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { inspect } from "node:util";
+import { asEngineError, passedOn } from "../../../src/engine/errors.js";
 import {
   ArgumentError,
   CheckpointError,
@@ -59,6 +60,19 @@ describe("errors", () => {
     // The fields are in the message: console.log does not repeat them.
     assert.doesNotMatch(inspect(error).replace(/\n.*/s, ""), /take another.*take another/);
     assert.doesNotMatch(inspect(engine), /subject:/);
+  });
+
+  it("keep their hint as a field where they are passed on as another kind", () => {
+    const full = new EngineError("no room", { hint: "free some" });
+    const hub = passedOn(HubError, full, "org/name: ");
+    assert.ok(hub instanceof HubError);
+    assert.deepEqual([hub.message, hub.hint, hub.cause], ["org/name: no room; free some", "free some", full]);
+    const engine = asEngineError("tensorflow", full);
+    assert.deepEqual(
+      [engine.message, engine.hint, engine.subject],
+      ["tensorflow: no room; free some", "free some", "tensorflow"],
+    );
+    assert.equal(asEngineError("wasm", new Error("first\nsecond")).message, "wasm: first");
   });
 
   it("name the file that is not there", async () => {

@@ -4,9 +4,9 @@ import { existsSync, readdirSync } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { basename, delimiter, join } from "node:path";
 import { describe, test } from "node:test";
-import { withLock } from "../../../src/engine/cache.js";
 import { pinnedBuilds } from "../../../src/engine/install.js";
 import type { PinnedWheel } from "../../../src/engine/package-index.js";
+import { withLock } from "../../../src/files/lock.js";
 import {
   cached,
   children,
@@ -236,7 +236,7 @@ describe("an installer that was asleep", {
   test("ends its turn at once when it wakes, before it touches what others see", async () => {
     const directory = join(folder, "locked");
     const script = `
-      import { withLock } from ${JSON.stringify(new URL("../../../src/engine/cache.js", import.meta.url).href)};
+      import { withLock } from ${JSON.stringify(new URL("../../../src/files/lock.js", import.meta.url).href)};
       import { once } from "node:events";
       let turns = 0;
       await withLock(process.argv[1], { busy: "waits", log: console.log }, async (lock) => {

@@ -3,9 +3,10 @@ import { existsSync, readdirSync } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { cacheDirectory, withLock } from "../../../src/engine/cache.js";
+import { cacheDirectory } from "../../../src/engine/cache.js";
 import { findTensorflow, installTensorflow } from "../../../src/engine/index.js";
 import { platformTags } from "../../../src/engine/package-index.js";
+import { withLock } from "../../../src/files/lock.js";
 import {
   cached,
   closeIndex,

@@ -148,6 +148,12 @@ test("a folder's images come in the natural order of their names and have to be 
   await assert.rejects(readClip(path), /expected every frame to be 20x10, found 22x10 at frame 3/);
   await writeFile(join(path, "frame11.png"), "broken");
   await assert.rejects(readClip(path), /frame11\.png: not a readable image/);
+  // Only what is wrong with the file is: a fault in the code that chooses frames is shown as one.
+  const fault = new TypeError("our own");
+  const select = () => {
+    throw fault;
+  };
+  await assert.rejects(readClip(path, { select }), fault);
   const empty = join(folder, "no-images");
   await mkdir(empty);
   await assert.rejects(readClip(empty), /expected a folder of images, found none/);

@@ -142,6 +142,23 @@ function charsmapOf(model: Buffer): Buffer {
   return model.subarray(...find(start, end, 2));
 }
 
+test("a tokenizer.json that the library can't use is refused by name, and so are rules that are cut off", async () => {
+  const path = join(folder, "unusable");
+  await T5Tokenizer.fromVocabulary([["▁a", -1]]).savePretrained(path);
+  const file = join(path, "tokenizer.json");
+  const json = JSON.parse(await readFile(file, "utf8"));
+  const refused = async (changed: object, message: RegExp) => {
+    await writeFile(file, JSON.stringify({ ...json, ...changed }));
+    await assert.rejects(T5Tokenizer.fromPretrained(path), { name: "ConfigError", file, message });
+  };
+  await refused({ model: null }, /tokenizer\.json: not a tokenizer that can be used \(.+\)$/);
+  await refused({ model: { ...json.model, vocab: 7 } }, /not a tokenizer that can be used/);
+  await refused(
+    { normalizer: { type: "Precompiled", precompiled_charsmap: "AAEAAA==" } },
+    /tokenizer\.json: charsmap: expected a trie of 256 bytes, found 0$/,
+  );
+});
+
 test("folders without a tokenizer, and files that are none, are refused by name", async () => {
   const nothing = join(folder, "nothing");
   await assert.rejects(T5Tokenizer.fromPretrained(nothing), /nothing: no such file or folder/);

@@ -14,7 +14,12 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { writeAtomically, writeFileAtomic, writeFolderAtomic } from "../../../src/engine/atomic-files.js";
+import {
+  replaceFolderAtomic,
+  writeAtomically,
+  writeFileAtomic,
+  writeFolderAtomic,
+} from "../../../src/files/atomic.js";
 
 let folder = "";
 before(async () => {
@@ -81,5 +86,25 @@ describe("a folder", () => {
       (await readdir(folder)).filter((name) => /cut|taken./.test(name)),
       [],
     );
+  });
+
+  it("takes the place of another one when it is whole, and leaves the other one on failure", async () => {
+    await replaceFolderAtomic(at("replaced", "a"), fill("first"));
+    await writeFile(at("replaced", "a", "only-in-the-first.txt"), "");
+    const half = async (path: string) => {
+      await fill("half")(path);
+      assert.deepEqual(
+        (await readdir(at("replaced"))).filter((name) => !name.startsWith(".")),
+        ["a"],
+        "what is not whole is hidden",
+      );
+      throw new Error("no more");
+    };
+    await assert.rejects(replaceFolderAtomic(at("replaced", "a"), half), /no more/);
+    assert.equal(await readFile(at("replaced", "a", "a.txt"), "utf8"), "first");
+    await replaceFolderAtomic(at("replaced", "a"), fill("second"));
+    assert.deepEqual(await readdir(at("replaced", "a")), ["a.txt"]);
+    assert.equal(await readFile(at("replaced", "a", "a.txt"), "utf8"), "second");
+    assert.deepEqual(await readdir(at("replaced")), ["a"]);
   });
 });

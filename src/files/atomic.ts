@@ -17,11 +17,14 @@ import {
   rm,
   stat,
 } from "node:fs/promises";
-import { dirname, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 
-/** A path beside `path` that no other process uses; rename it to `path` when it is whole. */
+/**
+ * A path beside `path` that no other process uses; rename it to `path` when it is whole. It is a hidden one, so that what is
+ * half written matches no pattern such as `*`.
+ */
 export function temporaryBeside(path: string): string {
-  return `${path}.${process.pid}.${randomBytes(4).toString("hex")}.tmp`;
+  return join(dirname(path), `.${basename(path)}.${process.pid}.${randomBytes(4).toString("hex")}.tmp`);
 }
 
 /** Writes a whole file or nothing, as {@link writeAtomically} does. Makes its folder if need be. */
@@ -86,20 +89,41 @@ export async function writeFolderAtomic(
   path: string,
   write: (folder: string) => Promise<void>,
 ): Promise<void> {
+  await makeFolder(path, write, async (made) => {
+    await rename(made, path);
+    await syncFolder(dirname(path));
+  });
+}
+
+/** As {@link writeFolderAtomic}, in the place of whatever is there. */
+export async function replaceFolderAtomic(
+  path: string,
+  write: (folder: string) => Promise<void>,
+): Promise<void> {
+  await makeFolder(path, write, (made) => replaceFolder(made, path));
+}
+
+async function makeFolder(
+  path: string,
+  write: (folder: string) => Promise<void>,
+  putInPlace: (made: string) => Promise<void>,
+): Promise<void> {
   const temporary = temporaryBeside(resolve(path));
   try {
     await mkdir(temporary, { recursive: true });
     await write(temporary);
     await syncTree(temporary);
-    await rename(temporary, path);
-    await syncFolder(dirname(path));
+    await putInPlace(temporary);
   } catch (error) {
     await rm(temporary, { recursive: true, force: true });
     throw error;
   }
 }
 
-/** Puts a finished folder in the place of another one, or of whatever is there. */
+/**
+ * Puts a finished folder in the place of another one, or of whatever is there. A rename can't replace a folder that is not
+ * empty, so the old one steps aside first.
+ */
 export async function replaceFolder(finished: string, path: string): Promise<void> {
   const old = temporaryBeside(path);
   try {
