@@ -1,4 +1,6 @@
 import { createHash } from "node:crypto";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
 import { InputError } from "../engine/errors.js";
 import { RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
@@ -9,6 +11,7 @@ import { fingerprint, fingerprintModel } from "../train/fingerprint.js";
 import type { PromptEncoder } from "../train/latent-cache.js";
 import type { DataFingerprint } from "../train/resume.js";
 import { Clip } from "../video/clip.js";
+import { SafetensorsError, type SafetensorsFile, safeOpen, saveFile } from "../weights/safetensors.js";
 import type { ProceduralClip } from "./clip.js";
 import { HELD_OUT_SEED } from "./vae-training.js";
 
@@ -24,6 +27,13 @@ export interface DrawnClipsOptions {
   readonly promptEncoder: PromptEncoder;
   /** How much of what was encoded is kept in memory; further clips are encoded whenever they are drawn. Default 1 GiB. */
   readonly cacheBytes?: number;
+  /**
+   * A folder where all that was encoded is kept, for later runs and for others at the same time: models and scenes that differ
+   * have folders of their own in it. Default: nothing is written.
+   */
+  readonly cacheDir?: string;
+  /** Is told of damaged files there. Default: `console.warn`. */
+  readonly log?: (line: string) => void;
 }
 
 /** A sample without tensors. */
@@ -41,6 +51,9 @@ interface Values<R extends tf.Rank> {
 /** Draws of posteriors begin here, apart from the seeds that scenes are drawn from. */
 const POSTERIOR_SEED = 0x5eed0000;
 
+/** To be raised when the numbers that this package computes for a clip's latent change. */
+const ENCODING_VERSION = 1;
+
 /** Clips that stand for all others when it is asked whether they are the same. */
 const PROBES = 5;
 
@@ -56,6 +69,7 @@ export class DrawnClips implements TrainingData {
   /** What comes first is kept: every clip is drawn once an epoch, so that the latest is the one needed last. */
   readonly #kept = new Map<number, Kept>();
   #room: number;
+  #folder: Promise<string> | undefined;
   /** One clip at a time, as each may fill the memory. */
   #encoding: Promise<unknown> = Promise.resolve();
 
@@ -92,7 +106,7 @@ export class DrawnClips implements TrainingData {
 
   async load(index: number): Promise<TrainingSample> {
     const { encodedVideo, promptEmbedding, image } =
-      this.#kept.get(index) ?? (await this.#alone(() => this.#encode(index)));
+      this.#kept.get(index) ?? (await this.#alone(() => this.#fetch(index)));
     return {
       encodedVideo: tf.tensor4d(encodedVideo.data, encodedVideo.shape),
       promptEmbedding: tf.tensor2d(promptEmbedding.data, promptEmbedding.shape),
@@ -102,22 +116,40 @@ export class DrawnClips implements TrainingData {
 
   /** Made of the models, the seeds, and what some of the clips are: whether a function has changed can't be seen otherwise. */
   async fingerprint(): Promise<DataFingerprint> {
-    const { count, vae, promptEncoder, clip } = this.#options;
-    const probes = Array.from({ length: PROBES }, (_, i) => {
-      const seed = this.#firstSeed + Math.round((i / (PROBES - 1)) * (count - 1));
-      const { clip: pictures, caption } = clip(seed);
-      const { fps, data } = pictures;
-      return {
-        shows: [seed, bucketName(pictures), fps, createHash("sha256").update(data).digest("hex")],
-        caption,
-      };
-    });
-    const model = [await fingerprintModel(vae), vae.useSlicing, vae.useTiling];
+    const { count, promptEncoder } = this.#options;
+    const probes = Array.from({ length: PROBES }, (_, i) =>
+      this.#probe(this.#firstSeed + Math.round((i / (PROBES - 1)) * (count - 1))),
+    );
     return {
       samples: count,
-      clips: fingerprint([model, this.#firstSeed, ...probes.map(({ shows }) => shows)]),
+      clips: fingerprint([await this.#vaeId(), this.#firstSeed, ...probes.map(({ shows }) => shows)]),
       captions: fingerprint([promptEncoder.id, ...probes.map(({ caption }) => caption)]),
     };
+  }
+
+  async #vaeId(): Promise<unknown[]> {
+    const { vae } = this.#options;
+    return [await fingerprintModel(vae), vae.useSlicing, vae.useTiling];
+  }
+
+  #probe(seed: number): { shows: unknown[]; caption: string } {
+    const { clip, caption } = this.#options.clip(seed);
+    const pictures = createHash("sha256").update(clip.data).digest("hex");
+    return { shows: [seed, bucketName(clip), clip.fps, pictures], caption };
+  }
+
+  /** The folder of these models and scenes, however many of them are drawn. */
+  async #openFolder(cacheDir: string): Promise<string> {
+    const probes = Array.from({ length: PROBES }, (_, seed) => this.#probe(seed));
+    const id = fingerprint([
+      ENCODING_VERSION,
+      await this.#vaeId(),
+      this.#options.promptEncoder.id,
+      ...probes.map(({ shows, caption }) => [shows, caption]),
+    ]);
+    const folder = join(cacheDir, id.slice(0, 32));
+    await mkdir(folder, { recursive: true });
+    return folder;
   }
 
   /** Lets `work` wait until what came before is through. */
@@ -127,27 +159,42 @@ export class DrawnClips implements TrainingData {
     return result;
   }
 
-  async #encode(index: number): Promise<Kept> {
-    const { vae, promptEncoder } = this.#options;
+  async #fetch(index: number): Promise<Kept> {
+    const { cacheDir, log = console.warn } = this.#options;
     const seed = this.#firstSeed + index;
+    if (cacheDir === undefined) return this.#keep(index, await this.#encode(seed));
+    this.#folder ??= this.#openFolder(cacheDir);
+    const file = join(await this.#folder, `${seed}.safetensors`);
+    const stored = await readKept(file, seed, log);
+    if (stored) return this.#keep(index, stored);
+    const encoded = await this.#encode(seed);
+    await writeKept(file, seed, encoded);
+    return this.#keep(index, encoded);
+  }
+
+  #keep(index: number, sample: Kept): Kept {
+    const parts = [sample.encodedVideo, sample.promptEmbedding, sample.image];
+    const bytes = parts.reduce((sum, { data }) => sum + data.byteLength, 0);
+    if (bytes <= this.#room && !this.#kept.has(index)) {
+      this.#kept.set(index, sample);
+      this.#room -= bytes;
+    }
+    return sample;
+  }
+
+  async #encode(seed: number): Promise<Kept> {
+    const { vae, promptEncoder } = this.#options;
     const { clip, caption } = this.#options.clip(seed);
     if (bucketName(clip) !== this.#bucket) {
       throw new InputError(
         `clip: expected ${this.#bucket} as of seed ${this.#firstSeed}, found ${bucketName(clip)} of seed ${seed}`,
       );
     }
-    const kept = {
+    return {
       encodedVideo: await valuesOf(await encodeVideo(vae, clip, new RandomGenerator(POSTERIOR_SEED + seed))),
       promptEmbedding: await valuesOf(await promptEncoder.encode(caption)),
       image: new Clip({ ...clip, data: clip.frame(0).slice() }),
     };
-    const bytes =
-      kept.encodedVideo.data.byteLength + kept.promptEmbedding.data.byteLength + kept.image.data.byteLength;
-    if (bytes <= this.#room && !this.#kept.has(index)) {
-      this.#kept.set(index, kept);
-      this.#room -= bytes;
-    }
-    return kept;
   }
 }
 
@@ -156,5 +203,53 @@ async function valuesOf<R extends tf.Rank>(tensor: tf.Tensor<R>): Promise<Values
     return { shape: tensor.shape, data: (await tensor.data()).slice() as Float32Array };
   } finally {
     tensor.dispose();
+  }
+}
+
+const writeKept = (
+  file: string,
+  seed: number,
+  { encodedVideo, promptEmbedding, image }: Kept,
+): Promise<void> =>
+  saveFile(
+    {
+      encoded_video: { dtype: "F32", ...encodedVideo },
+      prompt_embedding: { dtype: "F32", ...promptEmbedding },
+      image: { dtype: "U8", shape: [image.height, image.width, 3], data: image.data },
+    },
+    file,
+    { seed: String(seed), fps: String(image.fps) },
+  );
+
+/** Undefined if the file is not there; if it is damaged, that is said. */
+async function readKept(file: string, seed: number, log: (line: string) => void): Promise<Kept | undefined> {
+  let opened: SafetensorsFile | undefined;
+  try {
+    opened = await safeOpen(file);
+    const metadata = opened.metadata();
+    if (metadata.get("seed") !== String(seed))
+      throw new SafetensorsError(`expected the clip of seed ${seed}, found that of ${metadata.get("seed")}`, {
+        file,
+      });
+    if (!opened.hasChecksums) throw new SafetensorsError("its checksums are gone", { file });
+    const [video, prompt, image] = [
+      await opened.getData("encoded_video"),
+      await opened.getData("prompt_embedding"),
+      await opened.getData("image"),
+    ];
+    const [height, width] = image.shape as [number, number];
+    const fps = Number(metadata.get("fps"));
+    return {
+      encodedVideo: { shape: video.shape as tf.ShapeMap["R4"], data: video.data as Float32Array },
+      promptEmbedding: { shape: prompt.shape as tf.ShapeMap["R2"], data: prompt.data as Float32Array },
+      image: new Clip({ data: image.data as Uint8Array, height, width, fps }),
+    };
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    if (!(error instanceof SafetensorsError)) throw error;
+    log(`${error.message}; it is encoded again`);
+    return undefined;
+  } finally {
+    await opened?.close();
   }
 }

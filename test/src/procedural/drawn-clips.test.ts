@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { copyFile, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -116,6 +117,52 @@ test("clips are made when they are drawn and kept as far as there is room, alway
   const together = await Promise.all([2, 0].map((index) => numbers(batch.data, index)));
   assert.deepEqual(together, first);
   assert.equal(tf.memory().numTensors, tensors, "no tensor is left behind");
+  dispose();
+});
+
+test("what was encoded is kept in a folder, for later runs of the same models and scenes", async () => {
+  const { vae, dispose } = tinyModels();
+  const cacheDir = join(folder, "kept");
+  const lines: string[] = [];
+  const from = (options: Partial<DrawnClipsOptions> = {}) =>
+    drawn(vae, { cacheDir, cacheBytes: 0, log: (line) => lines.push(line), ...options });
+  const without = await numbers(drawn(vae).data, 3);
+  const first = from();
+  assert.deepEqual(await numbers(first.data, 3), without);
+  assert.ok(first.made.includes(3));
+  const folders = await readdir(cacheDir);
+  assert.equal(folders.length, 1);
+  const file = join(cacheDir, folders[0]!, "3.safetensors");
+  assert.ok(existsSync(file));
+
+  // Other sets of the same scenes have it, too.
+  const fails: PromptEncoder = { ...promptEncoder, encode: () => Promise.reject(new Error("encoded again")) };
+  const later = from({ count: 9, firstSeed: 2, promptEncoder: fails });
+  const again = await numbers(later.data, 1);
+  assert.deepEqual(again, without);
+  assert.deepEqual(lines, []);
+
+  // Other models and scenes have not.
+  await assert.rejects(numbers(from({ promptEncoder: { ...fails, id: "other" } }).data, 3), /encoded again/);
+  const faster = (seed: number) => proceduralClip({ ...SIZE, fps: 16, seed });
+  await assert.rejects(numbers(from({ clip: faster, promptEncoder: fails }).data, 3), /encoded again/);
+  assert.equal((await readdir(cacheDir)).length, 3);
+
+  const bytes = await readFile(file);
+  bytes[bytes.length - 5]! ^= 1;
+  await writeFile(file, bytes);
+  assert.deepEqual(await numbers(from().data, 3), without);
+  assert.equal(lines.length, 1);
+  assert.match(lines[0]!, /3\.safetensors: tensor "image": .*damaged\); it is encoded again$/);
+  await copyFile(file, join(cacheDir, folders[0]!, "1.safetensors"));
+  const one = await numbers(from().data, 1);
+  assert.match(
+    lines[1]!,
+    /1\.safetensors: expected the clip of seed 1, found that of 3; it is encoded again$/,
+  );
+  assert.deepEqual(one, await numbers(from({ promptEncoder: fails }).data, 1));
+  assert.notDeepEqual(one, without);
+  assert.equal(lines.length, 2);
   dispose();
 });
 
