@@ -48,7 +48,7 @@ export type { ModuleInfo } from "./nn/module-tree.js";
 export { type ProceduralClip, type ProceduralClipOptions, proceduralClip } from "./procedural/clip.js";
 export { DrawnClips, type DrawnClipsOptions } from "./procedural/drawn-clips.js";
 export type { SpriteTruth } from "./procedural/picture.js";
-export type { Background, Scene, Sprite } from "./procedural/scene.js";
+export type { Background, Scene, Sprite, WorldName } from "./procedural/scene.js";
 export type { ImageEncoder, PosteriorDraw } from "./recipe/conditioning.js";
 export { encodeImage } from "./recipe/conditioning.js";
 export type { DuplicatedFrames, DuplicateFirstFrameOptions, FrameAxis } from "./recipe/first-frame.js";

@@ -36,7 +36,6 @@ async function train(outputDir: string, until: number, seed = 1): Promise<number
     clipRate: 0.5,
     warmupSteps: 1,
     decaySteps: 4,
-    changeWeight: 0.5,
     klWeight: 1e-4,
     checkpointingSteps: 4,
     cropSize: 16,
@@ -71,10 +70,9 @@ test("a VAE learns procedural clips; stopped and resumed, it ends with the same 
 test("quality and scaling factor are measured on clips, without leaving tensors", () => {
   const vae = AutoencoderKLCogVideoX.fromConfig(config, new RandomGenerator(0));
   const before = tf.memory().numTensors;
-  const size = { clips: 2, numFrames: 9, height: 32, width: 48, fps: 8 };
-  const { psnr, ssim, change } = evaluateVae(vae, size);
+  const size = { clips: 2, numFrames: 9, height: 32, width: 48 };
+  const { psnr, ssim } = evaluateVae(vae, size);
   assert.ok(psnr > 3 && psnr < 30 && ssim < 1, `${psnr} dB, ${ssim}`);
-  assert.ok(Math.abs(change) < 0.5, `${change} of what changes, untrained`);
   const factor = measureScalingFactor(vae, size);
   assert.ok(factor > 0 && Number.isFinite(factor));
   assert.equal(tf.memory().numTensors, before);
@@ -94,7 +92,7 @@ test("the notebooks' VAE reaches 28 dB on clips it was not trained on, and the f
     }[];
   };
   for (const { psnr } of report.held_out) assert.ok(psnr >= 28, `${psnr} dB`);
-  const { psnr, ssim, ...size } = { fps: 16, ...report.held_out[0]! };
+  const { psnr, ssim, ...size } = report.held_out[0]!;
   const vae = await AutoencoderKLCogVideoX.fromPretrained(join(models, "vae"));
   const quality = evaluateVae(vae, size);
   vae.dispose();
