@@ -43,7 +43,7 @@ const PATTERNS = ["cloudy", "wavy", "tiled"] as const;
 type Shape = (typeof SHAPES)[number];
 type Texture = (typeof TEXTURES)[number];
 type Pattern = (typeof PATTERNS)[number] | "plain";
-type Motion = "drifts" | "bounces" | "turns";
+type Motion = Sprite["motion"];
 type Range = readonly [low: number, high: number];
 export const PANS: Readonly<Record<string, readonly [number, number]>> = {
   still: [0, 0],
@@ -66,16 +66,16 @@ const DIRECTIONS = [
 
 /** Lengths are in picture heights, times in seconds, angles in radians (clockwise, since y points down). */
 export interface Sprite {
-  readonly shape: Shape;
-  readonly texture: Texture;
+  readonly shape: (typeof SHAPES)[number];
+  readonly texture: (typeof TEXTURES)[number];
   readonly colour: string;
   readonly radius: number;
-  readonly motion: Motion;
+  readonly motion: "drifts" | "bounces" | "turns";
   readonly direction: string;
   /** The caption's word for its speed: "slowly", "quickly", or none. */
   readonly pace: string;
   /** What its speed was drawn from. */
-  readonly speeds: Range;
+  readonly speeds: readonly [low: number, high: number];
   readonly spin: number;
   x: number;
   y: number;
@@ -86,7 +86,7 @@ export interface Sprite {
 
 export interface Background {
   readonly palette: string;
-  readonly pattern: Pattern;
+  readonly pattern: (typeof PATTERNS)[number] | "plain";
   /** A square lattice of values in [0, 1] that repeats. */
   readonly lattice: Float64Array;
   readonly phase: number;
