@@ -1,3 +1,4 @@
+import { WORLD_NAMES } from "../procedural/scene.js";
 import { ARGUMENTS, pickOptions, trainOptions } from "../train/arguments.js";
 import type { Command } from "./arguments.js";
 
@@ -21,6 +22,14 @@ const smallPipelineOption = {
   value: "DIR",
   default: "notebooks/models/procedural",
   help: "the pipeline's folder, with the small VAE in it",
+} as const;
+
+const worldOption = {
+  type: "string",
+  choices: WORLD_NAMES,
+  value: "NAME",
+  default: "full",
+  help: "what may be in the clips, from one plain sprite that drifts to all there is",
 } as const;
 
 /** A number that means in another command what it means to training. */
@@ -326,7 +335,13 @@ export const commands = {
       height: { type: "integer", value: "N", min: 1, default: 64, help: "pixels" },
       width: { type: "integer", value: "N", min: 1, default: 96, help: "pixels" },
       fps: { type: "number", value: "X", min: 1, default: 8, help: "frames per second" },
-      sprites: { type: "integer", value: "N", min: 1, help: "in each clip (default: 1 to 3)" },
+      sprites: {
+        type: "integer",
+        value: "N",
+        min: 1,
+        help: "in each clip (default: as many as the world has)",
+      },
+      world: worldOption,
     },
     examples: ["firstframe procedural dataset --out out/procedural --clips 1200 --held-out 24"],
   }),
@@ -334,12 +349,70 @@ export const commands = {
     summary: "makes tokenizer, T5 and an untrained transformer around a small VAE",
     usage: "[options]",
     description:
-      "In diffusers' layout, so that everything runs offline. The tokenizer knows the words of the clips' captions; T5 and the transformer, CogVideoX-1.5's in small, are drawn from the seed.",
+      "In diffusers' layout, so that everything runs offline. The tokenizer knows the words of the clips' captions; T5 and the transformer, CogVideoX-1.5's in small, are drawn from the seed. With --text-steps, T5 is trained until each word tells all about the sprite that it is said of, which a transformer needs that is to move several of them.",
     positionals: [0, 0],
     options: {
       out: smallPipelineOption,
       seed: { type: "integer", value: "N", min: 0, default: 0, help: "of the weights" },
+      vae: { type: "string", value: "DIR", help: "the folder of a small VAE (default: the one in --out)" },
+      worlds: {
+        type: "string",
+        value: "NAME[,NAME...]",
+        default: "full",
+        help: `whose captions' words the tokenizer knows: ${WORLD_NAMES.join(", ")}, or all`,
+      },
+      "text-layers": { type: "integer", value: "N", min: 1, default: 2, help: "blocks of T5" },
+      "text-steps": { type: "integer", value: "N", min: 0, default: 0, help: "of T5's training; 0 for none" },
+      layers: { type: "integer", value: "N", min: 1, default: 2, help: "blocks of the transformer" },
+      heads: { type: "integer", value: "N", min: 1, default: 6, help: "its heads, of 32 channels each" },
+      "patch-size": {
+        type: "integer",
+        value: "N",
+        min: 1,
+        default: 2,
+        help: "its patches' height and width",
+      },
     },
+    examples: [
+      "firstframe procedural pipeline --out out/moving --vae notebooks/models/procedural/vae --worlds all --text-layers 3 --text-steps 600 --layers 4 --heads 8 --patch-size 1",
+    ],
+    numerics: true,
+  }),
+  "procedural train-transformer": command({
+    summary: "trains a small pipeline's transformer until sprites move as they are told, and measures it",
+    usage: "[options]",
+    description:
+      "On clips that are drawn as they are needed, from the newest checkpoint in --work on. A tenth of the captions is dropped, and 30 % of the timesteps are the last one, pure noise, where image and caption alone say what moves. At intervals held-out clips are sampled, measured as by `procedural evaluate`, and drawn in --work. At the end the moving average of the weights is the pipeline's transformer.",
+    positionals: [0, 0],
+    options: {
+      model: { ...smallPipelineOption, default: "out/moving", help: "the pipeline's folder" },
+      work: {
+        type: "string",
+        value: "DIR",
+        default: "out/moving-work",
+        help: "checkpoints, losses and pictures",
+      },
+      world: worldOption,
+      from: { type: "string", value: "DIR", help: "a transformer to begin with (default: random weights)" },
+      seed: { type: "integer", value: "N", min: 0, default: 0, help: "of everything that is drawn" },
+      steps: { type: "integer", value: "N", min: 1, default: 400, help: "optimizer steps" },
+      clips: { type: "integer", value: "N", min: 1, default: 1600, help: "drawn before one comes again" },
+      "batch-size": { type: "integer", value: "N", min: 1, default: 32, help: "clips a step" },
+      "learning-rate": { type: "number", value: "X", above: 0, default: 3e-3, help: "at its height" },
+      "evaluation-steps": { type: "integer", value: "N", min: 1, default: 100, help: "between looks" },
+      "evaluation-clips": {
+        type: "integer",
+        value: "N",
+        min: 1,
+        default: 12,
+        help: "held-out clips of a look",
+      },
+      frames: { type: "integer", value: "N", min: 2, default: 17, help: "frames of a clip" },
+      height: { type: "integer", value: "N", min: 1, default: 64, help: "pixels" },
+      width: { type: "integer", value: "N", min: 1, default: 64, help: "pixels" },
+      fps: { type: "number", value: "X", min: 1, default: 8, help: "frames per second" },
+    },
+    examples: ["firstframe procedural train-transformer --model out/moving --world plain --steps 400"],
     numerics: true,
   }),
   "procedural train-vae": command({
@@ -399,6 +472,7 @@ export const commands = {
       height: { type: "integer", value: "N", min: 1, default: 64, help: "pixels" },
       width: { type: "integer", value: "N", min: 1, default: 96, help: "pixels" },
       fps: { type: "number", value: "X", min: 1, default: 8, help: "frames per second" },
+      world: worldOption,
       strip: { type: "string", value: "FILE", help: "a picture of the first twelve clips and their samples" },
       json: { type: "boolean", help: "print the figures as JSON" },
     },

@@ -4,7 +4,9 @@ import { writeProceduralDataset } from "../procedural/dataset.js";
 import { type EvaluationReport, evaluateMotion, YARDSTICKS } from "../procedural/evaluate.js";
 import { overfitClip } from "../procedural/overfit-clip.js";
 import { makeSmallPipeline } from "../procedural/pipeline.js";
+import { WORLD_NAMES, type WorldName } from "../procedural/scene.js";
 import { storeTransformer } from "../procedural/store-transformer.js";
+import { trainTransformer } from "../procedural/train-transformer.js";
 import { trainSmallVae } from "../procedural/train-vae.js";
 import type { Clip } from "../video/clip.js";
 import { filmStrip } from "../video/strip.js";
@@ -20,14 +22,46 @@ const log = (line: string) => console.log(line);
 export async function datasetCommand(argv: string[]): Promise<void> {
   const { values } = parseCommand("procedural dataset", commands["procedural dataset"], argv);
   const { out, clips, seed, frames: numFrames, height, width, fps, sprites: numSprites } = values;
-  const scene = { numFrames, height, width, fps, ...(numSprites === undefined ? {} : { numSprites }) };
+  const world = values.world as WorldName;
+  const scene = { numFrames, height, width, fps, world, ...(numSprites === undefined ? {} : { numSprites }) };
   await writeProceduralDataset({ out, clips, heldOut: values["held-out"], seed, scene, log });
 }
 
 export async function pipelineCommand(argv: string[]): Promise<void> {
   const { values } = parseCommand("procedural pipeline", commands["procedural pipeline"], argv);
+  const { out, seed, layers, heads, vae } = values;
+  const worlds = values.worlds === "all" ? WORLD_NAMES : values.worlds.split(",").map(worldOf);
   await startEngine();
-  await makeSmallPipeline({ ...values, log });
+  await makeSmallPipeline({
+    ...{ out, seed, worlds, layers, heads, log, vae },
+    textLayers: values["text-layers"],
+    textSteps: values["text-steps"],
+    patchSize: values["patch-size"],
+  });
+}
+
+export async function trainTransformerCommand(argv: string[]): Promise<void> {
+  const name = "procedural train-transformer";
+  const { values } = parseCommand(name, commands[name], argv);
+  const { frames: numFrames, ...rest } = values;
+  const world = values.world as WorldName;
+  await startEngine();
+  await trainTransformer({
+    ...{ ...rest, numFrames, world, log },
+    batchSize: values["batch-size"],
+    learningRate: values["learning-rate"],
+    evaluationSteps: values["evaluation-steps"],
+    evaluationClips: values["evaluation-clips"],
+  });
+}
+
+function worldOf(name: string): WorldName {
+  const found = WORLD_NAMES.find((each) => each === name);
+  if (found === undefined)
+    throw new UsageError(
+      `--worlds: expected ${WORLD_NAMES.join(", ")} or all, found ${JSON.stringify(name)}`,
+    );
+  return found;
 }
 
 export async function trainVaeCommand(argv: string[]): Promise<void> {
@@ -67,6 +101,7 @@ export async function evaluateCommand(argv: string[]): Promise<void> {
   const settings = steps.flatMap((count) =>
     guidance.map((scale) => ({ steps: count, ...(scale === undefined ? {} : { guidance: scale }) })),
   );
+  const world = values.world as WorldName;
   await startEngine();
   const pipeline = await CogVideoXImageToVideoPipeline.fromPretrained(model);
   const bar = new SingleBar({
@@ -77,7 +112,7 @@ export async function evaluateCommand(argv: string[]): Promise<void> {
   try {
     bar.start(clips, 0);
     const report = await evaluateMotion(pipeline, {
-      ...{ clips, seed, settings, numFrames, height, width, fps },
+      ...{ clips, seed, settings, numFrames, height, width, fps, world },
       onClip: (done, samples, truth) => {
         bar.update(done);
         if (done <= SHOWN_CLIPS) shown.push(truth, ...samples);

@@ -15,7 +15,7 @@ import {
   truthOfScene,
 } from "./motion.js";
 import { render } from "./picture.js";
-import { describe, expected, reversed, type Scene } from "./scene.js";
+import { describe, expected, reversed, type Scene, type WorldName } from "./scene.js";
 import { HELD_OUT_SEED } from "./vae-training.js";
 
 export interface EvaluateOptions extends Partial<Size> {
@@ -29,6 +29,8 @@ export interface EvaluateOptions extends Partial<Size> {
   readonly numFrames?: number;
   /** Default 8: 17 frames are two seconds. */
   readonly fps?: number;
+  /** What the clips are drawn from. Default "full". */
+  readonly world?: WorldName;
   /** Is told after each clip what each run made of it. */
   readonly onClip?: (done: number, samples: readonly Clip[], truth: Clip) => void;
 }
@@ -79,7 +81,7 @@ export async function evaluateMotion(
   options: EvaluateOptions = {},
 ): Promise<EvaluationReport> {
   const { clips = 128, seed = 0, height = 64, width = 96, numFrames = 17, fps = 8 } = options;
-  const { settings = [{ steps: 10 }] } = options;
+  const { settings = [{ steps: 10 }], world = "full" } = options;
   const size = { height, width, numFrames };
   const tally = (): Tally => ({ counts: emptyCounts(), swapped: emptyCounts() });
   const runs = settings.map(tally);
@@ -123,7 +125,7 @@ export async function evaluateMotion(
   };
   try {
     for (let i = 0; i < clips; i++) {
-      const made = proceduralClip({ ...size, fps, seed: HELD_OUT_SEED + seed + i });
+      const made = proceduralClip({ ...size, fps, world, seed: HELD_OUT_SEED + seed + i });
       const turned = reversed(made.scene);
       const truth = truthOf(made);
       const other = truthOfScene(turned, made.clip);

@@ -7,6 +7,8 @@ import { T5Tokenizer } from "../models/text/tokenizer.js";
 import { CogVideoXTransformer3DModel } from "../models/transformer/transformer.js";
 import { AutoencoderKLCogVideoX } from "../models/vae/autoencoder.js";
 import { proceduralClip } from "./clip.js";
+import type { WorldName } from "./scene.js";
+import { trainTextEncoder } from "./text-training.js";
 
 /** Enough for every word of the captions to occur. */
 const CAPTIONS = 2000;
@@ -14,9 +16,22 @@ const CAPTIONS = 2000;
 const MAX_TEXT_LENGTH = 48;
 
 export interface SmallPipelineOptions {
-  /** The folder of the pipeline, with the small VAE in it. */
+  /** The folder of the pipeline. */
   readonly out: string;
+  /** The folder of its VAE. Default: `vae` in `out`. */
+  readonly vae?: string | undefined;
   readonly seed: number;
+  /** Whose captions' words the tokenizer knows. */
+  readonly worlds: readonly WorldName[];
+  /** Blocks of T5. */
+  readonly textLayers: number;
+  /** Optimizer steps in which T5 learns which words belong together; 0 leaves it as drawn. */
+  readonly textSteps: number;
+  /** Of the transformer. */
+  readonly layers: number;
+  readonly heads: number;
+  /** In height and width; in time it is 2, CogVideoX-1.5's. */
+  readonly patchSize: number;
   readonly log: (line: string) => void;
 }
 
@@ -24,27 +39,48 @@ export interface SmallPipelineOptions {
  * Makes the rest of a small pipeline around a small VAE, in diffusers' layout, so that everything runs offline.
  *
  * The tokenizer knows the words of the procedural clips' captions. T5 and the transformer, CogVideoX-1.5's in small, are
- * drawn from the seed; `train.yaml` of notebooks/models/procedural trains the transformer then. All weights are stored in
+ * drawn from the seed, and T5 may be trained; `train.yaml` of notebooks/models/procedural trains the transformer then. All weights are stored in
  * float16, as those of the VAE in `out` are already.
  */
-export async function makeSmallPipeline({ out, seed, log }: SmallPipelineOptions): Promise<void> {
+export async function makeSmallPipeline(options: SmallPipelineOptions): Promise<void> {
+  const { out, seed, worlds, textSteps, log } = options;
   const generator = new RandomGenerator(seed);
-  const tokenizer = captionTokenizer();
-  const vae = await AutoencoderKLCogVideoX.fromPretrained(join(out, "vae"));
+  const tokenizer = captionTokenizer(worlds);
+  const vae = await AutoencoderKLCogVideoX.fromPretrained(options.vae ?? join(out, "vae"));
   const textEncoder = T5EncoderModel.fromConfig(
-    { vocab_size: tokenizer.vocabSize, d_model: 64, d_kv: 16, d_ff: 128, num_layers: 2, num_heads: 4 },
+    {
+      vocab_size: tokenizer.vocabSize,
+      d_model: 64,
+      d_kv: 16,
+      d_ff: 128,
+      num_layers: options.textLayers,
+      num_heads: 4,
+    },
     generator,
   );
+  if (textSteps > 0) {
+    const told = trainTextEncoder(textEncoder, tokenizer, {
+      generator,
+      worlds,
+      steps: textSteps,
+      maxLength: MAX_TEXT_LENGTH,
+      onStep: (step, loss) => {
+        if (step % 100 === 0) log(`text encoder, step ${step} of ${textSteps}: loss ${loss.toFixed(3)}`);
+      },
+    });
+    log(`${(100 * told.direction).toFixed(1)} % of the sprites' words tell their sprite's direction`);
+  }
   const transformer = CogVideoXTransformer3DModel.fromConfig(
     {
-      num_attention_heads: 6,
+      num_attention_heads: options.heads,
       attention_head_dim: 32,
+      patch_size: options.patchSize,
       in_channels: 2 * vae.config.latent_channels,
       out_channels: vae.config.latent_channels,
       time_embed_dim: 64,
       ofs_embed_dim: 64,
       text_embed_dim: 64,
-      num_layers: 2,
+      num_layers: options.layers,
       sample_width: vae.config.sample_width / 8,
       sample_height: vae.config.sample_height / 8,
       sample_frames: 81,
@@ -69,11 +105,12 @@ export async function makeSmallPipeline({ out, seed, log }: SmallPipelineOptions
 }
 
 /** Each word of the captions is a piece, with its log probability there; letters spell what is not among them. */
-function captionTokenizer(): T5Tokenizer {
+export function captionTokenizer(worlds: readonly WorldName[]): T5Tokenizer {
   const counts = new Map<string, number>();
   let total = 0;
   for (let seed = 0; seed < CAPTIONS; seed++) {
-    const { caption } = proceduralClip({ seed, numFrames: 1, height: 8, width: 12 });
+    const world = worlds[seed % worlds.length]!;
+    const { caption } = proceduralClip({ seed, numFrames: 1, height: 8, width: 12, world });
     for (const piece of caption.replace(/(^| )/g, "▁").match(/▁\w+|[^\w▁]/g) ?? []) {
       counts.set(piece, (counts.get(piece) ?? 0) + 1);
       total += 1;

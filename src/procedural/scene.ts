@@ -37,12 +37,12 @@ export const BACKGROUNDS: Readonly<Record<string, readonly [Rgb, Rgb]>> = {
   ],
 };
 
-const SHAPES = ["ball", "square", "triangle", "star", "hexagon"] as const;
-const TEXTURES = ["plain", "striped", "dotted", "checkered"] as const;
-const PATTERNS = ["cloudy", "wavy", "tiled"] as const;
+export const SHAPES = ["ball", "square", "triangle", "star", "hexagon"] as const;
+export const TEXTURES = ["plain", "striped", "dotted", "checkered"] as const;
+export const PATTERNS = ["cloudy", "wavy", "tiled", "plain"] as const;
 type Shape = (typeof SHAPES)[number];
 type Texture = (typeof TEXTURES)[number];
-type Pattern = (typeof PATTERNS)[number] | "plain";
+type Pattern = (typeof PATTERNS)[number];
 type Motion = Sprite["motion"];
 type Range = readonly [low: number, high: number];
 export const PANS: Readonly<Record<string, readonly [number, number]>> = {
@@ -53,7 +53,7 @@ export const PANS: Readonly<Record<string, readonly [number, number]>> = {
   down: [0, 1],
 };
 /** Eight directions, clockwise from the right; y points down. */
-const DIRECTIONS = [
+export const DIRECTIONS = [
   "right",
   "down and right",
   "down",
@@ -86,7 +86,7 @@ export interface Sprite {
 
 export interface Background {
   readonly palette: string;
-  readonly pattern: (typeof PATTERNS)[number] | "plain";
+  readonly pattern: (typeof PATTERNS)[number];
   /** A square lattice of values in [0, 1] that repeats. */
   readonly lattice: Float64Array;
   readonly phase: number;
@@ -138,7 +138,7 @@ const FULL: World = {
   swerve: 0.25,
   paces: { "": [0.25, 0.5] },
   room: [0, 0],
-  patterns: PATTERNS,
+  patterns: PATTERNS.slice(0, 3),
   pans: Object.keys(PANS),
 };
 const PLAIN: World = {
@@ -156,7 +156,7 @@ const PLAIN: World = {
 };
 const PACED: World = { ...PLAIN, shapes: SHAPES, paces: { slowly: [0.14, 0.18], quickly: [0.28, 0.34] } };
 const PAIR: World = { ...PACED, sprites: [1, 2], room: [1, 1] };
-const TEXTURED: World = { ...PAIR, textures: TEXTURES, patterns: PATTERNS };
+const TEXTURED: World = { ...PAIR, textures: TEXTURES, patterns: FULL.patterns };
 const TURNING: World = { ...TEXTURED, motions: ["drifts", "drifts", "turns"], spins: true };
 
 /** From the one in which a small model soon moves things as it is told to the one of the tutorials, a step at a time. */
@@ -169,6 +169,7 @@ export const WORLDS = {
   full: FULL,
 } as const;
 export type WorldName = keyof typeof WORLDS;
+export const WORLD_NAMES = Object.keys(WORLDS) as WorldName[];
 
 const PAN_SPEED: Range = [0.1, 0.22];
 const SPIN: Range = [1, 2.2];
@@ -304,16 +305,22 @@ function move(sprite: Sprite, seconds: number, aspect: number): void {
   if (sprite.y > 1 - sprite.radius) [sprite.y, sprite.vy] = [1 - sprite.radius, -0.96 * Math.abs(sprite.vy)];
 }
 
+/** The way of turning that a caption says: 1 for clockwise, -1 for counterclockwise, 0 where none is said or seen. */
+export function spinSaid({ motion, texture, shape, spin }: Sprite): number {
+  const seen = texture !== "plain" || shape !== "ball";
+  return motion === "turns" || seen ? Math.sign(spin) : 0;
+}
+
 /** Says what is there and how it moves. */
 export function describe({ sprites, background, pan }: Scene): string {
   const parts = sprites.map((sprite) => {
     const surface = sprite.texture === "plain" ? "" : `${sprite.texture} `;
-    const seen = sprite.texture !== "plain" || sprite.shape !== "ball";
-    const way = sprite.spin > 0 ? "clockwise" : "counterclockwise";
+    const spin = spinSaid(sprite);
+    const way = spin > 0 ? "clockwise" : "counterclockwise";
     const pace = sprite.pace === "" ? "" : `${sprite.pace} `;
     let moves = `${sprite.motion} ${pace}${sprite.direction}`;
     if (sprite.motion === "turns") moves = `turns ${way} in place`;
-    else if (sprite.spin !== 0 && seen) moves += `, spinning ${way}`;
+    else if (spin !== 0) moves += `, spinning ${way}`;
     return `${sprite.colour === "orange" ? "an" : "a"} ${sprite.colour} ${surface}${sprite.shape} ${moves}`;
   });
   const camera = pan === "still" ? "the camera holds still" : `the camera pans ${pan}`;

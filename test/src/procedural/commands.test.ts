@@ -35,6 +35,72 @@ test("procedural pipeline makes the tokenizer and the text encoder of the stored
   assert.deepEqual(await weights(out), await weights(stored));
 });
 
+test("procedural train-transformer trains in a world, goes on where it was stopped, and stores what it measured", async () => {
+  const model = join(folder, "moving");
+  const run = (...argv: string[]) => {
+    const { status, stdout, stderr } = procedural(...argv);
+    assert.equal(status, 0, stderr);
+    return stdout;
+  };
+  const made = run(
+    ...[
+      "pipeline",
+      "--out",
+      model,
+      "--vae",
+      join(stored, "vae"),
+      "--worlds",
+      "plain,paced",
+      "--text-layers",
+      "1",
+      "--text-steps",
+      "2",
+    ],
+    ...["--layers", "1", "--heads", "2", "--patch-size", "1"],
+  );
+  assert.match(made, /% of the sprites' words tell their sprite's direction/);
+  const config = JSON.parse(await readFile(join(model, "transformer/config.json"), "utf8"));
+  assert.deepEqual([config.num_layers, config.num_attention_heads, config.patch_size], [1, 2, 1]);
+  const untrained = await readFile(join(model, "transformer/diffusion_pytorch_model.safetensors"));
+  const train = (steps: number) =>
+    run(
+      ...[
+        "train-transformer",
+        "--model",
+        model,
+        "--work",
+        "work",
+        "--world",
+        "plain",
+        "--steps",
+        String(steps),
+      ],
+      ...["--clips", "2", "--batch-size", "1", "--frames", "9", "--height", "32", "--width", "32"],
+      ...["--evaluation-steps", "2", "--evaluation-clips", "1"],
+    );
+  assert.match(train(2), /step 2, sampled in 10: left at 1 s /);
+  const said = train(3);
+  assert.match(said, /step 3, sampled in 1: /);
+  assert.doesNotMatch(said, /step 2, sampled/, "it begins anew");
+  const { settings, runs, yardsticks } = JSON.parse(await readFile(join(model, "motion.json"), "utf8"));
+  assert.deepEqual([settings.world, settings.steps], ["plain", 3]);
+  assert.deepEqual(
+    runs.map(({ steps }: { steps: number }) => steps),
+    [1, 10],
+  );
+  assert.ok(yardsticks.still.psnr > 0);
+  const trained = await readFile(join(model, "transformer/diffusion_pytorch_model.safetensors"));
+  assert.notDeepEqual(trained, untrained);
+  const lines = (await readFile(join(folder, "work/log.jsonl"), "utf8")).trimEnd().split("\n");
+  assert.deepEqual(
+    lines.map((line) => JSON.parse(line).step),
+    [1, 2, 3],
+  );
+  const wrong = procedural("pipeline", "--out", model, "--worlds", "flat");
+  assert.equal(wrong.status, 2);
+  assert.match(wrong.stderr, /--worlds: expected plain, paced, .* or all, found "flat"/);
+});
+
 test("procedural commands say in one line that there is nothing to export or to store", async () => {
   await writeFile(
     join(folder, "train.yaml"),

@@ -1,0 +1,141 @@
+import { appendFile, mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { CogVideoXDDIMScheduler } from "../diffusion/ddim.js";
+import { CogVideoXImageToVideoPipeline } from "../diffusion/image-to-video.js";
+import { RandomGenerator } from "../engine/random.js";
+import { writeFileAtomic } from "../files/atomic.js";
+import { CogVideoXTransformer3DModel } from "../models/transformer/transformer.js";
+import { T5PromptEncoder } from "../train/prompt-encoder.js";
+import { Trainer } from "../train/trainer.js";
+import type { Clip, Size } from "../video/clip.js";
+import { filmStrip } from "../video/strip.js";
+import { writeClip } from "../video/write.js";
+import { proceduralClip } from "./clip.js";
+import { DrawnClips } from "./drawn-clips.js";
+import { type EvaluationReport, evaluateMotion } from "./evaluate.js";
+import type { WorldName } from "./scene.js";
+
+export interface TrainTransformerOptions extends Size {
+  /** The pipeline's folder. Its transformer says how large the new one is. */
+  readonly model: string;
+  /** Where checkpoints, losses and pictures go. */
+  readonly work: string;
+  readonly world: WorldName;
+  /** A transformer's folder to go on from; without it, weights are drawn. */
+  readonly from?: string | undefined;
+  readonly numFrames: number;
+  readonly fps: number;
+  readonly seed: number;
+  readonly steps: number;
+  /** Clips that are drawn before one comes again. */
+  readonly clips: number;
+  readonly batchSize: number;
+  readonly learningRate: number;
+  /** Steps between looks at how held-out sprites move. */
+  readonly evaluationSteps: number;
+  readonly evaluationClips: number;
+  readonly log: (line: string) => void;
+}
+
+/** 0.3 of all draws are of the last timestep, pure noise, where only image and caption say what moves: 0.3 / 0.7 * 999. */
+const LAST_TIMESTEP_MULTIPLIER = 428;
+
+/**
+ * Trains a small pipeline's transformer on procedural clips of a world, drawn as they are needed, and measures how held-out
+ * sprites move. Goes on from the newest checkpoint in `work`. At the end the weights' moving average (float16) is the pipeline's
+ * transformer, with `motion.json`, what {@link evaluateMotion} found.
+ */
+export async function trainTransformer(options: TrainTransformerOptions): Promise<void> {
+  const { model, work, world, from, seed, steps, numFrames, height, width, fps, log } = options;
+  await mkdir(work, { recursive: true });
+  const pipeline = await CogVideoXImageToVideoPipeline.fromPretrained(model);
+  const { vae, tokenizer, textEncoder } = pipeline;
+  const scheduler = await CogVideoXDDIMScheduler.fromPretrained(join(model, "scheduler"));
+  const transformer = from
+    ? await CogVideoXTransformer3DModel.fromPretrained(from)
+    : CogVideoXTransformer3DModel.fromConfig(pipeline.transformer.config, new RandomGenerator(seed));
+  pipeline.transformer.dispose();
+  const promptEncoder = await T5PromptEncoder.open(model, transformer.config.max_text_seq_length, work);
+  const data = new DrawnClips({
+    count: options.clips,
+    clip: (each) => proceduralClip({ seed: each, world, numFrames, height, width, fps }),
+    vae,
+    promptEncoder,
+    cacheDir: join(work, "clips"),
+  });
+  const trainer = await Trainer.create({ vae, transformer, scheduler }, data, {
+    trainingType: "sft",
+    outputDir: work,
+    resumeFromCheckpoint: "latest",
+    seed,
+    trainSteps: steps,
+    batchSize: options.batchSize,
+    optimizer: "muon",
+    learningRate: options.learningRate,
+    beta2: 0.99,
+    lrScheduler: "cosine",
+    lrWarmupSteps: Math.min(50, Math.ceil(steps / 10)),
+    gradientCheckpointing: false,
+    captionDropout: 0.1,
+    timestepBiasStrategy: "later",
+    timestepBiasPortion: 0.001,
+    timestepBiasMultiplier: LAST_TIMESTEP_MULTIPLIER,
+    useEma: true,
+    emaDecay: 0.99,
+    checkpointingSteps: Math.min(50, options.evaluationSteps),
+    checkpointingLimit: 2,
+    log,
+  });
+  const moving = new CogVideoXImageToVideoPipeline({ tokenizer, textEncoder, vae, transformer, scheduler });
+  const look = async (step: number): Promise<EvaluationReport> => {
+    const strip: Clip[] = [];
+    const report = await trainer.withEma(() =>
+      evaluateMotion(moving, {
+        clips: options.evaluationClips,
+        ...{ world, numFrames, height, width, fps },
+        settings: [
+          { steps: 1, guidance: 1 },
+          { steps: 10, guidance: 1 },
+        ],
+        onClip: (done, samples, truth) => {
+          if (done <= 12) strip.push(truth, ...samples);
+        },
+      }),
+    );
+    await writeClip(join(work, `step-${step}.png`), filmStrip(strip, 6));
+    const share = (value: number | null) => value?.toFixed(2) ?? "-";
+    for (const { steps: count, sprites_left: left, direction, swap, psnr } of report.runs) {
+      log(
+        `step ${step}, sampled in ${count}: left at 1 s ${share(left["1"])}, at 2 s ${share(left["2"])}, direction ${share(direction)}, ` +
+          `reversed ${share(swap)}, ${psnr.toFixed(2)} dB (through the VAE: left ${share(report.yardsticks.vae.sprites_left["1"])}, ${report.yardsticks.oracle_through_vae.psnr.toFixed(2)} dB)`,
+      );
+    }
+    return report;
+  };
+  const started = performance.now();
+  const losses: number[] = [];
+  try {
+    for await (const { step, loss } of trainer.steps()) {
+      losses.push(loss);
+      if (step % 25 === 0) {
+        const mean = losses.splice(0).reduce((sum, value) => sum + value, 0) / 25;
+        log(
+          `step ${step}: loss ${mean.toFixed(4)}, ${((performance.now() - started) / 60000).toFixed(1)} min`,
+        );
+      }
+      await appendFile(join(work, "log.jsonl"), `${JSON.stringify({ step, loss })}\n`);
+      if (step % options.evaluationSteps === 0 && step < steps) await look(step);
+    }
+    const report = await look(steps);
+    await trainer.withEma(() => transformer.savePretrained(join(model, "transformer"), { dtype: "float16" }));
+    const { runs, yardsticks } = report;
+    const settings = { world, seed, steps, numFrames, height, width, fps, clips: report.clips };
+    await writeFileAtomic(
+      join(model, "motion.json"),
+      `${JSON.stringify({ settings, runs, yardsticks }, null, 1)}\n`,
+    );
+    log(`${join(model, "transformer")}: the moving average of step ${steps}`);
+  } finally {
+    trainer.dispose();
+  }
+}
