@@ -374,7 +374,7 @@ export const commands = {
       },
     },
     examples: [
-      "firstframe procedural pipeline --out out/moving --vae notebooks/models/procedural/vae --worlds all --text-layers 3 --text-steps 600 --layers 4 --heads 8 --patch-size 1",
+      "firstframe procedural pipeline --out out/moving --vae out/small-vae/vae --worlds all --text-steps 600",
     ],
     numerics: true,
   }),
