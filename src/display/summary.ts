@@ -1,5 +1,6 @@
 import { InputError } from "../engine/errors.js";
 import type { Tensor } from "../engine/tf.js";
+import { htmlTable } from "./html-table.js";
 import { escapeXml, jupyterDisplay, type MimeBundle, showAs } from "./mime.js";
 import { isTensor } from "./pixels.js";
 
@@ -45,9 +46,12 @@ export class TensorSummary {
 
   [jupyterDisplay](): MimeBundle {
     const { head, facts, bars } = this.#parts();
-    const cells = facts.map(([name, value]) => `<td>${name} <b>${value}</b></td>`).join("");
-    const html = `<table><tr><td><b>${escapeXml(head)}</b></td>${cells}<td><code>${bars}</code></td></tr></table>`;
-    return { "text/html": html, "text/plain": this.#text() };
+    const cells = [
+      `<b>${escapeXml(head)}</b>`,
+      ...facts.map(([name, value]) => `${name} <b>${value}</b>`),
+      `<code>${bars}</code>`,
+    ];
+    return { "text/html": htmlTable([cells.map((html) => ({ html }))]), "text/plain": this.#text() };
   }
 
   static {
