@@ -36,17 +36,14 @@ export class MemoryData implements TrainingData {
     this.#samples = samples;
   }
 
-  /**
-   * Encodes clips and their captions.
-   *
-   * @param encodePrompt gives a caption's embedding, [tokens, text_embed_dim].
-   * @param generator the posterior's draws.
-   */
+  /** Encodes clips and their captions. */
   static async fromClips(
     clips: Iterable<{ readonly clip: Clip; readonly caption: string }>,
     options: {
       readonly vae: AutoencoderKLCogVideoX;
+      /** Gives a caption's embedding, [tokens, text_embed_dim]. */
       readonly encodePrompt: (prompt: string) => tf.Tensor2D | Promise<tf.Tensor2D>;
+      /** The posterior's draws. */
       readonly generator: RandomGenerator;
     },
   ): Promise<MemoryData> {

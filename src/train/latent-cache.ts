@@ -104,13 +104,17 @@ export class LatentCache {
   /**
    * Encodes what is not there yet, or is damaged.
    *
-   * @param options.verify read what is there to its last byte, not only its header; {@link CachedData} does that anyway.
    * @throws ClipError or DatasetError naming the clip.
    */
   async ensure(
     entry: DatasetEntry,
     bucket: Bucket,
-    { verify = false }: { verify?: boolean } = {},
+    {
+      verify = false,
+    }: {
+      /** Reads what is there to its last byte, not only its header; {@link CachedData} does that anyway. */
+      verify?: boolean;
+    } = {},
   ): Promise<EncodeReport> {
     const content = await this.#content(entry);
     const place = this.#place(entry, bucket, content);
@@ -236,10 +240,14 @@ export class CachedData implements TrainingData {
   /** One repair at a time: each may load a model. */
   #repaired: Promise<void> = Promise.resolve();
 
-  /** @param options.repair makes the files of an entry anew that turn out to be damaged. Default: that is an error. */
   constructor(
     entries: readonly CachedEntry[],
-    { repair }: { readonly repair?: (index: number) => Promise<void> } = {},
+    {
+      repair,
+    }: {
+      /** Makes the files of an entry anew that turn out to be damaged. Default: that is an error. */
+      readonly repair?: (index: number) => Promise<void>;
+    } = {},
   ) {
     this.#entries = entries;
     this.#repair = repair;

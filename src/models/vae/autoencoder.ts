@@ -267,10 +267,15 @@ export class AutoencoderKLCogVideoX extends Model {
     return { sample: this.#code("decode", z, frameCalls(z.shape[2], LATENT_FRAMES_PER_CALL)) };
   }
 
-  /** Encodes and decodes. @param options.generator samples the posterior; without it its mode is decoded. */
+  /** Encodes and decodes. */
   forward(
     sample: tf.Tensor5D,
-    { generator }: { readonly generator?: RandomGenerator } = {},
+    {
+      generator,
+    }: {
+      /** Samples the posterior; without it its mode is decoded. */
+      readonly generator?: RandomGenerator;
+    } = {},
   ): { sample: tf.Tensor5D } {
     return tf.tidy(() => {
       const { latentDist } = this.encode(sample);

@@ -20,10 +20,17 @@ export class DiagonalGaussianDistribution {
 
   /**
    * @param parameters [B, 2C, F, H, W]; belongs to the distribution from now on.
-   * @param options.deterministic std and var are 0, so every sample is the mean.
    * @throws InputError when the number of channels is odd.
    */
-  constructor(parameters: tf.Tensor5D, { deterministic = false }: { deterministic?: boolean } = {}) {
+  constructor(
+    parameters: tf.Tensor5D,
+    {
+      deterministic = false,
+    }: {
+      /** std and var are 0, so every sample is the mean. */
+      deterministic?: boolean;
+    } = {},
+  ) {
     const [, channels] = parameters.shape;
     if (parameters.rank !== 5 || channels % 2 !== 0)
       throw new InputError(`parameters: expected [B, 2C, F, H, W], found [${parameters.shape}]`);
