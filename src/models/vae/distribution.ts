@@ -4,7 +4,7 @@ import { showAs } from "../../engine/shown.js";
 import * as tf from "../../engine/tf.js";
 
 /**
- * The encoder's answer: a normal distribution for each latent number, as diffusers' class of this name.
+ * The encoder's output: a normal distribution for each latent number, like diffusers' class of this name.
  * It holds its tensors until {@link dispose}; a `tf.tidy` around it disposes or returns them like others.
  */
 export class DiagonalGaussianDistribution {
@@ -93,7 +93,7 @@ export class DiagonalGaussianDistribution {
   }
 
   static {
-    // As torch.distributions prints a normal distribution; its values are those of mean and std.
+    // torch.distributions prints normal distributions like this; the values are those of mean and std.
     showAs<DiagonalGaussianDistribution>(DiagonalGaussianDistribution, {
       line: ({ mean }) => `DiagonalGaussianDistribution [${mean.shape.join(", ")}]`,
       text: ({ mean, std, deterministic }) => {
