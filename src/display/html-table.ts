@@ -1,13 +1,13 @@
 import { escapeXml } from "./mime.js";
 
-/** A cell of a table: HTML, so that a part of it may be set apart. */
+/** A table cell as HTML, so that part of it can be emphasised. */
 export interface HtmlCell {
   readonly html: string;
-  /** Numbers stand below each other by their last digits. */
+  /** Right for numbers, so that their last digits line up. */
   readonly align?: "left" | "right";
 }
 
-/** A table of cells that are HTML already, in the one form that all tables of the package have. */
+/** Makes an HTML table, in the one form that all of the package's tables have. */
 export function htmlTable(
   rows: readonly (readonly HtmlCell[])[],
   { head, caption }: { readonly head?: readonly HtmlCell[]; readonly caption?: string } = {},
@@ -22,7 +22,7 @@ export function htmlTable(
 }
 
 function line(tag: "td" | "th", cells: readonly HtmlCell[]): string {
-  // The attribute instead of a style: GitHub and JupyterLab's sanitizer keep it.
+  // An attribute instead of a style, because GitHub and JupyterLab's sanitizer keep it.
   const cell = ({ html, align }: HtmlCell) =>
     `<${tag}${align === undefined ? "" : ` align="${align}"`}>${html}</${tag}>`;
   return `<tr>${cells.map(cell).join("")}</tr>`;

@@ -4,11 +4,11 @@ import { htmlTable } from "./html-table.js";
 import { escapeXml, jupyterDisplay, type MimeBundle, showAs } from "./mime.js";
 import { isTensor } from "./pixels.js";
 
-/** What {@link summary} says of a tensor. */
+/** What {@link summary} says about a tensor. */
 export interface TensorStatistics {
   readonly shape: readonly number[];
   readonly dtype: string;
-  /** Of the finite values; NaN where there is none. */
+  /** Of the finite values; NaN if there are none. */
   readonly min: number;
   readonly max: number;
   readonly mean: number;
@@ -36,7 +36,7 @@ export class TensorSummary {
     if (dtype === "string" || dtype === "complex64") {
       throw new InputError(`summary: expected a tensor of numbers, found dtype ${dtype}`);
     }
-    // At once, so that console.log has them as well.
+    // Read at once, so that console.log has them as well.
     this.#statistics = { shape, dtype, ...statistics(tensor.dataSync()) };
   }
 
@@ -80,7 +80,7 @@ export class TensorSummary {
  * Shape, dtype, minimum, maximum, mean, standard deviation and a small histogram of a tensor.
  *
  * @example summary(latents, "latents")
- * @param tensor read at once, may be disposed afterwards
+ * @param tensor read at once, so it may be disposed afterwards
  * @throws InputError for anything but a tensor of numbers
  */
 export function summary(tensor: Tensor, name = "Tensor"): TensorSummary {

@@ -5,7 +5,7 @@ import { escapeXml, jupyterDisplay, type MimeBundle, showAs } from "./mime.js";
 export type Cell = string | number | bigint | boolean | null | undefined;
 
 export interface TableOptions {
-  /** Column names in their order; the keys of the first row unless given. */
+  /** Column names in order; default: the keys of the rows. */
   readonly columns?: readonly string[];
   readonly title?: string;
   /** Significant digits of numbers that are not whole. */
@@ -86,7 +86,7 @@ export class Table {
  * A table for a notebook; `console.table` is for terminals only.
  *
  * @example table([{ frames: 81, latents: 21 }, { frames: 49, latents: 13 }])
- * @param rows objects with the same keys; what a row lacks stays empty
+ * @param rows objects with the same keys; missing values stay empty
  * @throws InputError if there is no column
  */
 export function table(rows: readonly Readonly<Record<string, Cell>>[], options: TableOptions = {}): Table {
