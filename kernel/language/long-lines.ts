@@ -10,11 +10,11 @@ import { toDiagnostic } from "./source.js";
 
 /** Characters times those of the longest line, up to which code is parsed unchecked: at worst a gigabyte for a moment. */
 const harmless = 2 ** 31;
-/** What may be taken for quotes, and how often the parser holds each. */
+/** How much memory quoted lines may take, and how many copies of each the parser holds. */
 const quotedAtMost = 2 ** 30;
 const copies = 3;
 const pieceLength = 2 ** 14;
-/** Errors at the beginning or end of a piece that may only come from the cutting. */
+/** How many errors a piece may have only because it was cut out: one at its beginning, one at its end. */
 const byCut = 2;
 const shown = 20;
 

@@ -91,7 +91,7 @@ export function plainTypeOf(shown: string, name: string): PlainType | null {
   return { declared: literal ? ` = ${text}` : `: ${oneLine}`, globals: [...used] };
 }
 
-/** A statement or type on a single line, if that means the same. */
+/** Puts a statement or type, for which line breaks mean nothing, on one line. */
 export function onOneLine(text: string): string {
   return text
     .split("\n")
