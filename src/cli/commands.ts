@@ -23,7 +23,7 @@ const smallPipelineOption = {
   help: "the pipeline's folder, with the small VAE in it",
 } as const;
 
-/** A number that means in another command what it means to training. */
+/** A number that means the same in another command as in training. */
 const fromTable = <
   const A extends {
     readonly kind: "integer" | "number";
