@@ -193,7 +193,8 @@ async function askIndex(pin: PinnedWheel): Promise<Wheel> {
     });
   }
   const file = files.find(({ filename }) => filename === pin.filename);
-  if (file === undefined) throw new EngineError(`${page}: expected ${pin.filename}, which the index has not`);
+  if (file === undefined)
+    throw new EngineError(`${page}: expected ${pin.filename}, which the index does not have`);
   const offered = file.hashes?.sha256;
   if (offered !== undefined && offered !== pin.sha256) {
     throw new EngineError(

@@ -252,7 +252,7 @@ async function fetchSnapshot(
   const { id, cache, storage, revision } = place;
   const absence = describeAbsence(place, folder, lack);
   if (place.offline)
-    throw new HubError(`${absence}, and HF_HUB_OFFLINE or localFilesOnly forbids to ask ${place.endpoint}`, {
+    throw new HubError(`${absence}, and HF_HUB_OFFLINE or localFilesOnly forbids asking ${place.endpoint}`, {
       hint: howToFetch(place, folder),
     });
   const token = await readToken(place);

@@ -106,7 +106,7 @@ export function parseNotebook(text: string, name: string): Notebook {
     });
   }
   if (isDeeperThan(json, deepest)) {
-    throw new UsageError(`not a valid notebook: nested deeper than ${deepest} levels`, { file: name });
+    throw new UsageError(`not a valid notebook: nested more deeply than ${deepest} levels`, { file: name });
   }
   upgrade(json);
   const fault = notebookFault(json);

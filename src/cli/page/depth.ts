@@ -22,7 +22,7 @@ export function assertShallow(html: string): void {
     const [, end, name] = /^<(\/?)([a-z][a-z\d-]*)/i.exec(html.slice(start, start + 40)) ?? [];
     if (name !== undefined && html[close - 1] !== "/" && !ENDS_BY_ITSELF.has(name.toLowerCase())) {
       depth = Math.max(0, depth + (end ? -1 : 1));
-      if (depth > deepest) throw new InputError(`its HTML is nested deeper than ${deepest} elements`);
+      if (depth > deepest) throw new InputError(`its HTML is nested more deeply than ${deepest} elements`);
     }
     start = html.indexOf("<", start + 1);
   }
