@@ -8,7 +8,7 @@ import { resolve } from "node:path";
 const redirect = `export const resolve = (name, context, next) =>
   next(name === "typescript" ? "typescript-js" : name, context);`;
 register(`data:text/javascript,${encodeURIComponent(redirect)}`, import.meta.url);
-const { Application, PageEvent } = await import("typedoc");
+const { Application, DefaultTheme, PageEvent } = await import("typedoc");
 
 const root = new URL("../", import.meta.url).pathname;
 const { exports, version } = JSON.parse(readFileSync(`${root}package.json`, "utf8"));
@@ -16,6 +16,18 @@ const entryPoints = Object.values(exports)
   .map(({ types }) => types)
   .filter((types) => types !== undefined)
   .map((types) => root + types.replace(/^\.\/dist\//, "").replace(/\.d\.ts$/, ".ts"));
+
+// What folds in the navigation is a link as well, which can't be reached apart from the folding: the link goes below it.
+class Theme extends DefaultTheme {
+  buildNavigation(project) {
+    const apart = ({ children, ...entry }) => {
+      if (children === undefined) return entry;
+      const link = entry.path === undefined ? [] : [entry];
+      return { text: entry.text, children: [...link, ...children.map(apart)] };
+    };
+    return super.buildNavigation(project).map(apart);
+  }
+}
 
 const app = await Application.bootstrap({
   entryPoints,
@@ -36,8 +48,10 @@ const app = await Application.bootstrap({
   skipErrorChecking: true,
   logLevel: "Warn",
 });
+app.renderer.defineTheme("firstframe", Theme);
+app.options.setValue("theme", "firstframe");
 // The theme's links lead to one address from every page. A link inside a summary can't be reached apart from it, and no part
-// of a page is named as its main one.
+// of a page is named as its main one; and in the dark a link in a text has nearly the text's colour.
 app.renderer.on(PageEvent.END, (page) => {
   page.contents = page.contents
     ?.replaceAll(/<summary\b.*?<\/summary>/gs, (summary) =>
@@ -45,7 +59,10 @@ app.renderer.on(PageEvent.END, (page) => {
     )
     .replace('<div class="col-content">', '<div class="col-content" role="main">')
     .replaceAll('href="tutorials:"', `href="${"../".repeat(page.url.split("/").length)}index.html"`)
-    .replace("</head>", "<style>.col-content { min-width: 0; overflow-wrap: anywhere; }</style></head>");
+    .replace(
+      "</head>",
+      "<style>.col-content { min-width: 0; overflow-wrap: anywhere; } .tsd-comment a { text-decoration: underline; }</style></head>",
+    );
 });
 const project = await app.convert();
 if (project === undefined) process.exit(1);
@@ -57,6 +74,8 @@ for (const [entry, { types }] of Object.entries(exports)) {
 }
 app.validate(project);
 const out = resolve(process.argv[2] ?? `${root}out/site/api`);
-if (!app.logger.hasErrors()) await app.generateDocs(project, out);
-if (app.logger.hasErrors()) process.exit(1);
+// A warning is a comment that says something of nothing, or a link that leads nowhere.
+const isFaulty = () => app.logger.hasErrors() || app.logger.hasWarnings();
+if (!isFaulty()) await app.generateDocs(project, out);
+if (isFaulty()) process.exit(1);
 console.log(`API reference: ${out}/index.html`);

@@ -1,4 +1,4 @@
-/** The package `firstframe`: everything that notebooks and programs use, by the name it has in diffusers where it has one. */
+/** The package `firstframe`: everything that notebooks and programs use, under diffusers' names where these exist. */
 export * from "./diffusion/index.js";
 export * from "./display/index.js";
 export * from "./engine/index.js";

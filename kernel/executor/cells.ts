@@ -12,9 +12,9 @@ import { Evaluator, type Outcome } from "./evaluate.js";
 import { type Interrupts, KeyboardInterrupt } from "./interrupt.js";
 import { duration, timeIt } from "./magics.js";
 
-/** How long a cell may take to fail by itself after an interrupt that no await of its own could be told of. */
+/** How long a cell may take to fail by itself after an interrupt that could not reach any of its awaits. */
 const graceMs = 100;
-/** How many members completion is offered. */
+/** The most members offered as completions. */
 const maxMembers = 1000;
 
 export class Cells {
@@ -114,7 +114,7 @@ export class Cells {
     }
   }
 
-  /** Names of the members of what an expression is now, if it can be found out without running anything. */
+  /** Names of the members of an expression's current value, if that can be found without running anything. */
   members(expression: string): { name: string; type: string }[] {
     const found = this.evaluator.look(expression);
     const members = new Map<string, string>();
@@ -132,10 +132,10 @@ export class Cells {
   private onInterrupt(id: number, rejected: number, terminated: boolean): void {
     const { running } = this;
     if (running === undefined || running.id !== id) return;
-    // Most cells are over by then.
+    // Most cells have ended by then.
     after(() => this.running === running && sendControl({ op: "interrupted", id }, id), graceMs);
     running.interrupts += 1;
-    // A cell whose await was rejected may take its time to clean up; asked twice, it is given up.
+    // A cell whose await was rejected may take its time to clean up; after a second interrupt it is given up.
     if (running.interrupts > 1 || terminated) running.giveUp();
     else if (rejected === 0) after(() => this.running === running && running.giveUp(), graceMs);
   }

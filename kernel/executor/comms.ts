@@ -70,7 +70,7 @@ export class Comms {
   private readonly comms = new Map<string, Comm>();
   private readonly targets = new Map<string, (comm: Comm, message: CommMessage) => unknown>();
 
-  /** The global of cells. */
+  /** The global object that cells see. */
   readonly api = {
     open: (targetName: string, data: unknown = {}, extras: CommExtras & { id?: string } = {}): Comm => {
       const { id = randomUUID(), metadata = {}, buffers = [] } = extras;
@@ -86,7 +86,7 @@ export class Comms {
     },
   };
 
-  /** What the front end sent. Errors of handlers are the caller's to show. */
+  /** Handles what the front end sent. The caller shows handlers' errors. */
   async receive(
     type: string,
     content: Record<string, unknown>,

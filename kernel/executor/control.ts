@@ -1,5 +1,5 @@
 /**
- * The executor's control thread: hears of interrupts and of answers while cells keep the main thread busy.
+ * The executor's control thread: receives interrupts and answers while cells keep the main thread busy.
  */
 import { Session } from "node:inspector";
 import { Socket } from "node:net";
@@ -16,9 +16,9 @@ import {
 import { abandonExpression, whenIdle } from "../ipc/names.js";
 import { type ControlNote, type ControlSetup, claim, slot } from "./interrupt.js";
 
-/** How long a cell that was interrupted may clean up before its guards throw again. */
+/** How long an interrupted cell may clean up before its guards throw again. */
 const graceMs = 300;
-/** How long code without guards (a library's loop) may go on before V8 is told to end it. */
+/** How long code without guards (a library's loop) may continue before V8 is told to end it. */
 const patienceMs = 800;
 
 const { state, port } = workerData as ControlSetup;
@@ -37,7 +37,7 @@ function interrupt(message: Interrupt, attempts = 50): void {
     return;
   }
   if (id === whenIdle || attempts === 0) return;
-  // It may be on its way to the main thread still. Or something that runs between cells lets none begin.
+  // It may still be on its way to the main thread, or something that runs between cells keeps it from beginning.
   if (attempts === 45 && isRunning(whenIdle)) strike(whenIdle, true);
   setTimeout(() => interrupt(message, attempts - 1), 10);
 }
@@ -69,9 +69,9 @@ function strike(id: number, first: boolean): void {
 }
 
 /**
- * Ends whatever JavaScript runs on the main thread. Promises that were about to settle may never do so, which is why
- * guards come first; but the session's variables live on. An evaluation that will not settle is given up before: V8
- * would report it from within a garbage collection, which is fatal.
+ * Ends whatever JavaScript is running on the main thread. Promises that were about to settle may never do so, which is why
+ * guards are tried first; but the session's variables survive. An evaluation that will never settle is given up first,
+ * since V8 would report it from within a garbage collection, which is fatal.
  */
 function terminate(): void {
   const session = new Session();
@@ -82,7 +82,7 @@ function terminate(): void {
   session.post("Runtime.terminateExecution", () => session.disconnect());
 }
 
-/** What the cell waits for may have started after the interrupt was sent, and not have heard it. */
+/** What the cell is waiting for may have started after the interrupt was sent, and have missed it. */
 function signalGroup(): void {
   try {
     process.kill(-process.pid, "SIGINT");
@@ -108,7 +108,7 @@ const reader = new FrameReader((frame) => {
   }
 });
 
-/** The debugger's session: from here, it works while the main thread is paused. */
+/** The debugger's session; from this thread it works while the main thread is paused. */
 let debug: Session | undefined;
 
 function inspect({ id, method, params }: Extract<ToControl, { op: "inspector" }>): void {
@@ -122,7 +122,7 @@ function attach(): Session {
   const session = new Session();
   session.connectToMainThread();
   session.on("inspectorNotification", ({ method, params }: { method: string; params?: unknown }) => {
-    // A process that ends waits for its debuggers to go.
+    // A process that ends waits for its debuggers to disconnect.
     if (method === "NodeRuntime.waitingForDisconnect") detach();
     else if (passedOn.has(method)) answer({ op: "inspectorEvent", method, params });
   });
@@ -143,7 +143,7 @@ const passedOn = new Set(["Debugger.scriptParsed", "Debugger.paused"]);
 
 const commands = new Socket({ fd: fd.control, readable: true, writable: true });
 commands.on("data", (chunk: Buffer) => reader.push(chunk));
-// The server is gone: so are we, and what cells started.
+// The server is gone, so this process ends, and with it what cells started.
 commands.on("close", () => {
   try {
     process.kill(-process.pid, "SIGKILL");

@@ -32,16 +32,16 @@ export interface DisplayOptions {
   readonly metadata?: Record<string, unknown>;
 }
 
-/** The convention that Deno's kernel started: a method of this name returns a value's MIME bundle. */
+/** A convention from Deno's kernel: a method of this name returns a value's MIME bundle. */
 export const displaySymbol = Symbol.for("Jupyter.display");
 
-/** How many displays are being made: a cell is not over before they are out. */
+/** How many displays are in progress: a cell is not over until they have been sent. */
 let unfinished = 0;
 let onFinished: (() => void) | undefined;
-/** What `display` returned: no result, although a cell may end with it. */
+/** What `display` returned: not a result, although a cell may end with it. */
 const returned = new WeakSet<object>();
 
-/** The bundle that shows a value; a promise only where making it takes one. */
+/** The bundle that shows a value; a promise only if making it takes time. */
 export function bundleOf(value: unknown): MimeBundle | Promise<MimeBundle> {
   const method = displayMethod(value);
   if (method !== undefined) {
@@ -63,7 +63,7 @@ function displayMethod(value: unknown): (() => unknown) | undefined {
     const method: unknown = (value as Record<symbol, unknown>)[displaySymbol];
     return typeof method === "function" ? (method as () => unknown) : undefined;
   } catch {
-    return undefined; // a proxy that answers to nothing
+    return undefined; // a proxy that refuses everything
   }
 }
 
@@ -78,7 +78,7 @@ function completed(made: unknown, value: unknown): MimeBundle {
     );
   }
   const bundle = encoded(made as MimeBundle);
-  // Front ends that know none of the types still show something.
+  // So that front ends that know none of the types still show something.
   if (bundle["text/plain"] === undefined) bundle["text/plain"] = plain(value);
   return bundle;
 }
@@ -89,7 +89,7 @@ function plain(value: unknown): string {
   return name && name !== "Object" ? `[${name}]` : "[object]";
 }
 
-/** Bytes become base64, as messages are JSON. */
+/** Bytes become base64, because messages are JSON. */
 export function encoded(bundle: MimeBundle): MimeBundle {
   const out: MimeBundle = withoutPrototype({});
   const types = keys(bundle);
@@ -104,7 +104,7 @@ export function encoded(bundle: MimeBundle): MimeBundle {
   return out;
 }
 
-/** Shows a value below the cell. The promise resolves when it is out; only values that need time to draw need it. */
+/** Shows a value below the cell. The promise resolves once it is sent; only values that take time to draw need it. */
 export function display(value: unknown, options: DisplayOptions = {}): Promise<void> {
   const bundle = options.raw ? encoded(value as MimeBundle) : bundleOf(value);
   const shown = isPromise(bundle) ? showLater(bundle, options) : resolved(show(bundle, options));
@@ -123,14 +123,14 @@ function showLater(bundle: Promise<unknown>, options: DisplayOptions): Promise<v
   };
   unfinished += 1;
   const shown = work();
-  // Whoever waits for it hears of an error.
+  // Whoever awaits it learns of an error.
   continueWith(shown, nothing, nothing);
   return shown;
 }
 
 function nothing(): void {}
 
-/** Whether a value is nothing to be shown as a cell's result. */
+/** Whether a value is not shown as a cell's result. */
 export function isNoResult(value: unknown): boolean {
   return value === undefined || (typeof value === "object" && value !== null && weakHas(returned, value));
 }
@@ -146,7 +146,7 @@ function show(bundle: MimeBundle, options: DisplayOptions): void {
   });
 }
 
-/** Resolves when every display that was begun is out. */
+/** Resolves once every display that was begun has been sent. */
 export function displaysDone(): Promise<void> {
   return new NativePromise((resolve) => {
     if (unfinished === 0) resolve();

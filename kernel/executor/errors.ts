@@ -1,6 +1,6 @@
 /**
- * Errors as a notebook shows them: stack traces name the cell and the line its author wrote, our own frames are
- * left out, and the innermost line of a cell is shown with its surroundings.
+ * Errors as a notebook shows them: stack traces name the cell and the line as its author wrote it, our own frames are
+ * left out, and the innermost line of a cell is shown in context.
  */
 import { fileURLToPath } from "node:url";
 import { inspect } from "node:util";
@@ -38,7 +38,7 @@ export class CellErrors {
       }
     };
     Error.prepareStackTrace = own;
-    // Source map libraries (ts-node's) put their own in place; what they print is mapped once more.
+    // Source map libraries (such as ts-node's) install their own; what they print is mapped once more.
     Object.defineProperty(Error, "prepareStackTrace", {
       configurable: true,
       get: () => own,
@@ -65,7 +65,7 @@ export class CellErrors {
     });
   }
 
-  /** Never throws: where a cell has replaced what the pretty way needs, there is the plain one. */
+  /** Never throws: if a cell has replaced what pretty printing needs, errors are printed plainly. */
   content(error: unknown): ErrorContent {
     try {
       return this.described(error);
@@ -85,10 +85,10 @@ export class CellErrors {
   }
 
   private traceback(error: Error, ename: string): string {
-    // An interrupt, for which somebody waits, is nothing but its stack.
+    // Somebody is waiting for an interrupt, which is nothing but its stack.
     const plain = error instanceof KeyboardInterrupt && error.cause === undefined;
     const inspected = plain ? String(error.stack) : this.mapped(safeInspect(error, true));
-    // Without a stack, Node puts an error in brackets.
+    // Node puts errors without a stack in brackets.
     const text = inspected.replace(/^\[(.*)\]$/s, "$1");
     const lines = withoutOwnFrames(text.split("\n"));
     const frames = lines
@@ -104,7 +104,7 @@ export class CellErrors {
 
   private excerpt(frame: string): string {
     const [, name, line, column] = cellFrame.exec(frame)!;
-    // The newest, should two bear the same count.
+    // The newest, if two have the same count.
     const cell = [...this.cells.values()].findLast((each) => each?.name === name);
     return cell ? codeFrame(cell.source, Number(line), Number(column), cell.name) : "";
   }
@@ -133,7 +133,7 @@ function plainContent(error: unknown): ErrorContent {
     if (typeof name === "string") ename = name;
     evalue = typeof message === "string" ? message : `${error as string}`;
   } catch {
-    // a value that answers to nothing
+    // a value that refuses everything
   }
   return { ename, evalue, traceback: [`${ename}: ${evalue}`] };
 }
@@ -141,7 +141,7 @@ function plainContent(error: unknown): ErrorContent {
 const isFrame = /^\s+at /;
 const cellFrame = /(cell \[\d*\]):(\d+):(\d+)/;
 
-/** Replaces a position in what the user's module was compiled to by the one in the module. */
+/** Replaces a position in a compiled module of the user's by the one in its source. */
 function mappedModule(frame: string): string {
   if (moduleMaps.size === 0) return frame;
   const position = /:(\d+):(\d+)\)?$/.exec(frame);
@@ -155,7 +155,7 @@ function mappedModule(frame: string): string {
   return `${frame.slice(0, position.index)}:${at.line}:${at.column + 1}${text.endsWith(")") ? ")" : ""}`;
 }
 
-/** The same as {@link withoutOwnFrames}, before it costs time to print and to map each frame. */
+/** The same as {@link withoutOwnFrames}, before time is spent on printing and mapping each frame. */
 function usersFrames(frames: readonly NodeJS.CallSite[]): readonly NodeJS.CallSite[] {
   const places = frames.map((frame) => frame.getScriptNameOrSourceURL() ?? "");
   const outermost = places.findLastIndex((place) => place.startsWith("cell-"));
@@ -172,7 +172,7 @@ function isOwn(place: string): boolean {
   );
 }
 
-/** Leaves out our own frames, and what stands below the outermost frame of a cell: that is what called the cell. */
+/** Leaves out our own frames, and those below a cell's outermost frame, which belong to what called the cell. */
 function withoutOwnFrames(lines: string[]): string[] {
   const plain = lines.map(stripColors);
   const outermost = plain.findLastIndex((line) => isFrame.test(line) && cellFrame.test(line));
@@ -200,7 +200,7 @@ function headline(error: Error): string {
   }
 }
 
-/** Node's inspect, also for values whose own inspection throws. */
+/** Node's inspect, even for values whose own inspection throws. */
 export function safeInspect(value: unknown, colors = false): string {
   try {
     return inspect(value, { colors });

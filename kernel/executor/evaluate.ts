@@ -1,5 +1,5 @@
 /**
- * Evaluates code as V8's own REPL does: top-level await, and const, let and class may be declared again.
+ * Evaluates code as V8's own REPL does, with top-level await, and const, let and class that may be declared again.
  * The inspector session is connected in the same thread, so a call to it runs the code at once.
  */
 import { Session } from "node:inspector";
@@ -10,10 +10,10 @@ import { KeyboardInterrupt } from "./interrupt.js";
 export type Outcome =
   | { readonly status: "ok"; readonly value: unknown }
   | { readonly status: "error"; readonly error: unknown }
-  /** V8 was told to end what ran. */
+  /** V8 was told to end what was running. */
   | { readonly status: "terminated" };
 
-/** Holds a cell's result, which the inspector would copy if it were a string. */
+/** Holds a cell's result, because the inspector would copy a string. */
 class Box {
   constructor(readonly value: unknown) {}
 }
@@ -38,7 +38,7 @@ const { connect, disconnect, post } = Session.prototype as unknown as {
   post(this: Session, method: string, params: object, callback?: Callback): void;
 };
 type Callback = (error: Error | null, response?: object) => void;
-/** As they are before a cell can replace them. */
+/** Saved before a cell can replace them. */
 const inspector = { connect, disconnect, post };
 const { apply } = Reflect;
 
@@ -49,7 +49,7 @@ export class Evaluator {
   /** V8 has not taken the cell's promise yet. */
   private beginning = false;
 
-  /** `onStack` is told whether code runs that the inspector called, rather than what a promise continued. */
+  /** `onStack` is told whether the inspector's call is running, rather than code that a promise continued. */
   constructor(private readonly onStack: (inside: boolean) => void) {
     apply(inspector.connect, this.session, []);
   }
@@ -95,7 +95,7 @@ export class Evaluator {
                 : this.outcomeOrError(response as unknown as Evaluation),
             ),
           );
-          // Later: somebody waits.
+          // Later, because somebody is waiting.
           later(() => {
             if (session === this.session) this.post("Runtime.releaseObjectGroup", { objectGroup });
           });
@@ -109,7 +109,7 @@ export class Evaluator {
   }
 
   /**
-   * Gives up evaluations that will never settle. V8 would report it when their promises are collected, in the midst of
+   * Gives up evaluations that will never settle. V8 would report them when their promises are collected, in the middle of
    * a garbage collection, and calling back then is fatal.
    */
   readonly abandon = (): void => {
@@ -124,7 +124,7 @@ export class Evaluator {
     );
   }
 
-  /** What an expression is, if evaluating it has no side effects; undefined else. */
+  /** An expression's value, if evaluating it has no side effects; else undefined. */
   look(expression: string): unknown {
     let value: unknown;
     this.post(
@@ -140,7 +140,7 @@ export class Evaluator {
     return value;
   }
 
-  /** Node only warns of what is thrown where the inspector calls, and the cell would never end. */
+  /** Node only warns about errors thrown in the inspector's calls, and the cell would never end. */
   private outcomeOrError(evaluation: Evaluation): Outcome {
     try {
       return this.outcome(evaluation);
@@ -180,11 +180,11 @@ export class Evaluator {
   }
 }
 
-/** One interrupt is like the other, if their stacks are, and somebody waits: so what was thrown need not be fetched. */
+/** Interrupts with the same stack are alike, and somebody is waiting, so that what was thrown need not be fetched. */
 function looksAs(interrupt: KeyboardInterrupt, { className, description }: RemoteObject): boolean {
   try {
     return className === interrupt.name && description === interrupt.stack;
   } catch {
-    return false; // what writes stacks is a cell's own
+    return false; // a cell has replaced what writes stacks
   }
 }

@@ -22,9 +22,9 @@ interface JupyterDisplay {
   /**
    * Shows a value below the cell, as the last expression of a cell is shown: by its own method
    * `[Symbol.for("Jupyter.display")]()`, which returns a MIME bundle; plotly figures, sharp images and tables
-   * as what they are; everything else as Node's `util.inspect` prints it.
+   * as such; everything else as Node's `util.inspect` prints it.
    *
-   * @returns a promise that resolves when the value is out; most are at once. The cell waits for it in any case.
+   * @returns a promise that resolves once the value has been sent, which is mostly at once. The cell waits for it anyway.
    */
   (value: unknown, options?: JupyterDisplayOptions): Promise<void>;
   /** Shows HTML. */
@@ -57,8 +57,8 @@ interface JupyterPrompt {
   /**
    * Asks the reader for a line of text and waits for it.
    *
-   * @returns what was typed, `defaultValue` if that was nothing, or null if the question was put away.
-   * @throws Error if the front end takes no input.
+   * @returns what was typed, `defaultValue` if that was nothing, or null if the question was dismissed.
+   * @throws Error if the front end does not support input.
    */
   (message?: string, defaultValue?: string): string | null;
   /** Asks for a line without showing what is typed. */
@@ -72,7 +72,7 @@ declare var prompt: JupyterPrompt;
 declare function confirm(message?: string): boolean;
 
 interface JupyterCommMessage {
-  // biome-ignore lint/suspicious/noExplicitAny: JSON of whoever sent it
+  // biome-ignore lint/suspicious/noExplicitAny: JSON from the sender
   data: any;
   metadata: Record<string, unknown>;
   buffers: Uint8Array[];

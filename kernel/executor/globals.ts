@@ -26,7 +26,7 @@ export function installGlobals(
   comms: Comms,
   evaluator: Evaluator,
 ): void {
-  // The notebook's own path, where the front end says it.
+  // The notebook's own path, if the front end tells it.
   const file = notebookFile(process.env.JPY_SESSION_NAME, cwd) ?? join(cwd, "notebook.ipynb");
   const native = createRequire(file);
   const require = Object.assign(

@@ -1,6 +1,6 @@
 /**
- * Questions to whoever sits in front of the notebook. They block, as in a browser: what comes after them in the
- * cell needs the answer.
+ * Questions to the reader of the notebook. They block, as in a browser, because what comes after them in the cell needs
+ * the answer.
  */
 import { context, sendControl } from "../ipc/channel.js";
 import type { InputAnswer } from "../ipc/frames.js";

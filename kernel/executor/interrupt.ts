@@ -1,8 +1,7 @@
 /**
- * Interrupts. Where a cell keeps the event loop from turning, a small thread (control.ts) sets a flag in shared memory;
- * guards that the transform put into loops and functions of cells read it, and throw. An await that is pending is
- * rejected. What throws once is left alone for a moment, so that `finally` can clean up; then guards throw until the cell
- * is over.
+ * Interrupts. When a cell blocks the event loop, a small thread (control.ts) sets a flag in shared memory; the guards that
+ * the transform put into cells' loops and functions read it and throw. A pending await is rejected. After the first throw
+ * the cell is left alone for a moment, so that `finally` can clean up; then guards throw until it is over.
  */
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from "node:worker_threads";
 import { context } from "../ipc/channel.js";
@@ -29,15 +28,15 @@ import {
 export const slot = {
   /** What guards read: 0, or the request to interrupt; {@link whenIdle} for what runs between cells. */
   interrupt: 0,
-  /** The request that runs; 0 for none. */
+  /** The running request; 0 for none. */
   running: 1,
-  /** Counts what the control thread has to say, to wake a main thread that waits for an answer. */
+  /** Counts the control thread's messages, to wake a main thread that is waiting for an answer. */
   wake: 2,
-  /** The last interrupt that the main thread's event loop heard of. */
+  /** The last interrupt that the main thread's event loop received. */
   heard: 3,
-  /** Not 0: guards go on throwing. */
+  /** If not 0, guards keep throwing. */
   insist: 4,
-  /** The last interrupt for which V8 was told to end what ran. */
+  /** The last interrupt for which V8 was told to end what was running. */
   terminated: 5,
   /** 1 while the inspector's call is on the stack, 0 where a promise or a timer continues a cell. */
   onStack: 6,
@@ -46,8 +45,8 @@ export const slot = {
 } as const;
 
 /**
- * Whether the thread that asks is the first to hear of an interrupt, and so the one to act. An earlier one that nobody
- * took on, as what it was for did not run, does not stand in the way.
+ * Whether the calling thread is the first to receive an interrupt, and so the one to act on it. An earlier interrupt that
+ * nobody acted on, because its target was not running, does not get in the way.
  */
 export function claim(state: Int32Array, serial: number): boolean {
   const last = load(state, slot.claimed);
@@ -55,9 +54,9 @@ export function claim(state: Int32Array, serial: number): boolean {
   return compareExchange(state, slot.claimed, last, serial) === last || claim(state, serial);
 }
 
-/** Thrown where a cell is interrupted. */
+/** Thrown when a cell is interrupted. */
 export class KeyboardInterrupt extends Error {
-  /** The newest, for whoever has only an error's description to know it by. */
+  /** The newest, for code that can only recognise it by an error's description. */
   static last: KeyboardInterrupt | undefined;
 
   constructor() {
@@ -65,7 +64,7 @@ export class KeyboardInterrupt extends Error {
     KeyboardInterrupt.last = this;
   }
 
-  /** For an await, which has no stack: ours would say nothing to its author. */
+  /** For an await, which has no stack; ours would tell its author nothing. */
   static ofAwait(): KeyboardInterrupt {
     const { stackTraceLimit } = Error;
     Error.stackTraceLimit = 0;
@@ -75,7 +74,7 @@ export class KeyboardInterrupt extends Error {
   }
 }
 const { prototype } = KeyboardInterrupt;
-// Of its own: cells may give Error another.
+// Its own, since cells may change Error's.
 Object.defineProperty(KeyboardInterrupt, Symbol.hasInstance, {
   value: (value: unknown) => hasPrototype(value, prototype),
 });
@@ -95,7 +94,7 @@ export class Interrupts {
   readonly state = new Int32Array(new SharedArrayBuffer(4 * Object.keys(slot).length));
   /**
    * Called once the main thread is free after an interrupt, with how many awaits of the cell were rejected, and whether
-   * V8 ended what ran.
+   * V8 ended what was running.
    */
   onInterrupt: (id: number, rejected: number, terminated: boolean) => void = () => undefined;
   private readonly pending = new Map<(error: KeyboardInterrupt) => void, number>();
@@ -151,7 +150,7 @@ export class Interrupts {
     return new NativePromise<Awaited<T>>((resolve, reject) => {
       mapSet(this.pending, reject, context());
       const done = () => mapDelete(this.pending, reject);
-      // One link after the other, each settled by the one before: so V8 finds who awaits, for stack traces.
+      // A chain in which each link is settled by the one before, so that V8 finds the awaiting code for stack traces.
       const settled = continueWith(
         resolved(value),
         (result) => {
@@ -184,7 +183,7 @@ export class Interrupts {
   };
 
   /**
-   * Asks the server and blocks until its answer comes, through the control thread.
+   * Asks the server and blocks until its answer arrives through the control thread.
    * Throws {@link KeyboardInterrupt} when interrupted, if `interruptible`.
    */
   ask(question: (id: number) => void, interruptible: boolean): unknown {
@@ -200,25 +199,25 @@ export class Interrupts {
     }
   }
 
-  /** The source map of a script, if the server has sent it unasked. */
+  /** The source map of a script, if the server has already sent it. */
   knownMap(url: string): MappedSource | undefined {
     this.drain();
     return this.known?.url === url ? this.known.value : undefined;
   }
 
-  /** What the event loop hears of itself. */
+  /** Handles an interrupt that reached the event loop by itself. */
   interrupt({ id, serial }: Interrupt): void {
     if (!claim(this.state, serial) || id !== this.current()) return;
     store(this.state, slot.interrupt, id);
     this.handle(id);
   }
 
-  /** Ends an interrupt of what ran between cells. */
+  /** Ends the interrupt of something that ran between cells. */
   clearIdle(): void {
     if (this.current() === whenIdle) this.clear();
   }
 
-  /** What the control thread has said while code kept the event loop from turning. */
+  /** Handles what the control thread sent while code blocked the event loop. */
   private drain(): void {
     for (let got = receiveMessageOnPort(this.port); got; got = receiveMessageOnPort(this.port)) {
       const note = got.message as ControlNote;
@@ -243,7 +242,7 @@ export class Interrupts {
   }
 
   private handle(id: number): void {
-    if (id !== this.current()) return; // it is over already
+    if (id !== this.current()) return; // already over
     store(this.state, slot.heard, id);
     let rejected = 0;
     mapForEach(this.pending, (owner, reject) => {
@@ -252,9 +251,9 @@ export class Interrupts {
       reject(KeyboardInterrupt.ofAwait());
       rejected += 1;
     });
-    // What awaited throws now, and may clean up; guards would cut that short.
+    // The awaiting code throws now and may clean up; guards would cut that short.
     if (rejected > 0) compareExchange(this.state, slot.interrupt, id, 0);
-    if (id === whenIdle) this.clear(); // nothing runs that could be interrupted
+    if (id === whenIdle) this.clear(); // nothing is running that could be interrupted
     this.onInterrupt(id, rejected, exchange(this.state, slot.terminated, 0) === id);
   }
 }

@@ -1,8 +1,8 @@
 /**
  * The user's own modules: TypeScript, JavaScript and JSON files that notebooks import by path or alias. ts-node turns
- * them into CommonJS bodies, which run here as async functions once all that they import is there. So they may import
- * what Node's `require` can't load, and await at their top. A file that changed is run again when it is next imported,
- * and so is whatever imports it; all else keeps its state.
+ * them into CommonJS bodies, which run here as async functions once everything they import is loaded. So they may import
+ * what Node's `require` can't load, and use top-level await. A file that changed is run again when it is next imported,
+ * and so is everything that imports it; all other modules keep their state.
  */
 import { readFileSync } from "node:fs";
 import { createRequire, isBuiltin } from "node:module";
@@ -32,7 +32,7 @@ interface LocalModule {
   readonly exports: Record<string, unknown>;
   /** The user's files that it imports. */
   readonly imports: Set<string>;
-  /** CommonJS files that it required, which Node keeps: their stamps. */
+  /** Stamps of the CommonJS files that it required, which Node caches. */
   readonly required: Map<string, string>;
   /** Settles when it has run. */
   loaded: Promise<void>;
@@ -48,7 +48,7 @@ type Body = (
   meta: object,
 ) => Promise<void>;
 
-/** What dynamic imports and `import.meta` are called in a module's body. */
+/** The names of dynamic imports and `import.meta` in a module's body. */
 const importName = "__firstframeImport";
 const metaName = "__firstframeMeta";
 
@@ -105,7 +105,7 @@ export class LocalModules {
     this.modules.set(file, module);
     module.loaded = this.evaluate(module);
     module.loaded.catch(() => {
-      // It is tried again when next imported.
+      // The next import tries again.
       if (this.modules.get(file) === module) this.modules.delete(file);
     });
     return module;
@@ -140,7 +140,7 @@ export class LocalModules {
     await body.call(undefined, module.exports, require, module, file, folder, dynamicImport, metaOf(file));
   }
 
-  /** What `require` gives a module's body for an import: exports, marked as those of an ES module if they are. */
+  /** What `require` returns to a module's body for an import: exports, marked as an ES module's if they are. */
   private async requirable(specifier: string, importer: LocalModule): Promise<unknown> {
     if (isBuiltin(specifier)) return this.require(specifier);
     const folder = path.dirname(importer.file);
@@ -151,7 +151,7 @@ export class LocalModules {
     }
     importer.imports.add(file);
     const module = this.load(file);
-    // Modules that import each other see what is there when they run, as ES modules do.
+    // Modules that import each other see what exists when they run, like ES modules.
     if (!this.waitsFor(module, importer)) await module.loaded;
     if (file.endsWith(".json")) return module.exports.default;
     return module.exports;
@@ -187,7 +187,7 @@ export class LocalModules {
   /** TypeScript or modern JavaScript to a CommonJS body. */
   private compile(source: string, file: string): string {
     const output = this.service().compile(withoutImportSyntax(source, file), file);
-    // Its comment stays, for debuggers.
+    // Its comment stays for debuggers.
     const comment = output.slice(Math.max(0, output.lastIndexOf("//# sourceMappingURL=data:")));
     const encoded = /^\/\/# sourceMappingURL=data:[^,]*;base64,(\S+)/.exec(comment)?.[1];
     if (encoded) moduleMaps.set(file, new TraceMap(Buffer.from(encoded, "base64").toString("utf8")));
@@ -201,7 +201,7 @@ export class LocalModules {
     const { create } = this.require("ts-node") as typeof import("ts-node");
     this.compiler = create({
       cwd: this.loader.cwd,
-      // The compiler that npm calls typescript has no JavaScript API any more.
+      // The compiler in npm's typescript package no longer has a JavaScript API.
       compiler: typescriptFile,
       transpileOnly: true,
       skipProject: true,
@@ -224,7 +224,7 @@ export class LocalModules {
         strict: true,
       },
     });
-    // ts-node would map every stack trace by itself; the kernel does that for cells and modules alike.
+    // ts-node would map every stack trace itself; the kernel does so for cells and modules alike.
     const support = createRequire(this.require.resolve("ts-node"))("@cspotcode/source-map-support") as {
       uninstall(): void;
     };
@@ -239,7 +239,7 @@ function isStale(module: LocalModule | undefined): boolean {
   return [...module.required].some(([file, stamp]) => stampOf(file) !== stamp);
 }
 
-/** A body is CommonJS, which has neither `import()` as ES modules know it, nor `import.meta`. */
+/** A body is CommonJS, which has neither an ES module's `import()` nor `import.meta`. */
 function withoutImportSyntax(source: string, file: string): string {
   if (!/\bimport\s*[(.]/.test(source)) return source;
   const { module, errors } = parseSync(file, source, { sourceType: "module" });
@@ -250,7 +250,7 @@ function withoutImportSyntax(source: string, file: string): string {
   return text.toString();
 }
 
-/** Whether a JavaScript file is CommonJS: by its name, or by what it says. */
+/** Whether a JavaScript file is CommonJS, by its name or its content. */
 function isCommonJs(file: string, source: string): boolean {
   if (file.endsWith(".cjs")) return true;
   if (!file.endsWith(".js")) return false;

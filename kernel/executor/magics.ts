@@ -1,5 +1,5 @@
 /**
- * What the magics of a cell do here: shell scripts, npm, timing.
+ * The parts of cells' magics that run here: shell scripts, npm, timing.
  */
 import { spawn } from "node:child_process";
 import { StringDecoder } from "node:string_decoder";
@@ -8,12 +8,12 @@ import type { RepeatOptions } from "../ipc/frames.js";
 import { displayFunction, newDisplayId } from "./display.js";
 import type { Interrupts } from "./interrupt.js";
 
-/** How often a line of progress is drawn anew. */
+/** How often a line of progress is redrawn. */
 const progressIntervalMs = 200;
-/** How long one run of `%timeit` lasts at least where it chooses the number of loops. */
+/** How long one run of `%timeit` lasts at least if it chooses the number of loops itself. */
 const runLengthNs = 200e6;
 
-/** Runs a shell script, its output as that of the cell. An interrupt reaches it as it would in a terminal. */
+/** Runs a shell script and shows its output as the cell's. Interrupts reach it as in a terminal. */
 export async function bash(script: string): Promise<void> {
   const id = context();
   const { code, signal } = await spawnProgram("bash", ["-c", script], (stream, text) =>
@@ -23,7 +23,7 @@ export async function bash(script: string): Promise<void> {
   if (code !== 0) throw new Error(`the script ended with exit code ${code}`);
 }
 
-/** Installs packages for the notebook's folder. */
+/** Installs packages in the notebook's folder. */
 export async function install(packages: readonly string[]): Promise<void> {
   const displayId = newDisplayId();
   const what = `npm install ${packages.join(" ")}`;
@@ -123,7 +123,7 @@ async function enough(loop: (times: number) => Promise<number>): Promise<number>
   }
 }
 
-/** Nanoseconds as people read them. */
+/** Nanoseconds in readable form. */
 export function duration(ns: number): string {
   const units: [string, number][] = [
     ["s", 1e9],

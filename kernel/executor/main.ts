@@ -85,8 +85,8 @@ function membersOf(expression: string): { name: string; type: string }[] {
 }
 
 /**
- * Ctrl-C in a terminal reaches the whole group, and so does an interrupt, for what cells started: the server decides what
- * it means here. Node ends a process whose last listener is gone, so this one stays when a cell removes listeners.
+ * Ctrl-C in a terminal reaches the whole group, and so does an interrupt, for the sake of what cells started; the server
+ * decides what it means here. Node ends a process without a listener, so this one stays even if a cell removes listeners.
  */
 function ignoreInterrupts(): void {
   const ignore = listener(() => undefined);
@@ -113,7 +113,7 @@ function ignoreInterrupts(): void {
 
 type Hear = (...args: unknown[]) => void;
 
-/** What loads modules is itself loaded when a cell imports one. */
+/** The module loader is itself loaded when a cell first imports something. */
 function lazyImporter(cwd: string): Importer {
   let made: Promise<Importer> | undefined;
   return async (...request) => {
@@ -127,7 +127,7 @@ function replaceOutput(): void {
   const stderr = new OutputStream("stderr", 2);
   Object.defineProperty(process, "stdout", { configurable: true, enumerable: true, get: () => stdout });
   Object.defineProperty(process, "stderr", { configurable: true, enumerable: true, get: () => stderr });
-  // Node's own console also tells the inspector, which would keep every value that was ever printed.
+  // Node's own console also reports to the inspector, which would keep every value ever printed.
   const plain = new Console({ stdout, stderr, ignoreErrors: false, colorMode: false });
   for (const [name, method] of Object.entries(plain)) {
     if (typeof method === "function") Object.assign(globalThis.console, { [name]: method });

@@ -1,5 +1,5 @@
 /**
- * Modules that cells import. Packages and Node's own are imported by Node itself, as from a file in the notebook's
+ * Modules that cells import. Packages and Node's own modules are imported by Node itself, as from a file in the notebook's
  * folder. The user's own files are loaded by {@link LocalModules}, which reloads them when they change.
  */
 import { existsSync, readFileSync } from "node:fs";
@@ -18,7 +18,7 @@ import {
 } from "./namespaces.js";
 import { tslabNamespace } from "./tslab.js";
 
-/** Imports a module; `names` are those that it must export. */
+/** Imports a module, which must export `names`. */
 export type Importer = (
   specifier: string,
   options?: ImportOptions,
@@ -40,7 +40,7 @@ export function createImporter({ cwd }: { cwd: string }): Importer {
   };
 }
 
-/** Node's own loader for code that is not in a file is marked as experimental; cells need no word of that. */
+/** Node's own loader for code outside files is marked as experimental, which cells need not be told. */
 const { emitWarning } = process;
 process.emitWarning = ((warning: string | Error, ...rest: unknown[]) => {
   if (!String(warning).includes("USE_MAIN_CONTEXT_DEFAULT_LOADER"))
@@ -58,7 +58,7 @@ export class ModuleLoader implements Loader {
 
   /** Imports what a specifier means to a module in `folder`. */
   async import(specifier: string, options: ImportOptions | undefined, folder: string): Promise<Namespace> {
-    // Always the kernel's own: its displays come here, not to a kernel of tslab's.
+    // Always the kernel's own, whose displays come here instead of going to tslab's kernel.
     if (specifier === "tslab") return tslabNamespace();
     const file = await this.localFile(specifier, folder);
     if (file !== null) return (await this.locals()).import(file);
@@ -117,7 +117,7 @@ export class ModuleLoader implements Loader {
     return this.local;
   }
 
-  /** Files that tsconfig.json's `paths` give for a specifier. */
+  /** The files for a specifier, by tsconfig.json's `paths`. */
   private async aliases(specifier: string): Promise<string[]> {
     if (!hasConfigAbove(this.cwd)) return [];
     const { configStamp, readUserConfig } = await import("../language/config.js");
@@ -141,8 +141,8 @@ function isInstalled(name: string, folder: string): boolean {
 }
 
 /**
- * The TypeScript file that a package (of a monorepo, say) consists of, where Node does not run those. The error says so by
- * its code, and which file it is in its message only.
+ * The TypeScript file that a package (in a monorepo, say) consists of, if Node refuses to run it. The error says so in its
+ * code, but names the file only in its message.
  */
 function typeScriptOf(error: unknown): string | null {
   const { code, message } = (error ?? {}) as NodeJS.ErrnoException;

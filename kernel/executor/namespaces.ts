@@ -1,4 +1,4 @@
-/** Modules' namespaces: of JSON, of CommonJS as TypeScript types it, and `import.meta`. */
+/** Module namespaces: those of JSON, those of CommonJS as TypeScript types it, and `import.meta`. */
 import { createRequire } from "node:module";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
@@ -10,7 +10,7 @@ export interface ImportOptions {
 
 export type Namespace = Readonly<Record<string, unknown>>;
 
-/** What loads modules, for those that import others. */
+/** The loader, for modules that import others. */
 export interface Loader {
   /** The notebook's folder. */
   readonly cwd: string;
@@ -20,13 +20,13 @@ export interface Loader {
   localFile(specifier: string, folder: string): Promise<string | null>;
 }
 
-/** A module's namespace with other names. */
+/** A module namespace with other names. */
 export function namespaceOf(properties: PropertyDescriptorMap): Namespace {
   Object.defineProperty(properties, Symbol.toStringTag, { value: { value: "Module" }, enumerable: true });
   return Object.create(null, properties) as Namespace;
 }
 
-/** JSON as a module: the whole as default, and its keys. */
+/** JSON as a module: all of it as the default export, and its keys. */
 export function jsonNamespace(value: unknown): Namespace {
   const properties: PropertyDescriptorMap = {};
   if (typeof value === "object" && value !== null && !Array.isArray(value)) {
@@ -38,8 +38,8 @@ export function jsonNamespace(value: unknown): Namespace {
 const interoperables = new WeakMap<Namespace, Namespace>();
 
 /**
- * What TypeScript's types promise of CommonJS: every property of `module.exports` is an export, also where Node does not
- * find it in the source, and the default export is the one that the module marked as such. ES modules stay as they are.
+ * What TypeScript's types promise for CommonJS: every property of `module.exports` is an export, even if Node does not find
+ * it in the source, and the default export is the one that the module marks as such. ES modules stay as they are.
  */
 export function interoperable(namespace: Namespace): Namespace {
   const known = interoperables.get(namespace);

@@ -1,11 +1,11 @@
 /**
- * How values are shown that don't say so themselves: charts, pictures, tables, arrays of numbers.
+ * How to show values that don't say so themselves: charts, pictures, tables, arrays of numbers.
  */
 import { inspect } from "node:util";
 
 type Bundle = Record<string, unknown>;
 
-/** The bundle of a value of a kind that is known here; undefined for all others. Never throws. */
+/** The bundle for a value of a known kind; undefined for all others. Never throws. */
 export function known(value: unknown): Bundle | Promise<Bundle> | undefined {
   if (typeof value !== "object" || value === null) return undefined;
   try {
@@ -18,7 +18,7 @@ export function known(value: unknown): Bundle | Promise<Bundle> | undefined {
       numbers(value)
     );
   } catch {
-    return undefined; // e.g. a proxy that answers to nothing
+    return undefined; // e.g. a proxy that refuses everything
   }
 }
 
@@ -28,7 +28,7 @@ function plotlyFigure(value: object): Bundle | undefined {
   const { data, layout = {}, config, frames, ...rest } = value;
   if (!Array.isArray(data) || data.length === 0 || Object.keys(rest).length > 0) return undefined;
   if (!data.every(isTrace) || !isPlain(layout)) return undefined;
-  // A lone trace array is common; that it is a figure takes a layout or a plotly type.
+  // An array of traces alone is common data; a layout or a plotly type makes it a figure.
   if (value.layout === undefined && !data.every((trace) => typeof (trace as Bundle).type === "string"))
     return undefined;
   const figure = {
@@ -61,7 +61,7 @@ function isTrace(value: unknown): boolean {
   return isPlain(value) && traceKeys.some((key) => key in value);
 }
 
-/** Typed arrays as JSON knows them: as arrays. */
+/** Turns typed arrays into arrays, for JSON. */
 function plainNumbers(value: unknown): unknown {
   if (isNumbers(value)) return Array.from(value);
   if (Array.isArray(value)) return value.map(plainNumbers);
@@ -106,7 +106,7 @@ function canvas(value: object): Bundle | Promise<Bundle> | undefined {
   }));
 }
 
-/** Elements of a DOM, as jsdom and d3 on it make them. */
+/** DOM elements, from jsdom or from d3 on top of it. */
 function element(value: object): Bundle | undefined {
   const { nodeType, outerHTML, tagName } = value as {
     nodeType?: unknown;
@@ -121,7 +121,7 @@ function element(value: object): Bundle | undefined {
 const maxRows = 60;
 const maxColumns = 30;
 
-/** Arrays of plain objects, at least two, whose values fit into cells. */
+/** Arrays of at least two plain objects whose values fit into cells. */
 function table(value: object): Bundle | undefined {
   if (!Array.isArray(value) || value.length < 2) return undefined;
   const rows = value.slice(0, maxRows) as unknown[];
@@ -129,7 +129,7 @@ function table(value: object): Bundle | undefined {
   const objects = rows as Bundle[];
   const columns = [...new Set(objects.flatMap((row) => Object.keys(row)))];
   if (columns.length > maxColumns) return undefined;
-  // Objects that have little in common are no table.
+  // Objects with little in common are not a table.
   const filled = objects.reduce((sum, row) => sum + Object.keys(row).length, 0);
   if (filled < (columns.length * objects.length) / 2) return undefined;
   const numeric = new Set(
@@ -169,7 +169,7 @@ function isNumbers(value: unknown): value is Numbers {
 
 const shownNumbers = 8;
 
-/** Typed arrays that are too long to be read: their extent, and how they begin and end. Bytes are left alone. */
+/** Typed arrays too long to read: their range, and how they begin and end. Bytes are left alone. */
 function numbers(value: object): Bundle | undefined {
   if (!isNumbers(value) || value instanceof Uint8Array || value.length <= 2 * shownNumbers) return undefined;
   let min = Number.POSITIVE_INFINITY;

@@ -1,4 +1,4 @@
-/** tslab's display API, as cells see it where tslab is not installed. */
+/** tslab's display API, as cells see it if tslab is not installed. */
 
 /** Shows something below the cell. */
 export interface Display {
@@ -18,7 +18,7 @@ export interface Display {
 
 export declare const display: Display;
 
-/** A display that is drawn over by each call, instead of adding one. */
+/** A display that each call replaces, instead of adding another. */
 export declare function newDisplay(): Display;
 
 /** The version of the API, of TypeScript and of Node. */

@@ -1,6 +1,6 @@
 /**
- * `import { display } from "tslab"`: tslab's public API, writing to this kernel. Where tslab is installed it is tslab's own code; a
- * package that depends on ours has none, and gets the same from here.
+ * `import { display } from "tslab"`: tslab's public API, writing to this kernel. If tslab is installed, this is its own code;
+ * projects that install our package don't have it, and get the same from here.
  */
 import { randomBytes } from "node:crypto";
 import { createRequire } from "node:module";
@@ -10,7 +10,7 @@ import { encoded, type MimeBundle } from "./display.js";
 import { type Namespace, namespaceOf } from "./namespaces.js";
 import type * as Api from "./tslab-api.js";
 
-/** What tslab's functions give to its kernel. */
+/** What tslab's functions pass to its kernel. */
 export interface DisplayData {
   readonly data: MimeBundle;
   readonly metadata: Record<string, unknown>;
@@ -28,16 +28,16 @@ export function loadTslab(): typeof Api {
   return loaded;
 }
 
-/** What an `import` of tslab gives. */
+/** What importing tslab returns. */
 export function tslabNamespace(): Namespace {
   const api = loadTslab();
   const names = Object.keys(api).filter((name) => name !== "__esModule") as (keyof typeof Api)[];
-  // by getters: the version of TypeScript is known once it is loaded
+  // Getters, because TypeScript's version is only known once it is loaded.
   const properties = names.map((name) => [name, { get: () => api[name], enumerable: true }]);
   return namespaceOf({ ...Object.fromEntries(properties), default: { value: api, enumerable: true } });
 }
 
-/** tslab's own, or undefined where it is not installed. */
+/** tslab's own API, or undefined if it is not installed. */
 export function installedTslab(write: WriteDisplay): typeof Api | undefined {
   const require = createRequire(import.meta.url);
   try {
@@ -51,7 +51,7 @@ export function installedTslab(write: WriteDisplay): typeof Api | undefined {
   }
 }
 
-/** MIME types by the names of the functions that take them. */
+/** MIME types by the names of their functions. */
 const types = {
   javascript: "text/javascript",
   html: "text/html",
@@ -65,14 +65,14 @@ const types = {
   text: "text/plain",
 } as const;
 
-/** The same API for those who have no tslab. */
+/** The same API for those without tslab. */
 export function ownTslab(write: WriteDisplay): typeof Api {
   const create = (id: string | undefined): Api.Display => {
     let shown = false;
     const raw = (contentType: string, content: string | Uint8Array) => {
       const value = typeof content === "string" ? content : Buffer.from(content).toString("base64");
       write({ data: { [contentType]: value }, metadata: {}, transient: { display_id: id } }, shown);
-      shown = id !== undefined; // what has a name is drawn over
+      shown = id !== undefined; // a display with an id is replaced
     };
     const shows = Object.entries(types).map(([name, type]) => [
       name,

@@ -14,15 +14,15 @@ import {
 } from "vscode-jsonrpc/node";
 import { Watchdog } from "./watchdog.js";
 
-/** How often in a row the compiler may die on one request. */
+/** How many times in a row the compiler may die on one request. */
 const attempts = 2;
-/** After two failures in a row that cells had to wait for, it is left alone for a while. */
+/** After two consecutive failures that kept cells waiting, it is left alone for a while. */
 const failuresInARow = 2;
 const pauseMs = 30_000;
-/** How long it may take to end by itself. */
+/** How long it may take to exit by itself. */
 const patienceAtTheEndMs = 500;
 
-/** The compiler can't answer. The message says why, to whoever wrote the cell. */
+/** The compiler can't answer. The message tells the cell's author why. */
 export class CompilerError extends Error {
   override name = "CompilerError";
 }
@@ -30,7 +30,7 @@ export class CompilerError extends Error {
 export interface CompilerSettings {
   /** How long the compiler may work on a question before it is replaced. */
   readonly limitMs: number;
-  /** Called with its process whenever there is a new one. */
+  /** Called with each new compiler process. */
   readonly onProcess?: (pid: number | undefined) => void;
 }
 
@@ -38,16 +38,16 @@ interface Running {
   readonly child: ChildProcess;
   readonly connection: MessageConnection;
   watchdog?: Watchdog;
-  /** Why it is not there any more. */
+  /** Why it is gone. */
   failure?: CompilerError;
-  /** It was ended by us, as it did not answer. */
+  /** We ended it because it did not answer. */
   gaveUp: boolean;
 }
 
 /**
- * TypeScript's native compiler as a child process that speaks the language server protocol. It is started again when it
- * dies, with the same documents open, and the request it died on is repeated once. One that is stopped or takes too
- * long is ended, and what it was asked fails.
+ * TypeScript's native compiler as a child process that speaks the language server protocol. If it dies, it is restarted
+ * with the same documents open, and the request it died on is repeated once. If it is stopped or takes too long, it is
+ * ended, and its requests fail.
  */
 export class Compiler {
   private running: Running | undefined;
@@ -62,7 +62,7 @@ export class Compiler {
     private readonly settings: CompilerSettings,
   ) {}
 
-  /** The compiler's process, for whoever wants to know whether it lives. */
+  /** The compiler's process, to see whether it is alive. */
   get pid(): number | undefined {
     return this.running?.child.pid;
   }
@@ -72,7 +72,7 @@ export class Compiler {
     await this.connect();
   }
 
-  /** Opens a document that stands for a file, or changes its text; the file system is not touched. */
+  /** Opens a document that represents a file, or changes its text; the file system is not touched. */
   write(file: string, text: string): void {
     const known = this.documents.get(file);
     if (known?.text === text) return;
@@ -93,7 +93,7 @@ export class Compiler {
       this.notify("textDocument/didClose", { textDocument: { uri: uriOf(file) } });
   }
 
-  /** Says that files on disk are new or have changed. */
+  /** Tells the compiler that files on disk are new or have changed. */
   touch(
     files: readonly { readonly file: string; readonly change: "created" | "changed" | "deleted" }[],
   ): void {
@@ -104,7 +104,7 @@ export class Compiler {
     });
   }
 
-  /** Rejects with {@link CompilerError} if the compiler can't answer. `signal` tells it that nobody waits any more. */
+  /** Rejects with {@link CompilerError} if the compiler can't answer. `signal` tells it that nobody is waiting any more. */
   async request<T>(method: string, params: unknown, signal?: AbortSignal): Promise<T> {
     for (let attempt = 1; ; attempt += 1) {
       const running = this.running ?? (await this.connect());
@@ -143,7 +143,7 @@ export class Compiler {
   }
 
   private notify(method: string, params: unknown): void {
-    // What it misses before it starts, or while it is dead, it is told when the documents are opened.
+    // Whatever it misses before it starts, or while it is dead, it learns when the documents are opened.
     this.running?.connection.sendNotification(method, params).catch(() => undefined);
   }
 
@@ -171,7 +171,7 @@ export class Compiler {
     const child = spawn(await compilerPath(), ["--lsp", "--stdio"], {
       cwd: this.cwd,
       stdio: ["pipe", "pipe", "ignore"],
-      // A group of its own: the signal that interrupts a cell would end it. It ends when its input does.
+      // In its own group, since the signal that interrupts a cell would end it. It exits when its input ends.
       detached: true,
     });
     const connection = createMessageConnection(
@@ -221,7 +221,7 @@ export class Compiler {
         running.gaveUp = true;
         const wasRunning = this.running === running;
         end(`${cause} and is replaced`);
-        // Whoever waits for its start hears of it anyway.
+        // Whoever waits for the start learns of this anyway.
         if (wasRunning) this.failed(running.failure!);
         child.kill("SIGKILL");
       };
@@ -238,8 +238,8 @@ export class Compiler {
 const done = Promise.resolve();
 
 /**
- * Writes at once, where the library's own writer waits for a turn of the event loop before each message, and a cell
- * would wait with it. What only tells of documents goes out with the request that needs it: one message wakes the compiler.
+ * Writes at once. The library's own writer waits for a turn of the event loop before each message, and the cell would wait
+ * with it. Notices about documents go out with the request that needs them, so that one message wakes the compiler.
  */
 class PromptWriter extends AbstractMessageWriter implements MessageWriter {
   private held = "";
@@ -274,7 +274,7 @@ const capabilities = {
   },
 };
 
-/** Names from modules that are not imported yet would swamp completions, and nobody asked for packages to be fetched. */
+/** Names from modules that are not imported would swamp completions, and nobody asked for packages to be fetched. */
 const preferences = {
   tsserver: { automaticTypeAcquisition: { enabled: false } },
   suggest: { autoImports: false },
@@ -300,7 +300,7 @@ function messageOf(error: unknown): string {
 }
 
 async function compilerPath(): Promise<string> {
-  // The package exports no way to its executable, but has a module that finds it.
+  // The package does not export its executable's path, but it has a module that finds it.
   const manifest = createRequire(import.meta.url).resolve("typescript/package.json");
   const finder = pathToFileURL(path.join(path.dirname(manifest), "lib", "getExePath.js"));
   const { default: getExePath } = (await import(finder.href)) as { default: () => string };

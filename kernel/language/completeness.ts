@@ -1,13 +1,13 @@
 import type { Completeness } from "./language.js";
 import { parseCell } from "./source.js";
 
-/** Tells a console whether what was typed can run, or goes on in another line. */
+/** Tells a console whether what was typed can run or continues on another line. */
 export function completenessOf(code: string): Completeness {
   if (code.trim() === "") return { status: "complete" };
   const { errors } = parseCell(code);
   if (errors.length === 0) return { status: "complete" };
   const end = code.trimEnd().length;
-  // A parser that runs out of text wants more; one that stumbles before that does not.
+  // If the parser fails at the end of the text, there is more to come; if it fails earlier, there is not.
   const unfinished = errors.some(({ start, message }) => start >= end || /^Unterminated/.test(message));
   return unfinished && !breaksInString(errors, code)
     ? { status: "incomplete", indent: indentAfter(code) }
@@ -23,7 +23,7 @@ function breaksInString(
   return first !== undefined && !/^(?:`|\/\*|\})/.test(code.slice(first.start));
 }
 
-/** The indentation of the last line, one step deeper if that leaves a bracket open. */
+/** The indentation of the last line, one step deeper if that line leaves a bracket open. */
 function indentAfter(code: string): string {
   const text = code.trimEnd();
   const line = text.slice(text.lastIndexOf("\n") + 1);
@@ -32,7 +32,7 @@ function indentAfter(code: string): string {
   return leavesOpen(line) ? indent + step : indent;
 }
 
-/** Whether a line opens more brackets than it closes, or ends in an arrow; strings and comments left out. */
+/** Whether a line opens more brackets than it closes, or ends in an arrow, ignoring strings and comments. */
 function leavesOpen(line: string): boolean {
   let depth = 0;
   let last = "";

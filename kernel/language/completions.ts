@@ -43,10 +43,10 @@ const kinds = [
   "type",
 ] as const;
 
-/** Signatures cost a request each, so a list gets them once typing has made it short. */
+/** Each signature costs a request, so a list gets them only once typing has made it short. */
 const signaturesUpTo = 24;
 
-/** Answers Jupyter with what fits the text before the cursor, the compiler's own order kept. */
+/** Answers Jupyter with what matches the text before the cursor, in the compiler's own order. */
 export async function toCompletions(
   list: CompletionList | null,
   code: string,
@@ -58,7 +58,7 @@ export async function toCompletions(
 ): Promise<Completions> {
   const known = list === null ? [] : "items" in list ? list.items : list;
   const items = [...known];
-  // Where any name may stand, so may those of earlier cells that were not put before the compiler.
+  // Where any name is possible, so are those of earlier cells that were not shown to the compiler.
   const labels = new Set(known.map(({ label }) => label));
   if (labels.has("globalThis"))
     for (const label of names) if (!labels.has(label)) items.push({ label, kind: 6 });

@@ -12,7 +12,7 @@ export type CompilerOptions = NonNullable<TsConfigJson["compilerOptions"]>;
 
 /** The tsconfig.json that applies to a notebook's folder. */
 export interface UserConfig {
-  /** The file, or null where there is none. */
+  /** The file, or null if there is none. */
   readonly path: string | null;
   readonly options: CompilerOptions;
   /** Files that a `paths` alias may mean; null without `paths`. */
@@ -20,7 +20,7 @@ export interface UserConfig {
 }
 
 /**
- * Reads the nearest tsconfig.json above a folder, with what it extends.
+ * Reads the nearest tsconfig.json above a folder, including what it extends.
  *
  * @throws Error naming the file if it can't be parsed.
  */

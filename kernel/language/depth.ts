@@ -7,15 +7,15 @@ interface Depth {
 }
 
 /**
- * How deep brackets may nest, and operators that have another behind them. Parsers go down a level for each; the
- * thread's stack (remote.ts) has room for twice as much. Printed code is indented, which makes nested blocks take
- * memory by the square of their depth. V8 itself gives up after a few thousand brackets.
+ * How deeply brackets, and operators that are followed by others, may nest. Parsers recurse for each of them; the thread's
+ * stack (remote.ts) has room for twice as many. Printed code is indented, so the memory for nested blocks grows with the
+ * square of their depth. V8 itself gives up after a few thousand brackets.
  */
 export const deepest: Depth = { brackets: 10_000, all: 200_000 };
 /** On a stack of eight megabytes. */
 const deepestElsewhere: Depth = { brackets: 2000, all: 10_000 };
 
-/** Throws {@link CellSyntaxError} for code that would take a parser, which is native code, to the end of its stack. */
+/** Throws {@link CellSyntaxError} for code that would overflow the stack of a parser, which is native code. */
 export function assertShallow(code: string): void {
   const at = tooDeep(code, deepest);
   if (at === undefined) return;
@@ -23,19 +23,19 @@ export function assertShallow(code: string): void {
   throw new CellSyntaxError([{ severity: "error", code: 0, message, start: at, end: at + 1 }]);
 }
 
-/** Whether code can be parsed: by default, outside of the thread that has a large stack. */
+/** Whether code can be parsed; by default, outside the thread with the large stack. */
 export function isShallow(code: string, limit = deepestElsewhere): boolean {
   return tooDeep(code, limit) === undefined;
 }
 
 /**
- * Where code nests too deep, if it does. Each bracket is a level until it is closed, and so is each token until its
- * statement or its place in a list ends.
+ * Where code nests too deeply, if it does. Each bracket counts as a level until it is closed, and each token until its
+ * statement or list item ends.
  */
 function tooDeep(code: string, deepest: Depth): number | undefined {
-  // A level takes a character at least, so nearly all code is passed on without a look.
+  // A level takes at least one character, so almost all code passes without a check.
   if (code.length <= deepest.brackets) return undefined;
-  /** How many tokens the open brackets hold so far, each; the last are those of the innermost. */
+  /** How many tokens each open bracket holds so far; the innermost is last. */
   const outer: number[] = [];
   let inner = 0;
   let depth = 0;
@@ -67,7 +67,7 @@ function tooDeep(code: string, deepest: Depth): number | undefined {
   return undefined;
 }
 
-/** Whether a word begins a line, behind one that could be a statement's last. */
+/** Whether a word begins a line and follows one that could end a statement. */
 function endsLine(code: string, start: number, previous: number): boolean {
   let at = start - 1;
   while (code[at] === " " || code[at] === "\t") at -= 1;
@@ -82,7 +82,7 @@ function isOperator(unit: number): boolean {
   return "=+-*/%&|^!~<>?:.".includes(String.fromCharCode(unit));
 }
 
-/** Behind a string; at the end of its line, if it is no template and not closed there. */
+/** The position after a string, or the end of its line if it is not a template and not closed there. */
 export function afterString(code: string, start: number): number {
   const quote = code[start];
   for (let at = start + 1; at < code.length; at += 1) {

@@ -10,17 +10,17 @@ export interface LspDiagnostic {
   readonly message: string;
 }
 
-/** What the compiler objects to in any module, but cells can do. */
+/** What the compiler rejects in a module although cells can do it. */
 const allowed = new Set([
   1202, // `import x = require()` in an ECMAScript module
 ]);
 
-/** What is worth saying, but no reason not to run a cell. */
+/** What is worth mentioning, but no reason not to run a cell. */
 const harmless = new Set([
   7016, // a package without types
 ]);
 
-/** Assigning to what an earlier cell declared: the name is imported, which the compiler says instead of why it can't be. */
+/** Assignments to names from earlier cells. These are imported, and the compiler says so instead of the real reason. */
 const importAssigned = 2632;
 const assigned: Partial<Record<Declaration["kind"], { code: number; what: string }>> = {
   const: { code: 2588, what: "constant" },
@@ -29,10 +29,10 @@ const assigned: Partial<Record<Declaration["kind"], { code: number; what: string
   enum: { code: 2628, what: "enum" },
 };
 
-/** Errors that say that a package is missing, and one that says that its types are. */
+/** Errors for a missing package, and one for missing types. */
 const missingModule = new Set([2307, 2792, 2882]);
 const missingTypes = 7016;
-/** "zod" and "zod/mini", "@scope/name" and what is within: not paths, not Node's modules. */
+/** "zod" and "zod/mini", "@scope/name" and its subpaths, but not file paths or Node's modules. */
 const packageOf = /^["'](?!node:)((?:@[\w.~-]+\/)?[a-z0-9~][\w.~-]*)(?:\/[^"']*)?["']$/;
 
 function installHint(code: number, specifier: string): string {
@@ -43,7 +43,7 @@ function installHint(code: number, specifier: string): string {
   return code === missingTypes ? ` Install its types with \`%install --save-dev @types/${types}\`.` : "";
 }
 
-/** The errors and warnings that lie in the cell, in its own positions. */
+/** The errors and warnings within the cell, at its own positions. */
 export function toDiagnostics(
   found: readonly LspDiagnostic[],
   text: string,

@@ -7,13 +7,13 @@ import { isPath, resolveFile, stampOf } from "./resolve.js";
 
 interface Known {
   readonly stamp: string;
-  /** What the file imports from other files of the user. */
+  /** What the file imports from the user's other files. */
   readonly imports: readonly string[];
 }
 
 /**
- * The user's own modules that cells import, directly or through others. The compiler watches no files; this tells
- * which of them are new or have changed since it was last asked.
+ * The user's own modules that cells import, directly or indirectly. The compiler does not watch files; this says which of
+ * them are new or have changed since the last call.
  */
 export class LocalFiles {
   private readonly known = new Map<string, Known>();
@@ -49,7 +49,7 @@ export class LocalFiles {
   }
 }
 
-/** Files that the imports of a module may mean; those that are not there are listed too, as they may appear. */
+/** Files that a module's imports may mean, including those that don't exist, since they may appear later. */
 function importedBy(code: string, folder: string, config: UserConfig): string[] {
   if (!/\b(?:import|export|require)\b/.test(code) || !isShallow(code, deepest)) return [];
   const specifiers = new Set<string>();

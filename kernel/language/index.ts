@@ -24,7 +24,7 @@ import { blanksStart, nameEnd, nameStart } from "./words.js";
 
 export * from "./language.js";
 
-/** The document in which code is looked at, with what earlier cells declared in front of it. */
+/** The document in which code is examined, preceded by what earlier cells declared. */
 interface Query {
   readonly file: string;
   readonly text: string;
@@ -34,11 +34,11 @@ interface Query {
 
 /** How long the compiler may work on a cell, unless FIRSTFRAME_CHECK_TIMEOUT says so in seconds. */
 const checkAtMostMs = 60_000;
-/** How many accepted cells stay open in the compiler; each costs a little at every request. */
+/** How many accepted cells stay open in the compiler; each one makes every request slightly slower. */
 const openAtMost = 200;
-/** Of how many variables of a cell the types are asked for. */
+/** The maximum number of a cell's variables whose types are requested. */
 const learnedAtMost = 100;
-/** How many names of earlier cells are declared for a completion that does not mention them. */
+/** How many names from earlier cells are declared for a completion that does not mention them. */
 const offeredWithTypes = 500;
 /** Errors that say that a module, or its types, could not be found. */
 const unresolved = new Set([2307, 2732, 2792, 2875, 2882, 7016]);
@@ -46,13 +46,13 @@ const currentFile = ".firstframe-current";
 
 export interface LanguageOptions {
   readonly cwd: string;
-  /** Called with the compiler's process whenever there is a new one. */
+  /** Called with each new compiler process. */
   readonly onCompiler?: (pid: number | undefined) => void;
 }
 
 /**
- * TypeScript for notebooks in a folder. Cells are checked as modules of that folder which exist only in the compiler's
- * memory, so that their imports resolve as a file's there would; nothing is written.
+ * TypeScript for notebooks in a folder. Cells are checked as modules of that folder that exist only in the compiler's
+ * memory, so that their imports resolve as in a file there; nothing is written.
  */
 export class TypeScriptLanguage {
   private readonly cwd: string;
@@ -64,7 +64,7 @@ export class TypeScriptLanguage {
   private stamp: string;
   private queue: Promise<unknown> = Promise.resolve();
   private waiting = 0;
-  /** Types of the variables of the cell that was checked last. */
+  /** Types of the last checked cell's variables. */
   private learned: { cell: string; types: Map<string, PlainType> } | undefined;
 
   constructor({ cwd, onCompiler }: LanguageOptions) {
@@ -82,7 +82,7 @@ export class TypeScriptLanguage {
   /** Resolves once the compiler can answer, or it is clear that it can't for now. */
   async start(): Promise<void> {
     await this.compiler.start().catch(() => undefined);
-    // The first check reads the standard library; it need not wait for the first cell.
+    // The first check reads the standard library, which need not wait for the first cell.
     void this.check({ id: "start", count: 0, code: "undefined" }).catch(() => undefined);
   }
 
@@ -99,7 +99,7 @@ export class TypeScriptLanguage {
         const query = this.show(source.code, source.shift, source);
         let found = await this.diagnose(query, signal);
         if (found.some(({ code }) => unresolved.has(Number(code)))) {
-          // It may be there since the compiler last looked, which it does again when a file's imports change.
+          // It may exist by now; the compiler looks again when a file's imports change.
           this.compiler.write(query.file, `${query.text}\nimport {} from "node:process";`);
           found = await this.diagnose(query, signal);
         }
@@ -108,7 +108,7 @@ export class TypeScriptLanguage {
         const types = new Map<string, PlainType>();
         this.learned = { cell: cell.id, types };
         resolve(result);
-        // The cell need not wait for this, but the next request does: it is the document's turn.
+        // The cell need not wait for this, but the next request has to, because they share the document.
         if (result.every(({ severity }) => severity !== "error")) await this.learn(source, query, types);
       };
       this.exclusively(work, signal).catch(reject);
@@ -126,7 +126,7 @@ export class TypeScriptLanguage {
   complete(code: string, cursor: number, signal?: AbortSignal): Promise<Completions> {
     const work = async () => {
       const source = parseCell(code);
-      // Opening many cells at once takes long; their names need no types to be offered.
+      // Opening many cells at once takes long, and names can be offered without types.
       const own = ownNames(code, source);
       const names = this.session.allNames().filter((name) => !own.has(name));
       const also = names
@@ -193,7 +193,7 @@ export class TypeScriptLanguage {
   /** One request at a time: they share the document that holds the code in question. */
   private exclusively<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     const start = () => (signal?.aborted ? Promise.reject(new Error("called off")) : work());
-    // At once where nothing is under way: the compiler then works while the caller goes on.
+    // At once if nothing else is running, so that the compiler works while the caller continues.
     const result = this.waiting === 0 ? start() : this.queue.then(start);
     this.waiting += 1;
     const done = () => {
@@ -204,8 +204,8 @@ export class TypeScriptLanguage {
   }
 
   /**
-   * Asks for the types of a cell's variables. What refers to them later need not look into this cell any more, so that
-   * chains of cells stay short.
+   * Requests the types of a cell's variables. Later references to them then need not look into this cell, so that chains
+   * of cells stay short.
    */
   private async learn(source: Source, query: Query, types: Map<string, PlainType>): Promise<void> {
     for (const [name, type] of evidentTypes(source.program)) types.set(name, type);
@@ -223,7 +223,7 @@ export class TypeScriptLanguage {
     await Promise.all(variables.slice(0, learnedAtMost).map(learnOne));
   }
 
-  /** Puts code before the compiler, with all that it refers to. */
+  /** Shows code to the compiler, together with everything it refers to. */
   private show(
     code: string,
     shift: number,
@@ -289,7 +289,7 @@ export class TypeScriptLanguage {
 
   private writeProject(): void {
     const files = ["ts", "tsx"].map((extension) => path.join(this.cwd, `${currentFile}.${extension}`));
-    // Stands for whatever tsconfig.json is in the folder itself: the compiler takes the nearest one.
+    // Replaces any tsconfig.json in the folder itself, since the compiler takes the nearest one.
     this.compiler.write(path.join(this.cwd, "tsconfig.json"), projectConfig(this.config, this.cwd, files));
     for (const file of files) this.compiler.write(file, "export {};\n");
   }
@@ -304,8 +304,8 @@ export class TypeScriptLanguage {
   }
 
   /**
-   * Where a variable of an earlier cell was declared: there its documentation stands. And where a type was, which alone
-   * is no expression.
+   * Where a variable of an earlier cell was declared, which is where its documentation is; or a type, which by itself is
+   * not an expression.
    */
   private placeOf(query: Query, code: string, cursor: number) {
     const name = identifierAt(code, cursor);
@@ -337,7 +337,7 @@ function readConfig(cwd: string): UserConfig {
   try {
     return readUserConfig(cwd);
   } catch {
-    // Its author's editor says what is wrong with it; cells run all the same.
+    // The author's editor reports what is wrong with it; cells run anyway.
     return { path: path.join(cwd, "tsconfig.json"), options: {}, matchPaths: null };
   }
 }
@@ -347,7 +347,7 @@ function checkLimitMs(): number {
   return seconds > 0 ? seconds * 1000 : checkAtMostMs;
 }
 
-/** Help that may silently be missing: the next cell says what is wrong with the compiler. */
+/** Help that may be missing without notice: the next cell says what is wrong with the compiler. */
 async function unlessInTrouble<T>(answer: Promise<T>, otherwise: T): Promise<T> {
   try {
     return await answer;
@@ -357,7 +357,7 @@ async function unlessInTrouble<T>(answer: Promise<T>, otherwise: T): Promise<T> 
   }
 }
 
-/** Whether the comments at a cell's top say `@ts-nocheck`. */
+/** Whether the comments at the top of a cell say `@ts-nocheck`. */
 function isUnchecked(code: string): boolean {
   for (let at = 0; at < code.length; ) {
     if (/\s/.test(code[at]!)) {
@@ -375,14 +375,14 @@ function isUnchecked(code: string): boolean {
   return false;
 }
 
-/** What code declares itself. */
+/** The names that code itself declares. */
 function ownNames(code: string, source: Source): Set<string> {
   const own = new Set(source.declarations.map(({ name }) => name));
   if (source.errors.length > 0) for (const name of declaredByLine(code)) own.add(name);
   return own;
 }
 
-/** What code that does not parse (yet) seems to declare. */
+/** The names that code which does not parse (yet) seems to declare. */
 function declaredByLine(code: string): string[] {
   const names: string[] = [];
   for (const [, name] of code.matchAll(
@@ -390,7 +390,7 @@ function declaredByLine(code: string): string[] {
   )) {
     if (name) names.push(name);
   }
-  // What imports and patterns bind; property names among them do no harm.
+  // Names bound by imports and patterns; property names among them do no harm.
   for (const [, imported, pattern] of code.matchAll(
     /^(?:import\b([^"'=;(]{0,1000}?)\bfrom\b|(?:const|let|var)\s{0,100}([[{][^=;]{0,1000}[\]}])\s{0,100}=)/gm,
   )) {
@@ -404,7 +404,7 @@ function shown(kind: Declaration["kind"] | undefined): string | undefined {
   return kind === "let" || kind === "const" ? "variable" : kind;
 }
 
-/** Whether what stands before the cursor is a property of something. */
+/** Whether the text before the cursor is a property of something. */
 function isMember(code: string, cursor: number): boolean {
   return code[blanksStart(code, nameStart(code, cursor)) - 1] === ".";
 }

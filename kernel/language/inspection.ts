@@ -22,7 +22,7 @@ export interface Definition {
   readonly targetRange?: Range;
 }
 
-/** What Jupyter shows of a name: its signature and documentation, and its source where that is asked for. */
+/** What Jupyter shows for a name: its signature and documentation, and its source on request. */
 export function toInspection(
   hover: Hover | null,
   help: SignatureHelp | null,
@@ -42,7 +42,7 @@ export function toInspection(
     .map((part) => readable(part.trim()))
     .filter((part) => part !== "")
     .join("\n\n");
-  // The compiler knows nothing of the name.
+  // The compiler does not know the name.
   if (/^```\w*\nany\n```$/.test(markdown)) return null;
   return markdown === "" ? null : { markdown, plain: plainOf(markdown) };
 }
@@ -52,7 +52,7 @@ export function hoverText({ contents }: Hover): string {
   return parts.map(textOf).join("\n\n");
 }
 
-/** The text of the first definition whose source can be read. `virtual` gives the text of files that are not on disk. */
+/** The text of the first definition whose source can be read. `virtual` returns the text of files that are not on disk. */
 export function sourceOf(
   definitions: readonly Definition[],
   virtual: (file: string) => string | null,
@@ -76,7 +76,7 @@ export function sourceOf(
   return undefined;
 }
 
-/** Without what only the compiler's own front ends can use. */
+/** Removes what only the compiler's own front ends can use. */
 function readable(part: string): string {
   return readableTypes(part)
     .replace(/^(```\w*\n)\(alias\) /, "$1")
@@ -87,7 +87,7 @@ function textOf(markup: Markup): string {
   return typeof markup === "string" ? markup : markup.value;
 }
 
-/** Markdown without its marks, for front ends that show text. */
+/** Markdown without its markup, for front ends that show plain text. */
 function plainOf(markdown: string): string {
   let fenced = false;
   const plain: string[] = [];

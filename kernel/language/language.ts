@@ -1,27 +1,27 @@
 /**
- * The seam between the kernel's server and what knows TypeScript. Positions are offsets in UTF-16 code units;
- * the server converts from and to the code points that Jupyter's messages use.
+ * The interface between the kernel's server and its TypeScript side. Positions are offsets in UTF-16 code units; the server
+ * converts them to and from the code points in Jupyter's messages.
  */
 export interface Language {
   /** Starts the compiler; resolves when it can answer, or when it is clear that it can't for now. */
   start(): Promise<void>;
   /**
    * Type errors of a cell that has not run yet, in the context of all accepted cells. Rejects if the compiler is in
-   * trouble; `signal` says that nobody waits for the answer any more.
+   * trouble; `signal` says that nobody is waiting for the answer any more.
    */
   check(cell: Cell, signal?: AbortSignal): Promise<Diagnostic[]>;
   /** The JavaScript that the executor evaluates. Rejects with {@link CellSyntaxError}. */
   transform(cell: Cell): Promise<Script>;
   /** Source map version 3, as JSON, of the script that a cell was transformed to. Its one source is the cell. */
   map(cell: Cell, url: string): Promise<string>;
-  /** Makes a cell's declarations visible to later cells. Called when the cell has started to run. */
+  /** Makes a cell's declarations visible to later cells. Called once the cell has started to run. */
   accept(cell: Cell): void;
-  /** None where the compiler is in trouble. */
+  /** Empty if the compiler is in trouble. */
   complete(code: string, cursor: number): Promise<Completions>;
-  /** Null where nothing is known, or the compiler is in trouble. */
+  /** Null if nothing is known, or the compiler is in trouble. */
   inspect(code: string, cursor: number, detail: 0 | 1): Promise<Inspection | null>;
   isComplete(code: string): Promise<Completeness>;
-  /** Somebody waits: what does not answer soon is replaced. */
+  /** Somebody is waiting: whatever does not answer soon is replaced. */
   interrupt(): void;
   /** Forgets every cell (after the executor was replaced). */
   reset(): void;
@@ -29,7 +29,7 @@ export interface Language {
 }
 
 export interface Cell {
-  /** Unique in a session; stack traces and diagnostics name it as `cell [count]`. */
+  /** Unique within a session; stack traces and diagnostics show it as `cell [count]`. */
   readonly id: string;
   /** The execution count, which is what a traceback shows. */
   readonly count: number;

@@ -1,29 +1,29 @@
 /**
- * The parser, which is native code, quotes the whole line with each error: a megabyte with an error every few characters
- * would take memory by the square of its length, and a thread in native code can't be ended. So errors in long lines are
- * counted first, piece by piece.
+ * The parser, which is native code, quotes the whole line with each error. For a megabyte with an error every few characters
+ * the memory would grow with the square of the length, and a thread in native code can't be ended. So errors in long lines
+ * are first counted, piece by piece.
  */
 import { parseSync } from "oxc-parser";
 import { afterComment, afterString } from "./depth.js";
 import { CellSyntaxError, type Diagnostic } from "./language.js";
 import { toDiagnostic } from "./source.js";
 
-/** Characters times those of the longest line that are parsed without a look: at worst, that takes a gigabyte for a moment. */
+/** Characters times those of the longest line, up to which code is parsed unchecked: at worst a gigabyte for a moment. */
 const harmless = 2 ** 31;
-/** What may be taken for quotes, and how often the parser holds each. */
+/** How much memory quoted lines may take, and how many copies of each the parser holds. */
 const quotedAtMost = 2 ** 30;
 const copies = 3;
 const pieceLength = 2 ** 14;
-/** What a piece may be wrong in because it is one: where it begins, and where it ends. */
+/** How many errors a piece may have only because it was cut out: one at its beginning, one at its end. */
 const byCut = 2;
 const shown = 20;
 
-/** Whether errors in a text could take too much memory. */
+/** Whether the errors in a text could take too much memory. */
 export function hasLongLines(code: string): boolean {
   return code.length ** 2 > harmless && longestLine(code) * code.length > harmless;
 }
 
-/** Throws {@link CellSyntaxError} for code with so many errors in so long lines that the parser must not see it as a whole. */
+/** Throws {@link CellSyntaxError} for code with so many errors in lines so long that the parser must not see all of it. */
 export function assertFewErrors(code: string): void {
   if (!hasLongLines(code)) return;
   const most = Math.max(shown, quotedAtMost / copies / longestLine(code));
@@ -53,7 +53,7 @@ function longestLine(code: string): number {
   return longest;
 }
 
-/** The same length, with blanks for comments and what is in quotes: a piece that begins there must not be read as code. */
+/** The same length with comments and strings blanked out: a piece that begins inside them must not be read as code. */
 function withoutTexts(code: string): string {
   const pieces: string[] = [];
   let start = 0;

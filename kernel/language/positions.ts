@@ -1,4 +1,4 @@
-/** A position as the language server protocol counts: lines, and UTF-16 units in a line, both from 0. */
+/** A position as in the language server protocol: line, and UTF-16 units within the line, both from 0. */
 export interface Position {
   readonly line: number;
   readonly character: number;
@@ -9,7 +9,7 @@ export interface Range {
   readonly end: Position;
 }
 
-/** The lines of a text, found once for all positions in it. */
+/** The lines of a text, computed once for all positions in it. */
 export class Lines {
   private readonly starts: number[] = [0];
 

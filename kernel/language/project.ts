@@ -6,12 +6,12 @@ import type { CompilerOptions, UserConfig } from "./config.js";
 /** The kernel's own package. */
 const packageRoot = path.dirname(createRequire(import.meta.url).resolve("firstframe/package.json"));
 
-/** Declarations of the globals that the executor gives to cells. */
+/** Declarations of the globals that the executor provides to cells. */
 export const globalsFile = path.join(packageRoot, "kernel", "executor", "globals.d.ts");
 
 /**
- * The tsconfig.json under which cells are checked: the user's options, with what a cell needs to be a module that
- * awaits at its top, imports any file, and may leave names unused for later cells.
+ * The tsconfig.json with which cells are checked: the user's options, plus what lets a cell be a module with top-level
+ * await that can import any file and leave names unused for later cells.
  */
 export function projectConfig(user: UserConfig, cwd: string, files: readonly string[]): string {
   const options: CompilerOptions = { ...user.options };
@@ -62,7 +62,7 @@ const aboutOutput = [
   "tsBuildInfoFile",
 ] as const;
 
-/** The user's aliases, and the packages that come with the kernel where the user's folder has none of its own. */
+/** The user's aliases, and the packages that come with the kernel if the user's folder does not have them. */
 function paths(user: UserConfig, cwd: string): Record<string, string[]> {
   const result: Record<string, string[]> = {};
   const star = "__any__";
@@ -84,7 +84,7 @@ const provided: Record<string, string> = {
   ...ownTypes(),
 };
 
-/** The package's entries by what is imported, such as "firstframe/video". */
+/** The package's entries by import specifier, such as "firstframe/video". */
 function ownTypes(): Record<string, string> {
   const { exports } = JSON.parse(readFileSync(path.join(packageRoot, "package.json"), "utf8")) as {
     exports: Record<string, string | { types: string }>;

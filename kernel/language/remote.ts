@@ -1,6 +1,6 @@
 /**
- * TypeScript's part of the kernel as the server has it: in a thread, which may be kept busy by what a cell asks of a
- * parser, and in the compiler's process, which that thread keeps. Either is replaced when it fails.
+ * The kernel's TypeScript side as the server uses it: a thread, which a cell's demands on a parser may keep busy, and the
+ * compiler's process, which that thread owns. Either is replaced when it fails.
  */
 import { Worker } from "node:worker_threads";
 import {
@@ -15,25 +15,25 @@ import {
 } from "./language.js";
 import type { Calls, FromThread, ThreadError, ToThread } from "./thread.js";
 
-/** Room for what native parsers need at the depth that is let through (depth.ts); what is not used takes no memory. */
+/** Enough for native parsers at the greatest allowed depth (depth.ts); unused stack takes no memory. */
 const stackSizeMb = 512;
-/** How often a thread that somebody waits for is asked whether it lives. */
+/** How often a thread that somebody is waiting for is asked whether it is alive. */
 const intervalMs = 1000;
-/** How long it may be busy with one thing before it is replaced, and how long once somebody interrupts. */
+/** How long it may be busy with one thing before it is replaced, in general and after an interrupt. */
 const patienceMs = 60_000;
 const patienceOnceInterruptedMs = 4000;
-/** How long it may take to end, and how often that is looked at. */
+/** How long it may take to end, and how often that is checked. */
 const patienceAtTheEndMs = 2000;
 const turnMs = 10;
-/** To how many threads a call is sent that none of them begins. */
+/** To how many threads a call is sent if none of them begins it. */
 const sentAtMost = 3;
-/** How long completions and documentation are waited for; then there are none. */
+/** How long to wait for completions and documentation before answering with none. */
 const answerMs = 20_000;
 
 interface Pending {
   readonly name: keyof Calls;
   readonly args: readonly unknown[];
-  /** The thread works on it, or waits for the compiler's answer. */
+  /** The thread is working on it, or waiting for the compiler's answer. */
   begun?: true;
   /** How many threads it was sent to. */
   sent: number;
@@ -53,19 +53,19 @@ export class RemoteLanguage implements Language {
   private readonly pending = new Map<number, Pending>();
   private lastId = 0;
   private compiler: number | undefined;
-  /** What later cells see, for a thread that takes another's place. */
+  /** What later cells see, for a thread that replaces another. */
   private accepted: Cell[] = [];
   private timer: NodeJS.Timeout | undefined;
   private askedAt: number | undefined;
   private interruptedAt: number | undefined;
   private started = false;
   private disposed = false;
-  /** Threads that were told to end, and have not yet. */
+  /** Threads that were told to end but have not yet. */
   private ending = 0;
 
   constructor(private readonly cwd: string) {}
 
-  /** Whether, once it is disposed of, a thread is too busy to end, which would keep the process from ending. */
+  /** Whether after disposal a thread is still too busy to end, which would keep the process alive. */
   async isStuck(): Promise<boolean> {
     for (let waited = 0; this.ending > 0 || this.askedAt !== undefined; waited += turnMs) {
       if (waited > patienceAtTheEndMs) return true;
@@ -125,13 +125,13 @@ export class RemoteLanguage implements Language {
     await this.call("dispose").catch(() => undefined);
   }
 
-  /** It ends by itself with the thread, unless it is stopped. */
+  /** It ends with the thread, unless it is stopped. */
   killCompiler(): void {
     if (this.compiler === undefined) return;
     try {
       process.kill(this.compiler, "SIGKILL");
     } catch {
-      // gone already
+      // already gone
     }
     this.compiler = undefined;
   }
@@ -146,7 +146,7 @@ export class RemoteLanguage implements Language {
     try {
       return await this.call(name, args, late.signal);
     } catch (error) {
-      // Their author's next key asks again.
+      // The author's next keystroke asks again.
       if (late.signal.aborted || error instanceof ThreadEndedError || error instanceof CellSyntaxError)
         return otherwise;
       throw error;
@@ -194,7 +194,7 @@ export class RemoteLanguage implements Language {
     worker.on("message", (message: FromThread) => this.hear(message, worker));
     worker.on("error", (error) => this.replace(worker, describe(error)));
     worker.on("exit", () => this.replace(worker, "it ended"));
-    // Behind the listeners, the first of which would undo it.
+    // After the listeners, the first of which would undo it.
     worker.unref();
     const tell = (name: keyof Calls, args: readonly unknown[]) => {
       this.lastId += 1;
@@ -261,8 +261,8 @@ export class RemoteLanguage implements Language {
   }
 
   /**
-   * Another takes its place, which knows the same cells, and is asked what this one had not begun. What it had fails, as
-   * that may be what it failed at.
+   * Replaces the thread by one that knows the same cells and gets the calls that this one had not begun. Those that it had
+   * begun fail, since one of them may have brought it down.
    */
   private replace(worker: Worker, reason: string): void {
     if (worker !== this.worker) return;
@@ -295,7 +295,7 @@ export class RemoteLanguage implements Language {
   }
 }
 
-/** The thread was ended, or ended by itself, with the question unanswered. */
+/** The thread was ended, or ended by itself, before it answered. */
 export class ThreadEndedError extends Error {
   override name = "ThreadEndedError";
 }

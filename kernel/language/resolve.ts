@@ -22,7 +22,7 @@ export function candidates(file: string): string[] {
   ];
 }
 
-/** What changes when a file does; empty if it is not a file. */
+/** A text that changes when the file does; empty if it is not a file. */
 export function stampOf(file: string): string {
   const stat = statSync(file, { throwIfNoEntry: false });
   return stat?.isFile() ? `${stat.mtimeMs}:${stat.ino}:${stat.size}` : "";

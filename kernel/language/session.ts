@@ -11,13 +11,13 @@ export interface AcceptedCell {
   /** Where the cell's code begins in `text`. */
   readonly offset: number;
   readonly declarations: ReadonlyMap<string, Declaration>;
-  /** Types of its variables that later cells need not look up in it; they come after it was accepted. */
+  /** Types of its variables, so that later cells need not look into it; they arrive after it was accepted. */
   readonly types: ReadonlyMap<string, PlainType>;
   /** The cells that this one's text refers to. */
   readonly needs: readonly AcceptedCell[];
 }
 
-/** What stands before a cell's own code so that it sees what earlier cells declared. */
+/** What precedes a cell's own code so that it sees what earlier cells declared. */
 export interface Context {
   readonly header: string;
   readonly needs: readonly AcceptedCell[];
@@ -25,14 +25,14 @@ export interface Context {
 
 const modulePrefix = ".firstframe-cell-";
 
-/** Names cells in types as tracebacks do, where the compiler writes the module that stands for one. */
+/** Names cells in types as tracebacks do, instead of the modules that the compiler knows them as. */
 export function readableTypes(text: string): string {
   return text.replace(/"[^"\n]*\.firstframe-cell-(\d+)-\d+"/g, (_, count: string) => `"cell [${count}]"`);
 }
 
-/** The names that cells have declared, the last declaration of each in force. */
+/** The names that cells have declared; the last declaration of each is in force. */
 export class Session {
-  /** In the order of their declaration. */
+  /** In order of declaration. */
   private readonly names = new Map<string, AcceptedCell>();
   /** Cells that extend the global scope, which all later ones see. */
   private augmenting: AcceptedCell[] = [];
@@ -51,7 +51,7 @@ export class Session {
     const declarations = new Map<string, Declaration>();
     for (const declaration of source.declarations) {
       const known = declarations.get(declaration.name);
-      // A name that is a variable and a type can only be passed on whole, by import.
+      // A name that is both a variable and a type can only be passed on as a whole, by import.
       const merged =
         known && known.kind !== declaration.kind ? { ...known, kind: "namespace" as const } : declaration;
       declarations.set(declaration.name, merged);
@@ -77,19 +77,19 @@ export class Session {
     this.augmenting = [];
   }
 
-  /** The cell that declared a name last. */
+  /** The cell that last declared a name. */
   declaredIn(name: string): AcceptedCell | undefined {
     return this.names.get(name);
   }
 
-  /** All names that are declared, the newest last. */
+  /** All declared names, the newest last. */
   allNames(): string[] {
     return [...this.names.keys()];
   }
 
   /**
-   * The declarations that code needs: of all names in it and in `also`, but not of `own`. Variables of plain types are
-   * declared with them, unless `documented`: then every name leads to where it was declared.
+   * The declarations that code needs: those of all names in it and in `also`, except `own`. Variables of plain types are
+   * declared with their type, unless `documented`: then every name leads to where it was declared.
    */
   contextOf(
     code: string,
@@ -131,7 +131,7 @@ export class Session {
     for (const [cell, names] of imports)
       statements.add(`import { ${names.join(", ")} } from "./${cell.name}";`);
     const references = code.match(/^[ \t]*\/\/\/[ \t]*<reference\s.*$/gm) ?? [];
-    // On one line, so that the cell's lines differ from the file's by a constant.
+    // On one line, so that line numbers of cell and file differ by a constant.
     const line = [...statements].map(onOneLine).join(" ");
     return {
       header: `${references.map((reference) => `${reference.trim()}\n`).join("")}${line}\n`,
@@ -153,7 +153,7 @@ export class Session {
   }
 }
 
-/** A cell and all it refers to, directly or through others. */
+/** A cell and everything it refers to, directly or indirectly. */
 export function closureOf(needs: readonly AcceptedCell[]): Set<AcceptedCell> {
   const all = new Set(needs);
   for (const cell of all) for (const needed of cell.needs) all.add(needed);

@@ -5,7 +5,7 @@ import { CellSyntaxError, type Diagnostic } from "./language.js";
 export interface Source {
   /** What is compiled: the cell, or the cell in parentheses if it is an object literal. */
   readonly code: string;
-  /** How many characters of `code` stand before the cell's first. */
+  /** How many characters of `code` precede the cell's first. */
   readonly shift: 0 | 1;
   readonly lang: "ts" | "tsx";
   readonly program: Program;
@@ -19,11 +19,11 @@ export interface Source {
 export interface Declaration {
   readonly name: string;
   readonly kind: "let" | "const" | "function" | "class" | "enum" | "namespace" | "type" | "import";
-  /** Where the name stands in `code`. */
+  /** Where the name is in `code`. */
   readonly start: number;
   /** Whether the cell exports it itself. */
   readonly exported: boolean;
-  /** For an import: the declaration, with this one name in it, as it has to stand in later cells. */
+  /** For an import: the declaration, with only this name in it, as later cells need it. */
   readonly statement?: string;
 }
 
@@ -43,7 +43,7 @@ export function parseValidCell(cell: string): Source {
 }
 
 function parse(cell: string): Source {
-  // A cell such as `{ a: 1, b }` means an object to whoever writes it, as in Node's own REPL.
+  // Whoever writes a cell such as `{ a: 1, b }` means an object, as in Node's own REPL.
   const trimmed = cell.trim();
   if (trimmed.startsWith("{") && trimmed.endsWith("}")) {
     const parenthesized = parseAs("ts", `(${cell})`, 1);
@@ -56,7 +56,7 @@ function parse(cell: string): Source {
   }
   const plain = parseAs("ts", cell, 0);
   if (plain.errors.length === 0) return plain;
-  // JSX and old-style casts (`<T>x`) exclude each other: the grammar that fits decides.
+  // JSX and old-style casts (`<T>x`) exclude each other, so the grammar that parses is taken.
   const jsx = parseAs("tsx", cell, 0);
   return (jsx.errors[0]?.start ?? Number.POSITIVE_INFINITY) > (plain.errors[0]?.start ?? 0) ? jsx : plain;
 }
@@ -86,7 +86,7 @@ interface ParserError {
   readonly labels: readonly { readonly start: number; readonly end: number }[];
 }
 
-/** A parser's complaint in the cell's own positions. */
+/** A parser's complaint at the cell's own positions. */
 export function toDiagnostic(error: ParserError, shift: number): Diagnostic {
   const label = error.labels[0];
   const number = /^TS\((\d+)\): /.exec(error.message) ?? /TS\((\d+)\): /.exec(error.codeframe ?? "");
@@ -166,7 +166,7 @@ interface Bound {
   readonly start: number;
 }
 
-/** The names that `var` declares anywhere below a node but in functions: they belong to the whole cell. */
+/** The names that `var` declares anywhere below a node, except in functions; they belong to the whole cell. */
 export function nestedVars(root: Node): Bound[] {
   const names: Bound[] = [];
   walk(root, (node) => {
@@ -207,7 +207,7 @@ export function isFunction(node: Node): boolean {
   );
 }
 
-/** Visits a tree, parents first; `enter` returns false to leave a node's children out. */
+/** Visits a tree, parents first; `enter` returns false to skip a node's children. */
 export function walk(
   node: Node,
   enter: (node: Node, parent: Node | null) => boolean,

@@ -1,6 +1,6 @@
 /**
- * The thread in which TypeScript's part of the kernel runs. Parsers and expressions take what time and depth a cell asks
- * of them; here, that costs the server nothing. See {@link RemoteLanguage}, which starts it.
+ * The thread in which the kernel's TypeScript side runs. However much time and depth a cell demands of parsers and regular
+ * expressions, here it costs the server nothing. See {@link RemoteLanguage}, which starts it.
  */
 import { parentPort, workerData } from "node:worker_threads";
 import { assertShallow } from "./depth.js";
@@ -8,7 +8,7 @@ import { TypeScriptLanguage } from "./index.js";
 import { type Cell, CellSyntaxError, type Script, type TransformedCell } from "./language.js";
 import { assertFewErrors } from "./long-lines.js";
 
-/** Of how many scripts the source map can be had without transforming their cell again. */
+/** How many scripts' source maps are kept, so that their cells need not be transformed again. */
 const kept = 50;
 
 export type ToThread =
@@ -18,16 +18,16 @@ export type ToThread =
       readonly name: keyof Calls;
       readonly args: readonly unknown[];
     }
-  /** Nobody waits for the answer any more. */
+  /** Nobody is waiting for the answer any more. */
   | { readonly op: "cancel"; readonly id: number }
   | { readonly op: "ping" };
 
 export type FromThread =
-  /** Work on a call begins; what takes the thread down from now on may be its doing. */
+  /** Work on a call begins; if the thread goes down from now on, this call may be the cause. */
   | { readonly op: "begun"; readonly id: number }
   | { readonly op: "answer"; readonly id: number; readonly value: unknown }
   | { readonly op: "failed"; readonly id: number; readonly error: ThreadError }
-  /** The compiler's process, for whoever has to end it when this thread can't. */
+  /** The compiler's process, in case somebody else has to end it because this thread can't. */
   | { readonly op: "compiler"; readonly pid: number | undefined }
   | { readonly op: "pong" };
 
@@ -73,7 +73,7 @@ function transform(cell: Cell): TransformedCell {
   return transformed;
 }
 
-// Whatever goes wrong in one call, the others go on.
+// Whatever goes wrong in one call, the others continue.
 process.on("uncaughtException", (error) => console.error(`firstframe: ${error.stack}`));
 process.on("unhandledRejection", (error) => console.error("firstframe:", error));
 

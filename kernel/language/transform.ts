@@ -9,12 +9,12 @@ import { type Cell, CellSyntaxError, type TransformedCell } from "./language.js"
 import { isFunction, nestedVars, parseValidCell, type Source, toDiagnostic, walk } from "./source.js";
 import { loadTypeScript } from "./typescript.js";
 
-// `typeof` lets a function work where its source is sent to (a worker, a browser); V8 folds it away here.
+// `typeof` keeps a function working where its source is sent (a worker, a browser); here V8 optimises it away.
 const guard = `typeof ${interruptFlag}!="undefined"&&${interruptFlag}[0]&&${runtimeGlobal}.interrupt()`;
 
 /**
- * Makes the JavaScript that V8's REPL mode evaluates out of a cell. Every name that the cell declares becomes a
- * `let` or a class of the session, which REPL mode lets later cells declare again.
+ * Turns a cell into JavaScript for V8's REPL mode. Every name that the cell declares becomes a `let` or a class of the
+ * session, which later cells may declare again in REPL mode.
  *
  * @throws CellSyntaxError if the cell is not TypeScript.
  */
@@ -27,7 +27,7 @@ export function transformCell(cell: Cell, options: CompilerOptions = {}): Transf
   return {
     code: `${text.toString()}\n//# sourceURL=${url}`,
     url,
-    // Most cells never need their map, and it costs more than the transform itself.
+    // Most cells never need their source map, which costs more than the transform itself.
     get map() {
       composed ??= composeMap(text, map, cell, source.shift);
       return composed;
@@ -41,8 +41,8 @@ export function cellUrl(cell: Cell): string {
 }
 
 /**
- * Prepares the CommonJS body of a module that the notebook imports: inserts interrupt guards, lines staying where they
- * are, and finds what it requires while it is loaded.
+ * Prepares the CommonJS body of a module that the notebook imports: inserts interrupt guards without moving lines, and
+ * finds what the module requires while it is loaded.
  */
 export function prepareModule(code: string): { code: string; requires: string[] } {
   const { program } = parseSync("module.js", code, { lang: "js", sourceType: "module" });
@@ -150,7 +150,7 @@ function rewrite(code: string, hasResult: boolean): MagicString {
   const body = program.body;
   insertGuards(program, text);
   rewriteAsync(program, text);
-  // Imports and functions come first, whatever stands before them; those that lead stay in place.
+  // Imports and functions are hoisted; those already at the top stay in place.
   const first = body.find((node) => node.type !== "ImportDeclaration");
   const hoist = (node: Node) => {
     if (first && node.start > first.start) text.move(node.start, node.end, first.start);
@@ -161,14 +161,14 @@ function rewrite(code: string, hasResult: boolean): MagicString {
     ? usedNames(program)
     : new Set<string>();
   for (const node of body) rewriteStatement(node, text, used, hoist);
-  // `void 0`: or the directive itself would be the result of a cell that has none.
+  // `void 0`, or the directive would become the result of a cell that has none.
   text.prepend(`"use strict";void 0;${vars.length > 0 ? `let ${vars.join(",")};` : ""}`);
   if (hasResult) boxResult(program, text);
   else text.append(`\n${runtimeGlobal}.box(void 0);`);
   return text;
 }
 
-/** The result goes to the executor in a box: V8's inspector would copy a string, however long. */
+/** The result goes to the executor in a box, because V8's inspector would copy a string, however long. */
 function boxResult(program: Program, text: MagicString): void {
   const last = program.body.findLast((node) => node.type !== "EmptyStatement");
   const result = last?.type === "ExportDefaultDeclaration" ? last.declaration : last;
@@ -190,7 +190,7 @@ function rewriteStatement(
       break;
     case "FunctionDeclaration":
       if (!node.id) break;
-      // Without a name of its own, it calls the function of that name that is in force, as a declaration does.
+      // Without a name of its own, it calls the current function of that name, as a declaration does.
       text.update(
         node.start,
         node.id.end,
@@ -253,7 +253,7 @@ function importStatement(node: ImportDeclaration, code: string, used: Set<string
         : specifier.imported;
     const key = "name" in imported ? imported.name : imported.raw;
     properties.push(`${key}: ${local}`);
-    // A name that the cell never uses may be a type, which is not there at run time.
+    // A name that the cell never uses may be a type, which does not exist at run time.
     if (used.has(local))
       required.push("name" in imported ? JSON.stringify(imported.name) : String(imported.raw));
   }
@@ -264,7 +264,7 @@ function importStatement(node: ImportDeclaration, code: string, used: Set<string
   return `${call("")};`;
 }
 
-/** Names that the code refers to, imports and property names left out. */
+/** Names that the code refers to, except imports and property names. */
 function usedNames(program: Program): Set<string> {
   const names = new Set<string>();
   walk(program, (node, parent) => {
@@ -289,7 +289,7 @@ function isPropertyName(node: Node, parent: Node | null): boolean {
   }
 }
 
-/** Turns `var` declarations into assignments; REPL mode lets nothing redeclare a `var`. */
+/** Turns `var` declarations into assignments, because REPL mode does not allow redeclaring a `var`. */
 function rewriteVars(program: Program, text: MagicString): void {
   walk(program, (node, parent) => {
     if (isFunction(node) || node.type === "StaticBlock") return false;
@@ -307,7 +307,7 @@ function rewriteVars(program: Program, text: MagicString): void {
   });
 }
 
-/** Sends `await`, `for await`, `import()` and `import.meta` through the executor. */
+/** Routes `await`, `for await`, `import()` and `import.meta` through the executor. */
 function rewriteAsync(program: Program, text: MagicString): void {
   walk(program, (node) => {
     if (node.type === "AwaitExpression") {
@@ -323,7 +323,7 @@ function rewriteAsync(program: Program, text: MagicString): void {
   });
 }
 
-/** Lets every loop, and every function that calls others, stop where an interrupt is pending. */
+/** Makes every loop, and every function that calls others, stop when an interrupt is pending. */
 function insertGuards(program: Program, text: MagicString): void {
   const calls: boolean[] = [];
   walk(

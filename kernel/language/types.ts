@@ -1,15 +1,15 @@
 import { type Node, type Program, parseSync } from "oxc-parser";
 import { walk } from "./source.js";
 
-/** A variable's type that means the same in every cell: nothing in it is declared by cells or imported. */
+/** A variable's type with the same meaning in every cell: nothing in it is declared by cells or imported. */
 export interface PlainType {
-  /** What follows the name in a declaration: `: number[]`, or ` = 5` for a constant that is one literal. */
+  /** What follows the name in a declaration: `: number[]`, or ` = 5` for a constant that is a literal. */
   readonly declared: string;
   /** Global names in it, which a cell may shadow. */
   readonly globals: readonly string[];
 }
 
-/** Generic and other global types that nobody but the standard library declares. */
+/** Generic and other global types that only the standard library declares. */
 const globals = new Set(
   `Array ReadonlyArray Map ReadonlyMap Set ReadonlySet WeakMap WeakSet Promise PromiseLike Record Partial Required Readonly Date
    RegExp Error TypeError RangeError Iterable AsyncIterable ArrayBuffer SharedArrayBuffer ArrayBufferLike DataView Int8Array
@@ -17,14 +17,14 @@ const globals = new Set(
    BigUint64Array Buffer URL URLSearchParams Function`.split(/\s+/),
 );
 
-/** Longer types are left to the compiler to find again. */
+/** Longer types are left for the compiler to work out again. */
 const longest = 1000;
 
-/** Nodes of a type that stand for themselves. */
+/** Type nodes that mean the same everywhere. */
 const plainNodes =
   /^(?:Program|Identifier|Literal|RestElement|UnaryExpression|TemplateLiteral|TemplateElement|TS(?:TypeAliasDeclaration|TypeAnnotation|(?:Any|BigInt|Boolean|Never|Null|Number|Object|String|Symbol|Undefined|Unknown|Void)Keyword|ArrayType|TupleType|OptionalType|RestType|NamedTupleMember|UnionType|IntersectionType|TypeLiteral|PropertySignature|MethodSignature|IndexSignature(?:Name)?|FunctionType|LiteralType|TypeReference|TypeParameterInstantiation|TypeOperator|ParenthesizedType))$/;
 
-/** Types that variables of a program show themselves, by a literal or a keyword: the compiler need not be asked. */
+/** Types that are obvious from a literal or a keyword, so that the compiler need not be asked. */
 export function evidentTypes(program: Program): Map<string, PlainType> {
   const types = new Map<string, PlainType>();
   const seen = new Set<string>();
@@ -53,14 +53,14 @@ function annotated(type: Node): string | undefined {
 function initialized(value: Node | null, constant: boolean): string | undefined {
   if (value?.type !== "Literal") return undefined;
   const type = typeof value.value;
-  // A constant's literal stands in every cell that mentions it.
+  // A constant's literal is repeated in every cell that mentions it.
   if (constant && (value.raw === null || value.raw.length > longest || value.raw.includes("\n")))
     return undefined;
   if (constant) return type === "number" || type === "string" ? ` = ${value.raw}` : undefined;
   return type === "number" || type === "string" || type === "boolean" ? `: ${type}` : undefined;
 }
 
-/** The type of a variable, from what the compiler shows of its declaration; null if it is not plain. */
+/** The type of a variable, from the declaration that the compiler shows; null if it is not plain. */
 export function plainTypeOf(shown: string, name: string): PlainType | null {
   const match = /^```\w*\n(let|const|var) (\S+?): ([\s\S]*)\n```/.exec(shown);
   if (!match || match[2] !== name) return null;
@@ -79,7 +79,7 @@ export function plainTypeOf(shown: string, name: string): PlainType | null {
         used.add(node.typeName.name);
       else plain = false;
     }
-    // `unique symbol` is one variable's own.
+    // A `unique symbol` belongs to one variable.
     if (node.type === "TSTypeOperator" && node.operator === "unique") plain = false;
     return plain;
   });
@@ -91,7 +91,7 @@ export function plainTypeOf(shown: string, name: string): PlainType | null {
   return { declared: literal ? ` = ${text}` : `: ${oneLine}`, globals: [...used] };
 }
 
-/** A statement, or a type, whose lines mean the same one behind the other. */
+/** Puts a statement or type, for which line breaks mean nothing, on one line. */
 export function onOneLine(text: string): string {
   return text
     .split("\n")

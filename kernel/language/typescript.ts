@@ -1,7 +1,7 @@
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 
-/** The compiler with a JavaScript API, TypeScript 5's; the build makes this file of the package (`.ci/bundle.mjs`). */
+/** TypeScript 5's compiler, which has a JavaScript API; the build makes this file from the package (`.ci/bundle.mjs`). */
 export const typescriptFile = fileURLToPath(new URL("./typescript.cjs", import.meta.url));
 
 export type TypeScript = typeof import("typescript-js");

@@ -1,12 +1,12 @@
 /**
- * Tells when a process that somebody waits for won't answer: because it is stopped, sleeps, or takes too long. What a
- * slow or busy machine keeps from running is not taken for one that sleeps.
+ * Detects when a process that somebody is waiting for won't answer because it is stopped, asleep or taking too long. A
+ * process that a slow or busy machine keeps from running does not count as asleep.
  */
 import { readFileSync } from "node:fs";
 
-/** How often it is looked at. */
+/** How often it is checked. */
 const intervalMs = 1000;
-/** How long a process may be stopped, and how long it may use no time of the processor. */
+/** How long a process may be stopped, and how long it may use no processor time. */
 const stoppedAtMostMs = 5000;
 const asleepAtMostMs = 20_000;
 
@@ -23,7 +23,7 @@ export class Watchdog {
     private readonly onFailure: (reason: string) => void,
   ) {}
 
-  /** Somebody waits from now on, until the function is called that this returns. */
+  /** Somebody is waiting from now on, until the returned function is called. */
   wait(): () => void {
     this.last += 1;
     const id = this.last;
@@ -62,7 +62,7 @@ export class Watchdog {
     if (found === undefined) return undefined;
     const { state, used } = found;
     const stopped = state === "T" || state === "t";
-    // Whatever is ready to run, or waits for a disk, is as quick as the machine lets it be.
+    // A process that is ready to run or waiting for a disk is as fast as the machine allows.
     const quiet = stopped || state === "S";
     if (!quiet || this.seen?.used !== used || this.seen.state !== state) {
       this.seen = { state, used, since: now };
@@ -74,11 +74,11 @@ export class Watchdog {
   }
 }
 
-/** The state of a process and the time it has used, where the system has a `/proc` that tells. */
+/** The state of a process and the time it has used, if the system has a `/proc`. */
 function stateOf(pid: number): { state: string; used: number } | undefined {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, "utf8");
-    // Behind the name, which may hold anything.
+    // After the name, which may contain anything.
     const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
     return { state: fields[0] ?? "", used: Number(fields[11]) + Number(fields[12]) };
   } catch {

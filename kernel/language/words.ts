@@ -1,20 +1,20 @@
 /**
- * Names around a place in a cell. They are looked for character by character from there: an expression that ends in `$`
- * would begin anew at every character of a long run.
+ * Names around a position in a cell, searched for character by character from there: a regular expression that ends in `$`
+ * would start again at every character of a long run.
  */
 
-/** How far a name is followed; nothing is called by a longer one. */
+/** The longest name that is searched for; nothing has a longer one. */
 const window = 1000;
 
 const part = /[\p{ID_Continue}$]/u;
 const first = /[\p{ID_Start}$_]/u;
 
-/** Whether a text is a name as a whole. */
+/** Whether the whole text is a name. */
 export function isName(text: string): boolean {
   return text.length <= window && /^[\p{ID_Start}$_][\p{ID_Continue}$]*$/u.test(text);
 }
 
-/** Where the name begins that ends at `end`; `end` where there is none. */
+/** Where the name that ends at `end` begins; `end` if there is none. */
 export function nameStart(text: string, end: number): number {
   let at = end;
   while (at > 0 && end - at < window) {
@@ -25,7 +25,7 @@ export function nameStart(text: string, end: number): number {
   return at;
 }
 
-/** Where the name ends that begins, or goes on, at `start`. */
+/** Where the name that begins or continues at `start` ends. */
 export function nameEnd(text: string, start: number): number {
   let at = start;
   while (at < text.length && at - start < window) {
@@ -36,14 +36,14 @@ export function nameEnd(text: string, start: number): number {
   return at;
 }
 
-/** Where the blanks begin that end at `end`. */
+/** Where the blanks that end at `end` begin. */
 export function blanksStart(text: string, end: number): number {
   let at = end;
   while (at > 0 && /\s/.test(text[at - 1]!)) at -= 1;
   return at;
 }
 
-/** For `a.b[0].na` before the cursor: what is left of the last dot, and what right of it. */
+/** For `a.b[0].na` before the cursor: what is to the left and to the right of the last dot. */
 export function memberBefore(text: string, cursor: number): { object: string; typed: string } | undefined {
   const typed = nameStart(text, cursor);
   const dot = typed - 1;
@@ -58,7 +58,7 @@ export function memberBefore(text: string, cursor: number): { object: string; ty
   return undefined;
 }
 
-/** Where `name` or `name[0][1]` begins that ends at `end`. */
+/** Where a `name` or `name[0][1]` that ends at `end` begins. */
 function segmentStart(text: string, end: number): number | undefined {
   let at = end;
   while (text[at - 1] === "]" && end - at < window) {

@@ -6,15 +6,15 @@ import { UsageError } from "./errors.js";
 export interface Option {
   readonly type: "boolean" | "string" | "number" | "integer";
   readonly help: string;
-  /** What stands for the value in the help text: `--out DIR`. */
+  /** The value's placeholder in the help text: `--out DIR`. */
   readonly value?: string;
   readonly short?: string;
   readonly multiple?: boolean;
   readonly default?: string | number | boolean;
   readonly choices?: readonly string[];
-  /** The smallest number taken. */
+  /** The smallest number allowed. */
   readonly min?: number;
-  /** Takes several words, `--names a b`; or may stand alone for `true`. */
+  /** Takes several words, `--names a b`, or may be given without a value for `true`. */
   readonly spread?: "list" | "boolean";
 }
 
@@ -24,15 +24,15 @@ export interface Command {
   readonly usage: string;
   /** Paragraphs below the usage line. */
   readonly description?: string;
-  /** How many positional arguments are taken: [least, most]. */
+  /** How many positional arguments there may be: [least, most]. */
   readonly positionals: readonly [number, number];
-  /** What a positional argument is, for the error that asks for one. */
+  /** What a positional argument is called in the error for a missing one. */
   readonly positional?: string;
   readonly options: Readonly<Record<string, Option>>;
   readonly examples?: readonly string[];
   /** Arguments after `--` go to another program. */
   readonly passThrough?: string;
-  /** Starts again with glibc's memory settings in force (see `mallocEnvironment`). */
+  /** Restarts the program with glibc's memory settings in force (see `mallocEnvironment`). */
   readonly numerics?: boolean;
 }
 
@@ -51,7 +51,7 @@ type Value<O extends Option> = O extends { multiple: true }
 export interface Arguments<C extends Command> {
   readonly values: { readonly [K in keyof C["options"]]: Value<C["options"][K]> };
   readonly positionals: string[];
-  /** What stood after `--`, for commands that pass arguments on. */
+  /** What came after `--`, for commands that pass arguments on. */
   readonly rest: string[];
 }
 
@@ -60,7 +60,7 @@ const keyOf = (options: Command["options"], flag: string): string | undefined =>
   Object.keys(options).find((key) => dashed(key) === dashed(flag));
 const dashed = (name: string): string => name.replaceAll("_", "-");
 
-/** Words as the parser knows them: `--names a b` one flag a value, and a flag alone that stands for `true` with it. */
+/** Rewrites words for the parser: `--names a b` becomes a flag per value, and a flag without a value gets `true`. */
 function spreadWords(options: Command["options"], argv: readonly string[]): string[] {
   const out: string[] = [];
   let list: string | undefined;
@@ -148,7 +148,7 @@ export function parseCommand<C extends Command>(
   };
 }
 
-/** What to do about a word that nothing has for its name. */
+/** The hint for an unknown word. */
 export function meantOrHelp(found: string, names: readonly string[], help: string): string {
   const meant = didYouMean(found, names);
   return meant === undefined ? `see \`${help}\`` : `${meant} See also \`${help}\``;
@@ -257,7 +257,7 @@ function table(rows: [string, string][]): string {
     .join("\n");
 }
 
-/** Breaks a paragraph at 100 columns; lines after the first are indented. Indented source lines stay as they are. */
+/** Wraps a paragraph at 100 columns and indents all lines but the first. Lines that are indented already stay as they are. */
 function wrap(text: string, indent: number): string {
   if (text.startsWith("  ")) return text;
   const lines: string[] = [];

@@ -33,7 +33,7 @@ export async function benchCommand(argv: string[]): Promise<void> {
   console.log(JSON.stringify({ benchmarks: results, env }, null, 2));
 }
 
-/** The benchmarks that a comma-separated list of names and patterns chooses. @throws UsageError when it chooses none */
+/** The benchmarks selected by a comma-separated list of names and patterns. @throws UsageError if it selects none */
 export function benchmarkNames(manifest: Manifest, only: string): string[] {
   const known = Object.keys(manifest.benchmarks);
   const names = only.split(",").flatMap((part) => {
@@ -47,7 +47,7 @@ export function benchmarkNames(manifest: Manifest, only: string): string[] {
   );
 }
 
-/** Runs one benchmark in a new process with as many threads as asked for. */
+/** Runs one benchmark in a new process with the requested number of threads. */
 export async function measureApart(
   name: string,
   weights: string,

@@ -32,7 +32,7 @@ const worldOption = {
   help: "what may be in the clips, from one plain sprite that drifts to all there is",
 } as const;
 
-/** A number that means in another command what it means to training. */
+/** A number that means the same in another command as in training. */
 const fromTable = <
   const A extends {
     readonly kind: "integer" | "number";

@@ -13,7 +13,7 @@ import { parseCommand } from "./arguments.js";
 import { commands } from "./commands.js";
 import { printEngines } from "./engine.js";
 
-/** `firstframe doctor`: what is there, what runs and why, and what to type to get better. */
+/** `firstframe doctor`: what is there, what runs and why, and what to type to improve it. */
 export async function doctorCommand(argv: string[]): Promise<number> {
   const { values } = parseCommand("doctor", commands.doctor, argv);
   const found = await survey(true);
@@ -49,11 +49,11 @@ function isTensorflow(name: EngineName): name is TensorflowName {
 
 type Trial = { notes: string[] } & ({ engine: Engine; gflops: number } | { error: string });
 
-/** Starts the engine that would run, and makes sure that it computes. */
+/** Starts the engine that would run, and checks that it computes. */
 async function tryEngine({ engines, chosen }: Survey): Promise<Trial> {
   const notes: string[] = [];
   try {
-    // What was found damaged is not started, though a start would not have noticed: it could end this process.
+    // A damaged engine is not started, even if the start would not notice: it could end this process.
     const refused = engines.filter(({ name, ready }) => !ready && isTensorflow(name) && isWanted(name));
     for (const { name, detail } of refused) {
       if (name === chosen.name) throw new EngineError(detail, { subject: name });

@@ -41,25 +41,25 @@ export async function encodeCommand(argv: string[]): Promise<number> {
   return clips ? encodeClips(args, positionals, values) : encodeDataset(args, values);
 }
 
-/** The arguments with the model's folder, where they name one on the Hub; only what is needed of it is fetched. */
+/** The arguments with the model's folder, if they name one on the Hub; only the files that are needed are fetched. */
 async function withFolder(args: TrainArguments, needs: Needs): Promise<TrainArguments> {
   const { model_path, revision } = args;
   return { ...args, model_path: await resolveModel(model_path!, { revision }, needs) };
 }
 
-/** The flags under the names that training has for them. */
+/** The flags by training's names for them. */
 function trainFlags(values: Values): Record<string, unknown> {
   return {
     ...flagsGiven(values),
     model_path: modelFolder(values),
-    seed: undefined, // is that of clips here
+    seed: undefined, // here it is the clips' seed
     ...(values["skip-broken"] ? { broken_clips: "skip" } : {}),
     ...(values["no-slicing"] ? { enable_slicing: "false" } : {}),
     ...(values["no-tiling"] ? { enable_tiling: "false" } : {}),
   };
 }
 
-/** Each clip's latents into a file of its own. */
+/** Writes each clip's latents to its own file. */
 async function encodeClips(args: TrainArguments, paths: readonly string[], values: Values): Promise<number> {
   const names = paths.map((path) => `${basename(path, extname(path))}.safetensors`);
   const twice = names.find((name, i) => names.indexOf(name) !== i);
@@ -88,7 +88,7 @@ async function encodeClips(args: TrainArguments, paths: readonly string[], value
   return 0;
 }
 
-/** A data set's clips and prompts into a latent cache. */
+/** Encodes a data set's clips and prompts into a latent cache. */
 async function encodeDataset(args: TrainArguments, values: Values): Promise<number> {
   const shard = parseShard(values.shard);
   const sizes = args.video_resolution_buckets ?? [args.train_resolution].filter((size) => size !== undefined);
@@ -108,7 +108,7 @@ async function encodeDataset(args: TrainArguments, values: Values): Promise<numb
   const buckets = sizes.map((text) => parseBucket(text));
   const assigned = await readEntries(args, buckets, { shard, skipped });
   const { vae: vaeFiles, tokenizer, text_encoder } = pipelineFiles();
-  // Of the transformer only its sizes are of use here.
+  // Only the transformer's sizes are needed here.
   const needs: Record<string, Needs> = { vae: vaeFiles, tokenizer, text_encoder };
   if (args.transformer_config === undefined) needs.transformer = namedFiles(MODEL_CONFIG);
   const local = await withFolder(args, componentFiles(needs));

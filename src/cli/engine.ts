@@ -35,10 +35,10 @@ export async function engineCommand(argv: string[]): Promise<number> {
 }
 
 /**
- * Installs an engine with a progress bar: the one asked for, else the one for this machine, or where that can't be had the
- * next one down.
- * @param from the wheels that may be taken; those that this package pins unless given.
- * @throws CommandFailure with one line that says why it can't be, and which engine runs all the same.
+ * Installs an engine with a progress bar: the requested one, else the one for this machine, or, if that is impossible, the
+ * next best.
+ * @param from the wheels that may be used; default: those that this package pins.
+ * @throws CommandFailure with one line that says why it is impossible, and which engine runs instead.
  */
 export async function installWithProgress(
   name?: TensorflowName,
@@ -62,7 +62,7 @@ export async function installWithProgress(
   }
 }
 
-/** What computes where an engine could not be installed. */
+/** What computes if an engine could not be installed. */
 async function whatElse(missing: TensorflowName): Promise<string> {
   const named = process.env.FIRSTFRAME_ENGINE;
   if (named === missing) return `FIRSTFRAME_ENGINE=${named} allows no other`;
@@ -93,7 +93,7 @@ async function list(json: boolean): Promise<number> {
   return 0;
 }
 
-/** One line per engine; the star marks what runs by default. */
+/** One line per engine; a star marks the default. */
 export function printEngines({ engines, chosen }: Pick<Survey, "engines" | "chosen">): void {
   const width = Math.max(...engines.map(({ name }) => name.length));
   for (const { name, ready, detail } of engines) {
@@ -122,7 +122,7 @@ async function use(name: string | undefined): Promise<number> {
   return 0;
 }
 
-/** One bar at a time on a terminal; elsewhere a line at the start of each step and at every quarter. */
+/** One bar at a time on a terminal; elsewhere a line at the start of each step and after every quarter. */
 function progressBars() {
   const out = process.stderr;
   let bar: cliProgress.SingleBar | undefined;

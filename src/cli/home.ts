@@ -6,13 +6,13 @@ import { temporaryBeside } from "../files/atomic.js";
 
 export { packageRoot };
 
-/** Where the project keeps what it makes for itself: a clone of the repository, or, as a dependency, where it is used. */
+/** Where the project keeps its own files: in a clone, the clone; as a dependency, the current folder. */
 export const projectRoot = packageRoot.split(sep).includes("node_modules") ? process.cwd() : packageRoot;
 
 /** The prefix that holds the project's own kernelspec and JupyterLab extension (`share/jupyter` below it). */
 export const ownPrefix = join(projectRoot, ".firstframe");
 
-/** The project's own Python, for JupyterLab where there is none. */
+/** The project's own Python, for when there is no JupyterLab. */
 export const ownPython = join(projectRoot, ".venv");
 
 export function packageVersion(): string {
@@ -20,8 +20,8 @@ export function packageVersion(): string {
 }
 
 /**
- * The folder of the tutorials: a clone's own, or for those who installed the package a copy in the folder they stand in, made the
- * first time. What they have changed there stays.
+ * The folder of the tutorials: a clone's own, or, if the package was installed, a copy in the current folder, made the first
+ * time. Changes there are kept.
  */
 export async function tutorialsFolder(): Promise<string> {
   const own = join(packageRoot, "notebooks");

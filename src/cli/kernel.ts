@@ -86,7 +86,7 @@ async function chosenPrefix(values: Values): Promise<string | undefined> {
   return values["sys-prefix"] ? await sysPrefix() : resolve(values.prefix!);
 }
 
-/** The data folders that the `jupyter` on PATH looks into, by its own word; undefined where there is none. */
+/** The data folders that the `jupyter` on PATH says it searches; undefined if there is no `jupyter`. */
 async function searchedByJupyter(): Promise<string[] | undefined> {
   try {
     const { stdout } = await promisify(execFile)("jupyter", ["--paths", "--json"]);
@@ -97,8 +97,8 @@ async function searchedByJupyter(): Promise<string[] | undefined> {
 }
 
 /**
- * Where a kernel goes that is installed without a flag: to the user's data folder or to the active Python environment, whichever
- * Jupyter looks into first. It prefers an environment that it is started in.
+ * Where a kernel is installed without a flag: the user's data folder or the active Python environment, whichever Jupyter
+ * searches first. It prefers an environment that it is started in.
  */
 function firstPrefix(searched: readonly string[] = dataFolders()): string | undefined {
   const active = activePrefix();
@@ -108,7 +108,7 @@ function firstPrefix(searched: readonly string[] = dataFolders()): string | unde
   return place(undefined) < 0 || place(active) < place(undefined) ? active : undefined;
 }
 
-/** Tells what Jupyter needs to find a kernel below a data folder that it does not look into by itself. */
+/** Says what Jupyter needs to find a kernel in a data folder that it does not search by itself. */
 function sayHowToBeFound(data: string, searched: readonly string[] | undefined): void {
   if ((searched ?? dataFolders()).some((folder) => isSame(folder, data))) return;
   const who =
@@ -126,7 +126,7 @@ function isSame(a: string, b: string): boolean {
   return real(a) === real(b);
 }
 
-/** A kernelspec names files of this package, so it does not go with a copy that a package runner throws away. */
+/** A kernelspec names files of this package, so it must not point to a copy that a package runner throws away. */
 function assertLasting(): void {
   const isRunners = (name: string) => /^(_npx|dlx|dlx-.*|bunx-.*)$/.test(name);
   if (!packageRoot.split(sep).some(isRunners)) return;
@@ -162,7 +162,7 @@ function searchEnvironment(): NodeJS.ProcessEnv {
 }
 
 /**
- * Finds a kernel and makes sure that what it starts is there.
+ * Finds a kernel and makes sure that what it starts exists.
  * @throws UsageError with one line that says what is missing and what to type
  */
 export function usableKernel(name: string, notebook: string): FoundKernelspec {
@@ -171,7 +171,7 @@ export function usableKernel(name: string, notebook: string): FoundKernelspec {
   try {
     spec = findKernelspec(name, env);
   } catch (error) {
-    // A damaged kernel.json and a name that can't be one say by themselves what is wrong.
+    // The errors for a damaged kernel.json and an impossible name already say what is wrong.
     if (!(error instanceof NoKernelspecError))
       throw new UsageError((error as Error).message, { file: notebook });
     const names = kernelspecNames(env);

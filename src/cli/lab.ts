@@ -25,7 +25,7 @@ export async function labCommand(argv: string[]): Promise<number> {
     JUPYTER_PATH: [data, process.env.JUPYTER_PATH].filter(Boolean).join(delimiter),
   };
   const child = spawn(jupyter, ["lab", `--notebook-dir=${folder}`, ...rest], { env, stdio: "inherit" });
-  // JupyterLab asks on Ctrl-C whether it should stop; this process waits for its answer.
+  // On Ctrl-C, JupyterLab asks whether to stop; this process waits for the outcome.
   process.on("SIGINT", () => {});
   process.on("SIGTERM", () => child.kill("SIGTERM"));
   return await new Promise((done, failed) => {
@@ -34,7 +34,7 @@ export async function labCommand(argv: string[]): Promise<number> {
   });
 }
 
-/** The `jupyter` on PATH, if it has a JupyterLab that the extension works in. */
+/** The `jupyter` on PATH, if the extension works in its JupyterLab. */
 async function jupyterOnPath(): Promise<string | undefined> {
   const version = await new Promise<string>((done) => {
     const child = spawn("jupyter", ["lab", "--version"], { stdio: ["ignore", "pipe", "ignore"] });

@@ -6,7 +6,7 @@ import { type CommandName, commands } from "./commands.js";
 import { UsageError } from "./errors.js";
 import { packageVersion } from "./home.js";
 
-/** A command takes what follows its name and resolves with its exit code; each is loaded only when it runs. */
+/** A command gets what follows its name and resolves with an exit code. It is loaded only when it runs. */
 type Run = (argv: string[]) => Promise<number | undefined> | Promise<void>;
 
 const load: Record<CommandName, () => Promise<Run>> = {
@@ -59,14 +59,14 @@ async function main(argv: string[]): Promise<number> {
     const code = await restartWithMemorySettings();
     if (code !== undefined) return code;
   } else {
-    // Wrong flags are told before anything is loaded.
+    // Wrong flags are reported before anything is loaded.
     parseCommand(name, command, rest);
   }
   const run = await load[name]();
   return (await run(rest)) ?? 0;
 }
 
-/** Whether it is the first word of commands with two. */
+/** Whether it is the first word of commands with two words. */
 const isGroup = (word: string): boolean => Object.keys(commands).some((name) => name.startsWith(`${word} `));
 
 /** The command that arguments begin with. */
@@ -79,7 +79,7 @@ function nameOf([first = "", second = ""]: readonly string[]): CommandName {
   });
 }
 
-// `firstframe run ... | head` ends when nobody reads on.
+// `firstframe run ... | head` ends when nobody reads any more.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code !== "EPIPE") throw error;
   process.exit(141);
@@ -91,8 +91,8 @@ try {
 }
 
 /**
- * What has to be put right is one line and exit code 2, what did not work one line and 1. Everything else is a mistake in
- * this program, and shown so that it can be reported.
+ * What the user has to correct is shown in one line with exit code 2, what did not work in one line with 1. Everything else
+ * is a bug in this program, and shown so that it can be reported.
  */
 function printError(error: unknown): number {
   if (error instanceof FirstframeError) {
@@ -101,7 +101,7 @@ function printError(error: unknown): number {
   }
   const { syscall, message } = error as NodeJS.ErrnoException;
   if (syscall !== undefined) {
-    // The system's own words: a disk that is full, a file that is another's.
+    // In the system's own words: a full disk, a file that belongs to somebody else.
     console.error(`firstframe: ${message}`);
     return 1;
   }

@@ -2,14 +2,14 @@ import { spawn } from "node:child_process";
 import { constants } from "node:os";
 import { mallocEnvironment } from "../engine/environment.js";
 
-/** Set in the second process, which then holds a line to the first. */
+/** Set in the second process, which is connected to the first. */
 const RESTARTED = "FIRSTFRAME_RESTARTED";
 
 /**
- * glibc reads its memory settings once, when a process starts. Where they are not in force yet, this program is started
- * again with them and the exit code of that is returned; otherwise undefined, and the caller goes on.
+ * glibc reads its memory settings only once, when a process starts. If they are not in force yet, this starts the program
+ * again with them and returns its exit code; otherwise it returns undefined, and the caller continues.
  *
- * The two are one to the outside: signals go through, and when the first is killed the second ends too.
+ * From outside, the two look like one: signals are passed on, and when the first is killed the second ends, too.
  */
 export async function restartWithMemorySettings(): Promise<number | undefined> {
   if (process.env[RESTARTED] !== undefined) {
@@ -23,7 +23,7 @@ export async function restartWithMemorySettings(): Promise<number | undefined> {
     env: { ...process.env, ...settings, [RESTARTED]: "1" },
     stdio: ["inherit", "inherit", "inherit", "ipc"],
   });
-  // A terminal's Ctrl-C reaches both, so that the child hears of it twice; it counts as one (see `onceASecond`).
+  // A terminal's Ctrl-C reaches both, so the child receives it twice; it counts as one (see `onceASecond`).
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     process.on(signal, () => child.kill(signal));
   }
@@ -33,13 +33,13 @@ export async function restartWithMemorySettings(): Promise<number | undefined> {
   });
 }
 
-/** Two processes must not write one output folder, which a killed run that is resumed would lead to. */
+/** Two processes must not write to one output folder, as would happen when a killed run is resumed. */
 function endWithParent(): void {
   process.once("disconnect", () => process.kill(process.pid, "SIGKILL"));
   process.channel?.unref();
 }
 
-/** `handle` for a signal that may arrive twice when it was sent once: what follows within a second is the same. */
+/** `handle` for a signal that may arrive twice although it was sent once: repeats within a second are ignored. */
 export function onceASecond(handle: () => void): () => void {
   let last = Number.NEGATIVE_INFINITY;
   return () => {

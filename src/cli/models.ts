@@ -3,14 +3,14 @@
 import { currentEngine, useEngine } from "../engine/index.js";
 import { UsageError } from "./errors.js";
 
-/** Starts the engine and says which it is. */
+/** Starts the engine and says which one it is. */
 export async function startEngine(): Promise<void> {
   await useEngine();
   const engine = currentEngine()!;
   console.error(`engine: ${engine.name} on ${engine.device} (${engine.version})`);
 }
 
-/** The pipeline's folder, by whichever of its two flags. */
+/** The pipeline's folder, from either of its two flags. */
 export function modelFolder(values: {
   readonly model?: string;
   readonly model_path?: string;

@@ -2,8 +2,8 @@ import { stripVTControlCharacters } from "node:util";
 import type { CellResult } from "./notebook/report.js";
 
 /**
- * What `firstframe run` says while it works: a line per notebook and per cell. On a terminal the line of the running cell is
- * there already, with its time going on; where notebooks run side by side, each line names its notebook.
+ * What `firstframe run` shows while it works: a line per notebook and per cell. On a terminal the running cell already has
+ * its line, with the time so far; if notebooks run in parallel, each line names its notebook.
  */
 export class RunProgress {
   readonly #named: boolean;
@@ -48,7 +48,7 @@ export class RunProgress {
     this.#write(`${this.#named ? `${path}: ` : "  "}${duration(seconds)}${files}`);
   }
 
-  /** Takes the line of a running cell away. */
+  /** Removes the line of the running cell. */
   clear(): void {
     if (this.#timer === undefined) return;
     clearInterval(this.#timer);

@@ -30,7 +30,7 @@ interface Job {
   /** The notebook with its parameters. */
   readonly notebook: Notebook;
   readonly kernel: Kernel;
-  /** Where the executed notebook goes, without an extension. */
+  /** The executed notebook's path, without an extension. */
   readonly target: string;
 }
 
@@ -48,7 +48,7 @@ export async function runCommand(argv: string[]): Promise<number> {
       const result = await runNotebook(job, jobs, values, progress, abort.signal);
       results.push(result);
       report(result, values.check);
-      // A check looks at every notebook; a run ends at the first that fails.
+      // A check goes through every notebook; a run ends at the first failure.
       if (failed(result) && !values.check) abort.abort(new Stop());
     });
   } catch (error) {
@@ -74,14 +74,14 @@ export async function runCommand(argv: string[]): Promise<number> {
   return results.some(failed) ? 1 : 0;
 }
 
-/** Thrown through the running notebooks to end them. */
+/** The reason with which the running notebooks are ended. */
 class Stop extends Error {
   constructor(readonly signal?: NodeJS.Signals) {
     super("stopped");
   }
 }
 
-/** Everything that can be wrong with the input is found here, before anything runs or is written. */
+/** Finds everything that can be wrong with the input before anything runs or is written. */
 async function plan(paths: readonly string[], values: Values): Promise<Job[]> {
   if (values.inplace && values.check) throw new UsageError("--inplace and --check exclude each other");
   for (const flag of ["html", "sanitize-html"] as const) {
@@ -125,7 +125,7 @@ function kernelName(path: string, { metadata }: Notebook, asked: string | undefi
   });
 }
 
-/** A folder that is there has to be one that can be written to; else the nearest that is there. */
+/** The folder must be writable, or, if it does not exist, the nearest one above it that does. */
 async function assertWritable(folder: string): Promise<void> {
   const found = await stat(folder).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== "ENOENT") throw new UsageError(`expected a folder (${error.code})`, { file: folder });
@@ -137,7 +137,7 @@ async function assertWritable(folder: string): Promise<void> {
   });
 }
 
-/** A notebook that is to be written in place: it and the folder it is in, behind symbolic links. */
+/** A notebook that is to be written in place: it and its folder, after following symbolic links, must be writable. */
 async function assertReplaceable(path: string): Promise<void> {
   const file = await realpath(path);
   await access(file, constants.W_OK).catch(() => {
@@ -209,7 +209,7 @@ async function write(
   const file = `${target}.ipynb`;
   if (!values.html) await writeNotebook(file, notebook);
   if (values.inplace) return [file];
-  // Loaded only here: it brings a whole DOM along.
+  // Loaded only here, because it brings a whole DOM with it.
   const { renderPage } = await import("./page/page.js");
   const page = `${target}.html`;
   const pages = new Set(jobs.map((job) => basename(job.path)));
@@ -244,7 +244,7 @@ function report(result: NotebookResult, check: boolean): void {
 
 const plain = stripVTControlCharacters;
 
-/** Runs tasks in order, so many at a time; the first rejection is passed on when the others have ended. */
+/** Runs tasks in order, a given number at a time; the first rejection is passed on once the others have ended. */
 async function forEach<T>(
   items: readonly T[],
   atOnce: number,
@@ -259,7 +259,7 @@ async function forEach<T>(
   if (bad) throw bad.reason;
 }
 
-/** The first signal ends the notebooks that run, the second this process at once. */
+/** The first signal ends the running notebooks, the second one this process, at once. */
 function onSignals(abort: AbortController): { dispose(): void } {
   const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
   const handler = (signal: NodeJS.Signals) => {

@@ -28,7 +28,7 @@ import { duration } from "./progress.js";
 
 type Values = Arguments<typeof commands.sample>["values"];
 
-/** What files a video can be written to. */
+/** The kinds of files that a video can be written to. */
 const OUTPUTS = [".mp4", ".webp", ".gif", ""];
 
 /** `firstframe sample`: see the table of commands for what it does. */
@@ -60,7 +60,7 @@ export async function sampleCommand(argv: string[]): Promise<number> {
   return 0;
 }
 
-/** What can be wrong without loading a model. */
+/** Finds what can be found wrong without loading a model. */
 async function checkValues(values: Values): Promise<{ model: string; image: string | undefined }> {
   const { image, out, prompt } = values;
   const model = modelFolder(values);
@@ -154,7 +154,7 @@ function pipelineOptions(pipe: Pipeline, image: Clip | null, values: Values): Op
   };
 }
 
-/** The picture's size, as near as the model's patches allow. */
+/** The picture's size, as closely as the model's patches allow. */
 function nearestSize({ height, width }: Size, multiple: number): Size {
   const fit = (side: number) => Math.max(1, Math.round(side / multiple)) * multiple;
   return { height: fit(height), width: fit(width) };
@@ -175,7 +175,7 @@ async function promptTensors(values: Values): Promise<PromptTensors> {
   }
 }
 
-/** A bar with the steps on a terminal, nothing elsewhere. */
+/** A bar that shows the steps on a terminal; nothing elsewhere. */
 async function withProgress<T>(pipe: Pipeline, run: (callback: () => void) => Promise<T>): Promise<T> {
   const bar = new SingleBar({
     format: "sampling {bar} step {value}/{total}, {eta_formatted} left",

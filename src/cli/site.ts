@@ -14,8 +14,8 @@ import { renderPage } from "./page/page.js";
 import { writeOutput } from "./write.js";
 
 /**
- * `firstframe site`: a page per notebook, as it is, and an index, which leads to the API reference where one is beside it. Every file works alone and offline. What can't be shown is named on
- * standard error and leaves the rest alone.
+ * `firstframe site`: a page per notebook, as it is, and an index, which links to the API reference if it is there. Every
+ * file works on its own and offline. What can't be shown is named on standard error and does not affect the rest.
  */
 export async function siteCommand(argv: string[]): Promise<void> {
   const { values, positionals } = parseCommand("site", commands.site, argv);
@@ -89,12 +89,12 @@ async function opening({ cells }: Notebook, path: string): Promise<Opening> {
     const { headings, paragraph } = await renderMarkdown(source, context);
     return { title: headings[0]?.text, paragraph };
   } catch {
-    // The page has said why.
+    // The page has already said why.
     return { title: undefined, paragraph: "" };
   }
 }
 
-/** The first picture among the outputs that can be drawn, small. */
+/** The first drawable picture among the outputs, in small. */
 async function firstPicture(
   notebook: Notebook,
   warn: (message: string) => void,

@@ -24,7 +24,7 @@ export async function startCommand(argv: string[]): Promise<number> {
   return code;
 }
 
-/** What somebody does who has just seen everything run. */
+/** What to do after everything has run. */
 function nextSteps(out: string, notebooks: readonly string[]): string {
   const [first = ""] = pageNames(notebooks);
   const inClone = projectRoot === packageRoot;
@@ -38,7 +38,7 @@ function nextSteps(out: string, notebooks: readonly string[]): string {
   return ["Next:", ...steps.map(([what, why]) => `  ${what.padEnd(width)}  ${why}`)].join("\n");
 }
 
-/** The fast engine where it can be had. One that the user named is not second-guessed: it is installed, or nothing runs. */
+/** Installs the fast engine if possible. One that the user named is not second-guessed: it is installed, or nothing runs. */
 async function installEngine(): Promise<void> {
   const named = process.env.FIRSTFRAME_ENGINE || undefined;
   const wanted = named ?? (await rememberedEngine());
@@ -49,7 +49,7 @@ async function installEngine(): Promise<void> {
   if (wanted === undefined) await orNextEngine(installWithProgress());
 }
 
-/** Says in one line why an engine can't be had, and which one computes instead. */
+/** Says in one line why an engine can't be installed, and which one computes instead. */
 async function orNextEngine(installing: Promise<void>): Promise<void> {
   try {
     await installing;

@@ -38,7 +38,7 @@ export async function trainCommand(argv: string[]): Promise<number> {
   let code = 0;
   const handlers = Object.entries(SIGNALS).map(([signal, exitCode]) => {
     const handler = onceASecond(() => {
-      if (stop.signal.aborted) process.exit(exitCode); // asked twice: at once
+      if (stop.signal.aborted) process.exit(exitCode); // the second signal ends it at once
       code = exitCode;
       console.error(`${signal}: stopping after this step; once more ends it at once`);
       stop.abort();

@@ -3,7 +3,7 @@ import { CommandFailure } from "./errors.js";
 
 /**
  * Writes a file that a command was asked for, whole or not at all.
- * @throws CommandFailure naming the file and what the system says against it
+ * @throws CommandFailure naming the file and the system's reason
  */
 export async function writeOutput(path: string, text: string): Promise<void> {
   try {

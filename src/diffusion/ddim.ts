@@ -13,7 +13,7 @@ import {
 export class CogVideoXDDIMScheduler extends CogVideoXScheduler {
   /**
    * @param config keys of diffusers' configuration; what is left out has diffusers' default.
-   * @throws ConfigError naming the key that cannot be.
+   * @throws ConfigError naming the invalid key.
    */
   constructor(
     config: Partial<CogVideoXSchedulerConfig> = {},
@@ -22,7 +22,7 @@ export class CogVideoXDDIMScheduler extends CogVideoXScheduler {
     super("CogVideoXDDIMScheduler", config, ...source);
   }
 
-  /** A scheduler with another one's configuration, or parts of it, and changes to that. */
+  /** A scheduler with another one's configuration, or parts of it, plus changes. */
   static fromConfig(
     config: Partial<CogVideoXSchedulerConfig>,
     changes: Partial<CogVideoXSchedulerConfig> = {},

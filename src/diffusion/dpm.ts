@@ -15,7 +15,7 @@ import {
 export class CogVideoXDPMScheduler extends CogVideoXScheduler {
   /**
    * @param config keys of diffusers' configuration; what is left out has diffusers' default.
-   * @throws ConfigError naming the key that cannot be.
+   * @throws ConfigError naming the invalid key.
    */
   constructor(
     config: Partial<CogVideoXSchedulerConfig> = {},
@@ -24,7 +24,7 @@ export class CogVideoXDPMScheduler extends CogVideoXScheduler {
     super("CogVideoXDPMScheduler", config, ...source);
   }
 
-  /** A scheduler with another one's configuration, or parts of it, and changes to that. */
+  /** A scheduler with another one's configuration, or parts of it, plus changes. */
   static fromConfig(
     config: Partial<CogVideoXSchedulerConfig>,
     changes: Partial<CogVideoXSchedulerConfig> = {},
@@ -49,8 +49,8 @@ export class CogVideoXDPMScheduler extends CogVideoXScheduler {
    * One step back in time, as in {@link CogVideoXDDIMScheduler.step}; from the second step on it also uses the
    * previous step's predicted clean sample.
    *
-   * Each step takes one draw of the sample's shape. (diffusers draws twice in its middle steps and throws the
-   * first draw away; given noise stands for the one it keeps.)
+   * Each step takes one draw of the sample's shape. (diffusers draws twice in its middle steps and discards the first
+   * draw; noise that is given replaces the one it keeps.)
    *
    * @throws InputError for a timestep outside the schedule, noise of another shape or none at all, and before
    *   setTimesteps.

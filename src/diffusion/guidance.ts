@@ -1,7 +1,7 @@
 /**
  * Dynamic classifier-free guidance as CogVideoX's pipelines compute it: by the timestep's value, not the step's
- * index, so (n - t) / n is far below 0 and its fifth power huge. The cosine then depends on the last bit of the
- * power, so that is rounded correctly here, as C's pow is all but always.
+ * index, so (n - t) / n is far below 0 and its fifth power huge. The cosine then depends on the last bit of the power,
+ * which is therefore rounded correctly here, as C's pow almost always does.
  *
  * @returns 1 + scale * (1 - cos(pi ((n - t) / n)^5)) / 2
  */

@@ -1,4 +1,4 @@
-/** Pictures in and out of a pipeline, as diffusers' VideoProcessor. */
+/** Pictures in and out of a pipeline, like diffusers' VideoProcessor. */
 import { InputError } from "../engine/errors.js";
 import * as tf from "../engine/tf.js";
 import { Clip, type Size } from "../video/clip.js";
@@ -11,7 +11,7 @@ import { resizeLanczos } from "./lanczos.js";
 export type ImageInput = Clip | tf.Tensor3D | tf.Tensor4D | readonly (Clip | tf.Tensor3D | tf.Tensor4D)[];
 
 /**
- * Pictures as the VAE takes them, resized where they have another size: clips with Pillow's Lanczos filter, tensors
+ * Pictures as the VAE takes them, resized if they have another size: clips with Pillow's Lanczos filter, tensors
  * by nearest neighbour, as diffusers does.
  *
  * @returns [B, 3, H, W] in [-1, 1]

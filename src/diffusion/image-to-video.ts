@@ -18,7 +18,7 @@ import { type GeneratorInput, needed } from "./randn.js";
 
 export interface ImageToVideoOptions<O extends OutputType = "clip">
   extends GenerateOptions<CogVideoXImageToVideoPipeline, O> {
-  /** The first frame; one for all prompts, or one a prompt. */
+  /** The first frame: one for all prompts, or one per prompt. */
   readonly image: ImageInput;
 }
 
@@ -53,7 +53,7 @@ export class CogVideoXImageToVideoPipeline extends CogVideoXPipelineBase {
 
   /**
    * Samples videos that start from images.
-   * @throws InputError naming the option that can't be.
+   * @throws InputError naming the invalid option.
    */
   generate<O extends OutputType = "clip">(
     options: ImageToVideoOptions<O>,
@@ -74,9 +74,9 @@ export class CogVideoXImageToVideoPipeline extends CogVideoXPipelineBase {
   }
 
   /**
-   * Starting noise and image latents for a number of pixel frames, as diffusers' method of this name: where the latent
-   * frames don't fill the temporal patches, the image latent is duplicated in front. (`generate` raises the number of
-   * frames before, so that nothing is.)
+   * Starting noise and image latents for a number of pixel frames, like diffusers' method of this name: if the latent
+   * frames don't fill the temporal patches, the image latent is duplicated in front. (`generate` increases the number of
+   * frames first, so that this does not happen.)
    *
    * @param options.image [B, 3, H, W] in [-1, 1], encoded clean.
    * @returns [B, F, C, h, w] both. The caller disposes them.
@@ -119,7 +119,7 @@ export class CogVideoXImageToVideoPipeline extends CogVideoXPipelineBase {
     const scale = imageLatentScale(this.vae.config, "inference");
     return tf.tidy(() => {
       const single = tf.split(image, images, 0) as tf.Tensor4D[];
-      // As diffusers does: image by image, each with its sample's generator.
+      // As in diffusers: image by image, each with its sample's generator.
       const latents = Array.from({ length: batch }, (_, i) => {
         const posterior = { generator: "randn" in draw ? draw : draw[i % draw.length]! };
         return encodeConditioningImage(this.vae, single[i % images]!, { imageNoise: null, posterior, scale })

@@ -13,8 +13,8 @@ interface Taps {
 }
 
 /**
- * Resizes interleaved RGB bytes with a Lanczos filter of three lobes that widens when it shrinks, to the same bytes
- * as Pillow's `Image.resize(..., LANCZOS)`, which is how diffusers' pipelines resize images.
+ * Resizes interleaved RGB bytes with a three-lobed Lanczos filter, widened for shrinking, to the same bytes as
+ * Pillow's `Image.resize(..., LANCZOS)`, which is how diffusers' pipelines resize images.
  *
  * @param pixels `height * width * 3` bytes
  */

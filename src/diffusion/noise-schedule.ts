@@ -19,7 +19,7 @@ export const SCHEDULER_FIELDS = {
   beta_schedule: oneOf("scaled_linear", ["linear", "scaled_linear", "squaredcos_cap_v2"]),
   /** Betas given directly; the three keys above are then ignored. */
   trained_betas: nullable(list([], number(0))),
-  /** Kept in the file without effect: these schedulers never clip, in diffusers neither. */
+  /** Kept in the file but without effect: these schedulers never clip, nor do they in diffusers. */
   clip_sample: boolean(true),
   /** Whether the step below timestep 0 has a cumulative alpha of 1, or that of timestep 0. */
   set_alpha_to_one: boolean(true),
@@ -38,7 +38,7 @@ export const SCHEDULER_FIELDS = {
 /** Configuration of CogVideoX's schedulers. */
 export type CogVideoXSchedulerConfig = ConfigOf<typeof SCHEDULER_FIELDS>;
 
-/** The tables of a schedule, one entry a training timestep. */
+/** The tables of a schedule, one entry per training timestep. */
 export interface NoiseSchedule {
   /** Before the SNR shift and the zero-SNR rescale: diffusers never recomputes them. */
   betas: Float64Array;

@@ -48,15 +48,15 @@ export interface PipelineComponents {
   readonly scheduler: CogVideoXDDIMScheduler | CogVideoXDPMScheduler;
 }
 
-/** Components to take instead of those in a folder; null leaves one out, and it is not fetched either. */
+/** Components to use instead of those in a folder; null leaves one out without fetching it. */
 export interface LoadPipelineOptions extends Partial<PipelineComponents>, HubOptions {
   /** E.g. "fp16", for weights named so. */
   readonly variant?: string;
 }
 
-/** What becomes of the frames. */
+/** What the frames are returned as. */
 export interface PipelineFrames {
-  /** One clip a sample: what `writeClip` writes and notebooks show. */
+  /** One clip per sample: what `writeClip` writes and notebooks show. */
   clip: Clip[];
   /** [B, F, 3, H, W] in [0, 1] */
   pt: tf.Tensor5D;
@@ -92,7 +92,7 @@ export interface GenerateOptions<P, O extends OutputType = "clip"> {
   /** In pixels. Default: the transformer's sample_width times 8. */
   readonly width?: number;
   /**
-   * Frames of the video: 8N + 1, such as 49, 81 and 161. Other counts work as in diffusers, but the VAE then gives
+   * Frames of the video: 8N + 1, such as 49, 81 and 161. Other counts work as in diffusers, but the VAE then returns
    * more or fewer frames.
    */
   readonly numFrames?: number;
@@ -102,7 +102,7 @@ export interface GenerateOptions<P, O extends OutputType = "clip"> {
   readonly guidanceScale?: number;
   /** Varies the guidance over the steps. Default false. */
   readonly useDynamicCfg?: boolean;
-  /** Where all noise comes from; one a sample, or one for all. */
+  /** The source of all noise: one per sample, or one for all. */
   readonly generator?: RandomGenerator | readonly RandomGenerator[];
   /** Starting noise [B, F, C, h, w], F padded for the temporal patches. Default: drawn. Not disposed. */
   readonly latents?: tf.Tensor5D;
@@ -113,11 +113,11 @@ export interface GenerateOptions<P, O extends OutputType = "clip"> {
   readonly outputType?: O;
   /** Of the clips. Default 16 for 1.5 models, 8 for 1.0. */
   readonly fps?: number;
-  /** Tokens that prompts are cut off at and padded to. Default: the transformer's max_text_seq_length. */
+  /** Number of tokens that prompts are truncated or padded to. Default: the transformer's max_text_seq_length. */
   readonly maxSequenceLength?: number;
   /** `scale` multiplies what LoRA adapters add. */
   readonly attentionKwargs?: { readonly scale?: number };
-  /** Called after each step; what it returns takes the tensors' place. */
+  /** Called after each step; what it returns replaces the tensors. */
   readonly callbackOnStepEnd?: StepCallback<P>;
 }
 
@@ -127,9 +127,9 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
   readonly vae: AutoencoderKLCogVideoX;
   readonly transformer: CogVideoXTransformer3DModel;
   scheduler: CogVideoXDDIMScheduler | CogVideoXDPMScheduler;
-  /** Above so many pixels a video is decoded group by group of its frames, so that its features fit in memory. */
+  /** Videos with more pixels than this are decoded in groups of frames, so that their features fit in memory. */
   streamPixels = 2 ** 22;
-  /** Set to true in a callback to skip the steps that are left. */
+  /** Set to true in a callback to skip the remaining steps. */
   interrupt = false;
   #guidanceScale = 1;
   #numTimesteps = 0;
@@ -232,7 +232,7 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
     });
   }
 
-  /** Gives the memory of all models back. */
+  /** Frees the memory of all models. */
   dispose(): void {
     this.textEncoder?.dispose();
     this.vae.dispose();
@@ -240,7 +240,7 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
   }
 
   /**
-   * Embeddings of prompts, from the text encoder. CogVideoX gives T5 no mask: padding takes part.
+   * Embeddings of prompts, from the text encoder. CogVideoX gives T5 no mask, so padding takes part.
    *
    * @returns negativePromptEmbeds: null without guidance. The caller disposes both.
    * @throws InputError if prompts and embeddings contradict each other, or there is no text encoder.
@@ -373,7 +373,7 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
         else held.add(predOriginalSample);
         oldPredOriginalSample = predOriginalSample;
 
-        // Lets timers, interrupts and messages through between the steps.
+        // Lets timers, interrupts and messages through between steps.
         await new Promise((resolve) => setImmediate(resolve));
         const changed = await options.callbackOnStepEnd?.(this as unknown as P, step, timestep, {
           latents,
@@ -433,7 +433,7 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
     return tf.add(without, tf.mul(tf.sub(withPrompt, without), this.#guidanceScale));
   }
 
-  /** The given noise, or drawn one, as the scheduler wants it: [B, F, C, h, w]. */
+  /** Noise, given or drawn, as the scheduler wants it: [B, F, C, h, w]. */
   protected startingNoise(
     given: tf.Tensor5D | undefined,
     size: LatentShape,
@@ -494,10 +494,10 @@ export interface LatentShape extends LatentSize {
   readonly channels: number;
 }
 
-/** What is read of a pipeline first: which components it has. */
+/** What is read first: which components a pipeline has. */
 export const pipelineIndexFiles: Needs = namedFiles(MODEL_INDEX);
 
-/** What is read of each component's folder. */
+/** What is read from each component's folder. */
 export const pipelineFiles = (location: WeightsLocation = {}) =>
   ({
     scheduler: schedulerFiles,
@@ -526,7 +526,7 @@ export async function loadComponents(
   const files = pipelineFiles(location);
   const wanted: Partial<typeof files> = {};
   let root = top;
-  /** Checks that a component can be read, before anything is fetched; the function that is returned reads it. */
+  /** Checks that a component can be read before anything is fetched. @returns a function that reads it. */
   const component = <T>(
     name: keyof typeof files,
     given: T | undefined,

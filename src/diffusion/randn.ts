@@ -3,8 +3,8 @@ import type { RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 
 /**
- * Standard normal draws, as diffusers' `randn_tensor`: from one generator, or sample by sample from a list of
- * them, so that each sample of a batch is the one its own seed gives alone.
+ * Standard normal draws, like diffusers' `randn_tensor`: from one generator, or sample by sample from a list of them, so
+ * that each sample of a batch is the same as when drawn on its own.
  *
  * @throws InputError if a list of several generators is not as long as the batch (`shape[0]`).
  */
@@ -30,7 +30,7 @@ export function randnTensor<R extends tf.Rank>(
 
 export type GeneratorInput = RandomGenerator | readonly RandomGenerator[] | undefined;
 
-/** @throws InputError where noise has to be drawn and there is nothing to draw it from. */
+/** @throws InputError if noise has to be drawn and there is no generator. */
 export function needed(generator: GeneratorInput): RandomGenerator | readonly RandomGenerator[] {
   if (generator === undefined) {
     throw new InputError(

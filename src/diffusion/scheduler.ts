@@ -21,13 +21,13 @@ import {
   SCHEDULER_FIELDS,
 } from "./noise-schedule.js";
 
-/** The file of a scheduler's folder, as diffusers names it. */
+/** The file in a scheduler's folder, as diffusers names it. */
 const SCHEDULER_CONFIG = "scheduler_config.json";
 
 /** Classes that read each other's files. */
 const COMPATIBLES = ["CogVideoXDDIMScheduler", "CogVideoXDPMScheduler"];
 
-/** Timesteps of a batch: one number for all samples, or one a sample. */
+/** Timesteps of a batch: one number for all samples, or one per sample. */
 export type Timesteps = number | ArrayLike<number> | tf.Tensor1D;
 
 export interface SchedulerStepOutput<T extends tf.Tensor> {
@@ -37,16 +37,16 @@ export interface SchedulerStepOutput<T extends tf.Tensor> {
   predOriginalSample: T;
 }
 
-/** What a step back in time takes; a scheduler leaves alone what it has no use for. */
+/** What a step back in time takes; a scheduler ignores what it does not need. */
 export interface SchedulerStep<T extends tf.Tensor> {
-  /** What the model said: noise, sample or velocity, by config.prediction_type; the sample's shape. */
+  /** The model's prediction: noise, sample or velocity, by config.prediction_type; the sample's shape. */
   readonly modelOutput: T;
   readonly timestep: number;
   readonly sample: T;
   /** The step before: its timestep, and its `predOriginalSample`. Null or left out in the first step. */
   readonly timestepBack?: number | null;
   readonly oldPredOriginalSample?: T | null;
-  /** Standard normal noise of the sample's shape, or where it is drawn from. Only stochastic schedulers need it. */
+  /** Standard normal noise of the sample's shape, or the generator to draw it from. Only stochastic schedulers need it. */
   readonly noise?: T;
   readonly generator?: RandomGenerator | readonly RandomGenerator[];
 }
@@ -54,7 +54,7 @@ export interface SchedulerStep<T extends tf.Tensor> {
 /** What CogVideoX's DDIM and DPM schedulers share: the tables, the timesteps, noise and velocity. */
 export abstract class CogVideoXScheduler {
   readonly config: CogVideoXSchedulerConfig;
-  /** Noise levels before the SNR shift, one a training timestep. */
+  /** Noise levels before the SNR shift, one per training timestep. */
   readonly betas: Float64Array;
   /** Cumulative products of (1 - beta), after SNR shift and zero-SNR rescale. */
   readonly alphasCumprod: Float64Array;
@@ -62,7 +62,7 @@ export abstract class CogVideoXScheduler {
   readonly finalAlphaCumprod: number;
   /** The standard deviation of the starting noise. */
   readonly initNoiseSigma = 1.0;
-  /** Model evaluations a step takes; pipelines count progress by it. */
+  /** Model evaluations per step; pipelines count progress by it. */
   readonly order = 1;
   readonly #dtype: NoiseSchedule["dtype"];
   #numInferenceSteps: number | null = null;
@@ -127,7 +127,7 @@ export abstract class CogVideoXScheduler {
     this.#numInferenceSteps = numInferenceSteps;
   }
 
-  /** Nothing to scale for these schedulers; there so that they can stand in for others. */
+  /** These schedulers have nothing to scale; it exists so that they can replace others. */
   scaleModelInput<T extends tf.Tensor>(sample: T, _timestep?: number): T {
     return sample;
   }
@@ -183,7 +183,7 @@ export abstract class CogVideoXScheduler {
     };
   }
 
-  /** alphas_cumprod of a timestep; -1 is the last one, as an index of Python. */
+  /** alphas_cumprod of a timestep; -1 is the last one, like an index in Python. */
   protected alphaCumprod(timestep: number): number {
     const alpha = this.alphasCumprod.at(timestep);
     if (alpha === undefined || !Number.isInteger(timestep) || timestep < -1) {
@@ -193,7 +193,7 @@ export abstract class CogVideoXScheduler {
   }
 
   /**
-   * The timestep a step from `timestep` goes to, num_train_timesteps // n below it (not the next entry of
+   * The timestep that a step from `timestep` leads to, num_train_timesteps // n below it (not the next entry of
    * `timesteps`, when n does not divide num_train_timesteps), and the cumulative alphas of both.
    */
   protected stepAlphas(timestep: number): { prevTimestep: number; alpha: number; alphaPrev: number } {
@@ -229,15 +229,15 @@ export abstract class CogVideoXScheduler {
   }
 }
 
-/** What is read of a scheduler's folder. */
+/** What is read from a scheduler's folder. */
 export const schedulerFiles: Needs = namedFiles(SCHEDULER_CONFIG);
 
 /** Where a scheduler is, and changes to its configuration. */
 export interface LoadSchedulerOptions extends HubOptions, Partial<CogVideoXSchedulerConfig> {}
 
 /**
- * Reads a scheduler's configuration, with changes: of either class, as the two take the same keys.
- * @throws ConfigError when it is missing, no JSON object, or of a class that is neither; HubError.
+ * Reads a scheduler's configuration, with changes. It may be of either class, since both have the same keys.
+ * @throws ConfigError if it is missing, not a JSON object, or of another class; HubError.
  */
 export async function readSchedulerConfig(
   idOrFolder: string,

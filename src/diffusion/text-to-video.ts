@@ -24,7 +24,7 @@ export class CogVideoXPipeline extends CogVideoXPipelineBase {
 
   /**
    * Reads a folder that diffusers' or this class's `savePretrained` wrote, or a model by its id on the Hugging Face Hub;
-   * image-to-video's too.
+   * image-to-video models, too.
    * @throws ConfigError, CheckpointError or SafetensorsError naming the file and what is wrong with it; HubError.
    */
   static async fromPretrained(
@@ -37,7 +37,7 @@ export class CogVideoXPipeline extends CogVideoXPipelineBase {
 
   /**
    * Samples videos for prompts.
-   * @throws InputError naming the option that can't be.
+   * @throws InputError naming the invalid option.
    */
   generate<O extends OutputType = "clip">(
     options: GenerateOptions<CogVideoXPipeline, O>,

@@ -7,9 +7,9 @@ import { type Frames, type PictureSource, type RangeOption, readFrames } from ".
 export interface AnimateOptions extends RangeOption {
   /** Frames per second; the clip's own, or 8 for a tensor. */
   readonly fps?: number;
-  /** Pixels on the page; the clip's own up to 360 unless given. */
+  /** Width on the page in pixels; default: the clip's own, up to 360. */
   readonly width?: number;
-  /** The largest file in bytes; quality and size go down until it fits. */
+  /** The largest file in bytes; quality and size are reduced until it fits. */
   readonly maxBytes?: number;
   /** Alternative text. */
   readonly title?: string;

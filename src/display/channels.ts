@@ -6,11 +6,11 @@ import { LABEL_SIZE, labelWidth, Picture, type PlacedPicture, type PlacedText } 
 export interface ChannelsOptions {
   /** Which channels; the first 16 unless given. */
   readonly channels?: readonly number[];
-  /** Which (latent) frames; up to 6 spread over all unless given. */
+  /** Which (latent) frames; default: up to 6, spread over all of them. */
   readonly frames?: readonly number[];
-  /** The values at the two ends of the scale; the least and the greatest shown value unless given. */
+  /** The values at the two ends of the scale; default: the smallest and the largest value shown. */
   readonly range?: readonly [number, number];
-  /** What stands below the columns; `frame 0` and so on unless given. */
+  /** Labels below the columns; default: `frame 0` and so on. */
   readonly labels?: readonly string[];
   readonly title?: string;
   /** Pixels of one map on the page. */
@@ -37,13 +37,13 @@ const MAP_WIDTH = 72;
 const BAR_WIDTH = 14;
 
 /**
- * A heat map for each channel of a latent (or of any feature map), all on one colour scale: channels downwards, frames to
- * the right; channels alone fill a grid.
+ * A heat map for each channel of a latent (or of any feature map), all on one colour scale: a row per channel, a column per
+ * frame; without frames the channels fill a grid.
  *
  * @example channels(latents, { frames: [0, 10, 20], channels: [0, 1, 2, 3] })
- * @param tensor [1, C, F, H, W], [C, F, H, W] or [C, H, W]; read at once, may be disposed afterwards
- * @throws InputError for other shapes, for channels or frames that the tensor does not have, and for labels of another
- *   number than frames
+ * @param tensor [1, C, F, H, W], [C, F, H, W] or [C, H, W]; read at once, so it may be disposed afterwards
+ * @throws InputError for other shapes, for channels or frames that the tensor does not have, and if there are not as many
+ *   labels as frames
  */
 export function channels(tensor: Tensor, options: ChannelsOptions = {}): Picture {
   if (!isTensor(tensor)) throw new InputError("channels: expected a tensor");

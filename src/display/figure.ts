@@ -9,7 +9,7 @@ export type Trace = Record<string, unknown>;
 /** A plotly layout, e.g. `{ title: { text: "Loss" }, xaxis: { title: { text: "step" } } }`. */
 export type Layout = Record<string, unknown>;
 
-/** What plotly's attributes are unless the figure says otherwise: room for labels, and no more. */
+/** Defaults for plotly's attributes: room for labels, and no more. */
 const TEMPLATE = {
   layout: {
     xaxis: { automargin: true },
@@ -21,7 +21,7 @@ const TITLE_MARGIN = 56;
 const DEFAULT_WIDTH = 700;
 const DEFAULT_HEIGHT = 400;
 
-/** Of the interactive figure: without plotly's own sharing service. */
+/** For the interactive figure: no button for plotly's own sharing service. */
 const CONFIG = { responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "" };
 
 /** An SVG larger than this (thousands of points) goes into the HTML as PNG. */
@@ -32,7 +32,7 @@ export interface Spec {
   readonly layout: Layout;
 }
 
-/** A value of a tensor's kind, as data of a trace; read when the figure is made. */
+/** A tensor-like value as data of a trace; read when the figure is made. */
 interface TensorLike {
   array(): Promise<unknown>;
   readonly dtype: string;
@@ -132,8 +132,8 @@ export function figure(data: readonly Trace[], layout: Layout = {}): Figure {
 }
 
 /**
- * An `<img>`: the sanitizers of GitHub, JupyterLab and mail programs let pictures pass and drop inline SVG, and two figures
- * on one page can't mix up their ids.
+ * An `<img>`, because the sanitizers of GitHub, JupyterLab and mail programs keep pictures but drop inline SVG, and so that
+ * the ids of two figures on one page can't clash.
  */
 function html(
   picture: StaticPicture,
@@ -183,7 +183,7 @@ function readSpec(data: readonly Trace[], layout: Layout): Promise<Spec> {
   return Promise.all(waiting).then(() => spec);
 }
 
-/** Plain JSON types: typed arrays become arrays, tensors are read, what JSON lacks is refused. */
+/** Converts to plain JSON types: typed arrays become arrays, tensors are read, and what JSON lacks is refused. */
 function toPlain(value: unknown, path: string, waiting: Promise<void>[]): unknown {
   if (typeof value === "function" || typeof value === "symbol" || typeof value === "bigint") {
     throw new InputError(`figure: ${path.slice(1)}: expected data, found a ${typeof value}`);
@@ -205,14 +205,14 @@ function toPlain(value: unknown, path: string, waiting: Promise<void>[]): unknow
       const here = typeof key === "number" ? `${path}[${key}]` : `${path}.${key}`;
       if (isTensor(item)) {
         waiting.push(item.array().then((read) => void write(numbers(read, item.dtype === "float32"))));
-        write(null); // keeps the keys in their order
+        write(null); // keeps the keys in order
       } else if (item !== undefined) write(toPlain(item, here, waiting));
     }
     return out;
   }
 }
 
-/** Float32 values come out of tfjs with 17 digits, of which 7 to 9 mean something. */
+/** Float32 values come out of tfjs with 17 digits, of which only 7 to 9 are significant. */
 function numbers(value: unknown, single: boolean): unknown {
   if (typeof value === "number") return single ? Number(value.toPrecision(7)) : value;
   return Array.from(value as ArrayLike<unknown>, (item) => numbers(item, single));

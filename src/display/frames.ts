@@ -3,15 +3,15 @@ import { type Frames, isTensor, type PictureSource, type RangeOption, readFrames
 import { LABEL_SIZE, labelWidth, Picture, type PlacedPicture, type PlacedText, type Sheet } from "./sheet.js";
 
 export interface FramesOptions extends RangeOption {
-  /** Which frames; up to 8 spread over the clip unless given. */
+  /** Which frames; default: up to 8, spread over the clip. */
   readonly indices?: readonly number[];
-  /** Frames in a row; as many as fit into 900 pixels unless given. */
+  /** Frames per row; default: as many as fit into 900 pixels. */
   readonly columns?: number;
-  /** A label under each shown frame, or a function of the frame's index; `frame 0` and so on unless given. */
+  /** A label below each frame, or a function of the frame's index; default: `frame 0` and so on. */
   readonly labels?: readonly string[] | ((index: number) => string) | false;
   /** A line above the strip. */
   readonly title?: string;
-  /** Pixels of a frame on the page. */
+  /** Width of a frame on the page, in pixels. */
   readonly width?: number;
   /** Frames to draw a border around. */
   readonly highlight?: readonly number[];
@@ -30,7 +30,7 @@ const SMALL = 48;
  *
  * @example frames(clip, { indices: [0, 40, 80], labels: (i) => `t = ${i}` })
  * @param source a clip, or a tensor [1, C, F, H, W], [C, F, H, W], [C, H, W] or [H, W]
- * @throws InputError for other shapes, an index that the clip does not have, or labels of another number than frames
+ * @throws InputError for other shapes, an index that the clip does not have, or if there are not as many labels as frames
  */
 export function frames(source: PictureSource, options: FramesOptions = {}): Picture {
   const read = readFrames(source, "frames", options);
@@ -178,7 +178,7 @@ function labelsFor(indices: readonly number[], labels: FramesOptions["labels"]):
   return labels;
 }
 
-/** The width in pixels that shows a frame well: small ones are enlarged by a whole factor. */
+/** A good width for a frame in pixels: small ones are enlarged by a whole factor. */
 function enlarged({ width, height }: Frames): number {
   const factor = Math.max(1, Math.ceil(96 / Math.max(width, height)));
   return width * factor;

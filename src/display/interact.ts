@@ -6,16 +6,16 @@ import { type Displayable, jupyterDisplay, type MimeBundle, showAs } from "./mim
 export interface SliderOptions {
   readonly min: number;
   readonly max: number;
-  /** 1 between whole numbers, else a hundredth of the way, unless given. */
+  /** Default: 1 between whole numbers, else a hundredth of the range. */
   readonly step?: number;
   /** Where it starts; `min` unless given. */
   readonly value?: number;
-  /** What stands in front of it; the control's name unless given. */
+  /** Its label; default: the control's name. */
   readonly label?: string;
 }
 
 /**
- * What a control is made from, as in ipywidgets: `[min, max]` or `[min, max, step]` is a slider, a list of strings a choice,
+ * What describes a control, as in ipywidgets: `[min, max]` or `[min, max, step]` is a slider, a list of strings a choice,
  * a boolean a check box.
  */
 export type ControlSpec =
@@ -25,7 +25,7 @@ export type ControlSpec =
   | boolean
   | SliderOptions;
 
-/** What a control gives: a number, one of the strings, or a boolean. */
+/** A control's value: a number, one of the strings, or a boolean. */
 export type ControlValue<S> = S extends boolean
   ? boolean
   : S extends readonly (infer T)[]
@@ -38,7 +38,7 @@ export type ControlValues<C extends Record<string, ControlSpec>> = {
   -readonly [K in keyof C]: ControlValue<C[K]>;
 };
 
-/** A control as the front end is told of it. */
+/** A control as it is described to the front end. */
 type Control = { readonly name: string; readonly label: string } & (
   | {
       readonly kind: "slider";
@@ -66,7 +66,7 @@ interface Comm {
 const MIME_TYPE = "application/vnd.firstframe.controls.v1+json";
 const TARGET = "firstframe.controls";
 
-/** Views keep what they draw alive; a session that shows hundreds forgets its oldest. */
+/** Views keep what they draw alive, so a session with hundreds of them drops the oldest. */
 const MOST_VIEWS = 100;
 const views = new Map<string, View>();
 let listening: Comms | undefined;
@@ -117,13 +117,13 @@ export class Interactive implements Displayable {
 }
 
 /**
- * Shows what a function gives, and controls for its arguments: moving one draws again. Where no kernel answers (GitHub,
- * web pages, PDFs) it is what the function gave at first.
+ * Shows a function's result with controls for its arguments; moving one draws again. Without a kernel (GitHub, web pages,
+ * PDFs) it stays the first result.
  *
  * @example interact({ frame: [0, 80] }, ({ frame }) => frames(clip, { indices: [frame], width: 480 }))
  * @param controls name and kind of each control
- * @param render takes the controls' values; gives something that a notebook shows, or a promise of it
- * @throws InputError for a control that is none
+ * @param render takes the controls' values; returns something that a notebook shows, or a promise of it
+ * @throws InputError for an invalid control
  */
 export function interact<const C extends Record<string, ControlSpec>>(
   controls: C,
@@ -134,7 +134,7 @@ export function interact<const C extends Record<string, ControlSpec>>(
 
 const given = new Map<string, number>();
 
-/** Says which controls they are, and the how-many-eth of their kind: a notebook that is run again is the same notebook. */
+/** An id from the controls and a count of equal ones, so that running a notebook again does not change it. */
 function nextId(controls: readonly Control[]): string {
   const kind = createHash("sha256").update(JSON.stringify(controls)).digest("hex").slice(0, 12);
   const count = (given.get(kind) ?? 0) + 1;
@@ -173,7 +173,7 @@ async function bundleOf(value: unknown): Promise<MimeBundle> {
   return typeof method === "function" ? method.call(value) : { "text/plain": String(value) };
 }
 
-/** Answers the front end. False where the kernel has no comms. */
+/** Answers the front end. @returns false if the kernel has no comms. */
 function listen(): boolean {
   const { comms } = globalThis as { comms?: Comms };
   if (!comms) return false;
@@ -183,8 +183,8 @@ function listen(): boolean {
 }
 
 /**
- * A front end opens a comm for a view, then sends values; what they give is sent back. Values that arrive while something is
- * drawn wait, and only the last of them counts.
+ * A front end opens a comm for a view, then sends values; the result for them is sent back. Values that arrive while
+ * something is being drawn wait, and only the last ones count.
  */
 function converse(comm: Comm, { data }: { data: unknown }): void {
   const view = views.get((data as { id?: string })?.id ?? "");

@@ -9,12 +9,12 @@ export class LiveOutput {
   readonly #displayId = randomUUID();
   #shown = false;
 
-  /** Whether there is a notebook to show something in. */
+  /** Whether there is a notebook to show things in. */
   get visible(): boolean {
     return this.#display !== undefined;
   }
 
-  /** Shows a value in the place of the one before. */
+  /** Replaces what was shown before. */
   async show(value: unknown): Promise<void> {
     const update = this.#shown;
     this.#shown = true;

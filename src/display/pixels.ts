@@ -14,13 +14,12 @@ export type PictureSource = ClipLike | Tensor;
 
 export interface RangeOption {
   /**
-   * The values that stand for black and white; [-1, 1] unless given, as the VAE takes and gives them. Values outside are
-   * clamped.
+   * The values of black and white; default: [-1, 1], the VAE's range. Values outside are clamped.
    */
   readonly range?: readonly [number, number];
 }
 
-/** Frames to be drawn; what there is of them is known before their values are. */
+/** Frames to be drawn, described before their values are known. */
 export interface Frames {
   readonly count: number;
   readonly width: number;
@@ -30,12 +29,12 @@ export interface Frames {
   readonly images: Promise<readonly Uint8Array[]>;
 }
 
-/** Values this far outside of the range were not meant for it: bytes, or another normalization. */
+/** Values this far outside the range were meant for another one: bytes, or another normalization. */
 const FAR_OUTSIDE = 20;
 
 /**
  * Reads frames from a clip or a tensor: [B, C, F, H, W] with B = 1, [C, F, H, W], [C, H, W] or [H, W], where C is 3 (RGB)
- * or 1 (gray). A tensor's values are asked for at once, so it may be disposed after the call.
+ * or 1 (gray). A tensor's values are requested at once, so it may be disposed after the call.
  *
  * @throws InputError if `source` is neither, and for other shapes; `who` names the public function in both
  */
@@ -127,7 +126,7 @@ function describe(value: unknown): string {
   return `an object with ${Object.keys(value).slice(0, 6).join(", ") || "no keys"}`;
 }
 
-/** `count` indices spread evenly over 0 .. length - 1, the first and the last among them. */
+/** `count` indices spread evenly over 0 .. length - 1, including the first and the last. */
 export function spread(length: number, count: number): number[] {
   if (count >= length) return Array.from({ length }, (_, i) => i);
   if (count === 1) return [0];

@@ -3,26 +3,26 @@ import { LiveOutput } from "./live.js";
 import { escapeXml, jupyterDisplay, type MimeBundle, showAs } from "./mime.js";
 
 export interface ProgressOptions {
-  /** What is being done, in front of the bar. */
+  /** What is being done; shown before the bar. */
   readonly desc?: string;
-  /** How many steps there are; taken from an array's length or a set's size where it can be. */
+  /** The number of steps; default: an array's length or a set's size. */
   readonly total?: number;
   /** What a step is called. */
   readonly unit?: string;
   /** Writes large numbers as 1.23 k, M or G: for bytes. Default false. */
   readonly unitScale?: boolean;
-  /** Where the line goes outside of a notebook; on a terminal it moves. Default: standard output. */
+  /** Where the line goes outside a notebook; on a terminal it moves. Default: standard output. */
   readonly file?: NodeJS.WriteStream;
 }
 
-/** Front ends redraw at every update: 10 a second are enough to see it move. */
+/** Front ends redraw at every update; 10 per second are enough to show movement. */
 const INTERVAL_MS = 100;
 const CLEAR_LINE = "\r\u001b[2K";
 
 /**
- * A progress bar in one line of the cell's output, named as in tqdm. Outside of a notebook it is a line of the terminal,
- * or, where there is none, one line when it is closed. The line that stays in the notebook says nothing of time, so
- * that running it again changes nothing.
+ * A progress bar in one line of the cell's output, with tqdm's names. Outside a notebook it is a line of the terminal, or,
+ * without a terminal, one line when it is closed. The line that stays in the notebook does not mention time, so that
+ * running it again changes nothing.
  */
 export class Progress {
   readonly #options: ProgressOptions;
@@ -49,7 +49,7 @@ export class Progress {
     return this.#n;
   }
 
-  /** Counts `steps` more as done. */
+  /** Counts `steps` more steps as done. */
   update(steps = 1): void {
     this.#n += steps;
     this.#draw();
@@ -60,7 +60,7 @@ export class Progress {
     this.#draw();
   }
 
-  /** Values to show behind the bar, e.g. `{ loss: 0.52 }`. */
+  /** Values to show after the bar, e.g. `{ loss: 0.52 }`. */
   setPostfix(values: Readonly<Record<string, string | number>>): void {
     this.#postfix = Object.entries(values)
       .map(([name, value]) => `${name}=${typeof value === "number" ? Number(value.toPrecision(4)) : value}`)
@@ -68,7 +68,7 @@ export class Progress {
     this.#draw();
   }
 
-  /** Shows where it ended. Closing twice does nothing. */
+  /** Shows the final state. Closing twice does nothing. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -103,7 +103,7 @@ export class Progress {
       this.#show();
       return;
     }
-    // The last of a burst is shown as well, if the event loop gets a turn.
+    // Also shows the last of a burst, if the event loop gets a turn.
     this.#later ??= setTimeout(() => this.#show(), wait).unref();
   }
 
@@ -158,18 +158,18 @@ export interface TrackedIterable<T> extends Iterable<T> {
   readonly bar: Progress;
 }
 
-/** As {@link TrackedIterable}, for `for await`. */
+/** Like {@link TrackedIterable}, for `for await`. */
 export interface TrackedAsyncIterable<T> extends AsyncIterable<T> {
   readonly bar: Progress;
 }
 
 /**
- * Shows progress: of a number of steps, or of a loop over anything iterable (as `tqdm(iterable)`).
+ * Shows the progress of a number of steps, or of a loop over anything iterable (like `tqdm(iterable)`).
  *
  * @example for (const batch of progress(batches, { desc: "encode" })) { ... }
  * @example for await (const step of progress(trainer.steps(), { total: 100 })) { ... }
  * @example const bar = progress(100, { desc: "train" }); bar.update(); bar.setPostfix({ loss }); bar.close();
- * @throws InputError for a negative total, and for what is neither a number nor iterable
+ * @throws InputError for a negative total, and for anything that is neither a number nor iterable
  */
 export function progress(total: number, options?: Omit<ProgressOptions, "total">): Progress;
 export function progress<T>(items: Iterable<T>, options?: ProgressOptions): TrackedIterable<T>;
@@ -236,7 +236,7 @@ function clock(seconds: number): string {
   return hours > 0 ? `${hours}:${rest}` : rest;
 }
 
-/** "1.23 k", "20.1 G": three digits, by powers of 1000. */
+/** "1.23 k", "20.1 G": three digits, with powers of 1000. */
 function scaled(value: number): string {
   const power = value < 1 ? 0 : Math.min(4, Math.floor(Math.log10(value) / 3));
   const digits = Number((value / 1000 ** power).toPrecision(3));

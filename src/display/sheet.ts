@@ -14,7 +14,7 @@ export interface PlacedPicture {
     readonly width: number;
     readonly height: number;
   };
-  /** Pixels as squares (latents, heat maps) instead of smooth. */
+  /** Draws pixels as squares (latents, heat maps) instead of smoothly. */
   readonly pixelated?: boolean;
   /** A frame of this colour around it. */
   readonly border?: string;
@@ -45,10 +45,10 @@ const LARGE_PNG = 64_000;
 
 export const LABEL_SIZE = 12;
 
-/** As far from white as from the black of dark themes (a contrast of 4.4 to both), since the ground is the page's. */
+/** Equally far from white and from the black of dark themes (a contrast of 4.4 to both), since the background is the page's. */
 const LABEL_COLOR = "#797979";
 
-/** Draws pictures and labels on a transparent ground, as PNG bytes. The same sheet gives the same bytes on every machine. */
+/** Draws pictures and labels on a transparent background, as PNG bytes, which are the same on every machine. */
 export async function drawSheet(sheet: Sheet): Promise<Buffer> {
   const layers = await Promise.all(
     sheet.pictures.map(async ({ rgb, width, height, at, pixelated }) => {

@@ -1,13 +1,14 @@
 import { InputError } from "../engine/errors.js";
 import type { Tensor } from "../engine/tf.js";
+import { htmlTable } from "./html-table.js";
 import { escapeXml, jupyterDisplay, type MimeBundle, showAs } from "./mime.js";
 import { isTensor } from "./pixels.js";
 
-/** What {@link summary} says of a tensor. */
+/** What {@link summary} says about a tensor. */
 export interface TensorStatistics {
   readonly shape: readonly number[];
   readonly dtype: string;
-  /** Of the finite values; NaN where there is none. */
+  /** Of the finite values; NaN if there are none. */
   readonly min: number;
   readonly max: number;
   readonly mean: number;
@@ -35,7 +36,7 @@ export class TensorSummary {
     if (dtype === "string" || dtype === "complex64") {
       throw new InputError(`summary: expected a tensor of numbers, found dtype ${dtype}`);
     }
-    // At once, so that console.log has them as well.
+    // Read at once, so that console.log has them as well.
     this.#statistics = { shape, dtype, ...statistics(tensor.dataSync()) };
   }
 
@@ -45,9 +46,12 @@ export class TensorSummary {
 
   [jupyterDisplay](): MimeBundle {
     const { head, facts, bars } = this.#parts();
-    const cells = facts.map(([name, value]) => `<td>${name} <b>${value}</b></td>`).join("");
-    const html = `<table><tr><td><b>${escapeXml(head)}</b></td>${cells}<td><code>${bars}</code></td></tr></table>`;
-    return { "text/html": html, "text/plain": this.#text() };
+    const cells = [
+      `<b>${escapeXml(head)}</b>`,
+      ...facts.map(([name, value]) => `${name} <b>${value}</b>`),
+      `<code>${bars}</code>`,
+    ];
+    return { "text/html": htmlTable([cells.map((html) => ({ html }))]), "text/plain": this.#text() };
   }
 
   static {
@@ -76,7 +80,7 @@ export class TensorSummary {
  * Shape, dtype, minimum, maximum, mean, standard deviation and a small histogram of a tensor.
  *
  * @example summary(latents, "latents")
- * @param tensor read at once, may be disposed afterwards
+ * @param tensor read at once, so it may be disposed afterwards
  * @throws InputError for anything but a tensor of numbers
  */
 export function summary(tensor: Tensor, name = "Tensor"): TensorSummary {

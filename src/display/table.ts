@@ -1,10 +1,11 @@
 import { InputError } from "../engine/errors.js";
+import { htmlTable } from "./html-table.js";
 import { escapeXml, jupyterDisplay, type MimeBundle, showAs } from "./mime.js";
 
 export type Cell = string | number | bigint | boolean | null | undefined;
 
 export interface TableOptions {
-  /** Column names in their order; the keys of the first row unless given. */
+  /** Column names in order; default: the keys of the rows. */
   readonly columns?: readonly string[];
   readonly title?: string;
   /** Significant digits of numbers that are not whole. */
@@ -57,14 +58,13 @@ export class Table {
   }
 
   #html(): string {
-    // The attribute instead of a style: GitHub and JupyterLab's sanitizer keep it.
-    const align = (i: number) => (this.#numeric[i] ? ' align="right"' : ' align="left"');
-    const head = this.columns.map((column, i) => `<th${align(i)}>${escapeXml(column)}</th>`).join("");
-    const body = this.#cells
-      .map((row) => `<tr>${row.map((cell, i) => `<td${align(i)}>${escapeXml(cell)}</td>`).join("")}</tr>`)
-      .join("\n");
-    const caption = this.options.title ? `<caption>${escapeXml(this.options.title)}</caption>` : "";
-    return `<table>${caption}\n<thead><tr>${head}</tr></thead>\n<tbody>\n${body}\n</tbody></table>`;
+    const cells = (texts: readonly string[]) =>
+      texts.map((text, i) => ({
+        html: escapeXml(text),
+        align: this.#numeric[i] ? ("right" as const) : ("left" as const),
+      }));
+    const { title: caption } = this.options;
+    return htmlTable(this.#cells.map(cells), { head: cells(this.columns), caption });
   }
 
   #latex(): string {
@@ -86,7 +86,7 @@ export class Table {
  * A table for a notebook; `console.table` is for terminals only.
  *
  * @example table([{ frames: 81, latents: 21 }, { frames: 49, latents: 13 }])
- * @param rows objects with the same keys; what a row lacks stays empty
+ * @param rows objects with the same keys; missing values stay empty
  * @throws InputError if there is no column
  */
 export function table(rows: readonly Readonly<Record<string, Cell>>[], options: TableOptions = {}): Table {

@@ -3,12 +3,12 @@ import type { Tensor } from "../engine/tf.js";
 import { escapeXml, jupyterDisplay, type MimeBundle } from "./mime.js";
 import type { ClipLike } from "./pixels.js";
 
-/** A picture's sides, in pixels: what is smaller is a kernel or a patch, what is larger no front end takes. */
+/** A picture's sides, in pixels: anything smaller is a kernel or a patch, anything larger is too much for front ends. */
 const SIDES = [8, 4096] as const;
-/** Values, at most: a picture that nobody asked for must not keep the cell waiting. */
+/** The most values: a picture that nobody asked for must not keep the cell waiting. */
 const MOST_VALUES = 2 ** 22;
 
-/** Where the pixels of a picture stand in a tensor. */
+/** Where the pixels of a picture are in a tensor. */
 interface Layout {
   readonly frames: number;
   readonly height: number;
@@ -18,12 +18,12 @@ interface Layout {
 }
 
 /**
- * What notebooks show of a tensor that can only be a picture: its numbers, as of any tensor, and the picture below them.
+ * What notebooks show for a tensor that can only be a picture: its numbers, as for any tensor, and the picture below them.
  *
- * People who know PyTorch expect the numbers, so these come first and are all that text has (`text/plain`, PDFs, terminals).
- * A picture is one by its shape, [3, H, W], [1, 3, H, W], [H, W, 3] or as a clip [1, 3, F, H, W], with sides of 8 to 4096
+ * People who know PyTorch expect the numbers, so these come first, and text (`text/plain`, PDFs, terminals) has nothing
+ * else. A tensor is a picture by its shape, [3, H, W], [1, 3, H, W], [H, W, 3] or as a clip [1, 3, F, H, W], with sides of 8 to 4096
  * pixels, and by its values: not all the same, and all of them in [0, 1], or in [-1, 1] with some below 0. The caption says
- * which. Anything else is shown by `image`, `frames` and `animate`, which are told what it is.
+ * which. For anything else there are `image`, `frames` and `animate`, which are told what it is.
  */
 export function pictureOf(tensor: Tensor, text: string): Promise<MimeBundle | undefined> | undefined {
   const layout = tensor.dtype === "float32" && !tensor.isDisposed ? layoutOf(tensor.shape) : undefined;
@@ -32,7 +32,7 @@ export function pictureOf(tensor: Tensor, text: string): Promise<MimeBundle | un
     const range = rangeOf(values);
     if (!range) return undefined;
     const clip = bytesOf(values, layout, range);
-    // Loaded here: most programs that load this show no picture.
+    // Loaded here because most programs show no picture.
     const picture =
       layout.frames > 1
         ? (await import("./animate.js")).animate(clip)
@@ -46,7 +46,7 @@ export function pictureOf(tensor: Tensor, text: string): Promise<MimeBundle | un
   });
 }
 
-/** Where a tensor of this shape has its pixels; undefined where it need not be a picture. */
+/** Where a tensor of this shape has its pixels; undefined if it need not be a picture. */
 function layoutOf(shape: readonly number[]): Layout | undefined {
   const [first, second] = shape;
   const rank = shape.length;
@@ -64,7 +64,7 @@ function layoutOf(shape: readonly number[]): Layout | undefined {
   return { frames, height, width, at };
 }
 
-/** The values that stand for black and white; undefined where the values are no picture's. */
+/** The values of black and white; undefined if the values can't be a picture's. */
 function rangeOf(values: ArrayLike<number>): readonly [number, number] | undefined {
   let [least, most] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
   for (let i = 0; i < values.length; i++) {

@@ -3,7 +3,7 @@ import { Blob, Face, Font, Buffer as ShapeBuffer, shape } from "harfbuzzjs";
 
 /**
  * Text as outlines. Pictures carry the DejaVu fonts' glyphs instead of text, so that they look the same on every machine,
- * also where no font is installed, and so that what was measured is what is drawn.
+ * even without any font installed, and so that what was measured is what is drawn.
  */
 
 /** How text looks; the families are CSS generic ones. */
@@ -79,19 +79,19 @@ export class Typeface {
       return glyph;
     });
     const shaped = { typeface: this, glyphs, advance, complete };
-    // Labels repeat (ticks, frame numbers); a bound keeps a long session from holding every text it drew.
+    // Labels repeat (ticks, frame numbers); the limit keeps a long session from holding every text it ever drew.
     if (this.#shaped.size > 5000) this.#shaped.clear();
     this.#shaped.set(text, shaped);
     return shaped;
   }
 
-  /** A glyph's outline in font units with y upwards, as SVG path data; empty for spaces. */
+  /** A glyph's outline as SVG path data, in font units with y upwards; empty for spaces. */
   outline(id: number): string {
     return this.#font.glyphToPath(id);
   }
 }
 
-/** Collects the glyphs that a picture uses, so that each outline is written once. */
+/** Collects the glyphs that a picture uses, so that each outline is written only once. */
 export class GlyphSheet {
   readonly #outlines = new Map<string, string>();
   readonly #typefaces = new Map<Typeface, number>();

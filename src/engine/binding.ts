@@ -42,7 +42,7 @@ const napiVersion = 8;
 
 const nativeSources = join(engineSources, "native");
 
-/** Names the binding by all that its code depends on, but for the library. */
+/** Names the binding after everything that its code depends on, except the library. */
 export function bindingKey(): string {
   const own = createHash("sha256")
     .update(readFileSync(join(nativeSources, "stderr.cc")))
@@ -70,9 +70,9 @@ export interface Fault {
 }
 
 /**
- * Why the binding can't be loaded, if so: a damaged addon may not fail to load, but end the process.
+ * Why the binding can't be loaded, if it can't. A damaged addon may end the process instead of failing to load.
  *
- * @param tried loads it in another process even where all bytes are as they were built.
+ * @param tried loads it in another process even if every byte is as it was built.
  */
 export async function bindingFault(library: Library, tried: boolean): Promise<Fault | undefined> {
   if (!existsSync(library.binding)) {
@@ -82,7 +82,7 @@ export async function bindingFault(library: Library, tried: boolean): Promise<Fa
   return fault === undefined ? undefined : { reason: `its binding is damaged: ${fault}`, damaged: true };
 }
 
-/** Why the fused operations can't be loaded after the binding, if so. As {@link bindingFault}. */
+/** Why the fused operations can't be loaded after the binding, if they can't; see {@link bindingFault}. */
 export async function operationsFault(library: Library, tried: boolean): Promise<Fault | undefined> {
   const folder = operationsFolder(library);
   if (!existsSync(folder)) return { reason: "its fused operations are not compiled", damaged: false };
@@ -111,7 +111,7 @@ async function addonsFault(
   }
   const failure = await tryAddons([...before, ...names.map((name) => join(folder, name))]);
   if (failure === undefined && !known) {
-    // a cache that can't be written is tried again the next time
+    // If the cache can't be written, the next start tries them again.
     await writeBuilt(folder, names).catch(() => {});
   }
   return failure;
@@ -124,7 +124,7 @@ async function writeBuilt(folder: string, names: readonly string[]): Promise<voi
   );
 }
 
-/** Loads addons in another process, one after the other. @returns one line that says what went wrong, if anything did. */
+/** Loads addons in another process, one after the other. @returns what went wrong, in one line, or undefined. */
 async function tryAddons(files: readonly string[]): Promise<string | undefined> {
   const script = `for (const file of process.argv.slice(1)) {
     console.log(require("node:path").basename(file));
@@ -132,7 +132,7 @@ async function tryAddons(files: readonly string[]): Promise<string | undefined> 
   }`;
   try {
     await promisify(execFile)(process.execPath, ["--eval", script, "--", ...files], {
-      // the library is what is tried, not the graphics card
+      // This tries the library, not the graphics card.
       env: { ...process.env, CUDA_VISIBLE_DEVICES: "-1", TF_CPP_MIN_LOG_LEVEL: "3" },
       timeout: 300_000,
       killSignal: "SIGKILL",
@@ -155,8 +155,8 @@ async function tryAddons(files: readonly string[]): Promise<string | undefined> 
 }
 
 /**
- * Loads the binding, and the library with it, from the cache: nothing is written to node_modules, so `npm ci` takes
- * nothing away.
+ * Loads the binding, and the library with it, from the cache. Nothing is written to node_modules, so `npm ci` removes
+ * nothing.
  *
  * @param silent throws away what the library prints while it loads.
  *
@@ -203,8 +203,8 @@ export function libraryFiles(folder: string): string[] | undefined {
 }
 
 /**
- * Compiles TensorFlow.js's binding against `library` with node-gyp, in a folder beside its place, and moves it there
- * when it is whole.
+ * Compiles TensorFlow.js's binding against `library` with node-gyp, in a temporary folder, and moves it into place once
+ * it is complete.
  *
  * @throws EngineError that names what is missing (compiler, make, Python, Node's headers), or the compiler's first error.
  */
@@ -253,7 +253,7 @@ export async function buildOperations(library: Library, lock: Lock): Promise<voi
   });
 }
 
-/** Removes fused operations that can't be used. */
+/** Removes fused operations that are unusable. */
 export async function removeOperations(library: Library): Promise<void> {
   await rm(operationsFolder(library), { recursive: true, force: true });
 }
@@ -263,8 +263,8 @@ type LoadedOperations =
   | { readonly addon?: undefined; readonly fault: Fault };
 
 /**
- * The fused operations, for the library that {@link loadBinding} loaded; or why there are none: the composites compute
- * the same, slower.
+ * The fused operations for the library that {@link loadBinding} loaded, or why there are none. Without them the
+ * composites compute the same results more slowly.
  */
 export async function loadOperations(library: Library): Promise<LoadedOperations> {
   const fault = await operationsFault(library, false);
@@ -276,7 +276,7 @@ export async function loadOperations(library: Library): Promise<LoadedOperations
   }
 }
 
-/** Each operation's folder; the kernels stand beside their composites. */
+/** Each operation's folder: kernels live beside their composites. */
 function operationFolders(): string[] {
   return readdirSync(join(engineSources, "ops"), { withFileTypes: true })
     .filter((entry) => entry.isDirectory())
@@ -297,7 +297,7 @@ interface Addons {
   what: string;
   library: Library;
   lock: Lock;
-  /** The folder that they come to. */
+  /** The folder that they end up in. */
   target: string;
   /** Folders of C++ sources. */
   sources: readonly string[];
@@ -308,7 +308,7 @@ interface Addons {
   before: readonly string[];
 }
 
-/** Compiles addons in a folder beside `target`, tries them there, and moves them to it when all are whole. */
+/** Compiles addons in a folder beside `target`, tries them, and moves them to `target` once all of them work. */
 async function buildAddons(addons: Addons): Promise<void> {
   const { what, library, lock, target, names } = addons;
   const files = libraryFiles(library.libraries);
@@ -379,7 +379,7 @@ function addon(name: string, sources: string[], libraries: string[]) {
   };
 }
 
-/** Runs `node-gyp rebuild` in `directory`. @returns one line that says what went wrong, if anything did. */
+/** Runs `node-gyp rebuild` in `directory`. @returns what went wrong, in one line, or undefined. */
 async function nodeGyp(directory: string, signal: AbortSignal): Promise<Failure | undefined> {
   const tool = join(dirname(require.resolve("node-gyp/package.json")), "bin", "node-gyp.js");
   const headers = nodeHeaders();
@@ -410,7 +410,7 @@ async function nodeGyp(directory: string, signal: AbortSignal): Promise<Failure 
   return bavail * bsize < 1e6 ? ["the disk is full"] : buildFailure(output);
 }
 
-/** The folder above `include/node` of the running Node, if its headers came with it. */
+/** The folder above the running Node's `include/node`, if Node was installed with its headers. */
 function nodeHeaders(): string | undefined {
   const prefix = dirname(dirname(process.execPath));
   try {
@@ -426,7 +426,7 @@ function nodeHeaders(): string | undefined {
 /** What went wrong, and what to do about it where that is known. */
 type Failure = readonly [problem: string, hint?: string];
 
-/** One line out of node-gyp's many. */
+/** The one line of node-gyp's output that matters. */
 function buildFailure(output: string): Failure {
   const known: [RegExp, ...Failure][] = [
     [/find Python.*not/i, "node-gyp finds no Python 3", "install python3"],

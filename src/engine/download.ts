@@ -24,7 +24,7 @@ interface RemoteFile {
   size: number;
 }
 
-/** Something to fetch: where from, and what its bytes must be. */
+/** Something to fetch: its address, and what its bytes must be. */
 export interface Sha256Remote extends RemoteFile {
   /** In hexadecimal. */
   sha256: string;
@@ -39,17 +39,17 @@ export interface GitRemote extends RemoteFile {
 export type Remote = Sha256Remote | GitRemote;
 
 export interface DownloadOptions {
-  /** Ends it. */
+  /** Aborts the download. */
   readonly signal?: AbortSignal;
   /** What messages call it. Default: the file's name. */
   readonly name?: string;
-  /** Such as an Authorization, which does not go along to another host that the server redirects to. */
+  /** Authorization, for example; it is dropped when the server redirects to another host. */
   readonly headers?: Readonly<Record<string, string>>;
-  /** A connection that brings nothing for so long is given up. Default 60,000. */
+  /** How long a connection may bring nothing before it is given up. Default 60,000. */
   readonly stallMs?: number;
   /** The setting that names another disk. Default "XDG_CACHE_HOME". */
   readonly cacheSetting?: string;
-  /** What a person can do where an address is not safe. Default: name a libtensorflow. */
+  /** What the user can do if an address is not safe. Default: name a libtensorflow. */
   readonly alternative?: string;
 }
 
@@ -57,7 +57,7 @@ export interface DownloadOptions {
 export class DownloadError extends EngineError {
   /** What the server answered, if it refused. */
   readonly status: number | undefined;
-  /** What is between here and the server, if it is that: another try, or another program, may get there. */
+  /** What came between here and the server, if anything did: another attempt, or another program, may get through. */
   readonly failure: "certificate" | "connection" | undefined;
 
   constructor(
@@ -70,7 +70,7 @@ export class DownloadError extends EngineError {
   }
 }
 
-/** Told how many bytes of how many are there; `total` is 0 while nobody knows it. */
+/** Called with the bytes so far and their total, which is 0 as long as it is unknown. */
 export type OnProgress = (done: number, total: number) => void;
 
 const attempts = 5;
@@ -79,9 +79,9 @@ const defaultStallMs = 60_000;
 const mostRedirects = 10;
 
 /**
- * Fetches `remote` into `part`. What a broken connection or an interrupted run left there is continued, not fetched again.
+ * Fetches `remote` into `part`, continuing from what a broken connection or an interrupted run left there.
  *
- * @returns the whole file, open, its checksum as it must be. Its name may be another process's by now.
+ * @returns the whole file, open, with the right checksum. By now its name may belong to another process.
  * @throws EngineError when an address is not safe or there is no room.
  * @throws DownloadError when the server refuses, the connection keeps breaking, or the size or checksum is wrong (then
  *   the partial file is removed, so that the next run starts afresh).
@@ -141,7 +141,7 @@ export async function downloadTo(
   const file = await download(remote, part, onProgress, { name: basename(path), ...options });
   try {
     await file.sync();
-    // Under a name that nobody else knows the file can be told from one that another process put in its place.
+    // A private name tells this file apart from one that another process put in its place.
     const own = ownName(part);
     await rename(part, own);
     const [named, checked] = await Promise.all([stat(own), file.stat()]);
@@ -156,18 +156,18 @@ export async function downloadTo(
   }
 }
 
-/** Removes what {@link download} leaves. */
+/** Removes what {@link download} leaves behind. */
 export async function removePart(part: string): Promise<void> {
   await rm(part, { force: true });
   await rm(`${part}.etag`, { force: true });
 }
 
 /**
- * Opens a file of one's own with what `part` holds so far. Who wrote it before may be asleep, not dead, with the file
- * open: it keeps its own, so that nobody ever writes into another one's file.
+ * Opens a private file with what `part` holds so far. Its previous writer may be asleep rather than dead, and still have
+ * it open: it keeps its own file, so that no process ever writes to another's.
  */
 async function openPart(part: string): Promise<FileHandle> {
-  // what those left that were killed; one that only sleeps will miss its file
+  // Left by processes that were killed; one that was only asleep will miss its file.
   for (const name of await readdir(dirname(part)))
     if (name.startsWith(`${basename(part)}.`) && name.endsWith(".tmp"))
       await rm(join(dirname(part), name), { force: true });
@@ -190,10 +190,10 @@ async function openPart(part: string): Promise<FileHandle> {
 const ownName = (part: string): string => `${part}.${randomBytes(4).toString("hex")}.tmp`;
 
 /**
- * Fetches (GET) as `fetch` does, but what others on the way could change is not taken: redirects are followed to https,
- * or to this machine, only. Headers that say who asks don't go along to another host.
- * @param alternative what a person can do where an address is not safe.
- * @throws EngineError naming the address that is not.
+ * Like `fetch` (GET), but takes nothing that somebody on the way could have changed: it follows redirects only to https
+ * or to this machine. Headers that identify the user are not sent on to another host.
+ * @param alternative what the user can do if an address is not safe.
+ * @throws EngineError naming the unsafe address.
  */
 export async function fetchSafely(
   url: string,
@@ -269,7 +269,7 @@ async function fetchRest(
     if (!response.ok || response.body === null) {
       const { status } = response;
       const answer = `the server answered ${status} ${response.statusText}`;
-      if (status === 429 || status >= 500) throw new Error(answer); // it may do better in a moment
+      if (status === 429 || status >= 500) throw new Error(answer); // it may recover in a moment
       throw new DownloadError(`${remote.url}: ${answer}`, { status });
     }
     const start = response.status === 206 ? have : 0;
@@ -279,7 +279,7 @@ async function fetchRest(
     let done = start;
     onProgress(done, remote.size);
     for await (const chunk of response.body) {
-      clearTimeout(timer); // a disk that is slow is no connection that stalls
+      clearTimeout(timer); // a slow disk is not a stalled connection
       if (done + chunk.length > remote.size) {
         throw new WrongContent(`${name}: expected ${remote.size} bytes, the server sends more`);
       }
@@ -290,11 +290,11 @@ async function fetchRest(
     if (done < remote.size) throw new Error(`the connection closed after ${done} of ${remote.size} bytes`);
   } finally {
     clearTimeout(timer);
-    stall.abort(); // lets go of an answer that was not read to its end
+    stall.abort(); // closes an answer that was not read to its end
   }
 }
 
-/** Bytes that can't be what is wanted, however often they are fetched from there. */
+/** Bytes that are wrong, and will be however often they are fetched from there. */
 class WrongContent extends EngineError {}
 
 function isDiskError(error: unknown): boolean {
@@ -317,12 +317,12 @@ function describe(error: unknown, remote: Remote, have: number, options: Downloa
   });
 }
 
-/** Whether a connection was not made because of the server's certificate, by the codes of Node's TLS. */
+/** Whether a connection failed because of the server's certificate, judged by Node's TLS codes. */
 export function isCertificateError(error: unknown): boolean {
   return /CERT|^UNABLE_TO_VERIFY_LEAF_SIGNATURE$/.test((error as { code?: string }).code ?? "");
 }
 
-/** Writes all of `bytes`. @returns how many they are. */
+/** Writes all of `bytes`. @returns their number. */
 async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<number> {
   for (let at = 0; at < bytes.length; ) {
     at += (await file.write(bytes, at, bytes.length - at, position + at)).bytesWritten;
@@ -330,7 +330,7 @@ async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): 
   return bytes.length;
 }
 
-/** The kind of checksum, what it must be, and what it is. */
+/** The kind of checksum, the expected one, and the actual one. */
 async function checksum(file: FileHandle, remote: Remote): Promise<[string, string, string]> {
   if ("sha256" in remote) return ["SHA-256", remote.sha256, await hashOf(file, createHash("sha256"))];
   // Git hashes a file's bytes after a line that says how many they are

@@ -11,20 +11,20 @@ import {
   setCurrentEngine,
 } from "./running.js";
 
-/** What {@link useEngine} may be told. */
+/** Options of {@link useEngine}. */
 export interface UseEngineOptions {
-  /** Where a line goes that says why a better engine, or a better device, does not run; standard error unless given. */
+  /** Called with a line that says why a better engine or device does not run. Default: writes to standard error. */
   log?: (line: string) => void;
 }
 
 /**
- * Starts an engine and makes it the one that all tensors are computed on. To be called, and awaited, before the first
- * tensor is made; again with the same name it costs nothing.
+ * Starts an engine, on which all tensors are computed from then on. Call and await it before making the first tensor;
+ * calling it again with the same name costs nothing.
  *
  * @param name which engine; by default the one that FIRSTFRAME_ENGINE names, else the one that `firstframe engine use`
  *   remembers, else the best that is installed.
- * @returns what runs. An engine that was asked for by name either runs on its device or throws. The default one falls
- *   back to the next, and a line says why.
+ * @returns the running engine. One that was asked for by name either runs on its device or throws; the default falls
+ *   back to the next one and logs why.
  * @throws EngineError when the engine asked for, by argument or by FIRSTFRAME_ENGINE, can't run.
  */
 export async function useEngine(name?: EngineName, options: UseEngineOptions = {}): Promise<Engine> {
@@ -44,7 +44,7 @@ export async function useEngine(name?: EngineName, options: UseEngineOptions = {
   throw new EngineError("no engine runs here", { hint: "`firstframe doctor` says why" });
 }
 
-/** Makes `name` the default of this user's programs, or with undefined goes back to the best that is installed. */
+/** Makes `name` the default for this user's programs; undefined goes back to the best one installed. */
 export async function rememberEngine(name: EngineName | undefined): Promise<void> {
   await writeFileAtomic(configFile(), `${JSON.stringify({ engine: name ?? null })}\n`);
 }
@@ -89,7 +89,7 @@ async function start(name: EngineName, log: (line: string) => void): Promise<Eng
   return setCurrentEngine({ name, ...(await starters[name](log)) });
 }
 
-/** A backend's code is loaded when it starts. */
+/** A backend's code is loaded only when it starts. */
 const starters: Record<EngineName, (log: (line: string) => void) => Promise<Running>> = {
   "tensorflow-gpu": async (log) =>
     (await import("./backends/tensorflow.js")).startTensorflow("tensorflow-gpu", log),

@@ -2,10 +2,10 @@ import { availableParallelism } from "node:os";
 import process from "node:process";
 
 /**
- * Environment variables that a process which computes should be *started* with (glibc reads them once, at start).
+ * Environment variables to *start* a computing process with (glibc reads them only once, at start).
  *
- * By default glibc maps fresh pages for every large tensor and gives them back when it is freed; keeping them costs no
- * more memory at the peak and saves a third of the time of a VAE encode. What the user set already wins.
+ * By default glibc maps fresh pages for every large tensor and returns them when it is freed. Keeping them does not raise
+ * peak memory and saves a third of the time of a VAE encode. Variables that the user has set win.
  *
  * @returns the variables to add to `process.env` for a child, empty when there is nothing to do (then no new process
  *   is needed): every variable is set, or the C library is not glibc.

@@ -1,4 +1,4 @@
-/** The package's errors: one class a reason to tell them apart, and the fields that all of them have. */
+/** The package's errors: a class for each kind that programs tell apart, and the fields common to all. */
 
 /** What an error is about, for programs; {@link FirstframeError.kind}. */
 export type ErrorKind =
@@ -20,7 +20,7 @@ export type ErrorKind =
 export interface ErrorDetails {
   /** The file or folder with the problem: the message begins with it. */
   readonly file?: string | undefined;
-  /** What it is about where that is no file, such as an engine, or the class whose options have the problem. */
+  /** What the error is about if not a file: an engine, or the class whose options are wrong. */
   readonly subject?: string | undefined;
   /** What to do about it: the message ends with it. */
   readonly hint?: string | undefined;
@@ -28,11 +28,11 @@ export interface ErrorDetails {
 }
 
 /**
- * Everything that the package throws on purpose. The message is one line for a person and holds all there is to say; programs ask
- * for the class or the fields. Any other error, a RangeError of JavaScript's above all, is a fault of the package's own.
+ * Everything that the package throws on purpose. The message is one line for people and says it all; programs look at the
+ * class and the fields. Any other error, such as JavaScript's own RangeError, is a bug in this package.
  */
 export abstract class FirstframeError extends Error {
-  // Private, so that `console.log` of an error does not say everything twice.
+  // Private, so that `console.log` does not print everything twice.
   readonly #problem: string;
   readonly #details: ErrorDetails;
 
@@ -79,14 +79,14 @@ export class InputError extends FirstframeError {
   }
 }
 
-/** Why an engine can't be installed or run: one line that says what was expected, what was found and what to type. */
+/** Why an engine can't be installed or run: what was expected, what was found and what to type, in one line. */
 export class EngineError extends InputError {
   override get kind() {
     return "engine" as const;
   }
 }
 
-/** A value from a stranger's file as messages show it: JSON, cut short. It may be nested deeper than can be written. */
+/** A value from an untrusted file as messages show it: JSON, cut short. It may be nested too deeply to be written. */
 export function quote(value: unknown, most = 200): string {
   let text: string;
   try {
@@ -118,7 +118,7 @@ function messageAndHint({ message, hint }: FirstframeError): readonly [string, s
   return hint === undefined ? [message, hint] : [message.slice(0, -`; ${hint}`.length), hint];
 }
 
-/** Why a file can't be read, in the words that the whole package has for it. */
+/** Why a file can't be read, in the words that the whole package uses. */
 export function fileProblem(error: unknown, missing = "no such file"): string {
   return (error as NodeJS.ErrnoException).code === "ENOENT" ? missing : firstLine(error);
 }

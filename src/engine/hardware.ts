@@ -10,10 +10,10 @@ export function nvidiaDevices(root = "/"): string[] {
       return /^Model:\s*(.+)$/m.exec(text)?.[1]?.trim() ?? unnamed;
     });
   } catch {
-    // containers hide /proc/driver but pass the nodes of the devices that are theirs
+    // Containers hide /proc/driver but show the nodes of the devices they may use.
     const nodes = namesIn(join(root, "dev")).filter((name) => /^nvidia\d+$/.test(name));
     if (nodes.length > 0) return nodes.map(() => unnamed);
-    // Linux under Windows has one node for all graphics cards, and NVIDIA's library where one is NVIDIA's
+    // WSL has one node for all graphics cards, and NVIDIA's library if one of them is NVIDIA's.
     const windows = ["dev/dxg", "usr/lib/wsl/lib/libcuda.so.1"].every((path) => existsSync(join(root, path)));
     return windows ? [unnamed] : [];
   }

@@ -8,10 +8,10 @@
  * ```
  *
  * `useEngine()` takes the engine that FIRSTFRAME_ENGINE names, else the one `firstframe engine use` stored, else the best
- * that is installed; `useEngine("wasm")` insists on one. Engines are "tensorflow-gpu", "tensorflow", "webgpu", "wasm"
+ * one installed; `useEngine("wasm")` insists on one. Engines are "tensorflow-gpu", "tensorflow", "webgpu", "wasm"
  * and "cpu". Files of this package import TensorFlow.js as `import * as tf from "./tf.js"`, and nothing else of it.
  *
- * `installTensorflow(name)` is what `firstframe engine install` runs. Whoever starts a process that computes passes it
+ * `installTensorflow(name)` is what `firstframe engine install` runs. If you start a process that computes, give it
  * `{ ...process.env, ...mallocEnvironment() }`.
  */
 

@@ -43,13 +43,13 @@ export interface Tensorflow extends Library {
   version: string | undefined;
 }
 
-/** What {@link installTensorflow} may be told. */
+/** Options of {@link installTensorflow}. */
 export interface InstallOptions {
-  /** Fetches and builds again what is there already. */
+  /** Fetches and builds again even what is already there. */
   force?: boolean;
-  /** Where lines go that tell what is done. */
+  /** Called with a line for each thing that is done. */
   log?: (line: string) => void;
-  /** Told how far a step is, in bytes. */
+  /** Called with a step's progress, in bytes. */
   progress?: (step: string) => OnProgress;
 }
 
@@ -70,9 +70,9 @@ export const { version: tensorflowVersion, builds: pinnedBuilds } = JSON.parse(
 ) as { version: string; builds: Builds };
 
 /**
- * Puts libtensorflow and TensorFlow.js's binding for it into the cache; what is there already, whole to the byte, stays
- * and needs no network. What is damaged is fetched or built again. Interrupted, it goes on where it was; a second installer
- * waits for the first.
+ * Puts libtensorflow and TensorFlow.js's binding for it into the cache. What is already there and intact stays, without
+ * any need for a network; what is damaged is fetched or built again. An interrupted installation continues where it
+ * stopped; a second installer waits for the first.
  *
  * @returns where it is.
  * @throws EngineError, one line, when the platform has no build, the network or the disk fails, or nothing can compile.
@@ -92,10 +92,10 @@ export async function installFrom(
   const cache = cacheDirectory();
   try {
     const own = ownLibrary();
-    // What is all there needs no turn: somebody may be compiling for another library.
+    // No need to wait for the lock if everything is there: another process may be compiling for another library.
     const there = options.force ? undefined : (own ?? (await intactLibrary(name)));
     const packaged = options.force ? false : !(await packageFault(nodePackage, true));
-    // trying the operations loads the binding before them
+    // Trying the operations loads the binding first.
     if (
       packaged &&
       there !== undefined &&
@@ -128,7 +128,7 @@ export async function installFrom(
       if (options.force || unfused !== undefined) {
         if (unfused?.damaged) log(unfused.reason);
         log("compiling the fused operations");
-        // everything runs without them, slower
+        // Everything runs without them, only more slowly.
         try {
           await buildOperations(library, lock);
         } catch (error) {
@@ -150,8 +150,7 @@ export async function installFrom(
 /**
  * The library that an engine runs on, and its binding.
  *
- * @param all compares every byte with what was installed, which takes a second or more; else those of files that were
- *   written since.
+ * @param all compares every file with what was installed, which takes a second or more, not only those written since.
  * @throws EngineError that says what to type when there is no libtensorflow or no binding for it, or they are damaged.
  */
 export async function findTensorflow(name: TensorflowName, all = false): Promise<Tensorflow> {
@@ -172,7 +171,7 @@ export async function findTensorflow(name: TensorflowName, all = false): Promise
   return library;
 }
 
-/** Whether {@link findTensorflow} finds a whole libtensorflow and its binding. Whether the device is there shows when it starts. */
+/** Whether {@link findTensorflow} finds an intact libtensorflow and its binding. Only a start shows whether the device is there. */
 export async function isInstalled(name: TensorflowName): Promise<boolean> {
   return findTensorflow(name).then(
     () => true,
@@ -180,9 +179,9 @@ export async function isInstalled(name: TensorflowName): Promise<boolean> {
   );
 }
 
-/** Whether somebody installed or named a libtensorflow, be it whole or not: then it should run, or a line say why not. */
+/** Whether the user installed or named a libtensorflow, intact or not: then it should run, or a line should say why not. */
 export function isWanted(name: TensorflowName): boolean {
-  // one's own may be either build: without a GPU it is taken for the processor's
+  // The user's own may be either build; without a GPU it is taken to be the one for the processor.
   if (process.env.FIRSTFRAME_LIBTENSORFLOW) return name === "tensorflow" || nvidiaDevices().length > 0;
   return folders(name).some((folder) => existsSync(folder));
 }
@@ -219,7 +218,7 @@ function ownLibrary(): Tensorflow | undefined {
   };
 }
 
-/** A library that is known to be as it was installed, to the byte; `log` is told of others. */
+/** A library that is known to be exactly as it was installed; `log` is told about any other. */
 async function intactLibrary(
   name: TensorflowName,
   log: (line: string) => void = () => {},
@@ -253,7 +252,7 @@ function describe(root: string): Tensorflow {
   };
 }
 
-/** Why an installation is none, if so. @param all as in {@link findTensorflow}. */
+/** Why an installation is unusable, if it is. @param all as in {@link findTensorflow}. */
 async function libraryFault(root: string, all: boolean): Promise<string | undefined> {
   const manifest = await readJson<Manifest>(join(root, manifestName));
   const files = installedFiles(manifest);
@@ -263,7 +262,7 @@ async function libraryFault(root: string, all: boolean): Promise<string | undefi
   if (!libraryFiles(libraries)?.every(listed)) return "it has no libtensorflow";
   const { damage, moved } = await checkFiles(root, files, all);
   if (damage === undefined && moved) {
-    // the same bytes with another time: copied from elsewhere
+    // The same bytes with another time: it was copied from elsewhere.
     const noted = files.map(({ path, ...file }) => {
       const modified = Math.floor(statSync(join(root, path)).mtimeMs / 1000);
       return { path, ...file, modified };
@@ -334,7 +333,7 @@ async function fetchWheel(wheel: Wheel, part: string, job: Job) {
   try {
     return await download(wheel, part, job.progress(wheel.filename), { signal });
   } catch (error) {
-    // an index that wants credentials or certificates only pip knows, or a proxy, which Node's fetch passes by
+    // The index may want credentials or certificates that only pip knows, or there is a proxy, which Node's fetch ignores.
     const proxy = Object.keys(process.env).some((name) => /^(all|https?)_proxy$/i.test(name));
     if (!(error instanceof DownloadError)) throw error;
     const { failure, status } = error;
@@ -365,8 +364,8 @@ function isNeeded(path: string): boolean {
 }
 
 /**
- * Removes what installers left that were killed, or sleep: the lock is held, so nobody else works here. One that wakes
- * misses its files and finds that its turn is over.
+ * Removes what installers that were killed or fell asleep left behind. The lock is held, so nobody else is at work here;
+ * a sleeper that wakes up finds its files gone and its turn over.
  */
 async function removeLeftovers(...places: string[]): Promise<void> {
   for (const place of places) {

@@ -10,13 +10,13 @@ export interface InstalledFile {
   path: string;
   /** In bytes. */
   size: number;
-  /** Undefined in an installation of a version that kept none. */
+  /** Undefined if the version that installed it recorded none. */
   sha256?: string;
-  /** When it was last written, in whole seconds of Unix time: images of containers keep no more. */
+  /** When it was last written, in whole seconds of Unix time, which is all that container images keep. */
   modified?: number;
 }
 
-/** The list of files in what a record of an installation holds, or undefined where it is no such list. */
+/** The list of files in the record of an installation, or undefined if it holds no such list. */
 export function installedFiles(record: unknown): InstalledFile[] | undefined {
   const files = (record as { files?: unknown } | undefined | null)?.files;
   const isFile = (file: Partial<InstalledFile> | null) =>
@@ -24,7 +24,7 @@ export function installedFiles(record: unknown): InstalledFile[] | undefined {
   return Array.isArray(files) && files.every(isFile) ? (files as InstalledFile[]) : undefined;
 }
 
-/** Describes files as they are. */
+/** Describes files as they are now. */
 export async function describeFiles(root: string, paths: readonly string[]): Promise<InstalledFile[]> {
   const files: InstalledFile[] = [];
   for (const path of paths) {
@@ -37,15 +37,15 @@ export async function describeFiles(root: string, paths: readonly string[]): Pro
 
 /** What {@link checkFiles} found. */
 export interface Check {
-  /** What is wrong with the first file that is not as it was installed, such as "x.so has 3 bytes of 4". */
+  /** What is wrong with the first file that differs from what was installed, such as "x.so has 3 bytes of 4". */
   damage?: string;
-  /** Whether files carry another time than the one noted, with the same bytes: noting it saves the next check. */
+  /** Whether files have the same bytes but another time than recorded: recording it saves the next check. */
   moved: boolean;
 }
 
 /**
- * Compares files with what was installed. Sizes always; bytes where a file was written since then, or where `all` is set:
- * a disk that goes bad leaves the time as it was.
+ * Compares files with what was installed: always their sizes, and their bytes if they were written since or `all` is set,
+ * because a failing disk does not change a file's time.
  */
 export async function checkFiles(
   root: string,

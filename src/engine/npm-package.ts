@@ -1,6 +1,6 @@
 /**
- * Packages of npm that only some need: `firstframe engine install` puts them into the cache, without running their scripts, and
- * their code is loaded from there. A user's own copy of the same version in node_modules goes first.
+ * npm packages that only some users need. `firstframe engine install` puts them into the cache without running their
+ * scripts, and they are loaded from there. A copy of the same version in the user's node_modules takes precedence.
  */
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -46,7 +46,7 @@ export function packageFolder(name: string): string {
     const { version } = JSON.parse(readFileSync(manifest, "utf8")) as { version: string };
     if (version === pinnedVersion(name)) return dirname(manifest);
   } catch {
-    // it is not installed, or not to be seen from here
+    // not installed, or not visible from here
   }
   return cachedFolder(name);
 }
@@ -56,9 +56,9 @@ function cachedFolder(name: string): string {
 }
 
 /**
- * Why a package can't be loaded, if so.
+ * Why a package can't be loaded, if it can't.
  *
- * @param all compares every byte with what was unpacked; else those of files that were written since.
+ * @param all compares every file with what was unpacked, not only those that were written since.
  */
 export async function packageFault(name: string, all: boolean): Promise<string | undefined> {
   const folder = packageFolder(name);
@@ -71,7 +71,7 @@ export async function packageFault(name: string, all: boolean): Promise<string |
 }
 
 /**
- * Fetches a package with npm, from the registry and with the settings that npm has here, and unpacks it into the cache.
+ * Fetches a package with npm, using its registry and settings here, and unpacks it into the cache.
  *
  * @param needed whether a file of it is kept; its path begins below the package.
  * @throws EngineError when npm can't fetch it or what came is something else.
@@ -101,7 +101,7 @@ export async function fetchPackage(
     }
     await mkdir(staging, { recursive: true });
     const paths: string[] = [];
-    const tar = await import("tar"); // like all that only an installer needs
+    const tar = await import("tar"); // loaded late, since only the installer needs it
     await tar.extract({
       file,
       cwd: staging,
@@ -126,11 +126,11 @@ export async function fetchPackage(
   }
 }
 
-/** `npm pack` of a package of the registry: no script runs. */
+/** Runs `npm pack` for a package from the registry, which runs no scripts. */
 async function npmPack(spec: string, folder: string, signal: AbortSignal): Promise<void> {
   const args = ["pack", spec, "--pack-destination", folder, "--ignore-scripts", "--silent"];
   try {
-    // npm's settings of the folder that the user stands in hold, as for `npm install`; not those of a script of npm's around us
+    // npm's settings of the current folder apply, as for `npm install`, not those of an npm script that started us.
     const env = { ...process.env, npm_config_dry_run: "false", npm_config_json: "false" };
     await promisify(execFile)("npm", args, { signal, env, maxBuffer: 1 << 26, windowsHide: true });
   } catch (error) {

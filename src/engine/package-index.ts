@@ -55,10 +55,10 @@ export function runsOn(wheel: PinnedWheel, tags: string[]): boolean {
 }
 
 /**
- * Finds where the wheels are: by pip where it is there, since it knows the user's mirrors, proxies and certificates,
- * else by the index's JSON (PEP 691). What pip refuses is not looked for in another way.
+ * Finds out where the wheels are: through pip if there is one, since it knows the user's mirrors, proxies and certificates,
+ * else from the index's JSON (PEP 691). If pip refuses, nothing else is tried.
  *
- * @throws EngineError when pip refuses, no index is reached, or it has other wheels.
+ * @throws EngineError when pip refuses, the index can't be reached, or it has other wheels.
  */
 export async function findWheels(pins: readonly PinnedWheel[]): Promise<Wheel[]> {
   const pip = await findPip();
@@ -67,7 +67,7 @@ export async function findWheels(pins: readonly PinnedWheel[]): Promise<Wheel[]>
 }
 
 /**
- * Lets pip itself fetch a wheel, for indexes that only it has the credentials or certificates for.
+ * Has pip fetch a wheel itself, for an index that only pip has the credentials or certificates for.
  * @throws EngineError with pip's reason. @returns false where there is no pip.
  */
 export async function downloadByPip(wheel: PinnedWheel, directory: string): Promise<boolean> {
@@ -98,7 +98,7 @@ function findPip(): Promise<string[] | undefined> {
   return pip;
 }
 
-/** Runs a command of pip on pinned wheels, and on no file but those. @returns what it prints. */
+/** Runs a pip command on the pinned wheels and nothing else. @returns what it prints. */
 async function runPip(pip: string[], options: string[], pins: readonly PinnedWheel[]): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), "firstframe-pip-"));
   try {
@@ -108,7 +108,7 @@ async function runPip(pip: string[], options: string[], pins: readonly PinnedWhe
       pins.map(({ name, version, sha256 }) => `${name}==${version} --hash=sha256:${sha256}\n`).join(""),
     );
     const platforms = new Set(pins.flatMap(({ filename }) => platformsOf(filename)));
-    // a wheel for another Python than pip's own has the same C libraries
+    // A wheel for a Python other than pip's has the same C libraries.
     const target = [
       "--only-binary=:all:",
       "--implementation=cp",
@@ -138,9 +138,9 @@ interface PipReport {
   install: { download_info: { url: string } }[];
 }
 
-/** @returns undefined where this pip is too old to say where wheels are. @throws EngineError with the reason why it refuses. */
+/** @returns undefined if this pip is too old to say where wheels are. @throws EngineError saying why pip refuses. */
 async function askPip(pip: string[], pins: readonly PinnedWheel[]): Promise<Wheel[] | undefined> {
-  // nothing is installed: --target only keeps pip from looking at what the environment has
+  // Nothing is installed: --target only keeps pip from looking at the environment's packages.
   const options = ["install", "--dry-run", "--report", "-", "--target", "unused"];
   let report: PipReport;
   try {
@@ -193,7 +193,8 @@ async function askIndex(pin: PinnedWheel): Promise<Wheel> {
     });
   }
   const file = files.find(({ filename }) => filename === pin.filename);
-  if (file === undefined) throw new EngineError(`${page}: expected ${pin.filename}, which the index has not`);
+  if (file === undefined)
+    throw new EngineError(`${page}: expected ${pin.filename}, which the index does not have`);
   const offered = file.hashes?.sha256;
   if (offered !== undefined && offered !== pin.sha256) {
     throw new EngineError(

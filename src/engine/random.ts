@@ -13,7 +13,7 @@ export interface GeneratorState {
   readonly spare: number | null;
 }
 
-/** The generator's first numbers follow its seed closely, so neighbouring seeds are spread (MurmurHash3's finalizer). */
+/** The generator's first numbers depend closely on its seed, so neighbouring seeds are spread out (MurmurHash3's finalizer). */
 function scatter(seed: number): number {
   let h = seed | 0;
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
@@ -22,8 +22,8 @@ function scatter(seed: number): number {
 }
 
 /**
- * A seeded source of random numbers, passed to whatever draws (as `torch.Generator` is in diffusers).
- * The same seed gives the same sequence on every engine and machine; PyTorch's sequence is another one.
+ * A seeded source of random numbers, passed to whatever draws from it (like `torch.Generator` in diffusers).
+ * The same seed gives the same sequence on every engine and machine, though not PyTorch's.
  */
 export class RandomGenerator {
   #rng: Source;
@@ -38,7 +38,7 @@ export class RandomGenerator {
     this.#seed = seed;
   }
 
-  /** A generator that goes on where `state` was read. */
+  /** A generator that continues from where `state` was read. */
   static fromState(state: GeneratorState): RandomGenerator {
     const generator = new RandomGenerator(0);
     generator.setState(state);

@@ -1,4 +1,4 @@
-/** Which engine runs: known to operations and backends alike, and knowing none of them. */
+/** Which engine is running. Operations and backends both import this; it imports neither. */
 
 /** What a backend says about itself once it runs. */
 export interface Running {
@@ -17,7 +17,7 @@ export const engineNames = ["tensorflow-gpu", "tensorflow", "webgpu", "wasm", "c
 /** An engine's name, as {@link useEngine}, FIRSTFRAME_ENGINE and `firstframe engine use` take it. */
 export type EngineName = (typeof engineNames)[number];
 
-/** The engine that runs: what it is called, the device that computes, and the library that does it. */
+/** The running engine: its name, the device that computes, and the library that does it. */
 export interface Engine extends Readonly<Running> {
   readonly name: EngineName;
 }
@@ -29,7 +29,7 @@ export function currentEngine(): Engine | undefined {
   return running;
 }
 
-/** Notes which engine runs from now on. */
+/** Records which engine runs from now on. */
 export function setCurrentEngine(engine: Engine): Engine {
   running = engine;
   return engine;

@@ -5,8 +5,8 @@
 import { type InspectOptionsStylized, inspect } from "node:util";
 
 /**
- * The one convention between this package and a notebook kernel: a value with a method of this name returns its MIME
- * bundle (or a promise of it). Deno's kernel and firstframe's ask for it.
+ * The one convention between this package and a notebook kernel: a method of this name returns a value's MIME bundle, or
+ * a promise of it. Deno's kernel and firstframe's both call it.
  */
 export const jupyterDisplay: unique symbol = Symbol.for("Jupyter.display") as never;
 
@@ -18,13 +18,13 @@ export interface Displayable {
   [jupyterDisplay](): MimeBundle | Promise<MimeBundle>;
 }
 
-/** What a class says of its objects. None of the functions needs to catch: a failure is shown, never thrown. */
+/** How a class describes its objects. None of the functions needs to catch errors: a failure is shown, never thrown. */
 export interface Shown<T> {
-  /** In one line: inside of other objects, deeper than `console.log` looks. */
+  /** In one line: within other objects, deeper than `console.log` looks. */
   readonly line: (value: T) => string;
   /** As Python's `repr` of the object would be; the line unless given. */
   readonly text?: (value: T) => string;
-  /** What a notebook shows beside the text, which it is told, or in its place. */
+  /** What a notebook shows beside or instead of the text, which it is given. */
   readonly bundle?: (value: T, text: string) => MimeBundle | undefined | Promise<MimeBundle | undefined>;
 }
 
@@ -33,7 +33,7 @@ const lineName = Symbol("line");
 
 /**
  * Gives a class the methods that notebooks (`Symbol.for("Jupyter.display")`), `console.log` (`util.inspect.custom`) and
- * string templates (`toString`) ask for. What the class itself has of them stays.
+ * string templates (`toString`) call. Those that the class already has are kept.
  */
 export function showAs<T extends object>(type: { readonly prototype: T }, shown: Shown<T>): void {
   const { line, text = line, bundle } = shown;
@@ -44,14 +44,14 @@ export function showAs<T extends object>(type: { readonly prototype: T }, shown:
     [inspect.custom](this: T, depth: number | null, { stylize }: InspectOptionsStylized): unknown {
       if (depth !== null && depth < 0) return stylize(`[${attempt(line, this)}]`, "special");
       const shownText = attempt(text, this);
-      // An object, because Node indents its lines as deep as it stands, and leaves a string's as they are.
+      // An object, because Node indents the lines of an object to its depth, but not those of a string.
       return { [inspect.custom]: () => shownText };
     },
     toString(this: T): string {
       return attempt(text, this);
     },
     [jupyterDisplay](this: T): MimeBundle | Promise<MimeBundle> {
-      // Now: until the rest is made, the object may be disposed.
+      // Now, because the object may be disposed before the rest is made.
       const plain = { "text/plain": attempt(text, this) };
       try {
         const made = bundle?.(this, plain["text/plain"]);
@@ -78,7 +78,7 @@ export function lineOf(value: object): string {
   return method ? method.call(value) : inspect(value, { depth: -1 });
 }
 
-/** A text about a value; where that fails, and it does for a class's prototype, the class and why. */
+/** A text about a value. If that fails, as it does for a class's prototype: the class, and why. */
 function attempt<T extends object>(text: (value: T) => string, value: T): string {
   try {
     return text(value);
@@ -88,7 +88,7 @@ function attempt<T extends object>(text: (value: T) => string, value: T): string
   }
 }
 
-/** A whole number with its thousands apart: 1,920. */
+/** An integer with thousands separators: 1,920. */
 export function grouped(value: number): string {
   return value.toLocaleString("en-US");
 }

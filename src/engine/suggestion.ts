@@ -1,6 +1,6 @@
 import { distance } from "fastest-levenshtein";
 
-/** A hint, `did you mean mode?`, where one of the names is spelled nearly like what was found. */
+/** A hint, `did you mean mode?`, if one of the names is spelled almost like what was found. */
 export function didYouMean(found: string, names: readonly string[]): string | undefined {
   const near = names
     .map((name) => ({ name, typos: typos(found.toLowerCase(), name.toLowerCase()) }))
@@ -10,13 +10,13 @@ export function didYouMean(found: string, names: readonly string[]): string | un
     : undefined;
 }
 
-/** The same in brackets, else nothing: for a list of problems, where each has its own. */
+/** The same in brackets, else nothing: for lists of problems, each with its own suggestion. */
 export function suggestion(found: string, names: readonly string[]): string {
   const hint = didYouMean(found, names);
   return hint === undefined ? "" : ` (${hint})`;
 }
 
-/** Letters to change; of two that changed places only one. */
+/** How many letters differ; two that swapped places count as one. */
 function typos(a: string, b: string): number {
   const letters = (word: string) => [...word].sort().join("");
   const swapped = a !== b && letters(a) === letters(b) ? 1 : 0;

@@ -16,12 +16,12 @@ import type { EngineName } from "./running.js";
 
 const run = promisify(execFile);
 
-/** What can be said of an engine here. */
+/** What is known about an engine on this machine. */
 export interface EngineState {
   readonly name: EngineName;
-  /** Whether {@link useEngine} can start it, as far as can be seen without starting it. */
+  /** Whether {@link useEngine} can start it, as far as one can tell without doing so. */
   readonly ready: boolean;
-  /** Of TensorFlow: whether its fused operations load; it computes without them, slower. */
+  /** For TensorFlow: whether its fused operations load; without them it is slower. */
   readonly fused?: boolean;
   /** What it would run on, or what it lacks. */
   readonly detail: string;
@@ -32,11 +32,11 @@ export interface Survey {
   readonly machine: Readonly<Record<string, string>>;
   readonly engines: readonly EngineState[];
   readonly chosen: { readonly name: EngineName; readonly reason: string };
-  /** What to type to make it faster; empty when nothing would. */
+  /** What to type to make it faster; empty if nothing would. */
   readonly advice: readonly string[];
 }
 
-/** The engine to install here: the CUDA build where an NVIDIA driver serves a GPU. */
+/** The engine to install here: the CUDA build if there is a GPU with NVIDIA's driver. */
 export function recommendedEngine(): TensorflowName {
   return process.platform === "linux" && process.arch === "x64" && nvidiaDevices().length > 0
     ? "tensorflow-gpu"
@@ -44,9 +44,10 @@ export function recommendedEngine(): TensorflowName {
 }
 
 /**
- * Looks at the machine, its drivers and what is installed; starts no engine, and another process asks the graphics driver.
+ * Looks at the machine, its drivers and what is installed. It starts no engine, and asks the graphics driver from another
+ * process.
  *
- * @param all compares every byte of what is installed with what was, which takes a second or more.
+ * @param all compares every byte of what is installed with the original, which takes a second or more.
  */
 export async function survey(all = false): Promise<Survey> {
   const gpus = nvidiaDevices();
@@ -116,18 +117,18 @@ function webgpuState(adapter: AdapterInfo | string): EngineState {
   return { name: "webgpu", ready: true, detail: adapterName(adapter) };
 }
 
-/** What the graphics cards are reached by. */
+/** The drivers for the graphics cards. */
 function adaptersTitle(): string {
   return `${{ linux: "Vulkan", darwin: "Metal" }[process.platform as string] ?? "Graphics"} adapters`;
 }
 
-/** The adapter that WebGPU takes, or why there is none, and the names of all. */
+/** The adapter that WebGPU uses, or why there is none, and the names of all adapters. */
 interface Adapters {
   adapter: AdapterInfo | string;
   names: string[];
 }
 
-/** Dawn loads the graphics driver, which may print, hang or crash; so another process asks it. */
+/** Dawn loads the graphics driver, which may print, hang or crash, so this runs in another process. */
 async function adaptersInAnotherProcess(): Promise<Adapters> {
   const script = `import { adapterNames, findAdapter } from ${JSON.stringify(new URL("./backends/webgpu.js", import.meta.url).href)};
     try {
@@ -159,7 +160,7 @@ function noAdapter(): string {
   return `no graphics adapter${process.platform === "linux" ? `; ${needed}` : ""}`;
 }
 
-/** CUDA as TensorFlow finds it: beside it in the cache, or installed on the system. */
+/** CUDA where TensorFlow finds it: beside it in the cache, or installed on the system. */
 async function cudaLibraries(): Promise<string> {
   if (await isInstalled("tensorflow-gpu")) {
     const { libraries } = await findTensorflow("tensorflow-gpu");
@@ -174,7 +175,7 @@ async function cudaLibraries(): Promise<string> {
   return found.length > 0 ? `of the system: ${found.join(", ")}` : "none";
 }
 
-/** What `useEngine()` takes here, and why. */
+/** What `useEngine()` chooses here, and why. */
 async function choose(engines: readonly EngineState[]): Promise<Survey["chosen"]> {
   const fromEnvironment = process.env.FIRSTFRAME_ENGINE;
   if (isEngineName(fromEnvironment)) return { name: fromEnvironment, reason: "FIRSTFRAME_ENGINE names it" };

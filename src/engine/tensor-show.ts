@@ -11,13 +11,13 @@ export type TensorBundle = (tensor: tf.Tensor, text: string) => Promise<MimeBund
 
 let tensorBundle: TensorBundle = () => undefined;
 
-/** Lets notebooks show more of tensors than their text: display says what, which the engine knows nothing of. */
+/** Lets notebooks show more of a tensor than its text. The display room says what; the engine knows nothing of it. */
 export function showTensorsWith(bundle: TensorBundle): void {
   tensorBundle = bundle;
 }
 
 export interface TensorTextOptions {
-  /** Makes of the tensor, or of its ends, what is to be printed: another order of its axes. Default: as it is. */
+  /** Turns the tensor, or its ends, into what is to be printed, such as another order of axes. Default: as it is. */
   readonly view?: (tensor: tf.Tensor) => tf.Tensor;
   /** The shape after `view`. */
   readonly shape?: readonly number[];
@@ -25,8 +25,8 @@ export interface TensorTextOptions {
 }
 
 /**
- * A tensor as PyTorch prints it. Of a large one only what is printed is read from the device. A tensor that is disposed,
- * or whose values can't be had, says so.
+ * A tensor as PyTorch prints it. Of a large one, only what is printed is read from the device. A tensor that is disposed
+ * or can't be read says so.
  */
 export function textOfTensor(tensor: tf.Tensor, options: TensorTextOptions = {}): string {
   const { view, shape = tensor.shape } = options;
@@ -46,7 +46,7 @@ type Values = ArrayLike<number | string>;
 function printedValues(tensor: tf.Tensor, view: TensorTextOptions["view"]): Values {
   const { shape } = tensor;
   const wanted = printedShape(shape);
-  // The longest axis first, so that the others are cut from what is left of it.
+  // The longest axis first, so that less is left for the others to cut.
   const cut = shape.map((_, axis) => axis).filter((axis) => wanted[axis]! < shape[axis]!);
   cut.sort((a, b) => shape[b]! - shape[a]!);
   let values: Values = [];
@@ -56,7 +56,7 @@ function printedValues(tensor: tf.Tensor, view: TensorTextOptions["view"]): Valu
       values = (view?.(small) ?? small).dataSync();
     });
   } catch (error) {
-    // No engine slices all dtypes and ranks.
+    // No engine can slice every dtype and rank.
     if (cut.length === 0 || view) throw error;
     values = endsOfValues(tensor.dataSync(), shape, wanted);
   }
@@ -70,7 +70,7 @@ function ends(x: tf.Tensor, axis: number, count: number): tf.Tensor {
   return tf.concat([tf.slice(x, from(0), size), tf.slice(x, from(x.shape[axis]! - count), size)], axis);
 }
 
-/** What {@link ends} picks along all axes, of values that are here; complex ones are pairs. */
+/** What {@link ends} picks along all axes, from values already in memory; complex ones are pairs. */
 function endsOfValues(values: Values, shape: readonly number[], wanted: readonly number[]): Values {
   const parts = values.length / tf.util.sizeFromShape([...shape]);
   const picked = shape.reduce<number[]>(
@@ -94,7 +94,7 @@ showAs<tf.Tensor>(tf.Tensor, {
 });
 
 const { toString: verboseText } = tf.Tensor.prototype;
-/** `tensor.print()` comes here as well; what it prints with `verbose` stays TensorFlow.js's own. */
+/** `tensor.print()` prints this too; with `verbose` it stays TensorFlow.js's own. */
 tf.Tensor.prototype.toString = function (verbose = false) {
   return verbose ? verboseText.call(this, true) : inspect(this);
 };

@@ -1,16 +1,16 @@
 /**
- * A tensor's values as text, as PyTorch prints them with the defaults of `torch.set_printoptions`. Minimum, maximum, mean
- * and spread are what `summary(x)` is for.
+ * A tensor's values as text, as PyTorch prints them with the defaults of `torch.set_printoptions`. For minimum, maximum,
+ * mean and spread there is `summary(x)`.
  */
 
 /** Digits after the point. */
 const PRECISION = 4;
-/** Tensors of more values are printed in part. */
+/** Tensors with more values than this are printed in part. */
 const THRESHOLD = 1000;
-/** So many at either end of each axis then. */
+/** How many values then remain at either end of each axis. */
 const EDGE_ITEMS = 3;
 const LINE_WIDTH = 80;
-/** What the values are printed after; what wraps stands below their bracket. */
+/** What the values are printed after; wrapped lines align with their bracket. */
 const HEAD = "tensor(";
 
 /** The values that {@link tensorText} prints. */
@@ -29,8 +29,8 @@ export function printedShape(shape: readonly number[]): number[] {
 }
 
 /**
- * `tensor([[1., 2.], [3., 4.]])`. As in PyTorch, float32 and bool are not named, int32 and string are; what is printed in
- * part has its shape beside it, which PyTorch leaves out.
+ * `tensor([[1., 2.], [3., 4.]])`. As in PyTorch, int32 and string are named, float32 and bool are not. Unlike PyTorch,
+ * a tensor that is printed in part shows its shape.
  *
  * @param requiresGrad adds PyTorch's word for what an optimizer trains
  */
@@ -51,7 +51,7 @@ export function tensorText({ shape, dtype, values }: PrintedValues, requiresGrad
   return closed(HEAD + body, suffixes);
 }
 
-/** The text so far with what follows the values, on the same line where there is room. */
+/** The text so far with what follows the values, on the same line if there is room. */
 function closed(text: string, suffixes: readonly string[]): string {
   let used = text.length - text.lastIndexOf("\n") + 1;
   let whole = text;
@@ -122,9 +122,9 @@ function complexCells(values: ArrayLike<number>): Cells {
   return { width: real.width + imaginary.width + 1, texts };
 }
 
-/** With a point alone where all values are whole, in powers of ten where they are far apart; PyTorch's bounds. */
+/** A bare point if all values are whole, powers of ten if they are far apart, with PyTorch's bounds. */
 function floatCells(values: ArrayLike<number>): Cells {
-  // Of the finite values but zero: nothing else counts, for the width neither.
+  // Only finite values other than zero count, for the width as well.
   const counts = (value: number) => Number.isFinite(value) && value !== 0;
   let [least, most, whole] = [Number.POSITIVE_INFINITY, 0, true];
   for (let i = 0; i < values.length; i++) {
@@ -151,13 +151,13 @@ function floatCells(values: ArrayLike<number>): Cells {
   return { width, texts: texts.map((text) => text.padStart(width)) };
 }
 
-/** Python's `f"{value:.4f}"`, of a value that is not negative. */
+/** Python's `f"{value:.4f}"`, for a value that is not negative. */
 function fixedText(value: number): string {
   const kept = value.toFixed(PRECISION);
   return evenAtTie(kept.length, (digits) => value.toFixed(digits)) ?? kept;
 }
 
-/** Python's `f"{value:.4e}"`, of a value that is not negative: two digits of the exponent at least. */
+/** Python's `f"{value:.4e}"`, for a value that is not negative: the exponent has at least two digits. */
 function scientificText(value: number): string {
   const split = (digits: number) => value.toExponential(digits).split("e") as [string, string];
   const [kept, power] = split(PRECISION);
@@ -167,11 +167,11 @@ function scientificText(value: number): string {
   return `${even ?? kept}e${exponent < 0 ? "-" : "+"}${String(Math.abs(exponent)).padStart(2, "0")}`;
 }
 
-/** Digits that tell a tie from what is near to one at first sight, and all that JavaScript gives, which takes its time. */
+/** Digits that quickly rule out most ties, and all that JavaScript gives, which take longer. */
 const [SOME, MANY] = [12, 100];
 
 /**
- * Python rounds a tie to the even digit, JavaScript up: the text where the two differ, else undefined.
+ * Python rounds a tie to the even digit, JavaScript rounds it up. The text if the two differ, else undefined.
  *
  * @param length of the text with the digits that are kept
  */

@@ -1,9 +1,9 @@
 /**
- * The one place that imports TensorFlow.js, so that every file of the package works on the same engine instance.
+ * The only file that imports TensorFlow.js, so that the whole package works on one engine instance.
  *
  * Under Node all `@tensorflow` packages resolve to CommonJS builds that share one tfjs-core. Its build carries neither
- * the gradients nor the chained methods (`x.add(y)`); they are registered on it here, and the backend in JavaScript, which
- * needs no start. What `console.log` and notebooks show of a tensor is put on it as well.
+ * the gradients nor the chained methods (`x.add(y)`); these are registered here, as are the JavaScript backend, which
+ * needs no start, and what `console.log` and notebooks show of a tensor.
  */
 import "./backends/register-cpu.js";
 import "./gradients.js";

@@ -23,7 +23,7 @@ export async function unpackWheel(
 ): Promise<string[]> {
   const written: string[] = [];
   let done = 0;
-  // it is not closed: that would close the caller's file
+  // Not closed, since that would close the caller's file.
   const archive = await (await import("yauzl"))
     .fromFdPromise(wheel.fd, { autoClose: false })
     .catch((error) => {

@@ -1,8 +1,8 @@
 /**
- * Files and folders that are there whole or not at all: written beside their place, put on the disk, renamed.
+ * Files and folders that appear complete or not at all: written beside their place, flushed to disk, renamed.
  *
- * The npm package write-file-atomic takes half a file for a whole one when the disk is full, since it does not look how much was
- * written; it wants a file's whole content at once, which weights of many GB are not, and leaves the folder's entry in memory.
+ * The npm package write-file-atomic does not check how much was written, so on a full disk it takes half a file for a whole
+ * one; it wants the whole content at once, impossible with weights of many GB; and it does not flush the folder's entry.
  */
 import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
@@ -20,23 +20,23 @@ import {
 import { basename, dirname, join, resolve } from "node:path";
 
 /**
- * A path beside `path` that no other process uses; rename it to `path` when it is whole. It is a hidden one, so that what is
- * half written matches no pattern such as `*`.
+ * A path beside `path` that no other process uses, to be renamed to `path` when complete. It is hidden, so that a file that
+ * is half written matches no pattern such as `*`.
  */
 export function temporaryBeside(path: string): string {
   return join(dirname(path), `.${basename(path)}.${process.pid}.${randomBytes(4).toString("hex")}.tmp`);
 }
 
-/** Writes a whole file or nothing, as {@link writeAtomically} does. Makes its folder if need be. */
+/** Writes a whole file or nothing, as {@link writeAtomically} does. Creates its folder if need be. */
 export async function writeFileAtomic(path: string, content: string | Uint8Array): Promise<void> {
   await mkdir(dirname(path), { recursive: true });
   await writeAtomically(path, (file) => file.writeFile(content));
 }
 
 /**
- * Runs `write` on a temporary file beside `path`, which then takes that name in one step. Nothing is left on failure; after
- * a power cut the file is the old or the new one. A file that is there keeps its mode and, where the system lets it, its owner;
- * a symbolic link stays one, and what it leads to is written.
+ * Runs `write` on a temporary file beside `path`, which then takes that name in one step. A failure leaves nothing behind;
+ * after a power cut the file is either the old or the new one. An existing file keeps its mode and, if the system allows,
+ * its owner. A symbolic link stays one: its target is written.
  */
 export async function writeAtomically(
   path: string,
@@ -70,7 +70,7 @@ export async function writeAtomically(
   }
 }
 
-/** What a path leads to, also where a link's target is not there yet. */
+/** What a path leads to, even if a link's target does not exist yet. */
 async function behindLinks(path: string): Promise<string> {
   try {
     return await realpath(path);
@@ -82,7 +82,7 @@ async function behindLinks(path: string): Promise<string> {
 }
 
 /**
- * Runs `write` on an empty folder beside `path`, which then takes that name. Makes the folder around it if need be.
+ * Runs `write` on an empty folder beside `path`, which then takes that name. Creates its parent if need be.
  * @throws an error with code ENOTEMPTY or EEXIST if something is there already.
  */
 export async function writeFolderAtomic(
@@ -95,7 +95,7 @@ export async function writeFolderAtomic(
   });
 }
 
-/** As {@link writeFolderAtomic}, in the place of whatever is there. */
+/** Like {@link writeFolderAtomic}, but replaces whatever is there. */
 export async function replaceFolderAtomic(
   path: string,
   write: (folder: string) => Promise<void>,
@@ -121,8 +121,8 @@ async function makeFolder(
 }
 
 /**
- * Puts a finished folder in the place of another one, or of whatever is there. A rename can't replace a folder that is not
- * empty, so the old one steps aside first.
+ * Puts a finished folder in the place of whatever is there. A rename can't replace a folder that is not empty, so the old
+ * one is moved aside first.
  */
 export async function replaceFolder(finished: string, path: string): Promise<void> {
   const old = temporaryBeside(path);
@@ -136,7 +136,7 @@ export async function replaceFolder(finished: string, path: string): Promise<voi
   await rm(old, { recursive: true, force: true });
 }
 
-/** Puts all files and folders below `folder` on the disk, so that a rename afterwards can't outrun their content. */
+/** Flushes all files and folders below `folder` to disk, so that a later rename can't get there before their content. */
 export async function syncTree(folder: string): Promise<void> {
   for (const entry of await readdir(folder, { withFileTypes: true })) {
     const path = join(folder, entry.name);
@@ -155,12 +155,12 @@ async function syncFile(path: string): Promise<void> {
   }
 }
 
-/** Makes names and renames in a folder last through a power cut. */
+/** Makes names and renames in a folder survive a power cut. */
 export async function syncFolder(folder: string): Promise<void> {
   try {
     await syncFile(folder);
   } catch (error) {
-    // Some file systems have nothing to do here and say so; a folder may be writable and not readable.
+    // Some file systems refuse because there is nothing to do; and a folder may be writable but not readable.
     const { code = "" } = error as NodeJS.ErrnoException;
     if (!["EINVAL", "ENOTSUP", "EACCES", "EPERM"].includes(code)) throw error;
   }

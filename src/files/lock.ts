@@ -1,4 +1,4 @@
-/** Turns among processes: who makes something that all share, and who waits for it. */
+/** Locks between processes: one makes something that all share, the others wait for it. */
 import { randomBytes } from "node:crypto";
 import fs, { readFileSync, writeFileSync } from "node:fs";
 import { mkdir, realpath, rm } from "node:fs/promises";
@@ -6,22 +6,22 @@ import { dirname } from "node:path";
 
 /** A lock that this process holds, until another one finds it asleep and takes over. */
 export interface Lock {
-  /** Aborted as soon as it shows that the lock is another's. */
+  /** Aborted as soon as the lock turns out to be another's. */
   readonly signal: AbortSignal;
-  /** To be called right before a step that others see. @throws when the lock is another's. */
+  /** Call this right before a step that others can see. @throws when the lock is another's. */
   assertHeld(): void;
 }
 
 /**
  * Runs `work` while no other process holds the lock on `path`, a file or folder that need not be there yet. A holder that
- * died or sleeps is noticed within 10 s, and another one takes over; a sleeper that wakes then must touch nothing of the
- * other's: its work ends, and is begun again when the other is done.
+ * died or fell asleep is noticed within 10 s, and another process takes over. A sleeper that wakes up must then leave the
+ * other's work alone: its own ends, and begins again when the other is done.
  *
- * The package proper-lockfile keeps the lock, in `path`.lock, and gives it up by the clock. Who has it is in a file of our
- * own beside that, which shows a sleeper at once that it is no longer the one, and names to others whom they wait for.
+ * The package proper-lockfile keeps the lock in `path`.lock and notices its loss only by the clock. A file of our own beside
+ * it says who holds it: it shows a sleeper at once that it has lost the lock, and tells others whom they are waiting for.
  *
- * @param busy what the process with the lock does, as in "downloads X".
- * @param log is told which process is at it, and when another one took over.
+ * @param busy what the process with the lock is doing, as in "downloads X".
+ * @param log is told which process has the lock, and when another one took over.
  */
 export async function withLock<T>(
   path: string,
@@ -30,7 +30,7 @@ export async function withLock<T>(
 ): Promise<T> {
   const { default: lockfile } = await import("proper-lockfile");
   await mkdir(dirname(path), { recursive: true });
-  // by every name that leads there the lock is the same
+  // The lock is the same whichever path leads there.
   const target = await realpath(path).catch(() => path);
   const folder = dirname(target);
   const lockfilePath = `${target}.lock`;
@@ -73,7 +73,7 @@ export async function withLock<T>(
         await rm(owner, { force: true });
         await release().catch(() => {});
       } else {
-        // It is another's: this process forgets it, if it has not yet, and leaves it where it is.
+        // It is another's: this process forgets it, if it hasn't yet, but does not remove it.
         const rmdir = (_path: string, done: (error: null) => void) => done(null);
         await lockfile.unlock(folder, { lockfilePath, fs: { ...fs, rmdir } }).catch(() => {});
       }
@@ -82,7 +82,7 @@ export async function withLock<T>(
   }
 }
 
-/** What `lock` gives as soon as nobody else has it. */
+/** Calls `lock` until nobody else has it. */
 async function whenFree<T>(lock: () => Promise<T>, onWait: () => void): Promise<T> {
   for (let waited = false; ; waited = true) {
     try {

@@ -13,7 +13,7 @@ export interface LinearOptions {
   readonly init?: Initializer;
 }
 
-/** A linear layer, PyTorch's `nn.Linear`, with the LoRA adapters that were put on it. */
+/** A linear layer, PyTorch's `nn.Linear`, with the LoRA adapters that were added to it. */
 export class Linear {
   readonly name: string;
   /** [out, in] in files. */
@@ -33,7 +33,7 @@ export class Linear {
     scope.module(patchShape ? "Conv2d" : "Linear", () => [...this.lora.keys()].map((name) => `lora=${name}`));
     this.name = scope.prefix.slice(0, -1);
     this.patchShape = patchShape;
-    // Transposed, the product is up to 1.4 times as fast on TensorFlow's CPU, most so for a few hundred tokens.
+    // Transposed, the product is up to 1.4 times as fast on TensorFlow's CPU, above all for a few hundred tokens.
     this.#inOut = patchShape === undefined;
     this.weight = scope.parameter("weight", [outFeatures, ...(patchShape ?? [inFeatures])], {
       init,

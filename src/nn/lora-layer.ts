@@ -6,7 +6,7 @@ import { type Initializer, type Parameter, type ParameterScope, zeros } from "./
 
 export interface LoraLayerOptions {
   readonly rank: number;
-  /** The update is scaled by it: alpha / rank as a rule. */
+  /** The factor on the update, normally alpha / rank. */
   readonly scaling: number;
   /** Initial values of A; B starts at zero, so that the adapter starts without effect. */
   readonly initA: Initializer;
@@ -23,9 +23,9 @@ export class LoraLayer {
   readonly a: Parameter;
   /** [out, rank] */
   readonly b: Parameter;
-  /** Factor on this adapter (diffusers' `set_adapters`); 0 switches it off. */
+  /** Factor on this adapter (diffusers' `set_adapters`); 0 turns it off. */
   weight = 1;
-  /** The factor with which the update is part of the weight already; null when it is not. */
+  /** The factor with which the update is already part of the weight; null if it is not. */
   fused: number | null = null;
   readonly #dropout: number;
   readonly #inFeatures: number;
@@ -73,7 +73,7 @@ export class LoraLayer {
     return addLowRank(y, dropout(x, this.#dropout, context), a, b, factor);
   }
 
-  /** A frozen layer's output with what the adapter adds, as one operation; null where that can't be: off, or with dropout. */
+  /** A frozen layer's output with what the adapter adds, as one operation; null if the adapter is off or has dropout. */
   applyWith<T extends tf.Tensor>(layer: Affine, x: T, context: ForwardContext): T | null {
     const factor = this.#factor(context);
     if (factor === 0 || (this.#dropout > 0 && context.dropout)) return null;

@@ -1,4 +1,4 @@
-/** A model's LoRA adapters to and from files. */
+/** Reads and writes a model's LoRA adapters. */
 import { CheckpointError } from "../weights/checkpoint.js";
 import { FLOAT_DTYPES } from "../weights/dtype.js";
 import { type LoadLoraOptions, openLora, type SaveLoraOptions, writeLora } from "../weights/lora-files.js";
@@ -52,7 +52,7 @@ export async function loadLora(
   }
 }
 
-/** Writes an adapter into a folder, which is made if need be. */
+/** Writes an adapter into a folder, which is created if need be. */
 export async function saveLora(
   adapters: LoraAdapters,
   folder: string,
@@ -66,7 +66,7 @@ export async function saveLora(
   await writeLora(folder, tensors, peftConfig(adapter), options);
 }
 
-/** PEFT's configuration of the adapter; layers of another rank or alpha than its own are in the patterns. */
+/** PEFT's configuration of the adapter; layers with a different rank or alpha are in the patterns. */
 function peftConfig({ config, layers }: LoraAdapter): Record<string, unknown> {
   const ranks: Record<string, number> = {};
   const alphas: Record<string, number> = {};

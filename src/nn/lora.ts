@@ -7,20 +7,20 @@ import { LoraLayer } from "./lora-layer.js";
 import { type Initializer, normal, type Parameter, ParameterScope, torchDefault, zeros } from "./module.js";
 import { moduleTree } from "./module-tree.js";
 
-/** PEFT's `LoraConfig`, as far as it concerns linear layers. */
+/** The part of PEFT's `LoraConfig` that concerns linear layers. */
 export interface LoraConfig {
   /** Rank of the updates. */
   readonly r: number;
   /** The update is scaled by loraAlpha / r. */
   readonly loraAlpha: number;
   /**
-   * The layers to adapt: names, or ends of names after a dot ("to_q"); "all-linear"; or an expression that fits the
-   * whole name.
+   * The layers to adapt: names, or the ends of names after a dot ("to_q"); "all-linear"; or a regular expression that
+   * matches the whole name.
    */
   readonly targetModules: readonly string[] | "all-linear" | RegExp;
   /**
-   * How A starts: true for PyTorch's default, "gaussian" for a standard deviation of 1 / r; B starts at zero either
-   * way. false draws both. Default true.
+   * How A starts: true for PyTorch's default, "gaussian" for a standard deviation of 1 / r; B starts at zero in both
+   * cases. false draws both. Default true.
    */
   readonly initLoraWeights?: boolean | "gaussian";
   /** Probability of dropout on the adapters' input in training. Default 0. */
@@ -65,7 +65,7 @@ class Adapter implements LoraAdapter {
   }
 }
 
-/** How a layer of an adapter is made: as the adapter's configuration says, or by what a file holds. */
+/** How a layer of an adapter is made, from the adapter's configuration or from what a file holds. */
 export interface LayerPlan {
   readonly rank: number;
   readonly scaling: number;
@@ -80,7 +80,7 @@ export class LoraAdapters {
     this.#linears = linears;
   }
 
-  /** Names of the adapters, in the order they came. */
+  /** Names of the adapters, in the order in which they were added. */
   get names(): string[] {
     return [...this.#adapters.keys()];
   }
@@ -157,7 +157,7 @@ export class LoraAdapters {
     }
   }
 
-  /** Adds the adapters' updates to the weights, so that they cost nothing more. */
+  /** Adds the adapters' updates to the weights, so that they cost nothing at run time. */
   fuse(names: readonly string[] = this.names, loraScale = 1): void {
     for (const [module, layer] of this.#layersOf(names)) {
       const factor = layer.weight * loraScale;
@@ -169,7 +169,7 @@ export class LoraAdapters {
     }
   }
 
-  /** Takes the updates out of the weights again (exact to a rounding). */
+  /** Takes the updates out of the weights again (exact up to rounding). */
   unfuse(): void {
     for (const [module, layer] of this.#layersOf(this.names)) {
       if (layer.fused === null) continue;
@@ -213,7 +213,7 @@ export function loraScaling(
 
 /** Whether PEFT would adapt the module. */
 function isTarget({ name, patchShape }: Linear, targets: LoraConfig["targetModules"]): boolean {
-  if (targets === "all-linear") return patchShape === undefined; // a convolution is none
+  if (targets === "all-linear") return patchShape === undefined; // not a convolution
   if (targets instanceof RegExp) return new RegExp(`^(?:${targets.source})$`, targets.flags).test(name);
   return targets.some((target) => name === target || name.endsWith(`.${target}`));
 }

@@ -1,11 +1,11 @@
 /** A model as a tree of its modules, as PyTorch prints one. */
 import { grouped } from "../engine/shown.js";
 
-/** What a module says of itself. */
+/** What a module says about itself. */
 export interface ModuleInfo {
   /** Its class: "Linear", "CogVideoXBlock". */
   readonly kind: string;
-  /** Facts beside its parameters' shapes, each as `name=value`; asked for when the model is shown. */
+  /** Facts besides its parameters' shapes, each as `name=value`; called when the model is shown. */
   readonly details?: () => readonly string[];
 }
 
@@ -25,12 +25,12 @@ interface Shaped {
 }
 
 /**
- * The tree of modules that the parameters' names make ("encoder.conv_in.conv.weight"). Each line has the shapes of the
- * module's own parameters, and how many numbers it holds with all below it; equal neighbours in a list are one line, as in
- * PyTorch: `(0-41): 42 x CogVideoXBlock(`.
+ * The tree of modules that the parameters' names form ("encoder.conv_in.conv.weight"). Each line has the shapes of the
+ * module's own parameters and how many numbers it and everything below it hold. Equal neighbours in a list share one line,
+ * as in PyTorch: `(0-41): 42 x CogVideoXBlock(`.
  *
- * @param modules what the modules are; one that nothing is said of is a ModuleList where its children are numbered
- * @param counts what to say of the whole
+ * @param modules what the modules are; one without an entry is a ModuleList if its children are numbered
+ * @param counts what to say about the whole model
  */
 export function moduleTree(
   className: string,

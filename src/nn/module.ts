@@ -1,9 +1,9 @@
 /**
- * Parameters of a model by the names they have in diffusers' state dict, and models made of them.
+ * A model's parameters by their names in diffusers' state dict, and models made of them.
  *
  * A module's constructor declares its parameters in a scope ("encoder.conv_in.conv"); they get their values afterwards,
- * from a file or from a generator. So a model knows what it expects before anything is read, and each tensor goes from
- * the disk to the engine alone, in the layout the engine likes.
+ * from a file or from a generator. So a model knows what it expects before anything is read, and tensors go from disk to
+ * the engine one at a time, in the layout that suits the engine.
  */
 
 import { mkdir } from "node:fs/promises";
@@ -24,7 +24,7 @@ import { FLOAT_DTYPES, type FloatDtype, toFloat32 } from "../weights/dtype.js";
 import type { DeferredTensor } from "../weights/safetensors.js";
 import { type ModuleInfo, moduleTree } from "./module-tree.js";
 
-/** Fills a new parameter's values, in the file's layout. */
+/** Fills in a new parameter's values, in the file's layout. */
 export type Initializer = (values: Float32Array, generator: RandomGenerator) => void;
 
 export const zeros: Initializer = () => {};
@@ -33,7 +33,7 @@ export const ones: Initializer = (values) => {
   values.fill(1);
 };
 
-/** Evenly from [-bound, bound). */
+/** Uniform in [-bound, bound). */
 export const uniform =
   (bound: number): Initializer =>
   (values, generator) => {
@@ -47,7 +47,7 @@ export const normal =
   };
 
 /**
- * PyTorch's default for weights and biases of linear and convolution layers: evenly within 1 / sqrt(fan in).
+ * PyTorch's default for weights and biases of linear and convolution layers: uniform within 1 / sqrt(fan in).
  * @param fanIn inputs that one output sees: input channels times kernel size.
  */
 export const torchDefault = (fanIn: number): Initializer => uniform(1 / Math.sqrt(fanIn));
@@ -60,7 +60,7 @@ export interface ParameterOptions {
   readonly trainable?: boolean;
 }
 
-/** A named tensor of a model. Its shape is the file's (PyTorch's); in memory its axes may stand in another order. */
+/** A named tensor of a model. Its shape is the file's (PyTorch's); in memory its axes may have another order. */
 export class Parameter {
   readonly permutation: readonly number[] | undefined;
   readonly #init: Initializer;
@@ -91,7 +91,7 @@ export class Parameter {
 
   /**
    * The values, in memory's layout.
-   * @throws Error when the model was neither loaded nor initialised, or is disposed.
+   * @throws Error if the model has been neither loaded nor initialised, or is disposed.
    */
   get value(): tf.Variable {
     if (!this.#value)
@@ -101,7 +101,7 @@ export class Parameter {
     return this.#value;
   }
 
-  /** Whether it was loaded or initialised, and is not disposed. */
+  /** Whether it has been loaded or initialised, and is not disposed. */
   get hasValues(): boolean {
     return this.#value !== undefined;
   }
@@ -110,7 +110,7 @@ export class Parameter {
     return this.shape.reduce((product, n) => product * n, 1);
   }
 
-  /** Sets the values from the file's layout. The array must not change afterwards: an engine may go on reading it. */
+  /** Sets the values from the file's layout. The array must not change afterwards, since an engine may still read it. */
   set(values: Float32Array): void {
     if (values.length !== this.size)
       throw new InputError(
@@ -128,7 +128,7 @@ export class Parameter {
     inMemory.dispose();
   }
 
-  /** Draws the values anew. */
+  /** Draws new values. */
   initialize(generator: RandomGenerator): void {
     const values = new Float32Array(this.size);
     this.#init(values, generator);
@@ -197,8 +197,8 @@ export class ParameterScope {
   }
 
   /**
-   * Says which class the module of this scope is, by diffusers' or PyTorch's name: what a model's text shows.
-   * @param details more to say of it whenever it is shown
+   * Names the class of this scope's module, as diffusers or PyTorch do, for the text that shows the model.
+   * @param details more to say about it whenever it is shown
    */
   module(kind: string, details?: ModuleInfo["details"]): this {
     this.#modules.set(this.prefix.slice(0, -1), { kind, details });
@@ -218,14 +218,14 @@ export class ParameterScope {
     return this.#all;
   }
 
-  /** The modules of the whole model that said what they are, by full name. */
+  /** The modules of the whole model that named their class, by full name. */
   get modules(): ReadonlyMap<string, ModuleInfo> {
     return this.#modules;
   }
 }
 
 export interface LoadOptions {
-  /** The parameter's name for a name in the file, or undefined for a tensor that is not wanted. Default: the same. */
+  /** The parameter's name for a name in the file, or undefined for a tensor to leave out. Default: the same. */
   readonly rename?: (key: string) => string | undefined;
 }
 
@@ -239,7 +239,7 @@ export abstract class Model {
   readonly #root = new ParameterScope();
   readonly #weightsName: string | undefined;
 
-  /** @param weightsName weight files' name without ending; default: diffusers' "diffusion_pytorch_model". */
+  /** @param weightsName the weight files' name without extension; default: diffusers' "diffusion_pytorch_model". */
   protected constructor(weightsName?: string) {
     this.#weightsName = weightsName;
   }
@@ -301,7 +301,7 @@ export abstract class Model {
     }
   }
 
-  /** Writes the weights into a folder, which is made if need be. */
+  /** Writes the weights into a folder, which is created if need be. */
   async saveWeights(folder: string, { dtype = "float32", ...options }: SaveOptions = {}): Promise<void> {
     await mkdir(folder, { recursive: true });
     const stored = FLOAT_DTYPES[dtype];
@@ -313,7 +313,7 @@ export abstract class Model {
     await saveWeights(folder, tensors, { weightsName: this.#weightsName, ...options });
   }
 
-  /** Gives the memory of all weights back. */
+  /** Frees the memory of all weights. */
   dispose(): void {
     for (const parameter of this.parameters.values()) parameter.dispose();
   }
@@ -370,7 +370,7 @@ export async function loadParameters(
   if (problems.length > 0)
     throw new CheckpointError(`the weights do not fit the model.${problems.join("")}`, { file: source.path });
 
-  // What only passes through is read into the same memory again and again: garbage would wait for its collection.
+  // What only passes through is read into the same memory every time, instead of leaving garbage to collect.
   const [read, widened] = [reusedBuffer(), reusedBuffer()];
   for (const [name, parameter] of parameters) {
     const key = keyOf.get(name)!;
@@ -408,10 +408,10 @@ function listing(kind: string, entries: readonly string[]): string {
   return `\n${entries.length} ${kind}:${shown.join("")}${more}`;
 }
 
-/** Side of the squares in which a matrix is transposed: what is read and written stays in the cache. */
+/** Side of the squares in which a matrix is transposed, so that reads and writes stay in the cache. */
 const TILE = 32;
 
-/** Copies a matrix with its axes exchanged; the large weights of a model are all of this kind. */
+/** Copies a matrix transposed; a model's large weights are all of this kind. */
 function transpose(values: Float32Array, rows: number, columns: number): Float32Array {
   const out = new Float32Array(values.length);
   for (let row = 0; row < rows; row += TILE) {
@@ -425,7 +425,7 @@ function transpose(values: Float32Array, rows: number, columns: number): Float32
   return out;
 }
 
-/** Copies values into another order of axes, not by the engine, which would hold the weight twice. */
+/** Copies values into another order of axes, without the engine, which would hold the weight twice. */
 function permute(
   values: Float32Array,
   shape: readonly number[],
@@ -441,7 +441,7 @@ function permute(
   const index = new Array<number>(sizes.length).fill(0);
   for (let to = 0, from = 0; to < out.length; ) {
     for (let i = 0, at = from; i < sizes[last]!; i++, at += strides[last]!) out[to++] = values[at]!;
-    // Count the outer axes on, as an odometer.
+    // Advance the outer axes like an odometer.
     for (let axis = last - 1; axis >= 0; axis--) {
       from += strides[axis]!;
       if (++index[axis]! < sizes[axis]!) break;

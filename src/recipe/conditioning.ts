@@ -6,7 +6,7 @@ import type { RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import { addImageNoise, type ImageNoiseDraws } from "./image-noise.js";
 
-/** What CogVideoX-1.5's image-to-video model is told beside time, as its authors always did. */
+/** The value that CogVideoX-1.5's image-to-video model gets beside the time, always the same in its authors' code. */
 const OFS = 2;
 
 /** The `ofs` input of a transformer: 2 for CogVideoX-1.5, null for models that take none. */
@@ -20,7 +20,7 @@ export type PosteriorDraw =
   | { readonly generator: RandomGenerator }
   | "mode";
 
-/** What encodes images: AutoencoderKLCogVideoX, as far as it is needed here. */
+/** What encodes images: the part of AutoencoderKLCogVideoX that is needed here. */
 export interface ImageEncoder {
   readonly config: { readonly scaling_factor: number; readonly invert_scale_latents: boolean };
   encode(image: tf.Tensor5D): {
@@ -95,7 +95,7 @@ export function encodeConditioningImage(
 }
 
 /**
- * The conditioning image's latent, as the transformer is trained with it.
+ * The conditioning image's latent, as used to train the transformer.
  *
  * Training takes noisy images, `imageNoise: { generator }`; inference clean ones, `imageNoise: null`. Either way the
  * posterior is sampled, unless its mode is asked for.
@@ -134,7 +134,7 @@ export function placeImageLatent(latent: tf.Tensor5D, frames: number): tf.Tensor
 }
 
 /**
- * What the transformer sees: noisy latents, and the image latents behind them along the channels.
+ * What the transformer sees: the noisy latents, followed by the image latents along the channel axis.
  *
  * @param latents [B, F, C, h, w]
  * @param imageLatents [B, F, C, h, w] of {@link placeImageLatent}; null for text to video.

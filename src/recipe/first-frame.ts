@@ -15,7 +15,7 @@ export interface DuplicateFirstFrameOptions {
 export interface DuplicatedFrames {
   /** The latents with the copies in front. */
   latents: tf.Tensor5D;
-  /** How many copies were put in front; what {@link dropDuplicatedFrames} takes away again. */
+  /** How many copies were put in front, for {@link dropDuplicatedFrames} to remove. */
   copies: number;
 }
 

@@ -1,12 +1,12 @@
 import { InputError } from "../engine/errors.js";
 
-/** What sizes a clip has on its way: pixels, latents, patches, tokens. Every count of frames in the package comes from here. */
+/** A clip's sizes along the way: pixels, latents, patches, tokens. Every count of frames in the package comes from here. */
 
-/** How models shrink a clip; all four are in their configurations. */
+/** How models shrink a clip, as their configurations say. */
 export interface CompressionRatios {
-  /** Pixels to a latent, in height and width: the VAE's. */
+  /** Pixels per latent in height and width: the VAE's. */
   readonly spatialRatio: number;
-  /** Frames to a latent frame: the VAE's `temporal_compression_ratio`. */
+  /** Frames per latent frame: the VAE's `temporal_compression_ratio`. */
   readonly temporalRatio: number;
 }
 
@@ -32,7 +32,7 @@ export interface LatentSize {
   readonly width: number;
 }
 
-/** Throws unless `numFrames` is 8 N + 1, which is what the VAE's frame groups and the recipe ask for. */
+/** Throws unless `numFrames` is 8 N + 1, as the VAE's frame groups and the recipe require. */
 export function assertFrameRule(numFrames: number): void {
   if (Number.isInteger(numFrames) && numFrames >= 1 && (numFrames - 1) % 8 === 0) return;
   const below = Math.max(1, Math.floor((numFrames - 1) / 8) * 8 + 1);
@@ -40,7 +40,7 @@ export function assertFrameRule(numFrames: number): void {
 }
 
 /**
- * Latent frames that a causal VAE makes of a clip: the first frame alone, then one of every `temporalRatio` frames.
+ * Latent frames that a causal VAE makes of a clip: one of the first frame alone, then one of every `temporalRatio` frames.
  * 81 frames become (81 - 1) / 4 + 1 = 21.
  */
 export function latentFrames(numFrames: number, temporalRatio: number): number {
@@ -70,7 +70,7 @@ export function paddedFrames(frames: number, patchSizeT: number | null): number 
   return frames + firstFrameCopies(frames, patchSizeT);
 }
 
-/** Patches of latents in time, height and width; what does not fill a patch is none. */
+/** Patches of latents in time, height and width; only full patches count. */
 export function patchGrid(
   { frames, height, width }: LatentSize,
   { patch_size: patch, patch_size_t: patchT }: PatchSizes,
@@ -95,7 +95,7 @@ export function latentSize(
   };
 }
 
-/** Tokens of a clip's video part: one a patch. */
+/** Tokens of a clip's video part: one per patch. */
 export function videoTokens(clip: ClipSize, ratios: CompressionRatios, patches: PatchSizes): number {
   const [time, height, width] = patchGrid(latentSize(clip, ratios, patches.patch_size_t), patches);
   return time * height * width;

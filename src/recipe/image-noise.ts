@@ -2,7 +2,7 @@ import { InputError } from "../engine/errors.js";
 import type { RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 
-/** The draws of {@link addImageNoise}: given as they are, or taken from a generator. */
+/** The draws of {@link addImageNoise}: given, or taken from a generator. */
 export type ImageNoiseDraws<T extends tf.Tensor = tf.Tensor> =
   | {
       /** A standard normal draw z; sigma = exp(-3 + 0.5 z). */
@@ -23,8 +23,8 @@ export function imageNoiseSigma(sigmaNormal: number): number {
 
 /**
  * Training's view of the conditioning image: `image + sigma * noise`, sigma drawn once for the whole batch from
- * exp(normal(-3, 0.5)). It is done to the pixels, before the VAE encodes them, so that the model learns not to
- * trust the image to the last digit. At inference the image is encoded as it is.
+ * exp(normal(-3, 0.5)). It is added to the pixels before the VAE encodes them, so that the model learns not to rely on
+ * every detail of the image. At inference the image is encoded as it is.
  *
  * @param image pixels in [-1, 1], any shape whose first axis is the batch.
  * @throws InputError if given noise has another shape than the image.

@@ -14,7 +14,7 @@ import {
 import { duplicateFirstFrame } from "./first-frame.js";
 import { type LatentSize, paddedFrames } from "./geometry.js";
 
-/** What predicts the velocity: CogVideoXTransformer3DModel, as far as the loss needs it. */
+/** What predicts the velocity: the part of CogVideoXTransformer3DModel that the loss needs. */
 export interface Denoiser {
   readonly config: { readonly patch_size_t: number | null; readonly ofs_embed_dim: number | null };
   /** Null for a model without rotary positions. */
@@ -29,7 +29,7 @@ export interface Denoiser {
   }): { readonly sample: tf.Tensor5D };
 }
 
-/** The diffusion process: one of the schedulers, as far as the loss needs it. */
+/** The diffusion process: the part of a scheduler that the loss needs. */
 export interface NoiseProcess {
   /** Training timesteps. */
   readonly length: number;
@@ -45,7 +45,7 @@ export interface LossModels {
   readonly scheduler: NoiseProcess;
 }
 
-/** Clips of one size, encoded before: what the latent cache holds. */
+/** Clips of one size, already encoded: what the latent cache holds. */
 export interface TrainingBatch {
   /** Posterior samples times `scaling_factor`: [B, C, F, h, w]. */
   readonly encodedVideos: tf.Tensor5D;
@@ -63,7 +63,7 @@ export interface LossDraws {
   readonly imageNoise: tf.Tensor5D;
   /** The image latent's posterior draw: [B, C, 1, h, w]. */
   readonly imagePosteriorNoise: tf.Tensor5D;
-  /** Diffusion steps, one a sample, from 0 to num_train_timesteps - 1. */
+  /** Diffusion steps, one per sample, from 0 to num_train_timesteps - 1. */
   readonly timesteps: readonly number[];
   /** [B, F, C, h, w], the frames already padded for the temporal patches. */
   readonly diffusionNoise: tf.Tensor5D;
@@ -97,11 +97,11 @@ export interface LossOptions {
   readonly snrGamma?: number;
 }
 
-/** All that comes before the transformer, none of which is trained. */
+/** Everything that comes before the transformer; none of it is trained. */
 export interface LossInputs {
   /** With the first frame's copies in front: [B, C, F, h, w]. */
   readonly latentPadded: tf.Tensor5D;
-  /** How many copies those are. */
+  /** How many copies there are. */
   readonly copies: number;
   /** The noise's standard deviation; 0 where image noise is off. */
   readonly imageNoiseSigma: number;
@@ -117,7 +117,7 @@ export interface LossInputs {
   readonly target: tf.Tensor5D;
   /** The target with diffusion noise: [B, F, C, h, w]. */
   readonly latentNoisy: tf.Tensor5D;
-  /** Both, along the channels: [B, F, 2 C, h, w]. */
+  /** Both, joined along the channels: [B, F, 2 C, h, w]. */
   readonly modelInput: tf.Tensor5D;
   readonly timesteps: readonly number[];
   readonly rotary: RotaryTables | null;
@@ -128,7 +128,7 @@ export interface LossInputs {
 export interface LossTerms {
   /** The transformer's velocity: [B, F, C, h, w]. */
   readonly prediction: tf.Tensor5D;
-  /** The clean latent it amounts to: [B, F, C, h, w]. */
+  /** The clean latent that follows from it: [B, F, C, h, w]. */
   readonly latentPred: tf.Tensor5D;
   /** Mean squared error of each sample, without its weight: [B]. */
   readonly squaredError: tf.Tensor1D;
@@ -137,7 +137,7 @@ export interface LossTerms {
 }
 
 /**
- * Draws all that one loss needs, in this order: sigma, image noise, posterior noise, timesteps, diffusion noise, dropped
+ * Draws everything that one loss needs, in this order: sigma, image noise, posterior noise, timesteps, diffusion noise, dropped
  * images, dropped captions.
  */
 export function drawLoss(
@@ -212,7 +212,7 @@ export function dropCaptions(
 /**
  * Duplicates the first latent frame, encodes the noisy image, and adds diffusion noise.
  *
- * @returns tensors that {@link disposeLossInputs} gives back.
+ * @returns tensors that {@link disposeLossInputs} disposes.
  * @throws InputError if the batch's or the draws' shapes contradict each other.
  */
 export function prepareLoss(
@@ -279,11 +279,11 @@ export function disposeLossInputs(inputs: LossInputs): void {
 }
 
 /**
- * The transformer's prediction and the loss: differentiable. v-prediction (arXiv 2202.00512) turned into the clean
- * latent, its squared error weighted by 1 / (1 - alphas_cumprod), which undoes the factor that turning it brings; or by
- * what {@link LossOptions.snrGamma} says.
+ * The transformer's prediction and the loss, differentiable. The v-prediction (arXiv 2202.00512) is converted to the clean
+ * latent, and its squared error weighted by 1 / (1 - alphas_cumprod), which cancels the factor from the
+ * conversion; or by what {@link LossOptions.snrGamma} says.
  *
- * @param generator switches the model's dropout on and feeds it.
+ * @param generator turns on the model's dropout and supplies its random numbers.
  */
 export function computeLoss(
   { transformer, scheduler }: Pick<LossModels, "transformer" | "scheduler">,
@@ -309,7 +309,7 @@ export function computeLoss(
   return { prediction, latentPred, squaredError, loss };
 }
 
-/** Weighted losses of the samples, and their mean, in float64 as the recipe has them. */
+/** The samples' weighted losses and their mean, in float64 as in the recipe. */
 export function lossValues(
   squaredError: ArrayLike<number>,
   weights: readonly number[],

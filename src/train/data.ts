@@ -59,7 +59,9 @@ export class MemoryData implements TrainingData {
     clips: Iterable<{ readonly clip: Clip; readonly caption: string }>,
     options: {
       readonly vae: AutoencoderKLCogVideoX;
+      /** Gives a caption's embedding, [tokens, text_embed_dim]. */
       readonly encodePrompt: (prompt: string) => tf.Tensor2D | Promise<tf.Tensor2D>;
+      /** The posterior's draws. */
       readonly generator: RandomGenerator;
     },
   ): Promise<MemoryData> {

@@ -104,13 +104,17 @@ export class LatentCache {
   /**
    * Encodes what is not there yet, or is damaged.
    *
-   * @param options.verify read what is there to its last byte, not only its header; {@link CachedData} does that anyway.
    * @throws ClipError or DatasetError naming the clip.
    */
   async ensure(
     entry: DatasetEntry,
     bucket: Bucket,
-    { verify = false }: { verify?: boolean } = {},
+    {
+      verify = false,
+    }: {
+      /** Reads what is there to its last byte, not only its header; {@link CachedData} does that anyway. */
+      verify?: boolean;
+    } = {},
   ): Promise<EncodeReport> {
     const content = await this.#content(entry);
     const place = this.#place(entry, bucket, content);

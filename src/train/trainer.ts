@@ -322,10 +322,14 @@ export class Trainer {
   /**
    * Takes the steps that are left, saving checkpoints on the way and at the end.
    *
-   * @param options.signal stops after the current step; a checkpoint is saved then too.
    * @throws DivergenceError when the loss is not finite or far above its best.
    */
-  async *steps({ signal }: { signal?: AbortSignal } = {}): AsyncGenerator<StepReport, void, undefined> {
+  async *steps({
+    signal,
+  }: {
+    /** Stops after the current step; a checkpoint is saved then too. */
+    signal?: AbortSignal;
+  } = {}): AsyncGenerator<StepReport, void, undefined> {
     while (this.#step < this.totalSteps && !signal?.aborted) {
       const report = await this.#takeStep();
       const last = this.#step === this.totalSteps;

@@ -3,7 +3,7 @@ import type { Sharp } from "sharp";
 import { InputError } from "../engine/errors.js";
 import { sharp } from "./sharp.js";
 
-/** A clip as far as a picture of it needs it. */
+/** The part of a clip that a picture of it needs. */
 export interface RgbFrames {
   /** Interleaved RGB bytes, frame after frame. */
   readonly data: Uint8Array;
@@ -31,7 +31,7 @@ export async function encodeWebp(clip: RgbFrames, options: WebpOptions = {}): Pr
     .toBuffer();
 }
 
-/** Animated GIF: 256 colours a frame, for readers that know nothing better. */
+/** Animated GIF: 256 colours per frame, for readers that support nothing better. */
 export async function encodeGif(clip: RgbFrames): Promise<Uint8Array> {
   return pages(clip)
     .gif({ delay: delay(clip, 10), loop: 0, effort: 3 })
@@ -46,7 +46,7 @@ export async function encodeStill({ data, width, height }: RgbFrames, frame = 0)
     .toBuffer();
 }
 
-/** Pixels of a clip's width on a page, at most, unless told otherwise. */
+/** The default maximum width of a clip on a page, in pixels. */
 export const PAGE_WIDTH = 360;
 const MAX_BYTES = 400_000;
 /** WebP qualities and scales to try, best first. */
@@ -60,7 +60,7 @@ const STEPS = [
 ] as const;
 
 /**
- * An animated WebP for a page: quality and size go down until it has at most `maxBytes`.
+ * An animated WebP for a page; quality and size are reduced until it has at most `maxBytes`.
  *
  * @throws InputError if even the smallest version is larger
  */
@@ -99,7 +99,7 @@ async function scaled(clip: RgbFrames, width: number): Promise<RgbFrames> {
   return { data, width, height, numFrames: clip.numFrames, fps: clip.fps };
 }
 
-/** The frames one under the other, which is how sharp takes an animation. */
+/** The frames below one another, which is how sharp takes an animation. */
 function pages(clip: RgbFrames): Sharp {
   const { width, height, numFrames, data } = clip;
   return sharp(data, {
@@ -108,7 +108,7 @@ function pages(clip: RgbFrames): Sharp {
   });
 }
 
-/** Milliseconds per frame, in whole units of the format, spread so that the whole lasts as long as the clip. */
+/** Milliseconds per frame, in whole units of the format, distributed so that the total is the clip's length. */
 function delay(clip: RgbFrames, unit = 1): number[] {
   const at = (i: number) => Math.round((i * 1000) / clip.fps / unit) * unit;
   return Array.from({ length: clip.numFrames }, (_, i) => at(i + 1) - at(i));

@@ -19,7 +19,7 @@ export class Clip {
   readonly fps: number;
   readonly numFrames: number;
 
-  /** @throws InputError if the bytes are no whole number of frames, or there is none. */
+  /** @throws InputError if the bytes are not a whole number of frames, or there is no frame. */
   constructor(options: { data: Uint8Array; width: number; height: number; fps: number }) {
     const { data, width, height, fps } = options;
     for (const [name, value] of Object.entries({ width, height })) {
@@ -105,7 +105,7 @@ export class Clip {
     return this.select(Array.from({ length: this.numFrames }, (_, i) => i).slice(start, end));
   }
 
-  /** The frames with these indices, in this order; an index may come more than once. */
+  /** The frames with these indices, in this order; an index may occur more than once. */
   select(indices: readonly number[]): Clip {
     return Clip.fromFrames(
       indices.map((i) => this.frame(i)),
@@ -160,7 +160,7 @@ export class Clip {
 
 const short = (value: number): string => String(Number(value.toFixed(2)));
 
-/** The clip as it plays, with a caption; its first frame where nothing moves. */
+/** The playing clip with a caption, or its first frame where animation is not supported. */
 async function movingPicture(clip: Clip, caption: string): Promise<MimeBundle> {
   const { PAGE_WIDTH, encodeStill, webpForPage } = await import("./animated.js");
   const webp = Buffer.from(await webpForPage(clip)).toString("base64");

@@ -8,7 +8,7 @@ export interface Plane {
   readonly stride: number;
 }
 
-/** A BT.709 picture of three planes, chroma at half size (I420), to RGB bytes; a chroma value serves its 2x2 pixels. */
+/** Converts a BT.709 picture in three planes, chroma at half size (I420), to RGB bytes; 2x2 pixels share a chroma value. */
 export function bt709ToRgb(
   bytes: Uint8Array,
   [luma, blue, red]: readonly [Plane, Plane, Plane],

@@ -1,8 +1,8 @@
 import { InputError } from "../engine/errors.js";
 
 /**
- * Which frames the training data set takes from a clip: with fewer frames than wanted all of them, the last one
- * repeated; otherwise every `floor(numFrames / wanted)`-th, the first `wanted` of them.
+ * Which frames the training data set takes from a clip. If there are fewer than wanted: all of them, with the last one
+ * repeated. Otherwise every `floor(numFrames / wanted)`-th, the first `wanted` of those.
  */
 export function selectFrames(numFrames: number, wanted: number): number[] {
   for (const [name, value] of Object.entries({ numFrames, wanted })) {

@@ -1,6 +1,6 @@
 /**
- * True if a GIF's blocks (GIF89a specification) run to their end. Decoders return the frames before a cut without a
- * word, so this is looked at on its own. A missing trailer alone is common and does no harm.
+ * True if a GIF's blocks (GIF89a specification) are complete. Decoders silently return the frames before a cut, so this is
+ * checked separately. A missing trailer alone is common and harmless.
  */
 export function gifIsWhole(bytes: Uint8Array): boolean {
   const colours = (flags: number) => (flags & 0x80 ? 3 * 2 ** ((flags & 7) + 1) : 0);

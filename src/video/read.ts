@@ -16,13 +16,13 @@ export class ClipError extends InputError {
 }
 
 export interface ReadClipOptions {
-  /** Frames per second of a folder of images, which says nothing about it. Default 16, CogVideoX-1.5's rate. */
+  /** Frames per second of a folder of images, which has no rate of its own. Default 16, CogVideoX-1.5's. */
   readonly fps?: number;
   /** Which frames to keep, given how many there are. Frames that are not kept take no memory. Default: all. */
   readonly select?: (numFrames: number) => readonly number[];
 }
 
-/** CogVideoX-1.5's rate, for what says nothing of its own. */
+/** CogVideoX-1.5's rate, for what has none of its own. */
 const DEFAULT_FPS = 16;
 
 const IMAGES = new Set([".png", ".jpg", ".jpeg", ".webp", ".gif", ".tif", ".tiff", ".avif"]);
@@ -38,7 +38,7 @@ interface Frames {
  * Reads a clip: MP4, MOV, WebM and Matroska video, animated WebP and GIF, a folder of images in the natural order
  * of their names, or a single image (one frame). Transparency is dropped, as `PIL.Image.convert("RGB")` does.
  *
- * @throws ClipError naming the file if it is missing, empty, no clip, or ends before its last frame.
+ * @throws ClipError naming the file if it is missing, empty, not a clip, or ends before its last frame.
  */
 export async function readClip(path: string, options: ReadClipOptions = {}): Promise<Clip> {
   return open(path, {
@@ -48,7 +48,7 @@ export async function readClip(path: string, options: ReadClipOptions = {}): Pro
   });
 }
 
-/** What a clip's file says of it, without its pixels. */
+/** What a clip's file says about it, without its pixels. */
 export interface ClipInfo {
   readonly numFrames: number;
   readonly width: number;
@@ -57,9 +57,9 @@ export interface ClipInfo {
 }
 
 /**
- * Reads only what a clip's file says of frames, size and rate; takes what {@link readClip} takes.
+ * Reads only what a clip's file says about frames, size and rate; takes what {@link readClip} takes.
  *
- * @throws ClipError naming the file if it is missing, empty or no clip. A damaged picture inside is not noticed.
+ * @throws ClipError naming the file if it is missing, empty or not a clip. Damaged pictures inside go unnoticed.
  */
 export async function probeClip(path: string, options: Pick<ReadClipOptions, "fps"> = {}): Promise<ClipInfo> {
   return open(path, {
@@ -88,7 +88,7 @@ interface Kinds<T> {
   readonly video: (mediabunny: typeof import("#mediabunny")) => Promise<T>;
 }
 
-/** Does what fits the kind of clip at `path`. */
+/** Does what suits the kind of clip at `path`. */
 async function open<T>(path: string, kinds: Kinds<T>): Promise<T> {
   const info = await stat(path).catch((error: NodeJS.ErrnoException) => {
     throw new ClipError(fileProblem(error, "no such file or folder"), {
@@ -105,8 +105,8 @@ async function open<T>(path: string, kinds: Kinds<T>): Promise<T> {
 }
 
 /**
- * What the system or a library reads of a file. Whatever it throws is about that file, in one line; what our own code throws
- * between such calls is not, and stays what it is.
+ * What the system or a library reads from a file. Any error from it is about that file and becomes a ClipError of one line.
+ * Errors from our own code between such calls are not about the file, and stay what they are.
  */
 async function reading<T>(path: string, result: Promise<T>): Promise<T> {
   try {
@@ -116,7 +116,7 @@ async function reading<T>(path: string, result: Promise<T>): Promise<T> {
   }
 }
 
-/** The same for one thing after the other. */
+/** The same for a sequence. */
 async function* readingAll<T>(path: string, all: AsyncIterable<T>): AsyncGenerator<T> {
   const iterator = all[Symbol.asyncIterator]();
   try {
@@ -132,7 +132,7 @@ async function* readingAll<T>(path: string, all: AsyncIterable<T>): AsyncGenerat
 
 const oneLine = (error: Error): string => error.message.trim().replaceAll(/\s*\n\s*/g, "; ");
 
-/** Puts the wanted frames of a file with `numFrames` frames together. */
+/** Collects the wanted frames of a file with `numFrames` frames. */
 async function collect(
   path: string,
   numFrames: number,
@@ -211,7 +211,7 @@ async function readImage(path: string, options: ReadClipOptions): Promise<Clip> 
   const { delay = [], format, pages = 1 } = await reading(path, sharp(path).metadata());
   if (format === "gif" && !gifIsWhole(await reading(path, readFile(path))))
     throw new ClipError("the file is cut off", { file: path });
-  // All pages at once: each would otherwise be decoded from the first one on.
+  // All pages at once, because decoding a single one starts from the first.
   const picture = sharp(path, { pages: -1, failOn: "truncated", limitInputPixels: false });
   const pixels = (pages === 1 ? picture.autoOrient() : picture).toColourspace("srgb").removeAlpha().raw();
   const { data, info } = await reading(path, pixels.toBuffer({ resolveWithObject: true }));
@@ -222,7 +222,7 @@ async function readImage(path: string, options: ReadClipOptions): Promise<Clip> 
   });
 }
 
-/** Frames per second of an animation, from the milliseconds each frame is shown. */
+/** Frames per second of an animation, from the milliseconds that each frame is shown. */
 function fpsOf(delay: readonly number[], options: Pick<ReadClipOptions, "fps">): number {
   const seconds = delay.reduce((sum, ms) => sum + ms, 0) / 1000;
   return seconds > 0 ? delay.length / seconds : (options.fps ?? DEFAULT_FPS);
@@ -285,8 +285,8 @@ async function countFrames(
 }
 
 /**
- * The decoder's own conversion to RGB knows the BT.601 matrix only (which OpenCV and decord take too where a file names
- * none), so pictures that say BT.709 are converted from their planes.
+ * The decoder's own conversion to RGB knows only the BT.601 matrix (which OpenCV and decord also assume if a file names
+ * none), so pictures marked as BT.709 are converted from their planes.
  */
 async function sampleToRgb(path: string, sample: VideoSample): Promise<Uint8Array> {
   const { codedWidth: width, codedHeight: height, colorSpace } = sample;
@@ -315,7 +315,7 @@ async function sampleToRgb(path: string, sample: VideoSample): Promise<Uint8Arra
   return rgb;
 }
 
-/** Phones store upright videos lying down, with a note to turn them clockwise. */
+/** Phones store portrait videos as landscape, with a note to rotate them clockwise. */
 async function turn(
   rgb: Uint8Array,
   width: number,

@@ -8,7 +8,7 @@ interface Taps {
   readonly highWeight: Int32Array;
 }
 
-/** For each target position the two source positions it lies between; centres of pixels are at half integers. */
+/** For each target position, the two source positions around it; pixel centres are at half integers. */
 function taps(source: number, target: number): Taps {
   const low = new Int32Array(target);
   const high = new Int32Array(target);
@@ -77,7 +77,7 @@ export function resizeRgb(
     const wa = rows.lowWeight[y]!;
     const wb = rows.highWeight[y]!;
     for (let i = 0, o = y * stride; i < stride; i++, o++) {
-      // 22 bits of fraction; the intermediate shifts keep OpenCV's 32-bit products and its rounding.
+      // 22 bits of fraction; the intermediate shifts reproduce OpenCV's 32-bit products and rounding.
       const sum = ((wa * (upper[i]! >> 4)) >> 16) + ((wb * (lower[i]! >> 4)) >> 16);
       out[o] = (sum + 2) >> 2;
     }

@@ -1,4 +1,4 @@
-/** sharp, loaded with the first picture: loading it takes longer than most of this package does. */
+/** sharp, loaded with the first picture, because loading it takes longer than loading most of this package. */
 import { createRequire } from "node:module";
 import type { Sharp, SharpInput, SharpOptions } from "sharp";
 

@@ -1,6 +1,6 @@
 import { Clip } from "./clip.js";
 
-/** So many of the numbers below `length`, the first and the last among them, as evenly apart as can be. */
+/** A given number of indices below `length`, including the first and the last, as evenly spaced as possible. */
 export function spread(length: number, count: number): number[] {
   const most = Math.min(count, length);
   return Array.from({ length: most }, (_, i) =>
@@ -9,7 +9,7 @@ export function spread(length: number, count: number): number[] {
 }
 
 /**
- * One picture of clips of the same size and length: a row each, with at most so many of its frames side by side.
+ * One picture of clips of the same size and length: one row per clip, with at most a given number of its frames.
  * @returns a clip of one frame
  */
 export function filmStrip(rows: readonly Clip[], count: number): Clip {

@@ -1,6 +1,6 @@
 import { EngineError } from "../engine/errors.js";
 
-/** Video codecs take 70 MB, which those don't need who have pictures only: an optional dependency. */
+/** Video codecs are an optional dependency: they take 70 MB, which people who only use pictures don't need. */
 async function loadCodecs(): Promise<void> {
   try {
     await import("@napi-rs/webcodecs/polyfill");

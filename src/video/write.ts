@@ -15,9 +15,9 @@ export interface WriteClipOptions extends WebpOptions {
 }
 
 /**
- * Writes a clip by the extension of `path`: `.mp4` (H.264; VP9 where a side is odd, which H.264 can't hold), `.webp`
- * and `.gif` (animated, endless), `.png` (one frame), or a folder of PNGs where there is no extension. The file
- * appears whole or not at all.
+ * Writes a clip in the format of `path`'s extension: `.mp4` (H.264; VP9 if a side is odd, which H.264 can't store), `.webp`
+ * and `.gif` (animated, looping), `.png` (one frame), or a folder of PNGs if there is no extension. The file appears
+ * whole or not at all.
  *
  * @throws InputError for another extension, or several frames into one `.png`.
  */

@@ -24,12 +24,12 @@ export interface WeightSource {
   readonly path: string;
   keys(): string[];
   info(key: string): TensorInfo;
-  /** @param buffer gives memory of at least so many bytes to read to. */
+  /** @param buffer returns memory of at least that many bytes to read into. */
   getData(key: string, buffer?: (byteLength: number) => ArrayBuffer): Promise<StoredTensor>;
   close(): Promise<void>;
 }
 
-/** diffusers' name for weight files without their ending; transformers uses "model". */
+/** diffusers' name for weight files, without the extension; transformers uses "model". */
 export const DIFFUSERS_WEIGHTS = "diffusion_pytorch_model";
 export const TRANSFORMERS_WEIGHTS = "model";
 
@@ -41,7 +41,7 @@ export class CheckpointError extends InputError {
 }
 
 export interface WeightsLocation {
-  /** File name without variant and ending. Default: diffusers' own. */
+  /** File name without variant and extension. Default: diffusers' own. */
   readonly weightsName?: string;
   /** E.g. "fp16" for `diffusion_pytorch_model.fp16.safetensors`. */
   readonly variant?: string;
@@ -59,7 +59,7 @@ export async function openWeights(path: string, location: WeightsLocation = {}):
   throw new CheckpointError(`found neither ${single} nor ${index}`, { file: path });
 }
 
-/** The names that a model's weights may have: one file, or an index of shards, which is taken first. */
+/** The names that a model's weights may have: one file, or an index of shards, which takes precedence. */
 export function weightFiles({ weightsName = DIFFUSERS_WEIGHTS, variant }: WeightsLocation = {}): {
   readonly single: string;
   readonly index: string;
@@ -132,7 +132,7 @@ export interface SaveWeightsOptions extends WeightsLocation {
 
 /**
  * Writes tensors into a folder as diffusers does: into one file when they fit `maxShardSize` (default "10GB"), else into
- * shards with an index. Files of an earlier save that would be taken for part of this one are removed at the end.
+ * shards with an index. Files of an earlier save that could be taken for part of this one are removed at the end.
  */
 export async function saveWeights(
   folder: string,
@@ -161,7 +161,7 @@ export async function saveWeights(
       for (const [temporary] of finished) await rm(temporary, { force: true });
       throw error;
     }
-    // Shards of an earlier save and an index that counts on them must not be taken for one model if this is cut short.
+    // If this is cut short, an earlier save's shards and index must not be mistaken for one model.
     if (finished.some(([, name]) => existsSync(join(folder, name))))
       await rm(join(folder, index), { force: true });
     for (const [temporary, name] of finished) {
@@ -174,12 +174,12 @@ export async function saveWeights(
     written.add(index);
   }
   const own = new RegExp(`^(${literal(stem)}(-\\d{5}-of-\\d{5})?\\.safetensors)$`);
-  if (!written.has(index)) await rm(join(folder, index), { force: true }); // first: it would be read before the new file
+  if (!written.has(index)) await rm(join(folder, index), { force: true }); // first, since it would be read before the new file
   for (const name of await readdir(folder))
     if (own.test(name) && !written.has(name)) await rm(join(folder, name));
 }
 
-/** Fills files in order; the next one starts when a tensor would not fit. */
+/** Fills files in order, starting the next one when a tensor does not fit. */
 function splitIntoShards<T extends readonly [string, DeferredTensor]>(
   tensors: readonly T[],
   limit: number,
@@ -202,7 +202,7 @@ function byteLength({ dtype, shape }: DeferredTensor): number {
   return shape.reduce((product, size) => product * size, DTYPE_BYTES[dtype]);
 }
 
-/** "10GB" and the like in bytes, by powers of 1000 as in huggingface_hub. */
+/** "10GB" and the like in bytes, with powers of 1000 as in huggingface_hub. */
 export function parseSize(size: number | string): number {
   if (typeof size === "number") {
     if (size > 0) return size;

@@ -11,7 +11,7 @@ import { writeAtomically } from "../files/atomic.js";
 /** The diffusers release whose file formats are written. */
 export const DIFFUSERS_VERSION = "0.40.0";
 
-/** One key of a configuration: its default, and which values it takes. */
+/** One key of a configuration: its default, and the values it accepts. */
 export interface Field<T> {
   readonly default: T;
   /** For messages, e.g. "a positive integer". */
@@ -75,15 +75,15 @@ export class ConfigError extends InputError {
   }
 }
 
-/** The file that a configuration is from, or the class that was given it. */
+/** The file that a configuration comes from, or the class that received it. */
 export type ConfigOrigin =
   | { readonly file: string; readonly subject?: never }
   | { readonly subject: string; readonly file?: never };
 
 /**
- * Fills a configuration in with the fields' defaults and checks every value.
+ * Completes a configuration with the fields' defaults and checks every value.
  * @param where what messages start with.
- * @param unknownKeys what to do with keys that no field has. diffusers warns when they come from a file.
+ * @param unknownKeys what to do with keys that are not fields. diffusers warns when they come from a file.
  * @throws ConfigError naming the key, what was expected and what was found.
  */
 export function completeConfig<F extends Fields>(
@@ -139,7 +139,7 @@ export async function writeConfig(
   await writeJson(join(folder, filename), storedConfig(className, config));
 }
 
-/** What diffusers prints of a scheduler: its class, then what {@link writeConfig} writes. */
+/** A scheduler as diffusers prints it: its class, then what {@link writeConfig} writes. */
 export function configText(className: string, config: object): string {
   return `${className} ${jsonText(storedConfig(className, config))}`;
 }
@@ -156,7 +156,7 @@ export const MODEL_INDEX = "model_index.json";
 /** A pipeline folder's table of contents: which library and class each subfolder holds. */
 export interface ModelIndex {
   readonly className: string;
-  /** E.g. `vae: ["diffusers", "AutoencoderKLCogVideoX"]`; null for a component the pipeline is without. */
+  /** E.g. `vae: ["diffusers", "AutoencoderKLCogVideoX"]`; null for a component that the pipeline lacks. */
   readonly components: Readonly<Record<string, readonly [library: string, className: string] | null>>;
 }
 
@@ -168,7 +168,7 @@ export async function readModelIndex(folder: string): Promise<ModelIndex> {
     throw new ConfigError(`expected a _class_name, found ${quote(className)}`, { file: path });
   const components: Record<string, readonly [string, string] | null> = {};
   for (const [name, entry] of Object.entries(entries)) {
-    if (name.startsWith("_") || !Array.isArray(entry)) continue; // a pipeline's plain settings stand beside its components
+    if (name.startsWith("_") || !Array.isArray(entry)) continue; // a pipeline's plain settings are next to its components
     if (entry.length !== 2 || !entry.every((item) => typeof item === "string" || item === null))
       throw new ConfigError(`${name} must be [library, class], found ${quote(entry)}`, {
         file: path,
@@ -183,7 +183,7 @@ export async function writeModelIndex(folder: string, { className, components }:
   await writeConfig(folder, className, Object.fromEntries(entries), MODEL_INDEX);
 }
 
-/** A JSON file that holds an object. @throws ConfigError naming the file. */
+/** Reads a JSON file that holds an object. @throws ConfigError naming the file. */
 export async function readJsonObject(path: string): Promise<Record<string, unknown>> {
   let text: string;
   try {
@@ -207,8 +207,8 @@ export async function readJsonObject(path: string): Promise<Record<string, unkno
 }
 
 /**
- * Writes an object with its keys sorted, two spaces deep, in one step.
- * @param floatKeys numbers to write with a point even when they are whole: transformers tells 1.0 from 1.
+ * Writes an object with sorted keys, indented by two spaces, in one step.
+ * @param floatKeys numbers to write with a decimal point even if whole: transformers tells 1.0 from 1.
  */
 export async function writeJson(
   path: string,
@@ -220,7 +220,7 @@ export async function writeJson(
   await writeAtomically(path, (handle) => handle.writeFile(`${text}\n`));
 }
 
-/** An object's JSON with its keys sorted, two spaces deep. */
+/** An object's JSON with sorted keys, indented by two spaces. */
 function jsonText(json: Readonly<Record<string, unknown>>): string {
   const sorted = Object.fromEntries(Object.entries(json).sort(([a], [b]) => (a < b ? -1 : 1)));
   return JSON.stringify(sorted, null, 2);

@@ -46,7 +46,7 @@ export type TensorData =
   | BigInt64Array;
 
 /**
- * The bytes of a tensor, the first of the buffer's, as an array of its format.
+ * A tensor's bytes, at the start of the buffer, as an array of its format.
  * @throws InputError for formats that have no array here (8-bit floats, complex numbers).
  */
 export function viewData(dtype: Dtype, bytes: ArrayBuffer, byteLength = bytes.byteLength): TensorData {
@@ -114,7 +114,7 @@ export function numberToFloat16(value: number): number {
 
 let float16Table: Float32Array | undefined;
 
-/** All 65536 float16 values, made on first use: a look-up is several times faster than decoding. */
+/** All 65536 float16 values, made on first use: looking one up is several times faster than decoding. */
 function float16Values(): Float32Array {
   if (!float16Table) {
     float16Table = new Float32Array(65536);
@@ -125,7 +125,7 @@ function float16Values(): Float32Array {
 
 /**
  * Any stored number as float32: halves are widened exactly, float64 and integers rounded to the nearest float32.
- * @param into receives the values when given, else a new array (for F32 the same array comes back).
+ * @param into receives the values; default: a new array (F32 returns the same array).
  */
 export function toFloat32(dtype: Dtype, data: TensorData, into?: Float32Array): Float32Array {
   if (dtype === "F32" && !into) return data as Float32Array;
@@ -146,7 +146,7 @@ export function toFloat32(dtype: Dtype, data: TensorData, into?: Float32Array): 
   return out;
 }
 
-/** Float32 values in a float format, rounded to nearest, ties to even. For F32 the same array comes back. */
+/** Float32 values in a float format, rounded to nearest, ties to even. F32 returns the same array. */
 export function fromFloat32(dtype: "F32" | "F16" | "BF16", data: Float32Array): Float32Array | Uint16Array {
   if (dtype === "F32") return data;
   const out = new Uint16Array(data.length);

@@ -28,11 +28,11 @@ export class HubError extends InputError {
 export interface HubOptions {
   /** A branch, tag or commit of a model on the Hub. Default "main". */
   readonly revision?: string;
-  /** The folder of the model within a pipeline, such as "vae"; of local folders, too. */
+  /** The model's folder within a pipeline, such as "vae"; for local folders, too. */
   readonly subfolder?: string;
   /** Default: HF_HUB_CACHE, or "hub" in HF_HOME, or ~/.cache/huggingface/hub. */
   readonly cacheDir?: string;
-  /** Takes what the cache has and asks no server. Default: HF_HUB_OFFLINE. */
+  /** Uses what the cache has and asks no server. Default: HF_HUB_OFFLINE. */
   readonly localFilesOnly?: boolean;
   /** Default: HF_TOKEN, or what `hf auth login` stored. */
   readonly token?: string;
@@ -42,12 +42,12 @@ export interface HubOptions {
 export interface LoadModelOptions extends HubOptions, WeightsLocation {}
 
 /**
- * Which files of a folder of a repository something reads.
- * @throws MissingFile when the repository has not what it takes.
+ * Which files of a repository's folder are going to be read.
+ * @throws MissingFile when the repository lacks what it takes.
  */
 export type Needs = (repository: Repository, folder: string) => Promise<string[]> | string[];
 
-/** What a repository lacks; where it was looked for is added by whoever looked. */
+/** What a repository lacks; the caller adds where it looked. */
 class MissingFile extends InputError {}
 
 /** The files of a model at one commit; paths go from its root, with slashes. */
@@ -60,7 +60,7 @@ export class Repository {
     this.#locate = locate;
   }
 
-  /** The paths of those files that the folder has. */
+  /** The paths of those of the files that the folder has. */
   present(folder: string, names: readonly string[]): string[] {
     return names.map((name) => posix.join(folder, name)).filter((path) => this.#paths.has(path));
   }
@@ -75,7 +75,7 @@ export class Repository {
     throw new MissingFile(`it has ${names.length > 1 ? "neither" : "no"} ${wanted}${instead}`);
   }
 
-  /** Where a file can be read; it is fetched for that. */
+  /** Fetches a file. @returns where it can be read. */
   open(path: string): Promise<string> {
     return this.#locate(path);
   }
@@ -96,7 +96,7 @@ export const modelFiles =
     return [config, weights, ...[...shards].map((shard) => repository.oneOf(folder, [shard]))];
   };
 
-/** Small files by their names, which have to be there. */
+/** Small files, by their names, which must exist. */
 export const namedFiles =
   (...names: readonly string[]): Needs =>
   async (repository, folder) => {
@@ -116,9 +116,9 @@ export const componentFiles =
   };
 
 /**
- * The local folder of a model that is given as such, or by its id on the Hub ("org/name"). A folder of that name comes
- * first, then the small models of this package, and then no server is asked. What the cache has whole is taken as it is, without asking whether the Hub has
- * something newer by now.
+ * The local folder of a model, given as a folder or by its id on the Hub ("org/name"). A folder of that name comes first,
+ * then this package's small models; for these no server is asked. A complete copy in the cache is used without asking
+ * whether the Hub has something newer.
  *
  * @param needs the files that will be read; only they are fetched.
  * @throws HubError, one line.
@@ -148,10 +148,10 @@ const EXAMPLE = "zai-org/CogVideoX1.5-5B-I2V";
 const SHIPPED = /^models\/procedural(?:\/\w+)?$/;
 /** The Hub's own rule for "organisation/name". */
 const MODEL_ID = /^\w(?:[\w.-]{0,94}\w)?\/\w(?:[\w.-]{0,94}\w)?$/;
-/** What that rule excludes besides; and a file that is not there is no reason to ask a server. */
+/** What that rule excludes besides; and a missing file is no reason to ask a server. */
 const NO_MODEL_ID = /\.\.|--|\.(git|safetensors)$/;
 const COMMIT = /^[0-9a-f]{40}$/;
-/** A name of Git's that is a path within a folder. */
+/** A Git name that is a path within a folder. */
 const REVISION = /^\w[\w.+-]*(?:\/\w[\w.+-]*)*$/;
 const DEFAULT_REVISION = "main";
 const OTHER_SERVER = "HF_ENDPOINT names another server";
@@ -204,7 +204,7 @@ async function readToken({ token, tokenFile }: Place): Promise<string | undefine
 
 // -- the cache -----------------------------------------------------------------------------------------------------
 
-/** A snapshot that has all that is needed, or what the newest one lacks, if there is one. */
+/** A snapshot that has everything needed; otherwise what the newest one lacks, if there is one. */
 async function findInCache(
   { storage, revision }: Place,
   needs: Needs,
@@ -215,7 +215,7 @@ async function findInCache(
   const snapshot = join(storage, "snapshots", commit);
   if (!COMMIT.test(commit) || !existsSync(snapshot)) return {};
   const files = await readdir(snapshot, { recursive: true });
-  // Python's library lists there what the commit has, and a snapshot may hold only some of it.
+  // Python's library lists the commit's files there; a snapshot may hold only some of them.
   const tree = await readJson<{ files?: object }>(join(storage, "trees", `${commit}.json`));
   const paths = tree?.files ? Object.keys(tree.files) : files;
   const repository = new Repository(new Set(paths), async (path) => join(snapshot, path));
@@ -223,18 +223,18 @@ async function findInCache(
     const missing = (await needs(repository, folder)).filter((path) => !existsSync(join(snapshot, path)));
     return missing.length === 0 ? { snapshot } : { lack: `it has no ${missing.join(", ")}` };
   } catch (error) {
-    // A table of contents that is not there yet, or is cut off, is fetched like any other file.
+    // An index that is missing or cut off is fetched like any other file.
     if ([MissingFile, ConfigError, CheckpointError].some((known) => error instanceof known))
       return { lack: firstLine(error) };
     throw error;
   }
 }
 
-/** Makes a file of a snapshot a link to its blob, as Python's library does: relative, so that the cache can be moved. */
+/** Links a snapshot's file to its blob as Python's library does: relatively, so that the cache can be moved. */
 async function linkToBlob(blob: string, pointer: string): Promise<void> {
   if (existsSync(pointer)) return;
   await mkdir(dirname(pointer), { recursive: true });
-  await rm(pointer, { force: true }); // a link whose blob somebody removed
+  await rm(pointer, { force: true }); // a link whose blob is gone
   await symlink(relative(dirname(pointer), blob), pointer).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== "EEXIST") throw error; // another program made it meanwhile
   });
@@ -242,7 +242,7 @@ async function linkToBlob(blob: string, pointer: string): Promise<void> {
 
 // -- the Hub -------------------------------------------------------------------------------------------------------
 
-/** Downloads what is needed; the snapshot appears when all of it is there. */
+/** Downloads what is needed; the snapshot appears once everything is there. */
 async function fetchSnapshot(
   place: Place,
   needs: Needs,
@@ -252,7 +252,7 @@ async function fetchSnapshot(
   const { id, cache, storage, revision } = place;
   const absence = describeAbsence(place, folder, lack);
   if (place.offline)
-    throw new HubError(`${absence}, and HF_HUB_OFFLINE or localFilesOnly forbids to ask ${place.endpoint}`, {
+    throw new HubError(`${absence}, and HF_HUB_OFFLINE or localFilesOnly forbids asking ${place.endpoint}`, {
       hint: howToFetch(place, folder),
     });
   const token = await readToken(place);
@@ -272,14 +272,14 @@ async function fetchSnapshot(
         await transfer.fetchAll([...paths]);
         const snapshot = join(storage, "snapshots", commit);
         lock.assertHeld();
-        // Last of all those files without which nothing counts as there: they come first in their lists.
+        // The files that make a snapshot count as present come first in their lists, so they are linked last.
         for (const path of [...paths].reverse()) await linkToBlob(transfer.blob(path), join(snapshot, path));
         if (revision !== commit) await writeFileAtomic(join(storage, "refs", revision), commit);
         return snapshot;
       },
     );
   } catch (error) {
-    // The Hub tells everyone what a gated model has, and gives its files only to some.
+    // The Hub lists a gated model's files to everyone but serves them only to some.
     if (error instanceof DownloadError && (error.status === 401 || error.status === 403))
       throw server.refusal(error.status, "GatedRepo", error.message);
     if (error instanceof MissingFile) throw new HubError(`${id} (revision ${revision}): ${error.message}`);
@@ -305,7 +305,7 @@ function howToFetch({ id, revision }: Place, folder: string): string {
   return `where there is a network, \`hf download ${id}${at}${some}\` fetches it`;
 }
 
-/** What the Hub says of a model, through its client library. */
+/** What the Hub says about a model, through its client library. */
 class HubServer {
   readonly #place: Place;
   readonly #token: string | undefined;
@@ -343,7 +343,7 @@ class HubServer {
     return entries;
   }
 
-  /** Why the server does not give something, in a person's words. */
+  /** Why the server refuses something, in plain words. */
   refusal(status: number, code: string | null, answer: string): HubError {
     const { id, revision, endpoint } = this.#place;
     const token = this.#token;
@@ -366,7 +366,7 @@ class HubServer {
     return new HubError(`${this.#absence} ${answer}`, { hint: "try again later" });
   }
 
-  /** Adds the token, and only for the Hub itself; says what is wrong where there is no answer or a refusal. */
+  /** Adds the token, for the Hub itself only, and explains a refusal or a missing answer. */
   readonly #fetch: typeof fetch = async (input, init) => {
     const url = new URL(String(input));
     const headers = new Headers(init?.headers);
@@ -405,7 +405,7 @@ class HubServer {
   }
 }
 
-/** A positive number of seconds in an environment variable of Python's library. */
+/** A positive number of seconds from an environment variable of Python's library. */
 function seconds(name: string, otherwise: number): number {
   const value = Number(process.env[name]);
   return value > 0 ? value : otherwise;
@@ -415,7 +415,7 @@ function seconds(name: string, otherwise: number): number {
 const isSafePath = (path: string): boolean =>
   !path.includes("\\") && path.split("/").every((part) => part !== "" && part !== "." && part !== "..");
 
-/** Brings a commit's files into the cache's blobs. */
+/** Downloads a commit's files into the cache's blobs. */
 class Transfer {
   readonly #place: Place;
   readonly #commit: string;
@@ -458,7 +458,7 @@ class Transfer {
     return size;
   }
 
-  /** Downloads a file unless it is there whole; returns where it is. */
+  /** Downloads a file unless it is already there in full. @returns where it is. */
   async fetch(path: string, onProgress: (done: number) => void = () => {}): Promise<string> {
     const { id, endpoint } = this.#place;
     const blob = this.blob(path);
@@ -484,7 +484,7 @@ class Transfer {
     return blob;
   }
 
-  /** Downloads all, with a line that says how far it is. */
+  /** Downloads all files, with a line that shows the progress. */
   async fetchAll(paths: readonly string[]): Promise<void> {
     const { id, cache } = this.#place;
     const left = new Map<string, number>();

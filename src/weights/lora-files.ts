@@ -18,17 +18,17 @@ const PEFT_CONFIG_NAME = "adapter_config.json";
 /** Where diffusers keeps an adapter's configuration, in the safetensors header. */
 const METADATA_KEY = "lora_adapter_metadata";
 
-/** What stands before the modules' names in files: a pipeline's component, PEFT's wrapper, or nothing. */
+/** What precedes modules' names in files: a pipeline's component, PEFT's wrapper, or nothing. */
 const PREFIXES = ["transformer.", "base_model.model."];
 
 export interface LoadLoraOptions extends HubOptions {
   /** Default "default". */
   readonly adapterName?: string;
-  /** The file's name, where a folder or model of the Hub holds another than diffusers' or PEFT's. */
+  /** The file's name, if a folder or a model on the Hub does not use diffusers' or PEFT's. */
   readonly weightName?: string;
   /**
-   * The update is scaled by loraAlpha / rank. Files of diffusers' trainers do not say what it was; then it is taken
-   * to be the rank, a factor of 1, as diffusers does.
+   * The update is scaled by loraAlpha / rank. Files from diffusers' trainers do not record it; it is then taken to be
+   * the rank, a factor of 1, as in diffusers.
    */
   readonly loraAlpha?: number;
 }
@@ -45,15 +45,15 @@ export interface SaveLoraOptions {
   /** Default: the format's. */
   readonly weightName?: string;
   /**
-   * Writes rank and alpha into the file's header, where recent diffusers find them. Default false, as CogVideo's
-   * trainers do: whoever loads the file sets the scale.
+   * Writes rank and alpha into the file's header, where recent versions of diffusers find them. Default false, as in
+   * CogVideo's trainers: whoever loads the file sets the scale.
    */
   readonly metadata?: boolean;
   /** Number format in the file. Default float32. */
   readonly dtype?: FloatDtype;
 }
 
-/** A LoRA file, opened: what it adapts, and where its numbers are. */
+/** An open LoRA file: what it adapts, and where its numbers are. */
 export interface LoraFile {
   readonly path: string;
   readonly source: SafetensorsFile & WeightSource;
@@ -95,7 +95,7 @@ export async function openLora(path: string, options: LoadLoraOptions = {}): Pro
 }
 
 /**
- * Writes an adapter into a folder, which is made if need be.
+ * Writes an adapter into a folder, which is created if need be.
  *
  * @param tensors by parameter's name, without a prefix.
  * @param config PEFT's configuration of the adapter.

@@ -15,11 +15,11 @@ export const MAX_HEADER_BYTES = 100_000_000;
 
 /**
  * The entry of `__metadata__` with which {@link saveFile} guards a file: checksums in eight hexadecimal digits each, first the
- * header's (with its own digits as zeros), then one a tensor in the order of their bytes. Other readers take it for a string.
+ * header's (with its own digits as zeros), then one per tensor in the order of their bytes. To other readers it is just a string.
  */
 export const CHECKSUMS_KEY = "firstframe.crc32";
 
-/** What a file's header says of one tensor. */
+/** What a file's header says about one tensor. */
 export interface TensorInfo {
   readonly dtype: Dtype;
   readonly shape: readonly number[];
@@ -35,14 +35,14 @@ export interface StoredTensor {
   readonly data: TensorData;
 }
 
-/** A file that is no valid safetensors file; the message starts with the file's path. */
+/** A file that is not a valid safetensors file; the message starts with its path. */
 export class SafetensorsError extends InputError {
   override get kind() {
     return "safetensors" as const;
   }
 }
 
-/** An open safetensors file. Only the header is in memory; each tensor is read from the disk when asked for. */
+/** An open safetensors file. Only the header is in memory; each tensor is read from disk when asked for. */
 export class SafetensorsFile {
   readonly path: string;
   readonly #handle: FileHandle;
@@ -90,7 +90,7 @@ export class SafetensorsFile {
 
   /**
    * The elements as they are stored.
-   * @param buffer gives memory of at least so many bytes to read them to; by default it is new.
+   * @param buffer returns memory of at least that many bytes to read them into; by default new memory.
    * @throws SafetensorsError when the file has checksums and the bytes do not match theirs.
    */
   async getData(
@@ -199,8 +199,8 @@ export interface DeferredTensor {
 }
 
 /**
- * Writes tensors to a safetensors file, in the given order, with checksums that whoever opens it here is warned by. The file
- * appears under its name only when it is complete. Tensors of the engine are written as F32, I32 or BOOL.
+ * Writes tensors to a safetensors file, in the given order, with checksums that this package checks on reading. The file
+ * appears under its name only when complete. Tensors of the engine are written as F32, I32 or BOOL.
  * @param metadata strings for `__metadata__`. transformers wants `{ format: "pt" }`, which is the default.
  */
 export async function saveFile(
@@ -217,7 +217,7 @@ export async function saveFile(
   }
 
   const header: Record<string, unknown> = Object.create(null);
-  // As many digits as there will be: the bytes are seen only while they are written.
+  // Placeholders of the final length, since the bytes are seen only while they are written.
   const unknown = Array<string>(entries.size + 1).fill(NO_CHECKSUM);
   header.__metadata__ = { ...metadata, [CHECKSUMS_KEY]: unknown.join(" ") };
   let end = 0;
@@ -260,7 +260,7 @@ export async function saveFile(
 }
 
 const NO_CHECKSUM = "00000000";
-/** What stands before the checksums in a header that {@link saveFile} wrote; a quote within a string is escaped. */
+/** What precedes the checksums in a header that {@link saveFile} wrote; a quote within a string is escaped. */
 const CHECKSUMS_START = `"${CHECKSUMS_KEY}":"`;
 
 function defer(value: Writable): DeferredTensor {
@@ -310,7 +310,7 @@ export interface Header {
   readonly checksums?: ReadonlyMap<string, string>;
 }
 
-/** The bytes of a file's header with its length before them, which hold the checksums of the rest. */
+/** The bytes of a file's header, preceded by its length; they hold the checksums of the rest. */
 export async function readHeaderBytes(path: string): Promise<Buffer> {
   const handle = await open(path, "r");
   try {
@@ -399,7 +399,7 @@ function parseHeader(
     } else tensors.push([key, parseEntry(path, key, value, dataStart)]);
   }
 
-  // The tensors must cover the data without hole or overlap, so that no byte is read twice and none is hidden.
+  // The tensors must cover the data without gaps or overlaps, so that no byte is read twice and none is hidden.
   tensors.sort(([, a], [, b]) => a.byteOffset - b.byteOffset || a.byteLength - b.byteLength);
   let end = dataStart;
   for (const [key, { byteOffset, byteLength }] of tensors) {

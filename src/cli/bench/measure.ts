@@ -1,5 +1,5 @@
 /**
- * One benchmark in a process of its own, so that its peak memory belongs to it alone:
+ * One benchmark in its own process, so that the peak memory is its own:
  * `node measure.js NAME FOLDER REPEAT CHECKPOINTING`, which prints one JSON object: figures, or why there are none.
  */
 
@@ -68,7 +68,7 @@ function median(values: number[]): number {
 
 const round = (seconds: number) => Number(seconds.toFixed(4));
 
-/** Linux keeps the peak since the program started; elsewhere the largest so far stands for both. */
+/** Linux records the peak since the program started; elsewhere the largest value so far stands in for it. */
 function memory(field: "VmRSS" | "VmHWM"): number {
   try {
     const line = readFileSync("/proc/self/status", "utf8").match(new RegExp(`^${field}:\\s+(\\d+)`, "m"));

@@ -35,9 +35,9 @@ export interface Manifest {
 
 export interface Benchmark {
   readonly kind: "encode" | "decode" | "forward" | "train";
-  /** Frames, height and width of what the model gets. */
+  /** Frames, height and width of the model's input. */
   readonly sizes: readonly [number, number, number];
-  /** Files of the folder; of sizes that the peer did not write, the inputs are drawn here. */
+  /** Files in the folder; for sizes that the peer did not write, inputs are drawn here. */
   readonly inputs?: string;
   readonly expected?: string;
 }
@@ -167,7 +167,7 @@ async function values(outputs: Record<string, tf.Tensor>): Promise<Record<string
   return read;
 }
 
-/** Largest difference from what PyTorch computed, relative to its largest value; undefined where that is not stored. */
+/** Largest difference from what PyTorch computed, relative to its largest value; undefined if that is not stored. */
 export async function differenceFromPeer(
   folder: string,
   benchmark: Benchmark,

@@ -8,14 +8,14 @@ export interface Tolerance {
   readonly atol: number;
 }
 
-/** One thing in a cell's outputs that is not as it was. */
+/** One difference in a cell's outputs. */
 export interface Difference {
   /** Where: `stdout`, `output 2, image/png`. */
   readonly where: string;
   readonly message: string;
-  /** Both texts, where the difference is one of text. */
+  /** Both texts, if the difference is in text. */
   readonly text?: { readonly expected: string; readonly found: string };
-  /** Both pictures as data URLs, where the outputs show some. */
+  /** Both pictures as data URLs, if the outputs show any. */
   readonly pictures?: { readonly expected: string | undefined; readonly found: string | undefined };
 }
 
@@ -24,7 +24,7 @@ export interface Difference {
  * by kind and size, plotly figures by their traces. A cell's `metadata.firstframe.check` may state its own
  * `{ "rtol": x, "atol": y }`, or be `"ignore"`.
  *
- * @returns the differences of each code cell, by the cell's id; cells without any are not in it.
+ * @returns the differences of each code cell, by the cell's id; cells without any are left out.
  */
 export async function compareNotebooks(
   expected: Notebook,
@@ -56,7 +56,7 @@ async function compareOutputs(
   tolerance: Tolerance,
 ): Promise<Difference[]> {
   const differences: Difference[] = [];
-  // Streams are compared as wholes: where the kernel cuts them depends on the clock.
+  // Streams are compared as a whole, since where the kernel splits them depends on timing.
   for (const name of streamNames([...expected, ...found])) {
     const text = { expected: streamText(expected, name), found: streamText(found, name) };
     if (!sameText(text.expected, text.found, tolerance))
@@ -142,13 +142,13 @@ function describe(output: Output): string {
   return Object.keys(output.data).join(", ");
 }
 
-/** Text that can be compared: pictures inside HTML and SVG are only named. */
+/** Comparable text: pictures inside HTML and SVG are only named. */
 function plain(content: unknown): string {
   const text = typeof content === "string" ? content : JSON.stringify(content, sortedKeys, 1);
   return text.replaceAll(/data:([\w/+.-]+);base64,[\w+/=\s]+/g, "data:$1");
 }
 
-/** Files keep the keys of objects in alphabetical order, kernels send them in their own. */
+/** Files have the keys of objects in alphabetical order, kernels send them in their own order. */
 function sortedKeys(_key: string, value: unknown): unknown {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
   return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)));
@@ -156,11 +156,11 @@ function sortedKeys(_key: string, value: unknown): unknown {
 
 const NUMBER = /[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?/gi;
 
-/** Whether texts are the same but for numbers within the tolerance. */
+/** Whether texts are the same except for numbers within the tolerance. */
 export function sameText(expected: string, found: string, { rtol, atol }: Tolerance): boolean {
   if (expected === found) return true;
   if (rtol === 0 && atol === 0) return false;
-  // Aligned columns move with their numbers' widths.
+  // Aligned columns shift with the widths of their numbers.
   const words = (text: string) => text.replaceAll(NUMBER, "#").replaceAll(/[ \t]+/g, " ");
   if (words(expected) !== words(found)) return false;
   const numbers = (text: string) => (text.match(NUMBER) ?? []).map(Number);
@@ -170,7 +170,7 @@ export function sameText(expected: string, found: string, { rtol, atol }: Tolera
 
 /** What a figure shows, without its numbers: one line per trace, and the titles. */
 function figureOutline(content: unknown): string {
-  // Of a stranger's notebook: anything may stand anywhere.
+  // The notebook may be anybody's, with anything anywhere.
   const object = (value: unknown) => (value ?? {}) as Record<string, unknown>;
   const { data, layout } = object(content);
   const size = (value: unknown): string => {

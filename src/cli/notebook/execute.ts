@@ -8,12 +8,12 @@ import type { CellResult } from "./report.js";
 
 export interface ExecuteOptions {
   readonly kernel: FoundKernelspec;
-  /** Where the kernel runs: the notebook's folder. */
+  /** The folder that the kernel runs in: the notebook's. */
   readonly cwd: string;
   readonly allowErrors: boolean;
-  /** Seconds that a cell may take. */
+  /** The most seconds for a cell. */
   readonly timeout: number | undefined;
-  /** Seconds that the whole notebook may take. */
+  /** The most seconds for the whole notebook. */
   readonly notebookTimeout: number | undefined;
   /** Ends the kernel at once; the promise rejects with the signal's reason. */
   readonly signal: AbortSignal;
@@ -25,13 +25,13 @@ export interface Execution {
   /** The notebook as far as it was executed. */
   readonly notebook: Notebook;
   readonly cells: readonly CellResult[];
-  /** Why it ended early, where no cell of its own is to blame. */
+  /** Why it ended early, if no cell is to blame. */
   readonly error?: string;
 }
 
 /**
- * What is kept of outputs, in characters of the notebook's file: 16 million that a cell prints, 256 million of all. Node.js holds half
- * a thousand million in one string, and a page is longer than its notebook.
+ * How much output is kept, in characters of the notebook's file: 16 million printed by a cell, 256 million in all. Node.js
+ * strings hold at most about 500 million, and a page is longer than its notebook.
  */
 const outputLimits = { printed: 2 ** 24, total: 2 ** 28 };
 
@@ -61,7 +61,7 @@ export async function executeNotebook(source: Notebook, options: ExecuteOptions)
     return execution(`the kernel ${kernel.name} did not start: ${(error as Error).message}`);
   }
   const end = () => client.process?.signal("SIGKILL");
-  // A signal may end this process at any time; its kernels go with it.
+  // A signal may end this process at any time, and its kernels with it.
   process.on("exit", end);
   signal.addEventListener("abort", end);
   try {
@@ -106,7 +106,7 @@ function reset(cell: CodeCell): void {
   delete cell.metadata.execution;
 }
 
-/** What a front end writes into the notebook of the kernel it ran with. */
+/** What front ends write into a notebook about the kernel that ran it. */
 async function describeKernel(
   notebook: Notebook,
   client: KernelClient,
@@ -184,7 +184,7 @@ async function runCell(
   }
 }
 
-/** The first line that says something. */
+/** The first line that is not empty. */
 function firstLine(source: string): string {
   const lines = source.split("\n").map((line) => line.trim());
   return lines.find((line) => line !== "" && !line.startsWith("//")) ?? lines[0] ?? "";

@@ -70,11 +70,11 @@ export interface Notebook {
   cells: Cell[];
 }
 
-/** What a file holds before it is known to be a notebook. */
+/** A file's content before it is known to be a notebook. */
 type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 
 /**
- * Reads and validates a notebook; formats 4.0 to 4.4 are brought to 4.5 (cells get ids).
+ * Reads and validates a notebook; formats 4.0 to 4.4 are upgraded to 4.5 (cells get ids).
  * @throws UsageError naming the file and the field.
  */
 export async function readNotebook(path: string): Promise<Notebook> {
@@ -85,7 +85,7 @@ export async function readNotebook(path: string): Promise<Notebook> {
   return parseNotebook(text, path);
 }
 
-/** Parses and validates a notebook's text; `name` stands in the errors. */
+/** Parses and validates a notebook's text; errors mention `name`. */
 export function parseNotebook(text: string, name: string): Notebook {
   if (text.trim() === "") throw new UsageError("the file is empty, expected a notebook", { file: name });
   let json: Json;
@@ -106,7 +106,7 @@ export function parseNotebook(text: string, name: string): Notebook {
     });
   }
   if (isDeeperThan(json, deepest)) {
-    throw new UsageError(`not a valid notebook: nested deeper than ${deepest} levels`, { file: name });
+    throw new UsageError(`not a valid notebook: nested more deeply than ${deepest} levels`, { file: name });
   }
   upgrade(json);
   const fault = notebookFault(json);
@@ -114,7 +114,7 @@ export function parseNotebook(text: string, name: string): Notebook {
   return joinLines(json as unknown as Notebook);
 }
 
-/** More than any notebook needs, and little enough for whatever walks one by recursion. */
+/** More than any notebook needs, and few enough for code that recurses through one. */
 const deepest = 500;
 
 function isDeeperThan(root: Json, limit: number): boolean {
@@ -132,7 +132,7 @@ function isDeeperThan(root: Json, limit: number): boolean {
   return false;
 }
 
-/** The file's text as nbformat writes it: keys sorted, one blank per level, text split into lines, a last newline. */
+/** The file's text as nbformat writes it: sorted keys, one blank per level, text split into lines, a final newline. */
 export function formatNotebook(notebook: Notebook): string {
   const { orig_nbformat, orig_nbformat_minor, signature, ...metadata } = notebook.metadata;
   const file = { ...notebook, metadata, cells: notebook.cells.map(splitCell) };
@@ -149,7 +149,7 @@ export async function writeNotebook(path: string, notebook: Notebook): Promise<v
 const ajv = new Ajv({ discriminator: true, strict: false });
 const validators = new Map<boolean, ReturnType<Ajv["compile"]>>();
 
-/** What is wrong with a parsed notebook of format 4.5 or later, or undefined: the schema's word, nothing repaired. */
+/** What is wrong with a parsed notebook of format 4.5 or later, or undefined: the schema's verdict, with nothing repaired. */
 export function notebookFault(notebook: unknown): string | undefined {
   const strict = Number((notebook as { nbformat_minor?: unknown } | null)?.nbformat_minor) <= 5;
   const valid = validators.get(strict) ?? ajv.compile(notebookSchema(strict));
@@ -179,8 +179,8 @@ function jsonErrorPlace(text: string, error: Error): string {
 }
 
 /**
- * Gives ids to cells that have none or another cell's, as nbformat does. They are derived from place and source, not
- * drawn, so that upgrading the same file twice gives the same file.
+ * Gives ids to cells that have none or another cell's, as nbformat does. They are derived from position and source, not
+ * random, so that upgrading a file twice gives the same result.
  */
 function upgrade(notebook: { [key: string]: Json }): void {
   if (!Array.isArray(notebook.cells)) return;
@@ -236,7 +236,7 @@ function joinLines(notebook: Notebook): Notebook {
   return notebook;
 }
 
-// Python's str.splitlines, which nbformat splits with, knows more line ends than "\n".
+// nbformat splits with Python's str.splitlines, which knows more line ends than "\n".
 const ENDS = "\n\r\v\f\u001c-\u001e\u0085\u2028\u2029";
 const LINE = new RegExp(`[^${ENDS}]*(?:\\r\\n|[${ENDS}])|[^${ENDS}]+$`, "g");
 const splitLines = (text: string) => text.match(LINE) ?? [];
@@ -265,7 +265,7 @@ function splitCell(cell: Cell): object {
   return { ...cell, metadata, source, attachments: Object.fromEntries(attachments) };
 }
 
-/** JSON with sorted keys (also those that look like numbers, which JavaScript's objects put first). */
+/** JSON with sorted keys (including those that look like numbers, which JavaScript's objects put first). */
 function stringify(value: Json, indent: string): string {
   if (typeof value !== "object" || value === null) return JSON.stringify(value);
   const inner = `${indent} `;

@@ -12,13 +12,13 @@ export interface Parameter {
   /** The type annotation's text, if there is one. */
   readonly annotation: string | undefined;
   readonly accepts: readonly Accepted[];
-  /** The declared value, where it is a plain string. */
+  /** The declared value, if it is a plain string. */
   readonly standard: string | undefined;
   /** The declaration's text, for messages. */
   readonly declaration: string;
 }
 
-/** What a declared type takes; `anything` where the type says no more. */
+/** What a declared type accepts; `anything` if the type says nothing more. */
 type Accepted =
   | "string"
   | "number"
@@ -52,8 +52,8 @@ export function readGiven(args: readonly string[]): Given {
  * Checks parameters against the notebooks that will run and finds the clips they name.
  * Notebooks that declare a parameter get it; one that no notebook declares is an error.
  *
- * @param cwd what relative paths are relative to.
- * @returns each notebook with its parameters put in, in a cell tagged `injected-parameters`.
+ * @param cwd the folder that paths are relative to.
+ * @returns each notebook with its parameters in a cell tagged `injected-parameters`.
  * @throws UsageError naming the parameter, what was expected and what was found.
  */
 export async function applyParameters(
@@ -90,7 +90,7 @@ export async function applyParameters(
   return injected;
 }
 
-/** The parameters that a notebook declares. @throws UsageError where its parameters cell is no TypeScript. */
+/** The parameters that a notebook declares. @throws UsageError if its parameters cell is not TypeScript. */
 export function declaredParameters(notebook: Notebook, path: string): Map<string, Parameter> {
   const cell = notebook.cells.find((candidate) => hasTag(candidate, PARAMETERS));
   if (cell === undefined || cell.cell_type !== "code") return new Map();
@@ -193,13 +193,13 @@ export function parameterValue({ name, accepts, declaration }: Parameter, text: 
   );
 }
 
-/** A parameter that names a clip is known by its name: `clip`, `other_clip`, `sourceClip`. */
+/** Parameters for clips are recognised by their names: `clip`, `other_clip`, `sourceClip`. */
 const isClip = (name: string) => /(^|_)clip$|Clip$/.test(name);
 
-/** A clip's declared value may be a word of the notebook's own, such as "procedural". */
+/** A clip's declared value may be a word that only the notebook knows, such as "procedural". */
 const isPath = ({ standard }: Parameter, value: string) => value !== "" && value !== standard;
 
-/** The kernel runs in the notebook's folder, the shell elsewhere: paths are made absolute. */
+/** Makes paths absolute, because the kernel runs in the notebook's folder and the shell elsewhere. */
 function located(parameter: Parameter, value: unknown, cwd: string): unknown {
   if (typeof value !== "string" || !isPath(parameter, value)) return value;
   return isClip(parameter.name) || /^\.\.?[/\\]/.test(value) ? resolve(cwd, value) : value;

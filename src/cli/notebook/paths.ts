@@ -3,7 +3,7 @@ import { basename, join, relative } from "node:path";
 import { UsageError } from "../errors.js";
 import { tutorialsFolder } from "../home.js";
 
-/** The notebooks of the project, in order of their names, relative to here. @throws UsageError when there is none */
+/** The project's notebooks in order of their names, relative to the current folder. @throws UsageError if there are none */
 export async function projectNotebooks(): Promise<string[]> {
   const folder = await tutorialsFolder();
   const names = await readdir(folder).catch(() => []);
@@ -12,7 +12,7 @@ export async function projectNotebooks(): Promise<string[]> {
   return notebooks.map((name) => relative(process.cwd(), join(folder, name)));
 }
 
-/** The names of the notebooks' pages, without an extension. @throws UsageError when two would be written to one file */
+/** The names of the notebooks' pages, without an extension. @throws UsageError if two would be written to the same file */
 export function pageNames(paths: readonly string[]): string[] {
   const taken = new Map<string, string>();
   return paths.map((path) => {

@@ -4,19 +4,19 @@ import { escapeXml } from "../../display/mime.js";
 import { htmlPage } from "../page/html.js";
 import type { Difference } from "./compare.js";
 
-/** What became of one code cell. */
+/** The result of one code cell. */
 export interface CellResult {
   readonly id: string;
   readonly count: number | null;
-  /** The cell's first line, to know it by. */
+  /** The cell's first line, to recognise it by. */
   readonly title: string;
   readonly seconds: number;
   /** Why it failed: one line. */
   readonly error?: string;
-  /** Its tag `raises-exception` says that it may fail. */
+  /** Whether its tag `raises-exception` allows it to fail. */
   readonly errorExpected?: boolean;
   readonly traceback?: string;
-  /** The line of the cell where it failed, as far as the traceback says. */
+  /** The line of the cell where it failed, if the traceback says so. */
   readonly line?: number | undefined;
   readonly differences: readonly Difference[];
 }
@@ -25,7 +25,7 @@ export interface NotebookResult {
   readonly path: string;
   readonly seconds: number;
   readonly cells: readonly CellResult[];
-  /** Why the notebook failed, where no cell did: its kernel died, its time was up. */
+  /** Why the notebook failed, if no cell did: its kernel died, or its time was up. */
   readonly error?: string;
 }
 
@@ -62,13 +62,13 @@ function notebookCase({ path, error }: NotebookResult): string {
   return `  <testcase classname="${xml(path)}" name="the notebook"><error message="${message}"/></testcase>`;
 }
 
-/** Escaped, and without what XML 1.0 can't hold at all. */
+/** Escapes text and drops what XML 1.0 can't represent. */
 function xml(text: string): string {
   const allowed = /[^\t\n\r\u0020-\uD7FF\uE000-\uFFFD\u{10000}-\u{10FFFF}]/gu;
   return escapeXml(stripVTControlCharacters(text).replaceAll(allowed, "\uFFFD"));
 }
 
-/** A difference for a terminal or a log: what is gone with `-`, what is new with `+`. */
+/** A difference for a terminal or a log, with `-` for what is gone and `+` for what is new. */
 export function textReport(difference: Difference, colors: boolean): string {
   const paint = (code: number, line: string) => (colors ? `\x1b[${code}m${line}\x1b[0m` : line);
   const head = stripVTControlCharacters(`${difference.where}: ${difference.message}`);
@@ -85,12 +85,12 @@ interface Line {
   readonly line: string;
 }
 
-/** Texts that differ by more lines than this are shown one after the other: comparing them would take as long as its square. */
+/** Texts that differ in more lines than this are shown one after the other, since the time to compare them is quadratic. */
 const mostEdits = 1000;
 /** The most lines of one difference. */
 const mostLines = 400;
 
-/** The changed lines with one line of what surrounds them, and long ones shortened. */
+/** The changed lines with one line of context, long ones shortened. */
 function changedLines({ expected, found }: { expected: string; found: string }): Line[] {
   const clean = (text: string) => `${stripVTControlCharacters(text)}\n`;
   const [before, after] = [clean(expected), clean(found)];
@@ -115,7 +115,7 @@ function atMost(lines: Line[]): Line[] {
 
 const shortened = (line: string) => (line.length > 300 ? `${line.slice(0, 297)}...` : line);
 
-/** The report of a check as a page: per notebook what differs, text as lines, pictures side by side. */
+/** A check's report as a page: the differences of each notebook, with text as lines and pictures side by side. */
 export function reportPage(results: readonly NotebookResult[]): string {
   const total = results.filter(failed).length;
   const verdict =

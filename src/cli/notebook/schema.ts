@@ -1,9 +1,9 @@
 /**
- * The notebook format 4.5 as a JSON schema, written from the format's documentation: what Jupyter's own schema accepts
- * is accepted and what it refuses is refused (`test/src/cli/notebook-format.test.ts` holds the two against each other).
+ * The notebook format 4.5 as a JSON schema, written from the format's documentation. It accepts and refuses what Jupyter's
+ * own schema does (`test/src/cli/notebook-format.test.ts` compares the two).
  * Cells and outputs are told apart by their type, so that an error names the field that is wrong.
  *
- * @param strict refuse fields that 4.5 does not know, as the format asks; notebooks of a later 4.x may have more.
+ * @param strict refuse fields that 4.5 does not know, as the format demands; notebooks of a later 4.x may have more.
  */
 export function notebookSchema(strict: boolean): object {
   const object = (required: string[], properties: Record<string, object>) => ({

@@ -2,7 +2,7 @@ import { AnsiUp } from "ansi_up";
 import hljs from "#highlight";
 import { escapeXml } from "../../display/mime.js";
 
-// One grammar serves both: what JavaScript has, TypeScript has.
+// One grammar serves both, since TypeScript includes JavaScript.
 hljs.registerAliases(["js", "javascript", "mjs", "jsx"], { languageName: "typescript" });
 
 /** Source code as HTML with highlight.js's classes; an unknown language is left plain. */
@@ -11,10 +11,10 @@ export function highlight(source: string, language: string | undefined): string 
   return hljs.highlight(source, { language, ignoreIllegals: true }).value;
 }
 
-/** The most of a text that a page shows, in characters; the notebook has all of it. */
+/** The most characters of a text that a page shows; the notebook has all of it. */
 const longestText = 2_000_000;
 
-/** A terminal's text as HTML: colours by class, lines overwritten after a carriage return as they end up. */
+/** A terminal's text as HTML: colours by class, lines with carriage returns as they end up. */
 export function terminal(text: string): string {
   const ansi = new AnsiUp();
   ansi.use_classes = true;

@@ -1,6 +1,6 @@
 import { InputError } from "../../engine/errors.js";
 
-/** Chromium's own limit: what is nested deeper ends up side by side there. */
+/** Chromium's own limit, beyond which it puts elements side by side. */
 const deepest = 512;
 
 /** These end by themselves, at the latest where their parent ends. */
@@ -11,8 +11,8 @@ const ENDS_BY_ITSELF = new Set(
 );
 
 /**
- * Throws where HTML is nested deeper than browsers nest it: to parse it takes as long as the square of that. By the tags alone, so
- * it may be wrong about HTML whose elements are not closed.
+ * Throws if HTML is nested more deeply than browsers nest it, because the time to parse it is quadratic in its depth. It looks
+ * only at the tags, so it may be wrong about HTML with unclosed elements.
  */
 export function assertShallow(html: string): void {
   let depth = 0;
@@ -22,7 +22,7 @@ export function assertShallow(html: string): void {
     const [, end, name] = /^<(\/?)([a-z][a-z\d-]*)/i.exec(html.slice(start, start + 40)) ?? [];
     if (name !== undefined && html[close - 1] !== "/" && !ENDS_BY_ITSELF.has(name.toLowerCase())) {
       depth = Math.max(0, depth + (end ? -1 : 1));
-      if (depth > deepest) throw new InputError(`its HTML is nested deeper than ${deepest} elements`);
+      if (depth > deepest) throw new InputError(`its HTML is nested more deeply than ${deepest} elements`);
     }
     start = html.indexOf("<", start + 1);
   }

@@ -8,8 +8,8 @@ import { script } from "./script.js";
 import { style } from "./style.js";
 
 /**
- * A whole HTML file in the pages' style. What its script works with is found by its place in the body: first the button, last the
- * packed plotly.js, then the script itself.
+ * A complete HTML file in the pages' style. Its script finds what it works with by position in the body: the button comes
+ * first, the packed plotly.js and the script itself last.
  *
  * @param title plain text
  */
@@ -43,7 +43,7 @@ export function htmlPage(title: string, body: string, needs: Needs = noNeeds()):
 
 const require = createRequire(import.meta.url);
 
-/** KaTeX's style sheet with its fonts in it. */
+/** KaTeX's style sheet, with its fonts embedded. */
 function mathStyle(): string {
   const folder = dirname(require.resolve("katex/dist/katex.min.css"));
   const css = readFileSync(join(folder, "katex.min.css"), "utf8");
@@ -56,8 +56,8 @@ function mathStyle(): string {
 let plotlyParts: { readonly packed: string; readonly hash: string } | undefined;
 
 /**
- * plotly.js packed: a third of its size, and the page unpacks it in a moment. The page runs it as an inline script, by the hash of
- * what was packed. The strict bundle, as the other makes functions from strings.
+ * plotly.js compressed to a third of its size, which the page unpacks in a moment and runs as an inline script, allowed by
+ * the hash of its source. It is the strict bundle, because the other one makes functions from strings.
  */
 function plotly(): { readonly packed: string; readonly hash: string } {
   if (plotlyParts === undefined) {

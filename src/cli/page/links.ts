@@ -4,7 +4,7 @@ import type { MimeBundle } from "../notebook/format.js";
 import { mediaUrl, pictureType, shownType } from "./media.js";
 import { anchored } from "./sanitize.js";
 
-/** Takes percent-encoding off where there is some; a percent sign that is only that stays. */
+/** Removes percent-encoding if there is any; a plain percent sign stays. */
 export function percentDecoded(text: string): string {
   return text.replaceAll(/(?:%[\da-f]{2})+/gi, (encoded) => {
     try {
@@ -15,7 +15,7 @@ export function percentDecoded(text: string): string {
   });
 }
 
-/** Where a link of a notebook leads on its page: from notebook to notebook becomes from page to page. */
+/** Where a notebook's link leads on its page: links between notebooks become links between pages. */
 export function pageLink(href: string, pages: ReadonlySet<string>): string {
   const [, path = "", fragment = ""] = /^(?:\.\/)?([^#]*)(#.*)?$/s.exec(href) ?? [];
   if (!pages.has(percentDecoded(path))) return href;
@@ -26,7 +26,7 @@ export function pageLink(href: string, pages: ReadonlySet<string>): string {
 export type Picture = { readonly address: string; readonly remote: boolean } | { readonly problem: string };
 
 export interface PictureSources {
-  /** Pictures come from this folder and what is below it: a page shows nothing else of the disk. */
+  /** Pictures come from this folder and its subfolders; a page shows nothing else from the disk. */
   readonly folder: string;
   readonly attachments?: Readonly<Record<string, MimeBundle>>;
 }
@@ -61,7 +61,7 @@ function fromFile(name: string, folder: string): Picture {
   const type = pictureType(extname(name));
   if (type === undefined) return { problem: "it is no picture that a page can show" };
   try {
-    // Symbolic links are followed first: what counts is where the file is.
+    // Symbolic links are followed first, since what counts is where the file really is.
     const file = realpathSync(resolve(folder, name));
     if (!file.startsWith(realpathSync(folder).replace(/[/\\]?$/, sep))) {
       return { problem: "it is not in the notebook's folder" };

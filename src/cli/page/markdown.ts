@@ -13,7 +13,7 @@ export interface MarkdownContext {
   /** Links to these notebooks (paths relative to the page) lead to their pages. */
   readonly pages: ReadonlySet<string>;
   readonly attachments?: Readonly<Record<string, MimeBundle>>;
-  /** Told of what could not be shown. */
+  /** Called with what could not be shown. */
   readonly warn?: (message: string) => void;
 }
 
@@ -34,12 +34,12 @@ export interface RenderedHtml {
   readonly hasRemotePictures: boolean;
 }
 
-/** KaTeX trusts nobody by default: no links, no HTML. Sizes are bounded, so that no rule covers the page; no warnings on the console. */
+/** KaTeX trusts nothing by default: no links, no HTML. Sizes are limited, so that no rule covers the page; no console warnings. */
 export const katexOptions = { throwOnError: false, maxSize: 50, strict: "ignore" } as const;
 
 /**
  * Markdown as JupyterLab renders it: GitHub's flavour with $math$. Scripts, event handlers and styles in it are dropped;
- * the pictures it shows become part of the page, but for those on the web, which the reader's browser fetches.
+ * the pictures it shows become part of the page, except those on the web, which the reader's browser fetches.
  */
 export async function renderMarkdown(source: string, context: MarkdownContext): Promise<RenderedHtml> {
   const marked = new Marked({ gfm: true });
@@ -62,7 +62,7 @@ export async function renderMarkdown(source: string, context: MarkdownContext): 
   return await renderHtml(await marked.parse(source), context);
 }
 
-/** HTML of a notebook's made safe, with the notebook's pictures in it and anchors at its headings. */
+/** A notebook's HTML made safe, with the notebook's pictures embedded and anchors at its headings. */
 export async function renderHtml(source: string, context: MarkdownContext): Promise<RenderedHtml> {
   const problems = new Map<Element, string>();
   const remote = new Set<Element>();
@@ -90,7 +90,7 @@ export async function renderHtml(source: string, context: MarkdownContext): Prom
   }
   const headings = [...body.querySelectorAll("h1, h2, h3, h4, h5, h6")].map((heading) => {
     const text = plainText(heading);
-    // JupyterLab's anchors: the heading's text with hyphens for blanks.
+    // JupyterLab's anchors: the heading's text with hyphens instead of blanks.
     heading.id ||= PREFIX + text.replaceAll(/\s+/g, "-");
     return { depth: Number(heading.nodeName.slice(1)), id: heading.id, text };
   });
@@ -103,7 +103,7 @@ export async function renderHtml(source: string, context: MarkdownContext): Prom
   };
 }
 
-/** An element's text; math, which is there twice for readers and for screen readers, as its TeX source. */
+/** An element's text. Math, which is there twice because of screen readers, becomes its TeX source. */
 function plainText(element: Element): string {
   const copy = element.cloneNode(true) as Element;
   for (const drawn of copy.querySelectorAll(".katex-html, .katex-mathml mrow")) drawn.remove();
@@ -118,7 +118,7 @@ function firstParagraph(body: HTMLElement): string {
   return plainText(paragraph);
 }
 
-/** What a note or a warning says of an address: it may be a whole file. */
+/** An address as notes and warnings show it, since it may contain a whole file. */
 const shortened = (address: string) => (address.length > 100 ? `${address.slice(0, 100)}…` : address);
 
 /** Text that can't be rendered, as it is. */

@@ -1,6 +1,6 @@
 /**
- * The media types that a page shows, with what a file of each is called. All else is named in the page, not shown:
- * a type from a notebook is the notebook's author's text.
+ * The media types that a page shows, with their file extensions. Anything else is named in the page but not shown, because a
+ * type in a notebook is text by the notebook's author.
  */
 const EXTENSIONS: Readonly<Record<string, readonly string[]>> = {
   "image/apng": [".apng"],
@@ -40,8 +40,8 @@ export function pictureType(extension: string): string | undefined {
 }
 
 /**
- * Content of a MIME bundle as a data URL that needs no escaping; `undefined` where the type is none that pages show or
- * the content is not base64. SVG is text; in an `img` it runs no script and fetches nothing.
+ * Content of a MIME bundle as a data URL that needs no escaping; `undefined` if pages don't show the type or the content is
+ * not base64. SVG is text; in an `img` it runs no script and fetches nothing.
  */
 export function mediaUrl(type: string, content: unknown): string | undefined {
   if (!Object.hasOwn(EXTENSIONS, type) || typeof content !== "string") return undefined;

@@ -1,2 +1,2 @@
-/** What is put before every `id` and `name` in a notebook's text, so that none is one of the page's or a global of JavaScript's. */
+/** The prefix of every `id` and `name` in a notebook's text, so that none clashes with the page's or with JavaScript's globals. */
 export const PREFIX = "user-content-";

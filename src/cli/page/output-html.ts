@@ -5,15 +5,15 @@ import { type Grants, sha256 } from "./policy.js";
 let document: Document | undefined;
 
 /**
- * The `text/html` of an output as it is, but closed: what it leaves open (a comment, a `textarea`) ends with it, and it can't end
- * what is around it. Its scripts get the nonce, and what they need is added to `grants`.
+ * The `text/html` of an output as it is, but self-contained: what it leaves open (a comment, a `textarea`) ends with it, and it
+ * can't close what is around it. Its scripts get the nonce, and what they need is added to `grants`.
  */
 export function ownHtml(source: string, nonce: string, grants: Grants): string {
   assertShallow(source);
   document ??= new JSDOM("").window.document;
   const template = document.createElement("template");
   template.innerHTML = source;
-  // Nothing can close this element, so it would take in the rest of the page.
+  // Nothing can close this element, so it would swallow the rest of the page.
   for (const element of template.content.querySelectorAll("plaintext")) {
     const pre = document.createElement("pre");
     pre.append(...element.childNodes);
@@ -44,7 +44,7 @@ function grant(root: ParentNode, nonce: string, grants: Grants): void {
   }
 }
 
-/** A document in a frame is under its page's policy, so its scripts need the same nonce. */
+/** A document in a frame is subject to its page's policy, so its scripts need the same nonce. */
 function framed(source: string, nonce: string, grants: Grants): string {
   const dom = new JSDOM(source);
   grant(dom.window.document, nonce, grants);

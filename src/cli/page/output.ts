@@ -21,7 +21,7 @@ export interface OutputContext extends MarkdownContext {
   readonly sanitizeHtml?: boolean;
 }
 
-/** An output as HTML: of a MIME bundle the richest form that a page without a kernel can show. */
+/** An output as HTML, in the richest form of its MIME bundle that a page without a kernel can show. */
 export async function renderOutput(output: Output, context: OutputContext, needs: Needs): Promise<string> {
   switch (output.output_type) {
     case "stream":
@@ -71,7 +71,7 @@ async function html(source: string, context: OutputContext, needs: Needs): Promi
   return needed(await renderHtml(source, context), needs);
 }
 
-/** The HTML, with what it needs added to what the page needs. */
+/** The HTML; what it needs is added to what the page needs. */
 export function needed({ html, hasMath, hasRemotePictures }: RenderedHtml, needs: Needs): string {
   needs.math ||= hasMath;
   needs.remotePictures ||= hasRemotePictures;
@@ -80,7 +80,7 @@ export function needed({ html, hasMath, hasRemotePictures }: RenderedHtml, needs
 
 const note = (text: string) => `<p class="note">${escapeXml(text)}</p>`;
 
-/** Drawn by the page's script; without scripts the figure's picture stands there. */
+/** Drawn by the page's script; without scripts the figure's picture is shown. */
 function plotlyFigure(data: MimeBundle, context: OutputContext): string {
   const { layout } = (data[PLOTLY] ?? {}) as { layout?: { height?: unknown } | null };
   const height = Math.min(Math.max(Number(layout?.height) || 450, 0), 10_000);

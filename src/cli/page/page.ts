@@ -10,25 +10,25 @@ import { needed, type OutputContext, plainOutput, renderOutput } from "./output.
 import { type Needs, noNeeds } from "./policy.js";
 
 export interface PageOptions {
-  /** The notebook's own folder: relative pictures are found from here, and none outside of it is shown. */
+  /** The notebook's own folder: relative pictures are found from here, and none outside it is shown. */
   readonly folder: string;
-  /** Notebooks whose pages stand beside this one. */
+  /** Notebooks whose pages are next to this one. */
   readonly pages: ReadonlySet<string>;
-  /** The title where the notebook has no heading. */
+  /** The title if the notebook has no heading. */
   readonly name: string;
-  /** HTML above the first cell: a way back to an index. */
+  /** HTML above the first cell, such as a link to the index. */
   readonly navigation?: string;
-  /** HTML below the last cell: the ways to its neighbours. */
+  /** HTML below the last cell, such as links to the neighbouring pages. */
   readonly neighbours?: string;
-  /** Takes scripts out of the outputs' HTML; without it they run, as on nbconvert's pages. */
+  /** Removes scripts from the outputs' HTML; otherwise they run, as on nbconvert's pages. */
   readonly sanitizeHtml?: boolean;
-  /** Told of what the page can't show, with the cell: `cell 3, output 1: ...`. */
+  /** Called with what the page can't show, and the cell: `cell 3, output 1: ...`. */
   readonly warn?: (message: string) => void;
 }
 
 /**
- * A notebook as one HTML file that needs nothing else: pictures, fonts and plotly.js are in it, each only if used. No script of the
- * notebook's runs in it, but for those in its outputs' own HTML, if `sanitizeHtml` is not set.
+ * A notebook as one self-contained HTML file: pictures, fonts and plotly.js are embedded, each only if used. No script from
+ * the notebook runs in it, except those in its outputs' own HTML if `sanitizeHtml` is not set.
  */
 export async function renderPage(notebook: Notebook, options: PageOptions): Promise<string> {
   const needs = noNeeds(nonceOf(notebook));
@@ -55,12 +55,12 @@ export async function renderPage(notebook: Notebook, options: PageOptions): Prom
   return htmlPage(String(title), contents + main, needs);
 }
 
-/** What cells may add up to: the rest of a page, plotly.js and KaTeX's fonts with it, has 16 MB. */
+/** The most for all cells together; the rest of a page, including plotly.js and KaTeX's fonts, gets 16 MB. */
 const LONGEST = constants.MAX_STRING_LENGTH - 2 ** 24;
 
 /**
- * The same notebook gives the same page, so the nonce comes from what is in it: who writes a cell that knows it
- * would change it.
+ * The same notebook has to give the same page, so the nonce is derived from the content: writing it into a cell would
+ * change it.
  */
 function nonceOf({ cells }: Notebook): string {
   const hash = createHash("sha256");
@@ -117,7 +117,7 @@ async function textCell(
   return `<section class="markdown">${await orPlain(html, () => plainSource(cell.source), warn)}</section>`;
 }
 
-/** One part that can't be rendered (nested too deep for a library, say) is shown as text and leaves the rest of the page alone. */
+/** A part that can't be rendered (nested too deeply for a library, say) is shown as text; the rest of the page is unaffected. */
 async function orPlain(
   render: () => Promise<string>,
   plain: () => string,
@@ -142,7 +142,7 @@ function folded(summary: string, html: string, hint = ""): string {
   return `<details><summary>${summary}${first}</summary>${html}</details>`;
 }
 
-/** What JupyterLab shows of a folded cell as well. */
+/** What JupyterLab shows of a folded cell, too. */
 function firstLine(source: string): string {
   const [line = ""] = source.trim().split("\n");
   return line.length > 70 ? `${line.slice(0, 69)}…` : line;

@@ -1,17 +1,17 @@
 import { createHash } from "node:crypto";
 
-/** What a page has to bring along for what is on it, and what its policy has to let through. */
+/** What a page has to include for its content, and what its policy has to allow. */
 export interface Needs {
   math: boolean;
   plotly: boolean;
-  /** It shows pictures that the notebook's text names by an address on the web. */
+  /** It shows pictures that the notebook's text names by web address. */
   remotePictures: boolean;
   /** Given to the scripts of the outputs' own HTML and to nothing else on the page. */
   readonly nonce: string;
   readonly html: Grants;
 }
 
-/** What the outputs' own HTML is let do. */
+/** What the outputs' own HTML may do. */
 export interface Grants {
   /** Scripts with the page's nonce run, with what they load. */
   scripts: boolean;
@@ -21,15 +21,15 @@ export interface Grants {
   fetches: boolean;
 }
 
-/** @param nonce nobody who writes a part of the page can know it beforehand */
+/** @param nonce must be unknown beforehand to anyone who writes a part of the page */
 export function noNeeds(nonce = ""): Needs {
   const html = { scripts: false, handlers: new Set<string>(), fetches: false };
   return { math: false, plotly: false, remotePictures: false, nonce, html };
 }
 
 /**
- * The page's Content-Security-Policy: its own scripts run, known by their hashes, and nothing is fetched but pictures that the
- * notebook's text names. An output's own HTML may do what it needs, which lends nothing to the rest of the page.
+ * The page's Content-Security-Policy: its own scripts run, identified by their hashes, and nothing is fetched except pictures
+ * that the notebook's text names. An output's own HTML may do what it needs, without opening the rest of the page.
  *
  * @param scripts the page's own
  */
@@ -46,7 +46,7 @@ export function policy({ plotly, remotePictures, nonce, html }: Needs, scripts: 
     "font-src data:",
     "media-src data:",
     `img-src data: blob:${remotePictures ? " https: http:" : ""}`,
-    // The outlines of countries, which plotly.js takes from there.
+    // Country outlines, which plotly.js fetches from there.
     ...(plotly ? ["connect-src https://cdn.plot.ly/un/"] : []),
     "form-action 'none'",
   ].join("; ");

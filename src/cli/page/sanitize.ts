@@ -3,7 +3,7 @@ import { assertShallow } from "./depth.js";
 import { PREFIX } from "./names.js";
 
 export interface SanitizeOptions {
-  /** The address that a picture's `src` becomes; `undefined` takes the picture out. */
+  /** The address that a picture's `src` becomes; `undefined` removes the picture. */
   picture(address: string, element: Element): string | undefined;
   /** The address that a link's `href` becomes, before links into the page get the prefix. */
   link(address: string): string;
@@ -13,8 +13,8 @@ let purifier: DOMPurify | undefined;
 let options: SanitizeOptions;
 
 /**
- * HTML of a stranger's without what could act: no script, event handler, frame, form or style sheet, no address but of
- * links and pictures, no name that shadows another, nothing that leaves its place on the page.
+ * Untrusted HTML without anything active: no scripts, event handlers, frames, forms or style sheets, no addresses except
+ * those of links and pictures, no names that shadow others, nothing that leaves its place on the page.
  */
 export async function sanitize(html: string, { picture, link }: SanitizeOptions): Promise<HTMLElement> {
   assertShallow(html);
@@ -44,7 +44,7 @@ async function makePurifier(): Promise<DOMPurify> {
 
 const REFERENCES = ["for", "headers", "list", "aria-controls", "aria-describedby", "aria-labelledby"];
 
-/** An attribute's value as it goes into the page, or `undefined` where it doesn't. */
+/** An attribute's value as it goes into the page, or `undefined` if it is dropped. */
 function changed(element: Element, name: string, value: string): string | undefined {
   const tag = element.nodeName.toLowerCase();
   if (name === "style") return safeStyle(value);
@@ -62,16 +62,16 @@ function changed(element: Element, name: string, value: string): string | undefi
   return value;
 }
 
-/** What is in the page or in the address itself; all else would be fetched. */
+/** Addresses within the page, or that contain their data; all others would be fetched. */
 const ownAddress = (address: string) =>
   address.startsWith("#") ? anchored(address) : /^data:/i.test(address) ? address : undefined;
 
-/** A link into a page of ours leads to the prefixed name. */
+/** A link into one of our pages leads to the prefixed name. */
 export function anchored(address: string): string {
   return address.replace(/^#(?!$)(?:user-content-)?/, `#${PREFIX}`);
 }
 
-/** Declarations that put nothing over the page and fetch nothing: what follows each `;` is looked at by itself. */
+/** Declarations that cover nothing and fetch nothing; each one between `;` is checked on its own. */
 function safeStyle(style: string): string | undefined {
   const kept = style.split(";").filter((declaration) => {
     if (/[\\@<]|\/\*|(?:url|image|image-set|src)\s*\(/i.test(declaration)) return false;

@@ -8,8 +8,8 @@ export interface Pixels {
 }
 
 /**
- * Gives a jsdom window's canvases what plotly.js needs of a 2D context: filled rectangles and pixel data. `toDataURL`
- * has to answer at once, PNG encoders do not: it hands out a placeholder, and the pixels wait in the returned map.
+ * Gives a jsdom window's canvases the parts of a 2D context that plotly.js needs: filled rectangles and pixel data.
+ * `toDataURL` has to return at once, which PNG encoders don't: it returns a placeholder, and the pixels wait in the map.
  */
 export function installCanvas(window: DOMWindow): Map<string, Pixels> {
   const painted = new Map<string, Pixels>();

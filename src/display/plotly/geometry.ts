@@ -3,8 +3,8 @@ import { svgPathProperties } from "svg-path-properties";
 import { type Box, textBox, textLength } from "./svg-text.js";
 
 /**
- * Gives a jsdom window the measurements that browsers take from their layout engine, as far as plotly.js asks for them:
- * boxes of SVG elements (text by the fonts' own metrics) and lengths along paths.
+ * Gives a jsdom window the measurements that plotly.js asks for and browsers take from their layout engine: boxes of SVG
+ * elements (text by the fonts' own metrics) and lengths along paths.
  */
 export function installGeometry(window: DOMWindow): void {
   const svg = window.SVGElement.prototype;
@@ -86,7 +86,7 @@ function pathBox(element: Element): Box | null {
   const path = pathOf(element);
   if (!path) return null;
   const points = path.getParts().flatMap((part) => {
-    // Curves bulge between their ends; a few points on them are near enough for a label's place.
+    // Curves bulge between their ends; a few points on them are accurate enough to place a label.
     const inner = part.length > 0 ? [0.25, 0.5, 0.75].map((t) => part.getPointAtLength(part.length * t)) : [];
     return [part.start, ...inner, part.end];
   });

@@ -45,7 +45,7 @@ function ask(request: RenderRequest): Promise<RenderReply> {
 }
 
 function start(): Worker {
-  // Its own flags only: an inspector or a loader of the main thread is not meant for plotly.
+  // Only its own flags: the main thread's inspector or loaders are not meant for plotly.
   const started = new Worker(new URL("./worker.js", import.meta.url), { execArgv: [] });
   started.on("message", (reply: RenderReply) => {
     const waiting = pending.get(reply.id);

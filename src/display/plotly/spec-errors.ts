@@ -10,7 +10,7 @@ export interface ValidationError {
   readonly msg: string;
 }
 
-/** The part of `Plotly.PlotSchema.get()` that names what an attribute may be. */
+/** The part of `Plotly.PlotSchema.get()` that says what an attribute may be. */
 export interface PlotlySchema {
   readonly traces: Record<string, { attributes: SchemaNode }>;
   readonly layout: { layoutAttributes: SchemaNode };
@@ -63,7 +63,7 @@ export function describeErrors(
         if (Object.values(base ?? {}).some((entry) => Array.isArray(entry) && entry.length === 0)) return [];
         return [`${path}: nothing to draw, its coordinates are missing or not arrays`];
       default:
-        return []; // "unused": set, right, and without effect here
+        return []; // "unused": valid, but without effect here
     }
   });
 }
@@ -123,7 +123,7 @@ function expectedAt(schema: PlotlySchema, error: ValidationError, trace: { type?
   }
 }
 
-/** " (did you mean mode?)" where an attribute at that place is spelled nearly the same. */
+/** " (did you mean mode?)" if an attribute at that place is spelled almost the same. */
 function nearest(error: ValidationError, schema: PlotlySchema, trace: { type?: string }): string {
   const keys = error.astr.split(/[.[\]]+/).filter((key) => key !== "");
   const name = keys.pop() ?? "";

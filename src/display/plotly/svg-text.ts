@@ -19,7 +19,7 @@ export interface Box {
 }
 
 /**
- * Lays out an SVG `<text>` element (SVG 1.1, chapter 10) as far as plotly uses it: `x`, `y`, `dx`, `dy`, `text-anchor`,
+ * Lays out the part of SVG's `<text>` (SVG 1.1, chapter 10) that plotly uses: `x`, `y`, `dx`, `dy`, `text-anchor`,
  * font properties in style attributes, nested `tspan` and `a`.
  */
 function layOut(text: Element): Run[] {
@@ -90,7 +90,7 @@ export function textLength(text: Element): number {
   return layOut(text).reduce((sum, run) => sum + widthOf(run), 0);
 }
 
-/** Replaces the `<text>` elements of an SVG document by outlines; text that the fonts lack stays text. */
+/** Replaces the `<text>` elements of an SVG document with outlines; text that the fonts lack stays text. */
 export function outlineText(svg: Element): void {
   const sheet = new GlyphSheet();
   const document = svg.ownerDocument;
@@ -113,7 +113,7 @@ export function outlineText(svg: Element): void {
   svg.insertAdjacentHTML("afterbegin", sheet.defs);
 }
 
-/** The declarations that outlines need as well; the others are about fonts. */
+/** The declarations that outlines need, too; the others are about fonts. */
 function paintOf(element: Element): string {
   return ["fill", "fill-opacity", "opacity", "stroke", "stroke-width", "display", "visibility"]
     .flatMap((name) => {

@@ -9,8 +9,8 @@ import { describeErrors, type PlotlySchema, type ValidationError } from "./spec-
 import { outlineText } from "./svg-text.js";
 
 /**
- * Draws plotly figures without a browser: plotly.js runs in a jsdom window that measures text by font metrics. Runs in a
- * thread of its own, so that the seconds it takes to load block nobody.
+ * Draws plotly figures without a browser: plotly.js runs in a jsdom window that measures text by font metrics. It runs in
+ * its own thread, so that the seconds it takes to load block nothing.
  */
 
 export interface RenderRequest {
@@ -28,7 +28,7 @@ export interface StaticPicture {
   readonly png: Uint8Array;
 }
 
-/** `undrawable`: right, but only a browser can draw it. */
+/** `undrawable`: valid, but only a browser can draw it. */
 export type RenderReply =
   | ({ readonly id: number; readonly kind: "picture" } & StaticPicture)
   | { readonly id: number; readonly kind: "undrawable"; readonly reason: string }
@@ -46,7 +46,7 @@ interface Trace {
   type?: string;
 }
 
-/** Drawn by WebGL in browsers; the first ones have an SVG twin that looks the same. */
+/** Drawn with WebGL in browsers; the first ones have an SVG equivalent that looks the same. */
 const SVG_TWIN: Record<string, string> = { scattergl: "scatter", scatterpolargl: "scatterpolar" };
 const BROWSER_ONLY =
   /^(scatter3d|surface|mesh3d|cone|streamtube|isosurface|volume|parcoords|splom|scattergeo|(scatter|density|choropleth)map(box)?|choropleth)$/;
@@ -73,10 +73,10 @@ async function render(request: RenderRequest): Promise<RenderReply> {
   const { id, width, height, scale } = request;
   browser ??= load();
   const { window, plotly, painted } = browser;
-  // Element ids come from here: the same figure has to give the same bytes.
+  // Element ids come from here, and the same figure has to produce the same bytes.
   window.Math.random = lehmer(hash(request.spec));
   painted.clear();
-  // Parsed inside the window: plotly's checks for arrays and objects know its own realm only.
+  // Parsed inside the window, because plotly's checks for arrays and objects only know its own realm.
   const parse = window.JSON.parse as (text: string) => { data: Trace[]; layout: object };
 
   const checked = parse(request.spec);

@@ -6,7 +6,7 @@ import { version } from "./register-cpu.js";
 /** TensorFlow.js's JavaScript backend: slow, and the reference in tests. */
 export async function startCpu(): Promise<Running> {
   await tf.setBackend("cpu");
-  // its first use would print an advertisement for tfjs-node
+  // Its first use would print an advertisement for tfjs-node.
   (tf.backend() as unknown as { firstUse: boolean }).firstUse = false;
   return {
     backend: "cpu",

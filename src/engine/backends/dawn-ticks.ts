@@ -7,7 +7,7 @@ type Callback = (...values: unknown[]) => void;
 const ticks = new Set<Callback>();
 let watching = false;
 
-/** From now on Dawn's functions are known here; they still run by themselves where nobody waits. */
+/** Records Dawn's functions from now on; they still run by themselves when nobody is waiting. */
 export function watchDawn(): void {
   if (watching) return;
   watching = true;
@@ -19,14 +19,14 @@ export function watchDawn(): void {
       if (ticks.delete(callback)) callback(...values);
     });
   };
-  // util.promisify finds setImmediate's own promise by a symbol
+  // util.promisify finds setImmediate's own promise through a symbol.
   globalThis.setImmediate = Object.defineProperties(
     watched,
     Object.getOwnPropertyDescriptors(setImmediate),
   ) as never;
 }
 
-/** Lets Dawn work until `done` says so. @returns false if Dawn has nothing left to do before. */
+/** Lets Dawn work until `done()`. @returns false if Dawn runs out of work before that. */
 export function waitForDawn(done: () => boolean): boolean {
   while (!done()) {
     const [tick] = ticks;

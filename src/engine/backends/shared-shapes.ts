@@ -6,11 +6,11 @@ interface TensorData {
   values: unknown;
   id: number;
   refCount: number;
-  /** Handles of the same buffer in other shapes. */
+  /** Handles for the same buffer in other shapes. */
   views?: Map<string, number>;
 }
 
-/** What is used of tfjs-node's backend. */
+/** The parts of tfjs-node's backend that are used here. */
 interface NodeBackend extends tf.KernelBackend {
   readonly binding: {
     readonly TF_INT32: number;
@@ -27,9 +27,9 @@ interface NodeBackend extends tf.KernelBackend {
 type Constructor = new (binding: object, packageName: string) => NodeBackend;
 
 /**
- * tfjs-node's backend with reshapes that run nothing. There, each is an operation of TensorFlow's, of 50 microseconds
- * with all that belongs to it. Here the tensor has its new shape in JavaScript alone, and TensorFlow makes a handle of
- * that shape when an operation asks for it: many never do, as the next reshape comes first.
+ * tfjs-node's backend with reshapes that run nothing. In tfjs-node each is a TensorFlow operation, which costs 50
+ * microseconds in all. Here the tensor gets its new shape in JavaScript only, and TensorFlow makes a handle of that shape
+ * when an operation asks for one; often none does before the next reshape.
  */
 export function withSharedShapes(Base: Constructor): Constructor {
   return class extends Base {
@@ -37,7 +37,7 @@ export function withSharedShapes(Base: Constructor): Constructor {
       const ids = super.getInputTensorIds(tensors);
       for (let i = 0; i < ids.length; i++) {
         const { dataId, shape } = tensors[i]!;
-        // an int64 scalar of tfjs-node's own has no data id
+        // tfjs-node's own int64 scalars have no data id.
         const data = dataId === undefined ? undefined : this.tensorMap.get(dataId);
         if (data !== undefined && !tf.util.arraysEqual(data.shape, shape)) ids[i] = this.#view(data, shape);
       }
@@ -71,7 +71,7 @@ export function withSharedShapes(Base: Constructor): Constructor {
   };
 }
 
-/** Registers the kernels that only reshape, as goes with {@link withSharedShapes}. */
+/** Registers the kernels that only reshape; they belong to {@link withSharedShapes}. */
 export function registerReshapes(): void {
   replace(tf.Reshape, (x, { shape }) =>
     tf.util.inferFromImplicitShape(shape as number[], tf.util.sizeFromShape(x.shape)),

@@ -21,7 +21,7 @@ let started: { name: Name; running: Running } | undefined;
  * TensorFlow's C library under TensorFlow.js's own Node backend. The backend's classes are loaded one by one, not
  * through the package's index, which would look for a binding beside it, and with the tfjs-core of this package.
  *
- * @param log is told, in one line, when it computes without the fused operations because they are damaged.
+ * @param log is called with one line if the fused operations are damaged, so that it computes without them.
  * @throws EngineError when libtensorflow isn't installed, its binding does not load, or the device that runs is not
  *   the one asked for.
  */
@@ -54,19 +54,19 @@ export async function startTensorflow(name: Name, log: (line: string) => void): 
   return started.running;
 }
 
-/** All of this is read once, when the library loads. What the user set already wins. */
+/** All of this is read once, when the library loads. What the user has set wins. */
 function prepareEnvironment(name: Name): void {
   const threads = String(threadCount());
   process.env.TF_CPP_MIN_LOG_LEVEL ??= "3";
   process.env.TF_NUM_INTRAOP_THREADS ??= threads;
-  // operations run one after another, so a second pool would only compete with the first
+  // Operations run one after another, so a second pool would only compete with the first.
   process.env.TF_NUM_INTEROP_THREADS ??= "1";
   if (name === "tensorflow") process.env.CUDA_VISIBLE_DEVICES = "-1";
   else process.env.TF_FORCE_GPU_ALLOW_GROWTH ??= "true";
 }
 
 function register(name: Name, binding: Binding, installed: string | undefined): Running {
-  // tfjs-node 4.22 calls two functions that Node 22 warns of and Node 23 and 24 lack in part
+  // tfjs-node 4.22 calls two functions that Node 22 warns about and that are partly gone in Node 23 and 24.
   const legacy = util as unknown as Record<string, unknown>;
   legacy.isNullOrUndefined = (value: unknown) => value === null || value === undefined;
   legacy.isArray = Array.isArray;
@@ -95,7 +95,7 @@ function register(name: Name, binding: Binding, installed: string | undefined): 
   const load = commonJsLoader(join(packageFolder(nodePackage), "dist"), {
     "@tensorflow/tfjs": core,
     "@tensorflow/tfjs-core": core,
-    // TensorBoard's summaries, which are written by this package's own tracker
+    // TensorBoard's summaries, which this package's own tracker writes.
     "./proto/api_pb": {},
   });
   const { NodeJSKernelBackend } = load("nodejs_kernel_backend.js") as {

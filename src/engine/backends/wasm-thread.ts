@@ -11,7 +11,7 @@ const { wasmWorkerContents } =
   require("@tensorflow/tfjs-backend-wasm/wasm-out/tfjs-backend-wasm-threaded-simd.worker.js") as {
     wasmWorkerContents: string;
   };
-// its line feeds stand inside string literals
+// Its line feeds are inside string literals.
 const script = wasmWorkerContents.replaceAll("\n", "\\n");
 const start = runInThisContext(`(function (require, __filename) {${script}\n})`) as (
   require: NodeJS.Require,

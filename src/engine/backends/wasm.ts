@@ -54,7 +54,7 @@ async function register(): Promise<Running> {
 }
 
 /**
- * The package has a threaded build but loads it in browsers only: its own loader hands the threads' script over as a
+ * The package has a threaded build but loads it only in browsers, because its loader passes the threads' script as a
  * Blob. Here the same build is loaded with scripts on disk.
  */
 async function registerThreaded(): Promise<void> {
@@ -85,17 +85,17 @@ async function registerThreaded(): Promise<void> {
   tf.removeBackend("wasm");
   const start = () => {
     const backend = new BackendWasm(wasm as never);
-    // threads that wait for work must not keep the process from ending
+    // Idle threads must not keep the process alive.
     for (const thread of wasm.PThread.runningWorkers) thread.unref();
     return backend;
   };
   tf.registerBackend("wasm", start, 1);
 }
 
-/** What the backend's own limit allows. */
+/** The most that the backend itself allows. */
 const maxThreads = 4;
 
-/** The build takes half the cores that Node's `os` tells it at its start, for browsers' sake. */
+/** For the sake of browsers, the build uses half of the cores that Node's `os` reports when it starts. */
 async function withCores<T>(count: number, work: () => Promise<T>): Promise<T> {
   const before = os.cpus;
   os.cpus = () => Array.from({ length: count }, () => before()[0]!);
@@ -106,7 +106,7 @@ async function withCores<T>(count: number, work: () => Promise<T>): Promise<T> {
   }
 }
 
-/** Threads without the main thread's options (`--import`, `--eval`), made where Emscripten asks for the global class. */
+/** Threads without the main thread's options (`--import`, `--eval`), in place of the global class that Emscripten uses. */
 async function withPlainWorkers<T>(work: () => Promise<T>): Promise<T> {
   const before = Object.getOwnPropertyDescriptor(globalThis, "Worker");
   class PlainWorker extends Worker {
@@ -123,11 +123,11 @@ async function withPlainWorkers<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
-/** Emscripten's start-up code turns unhandled rejections and errors of the whole process into its own; undone here. */
+/** Emscripten's start-up code takes over unhandled rejections and errors of the whole process; this undoes it. */
 async function keepingListeners<T>(work: () => Promise<T>): Promise<T> {
   const events = ["uncaughtException", "unhandledRejection"] as const;
   const before = new Set(events.flatMap((event) => process.listeners(event as "uncaughtException")));
-  const alive = setInterval(() => {}, 1000); // the threads are unreferenced before they are up
+  const alive = setInterval(() => {}, 1000); // the threads are unreferenced before they have started
   try {
     return await work();
   } finally {
@@ -152,7 +152,7 @@ function getThreadsCountOrOne(): number {
   }
 }
 
-/** What this Node's WebAssembly can do, found by validating the smallest program that uses it. */
+/** What this Node's WebAssembly can do, found by validating the smallest programs that use it. */
 export function wasmFeatures(): { simd: boolean; threads: boolean } {
   const header = [0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00];
   const emptyType = [0x01, 0x04, 0x01, 0x60, 0x00, 0x00];

@@ -4,7 +4,7 @@ import type { Running } from "../running.js";
 import * as tf from "../tf.js";
 import { waitForDawn, watchDawn } from "./dawn-ticks.js";
 
-/** WebGPU's objects, as far as they are used here (the `webgpu` package types them with DOM's globals). */
+/** The parts of WebGPU's objects that are used here (the `webgpu` package types them with the DOM's globals). */
 interface Gpu {
   requestAdapter(options?: {
     powerPreference?: string;
@@ -24,11 +24,11 @@ export interface AdapterInfo {
   readonly architecture: string;
   readonly device: string;
   readonly description: string;
-  /** True where the processor plays the graphics card, as SwiftShader does. */
+  /** True if the adapter is software on the processor, such as SwiftShader. */
   readonly isFallbackAdapter: boolean;
 }
 
-/** TensorFlow.js's backend, with the parts that reading needs. */
+/** The parts of TensorFlow.js's backend that reading needs. */
 interface Backend extends tf.KernelBackend {
   readonly tensorMap: { get(dataId: object): TensorData };
   readonly bufferManager: {
@@ -47,9 +47,9 @@ interface Backend extends tf.KernelBackend {
 
 interface TensorData {
   readonly dtype: tf.DataType;
-  /** Where the values are on the processor. */
+  /** The values, if they are on the processor. */
   readonly values: tf.BackendValues | null;
-  /** Where they are on the device. */
+  /** Where they are, if on the device. */
   readonly resource: Buffer;
 }
 
@@ -61,12 +61,12 @@ interface Buffer {
   unmap(): void;
 }
 
-/** WebGPU's numbers for what a buffer is for, and for mapping it to be read. */
+/** WebGPU's constants for a buffer's usage, and for mapping it to be read. */
 const COPY_DST = 0x8;
 const MAP_READ = 0x1;
 const MODE_READ = 0x1;
 
-/** The limits that TensorFlow.js's kernels profit from: whatever the adapter offers is asked for. */
+/** The limits that TensorFlow.js's kernels benefit from: all that the adapter offers is requested. */
 const limits = [
   "maxComputeWorkgroupStorageSize",
   "maxComputeWorkgroupsPerDimension",
@@ -81,7 +81,7 @@ let started: Promise<Running> | undefined;
 /**
  * TensorFlow.js's WebGPU backend on Dawn: runs on Vulkan, Metal and Direct3D 12.
  *
- * @param log where a line goes if the only adapter is software on the processor.
+ * @param log is called with a line if the only adapter is software on the processor.
  * @throws EngineError when Dawn does not load or finds no adapter.
  */
 export async function startWebgpu(log: (line: string) => void): Promise<Running> {
@@ -96,13 +96,13 @@ export async function startWebgpu(log: (line: string) => void): Promise<Running>
   }
 }
 
-/** The adapter that {@link startWebgpu} would take, or undefined where Dawn finds none. */
+/** The adapter that {@link startWebgpu} would use, or undefined if Dawn finds none. */
 export async function findAdapter(): Promise<Adapter | undefined> {
   const gpu = await openDawn();
   return (await gpu.requestAdapter({ powerPreference: "high-performance" })) ?? undefined;
 }
 
-/** The names of all adapters that Dawn sees here: it tells them in its error when one is asked for that there is not. */
+/** The names of all adapters that Dawn sees here. It lists them in its error when asked for one that does not exist. */
 export async function adapterNames(): Promise<string[]> {
   const { create } = await import("webgpu");
   try {
@@ -120,7 +120,7 @@ export function adapterName(info: AdapterInfo): string {
   return isFallbackAdapter ? `${name} (the processor plays the graphics card)` : name;
 }
 
-/** What brings WebGPU to a project that uses this package: optional, since it takes 150 MB. */
+/** What a project that uses this package installs for WebGPU: optional, since it takes 150 MB. */
 const command = "npm install webgpu@0.6.2 @tensorflow/tfjs-backend-webgpu@4.22.0";
 
 function isMissing(error: unknown): boolean {
@@ -134,7 +134,7 @@ async function openDawn(): Promise<Gpu> {
   try {
     createRequire(import.meta.url).resolve("@tensorflow/tfjs-backend-webgpu");
     const { create, globals } = await import("webgpu");
-    // TensorFlow.js reads GPUBufferUsage and its like from the global scope
+    // TensorFlow.js reads GPUBufferUsage and the like from the global scope.
     for (const [name, value] of Object.entries(globals)) {
       if (!(name in globalThis))
         Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
@@ -166,7 +166,7 @@ async function register(log: (line: string) => void): Promise<Running> {
     WebGPUBackend: new (device: object, info: AdapterInfo) => Backend;
   };
   const backend = withNavigator(() => new WebGPUBackend(device, adapter.info));
-  // where there is no browser it would ask for an OffscreenCanvas
+  // Outside a browser it would ask for an OffscreenCanvas.
   const readSync = backend.readSync.bind(backend);
   backend.readSync = (dataId) => {
     const { values, dtype } = backend.tensorMap.get(dataId);
@@ -174,7 +174,7 @@ async function register(log: (line: string) => void): Promise<Running> {
     return readNow(backend, dataId);
   };
   tf.registerBackend("webgpu", () => backend, 2);
-  // A driver whose threads still compute while the process tears itself down can crash it.
+  // A driver whose threads are still computing while the process exits can crash it.
   process.once("exit", () => {
     awaitDevice(backend);
     device.destroy();
@@ -213,13 +213,13 @@ function readNow(backend: Backend, dataId: object): tf.BackendValues {
   return backend.convertAndCacheOnCPU(dataId, values);
 }
 
-/** Waits for a buffer, and so for all work given to the device before. @returns whether it can be read now. */
+/** Waits for a buffer, and so for all work submitted before. @returns whether it can now be read. */
 function mapNow(buffer: Buffer): boolean {
   buffer.mapAsync(MODE_READ).catch(() => {});
   return waitForDawn(() => buffer.mapState !== "pending") && buffer.mapState === "mapped";
 }
 
-/** Returns once the device has done all that it was given, or is lost. */
+/** Returns once the device has finished all submitted work, or is lost. */
 function awaitDevice(backend: Backend): void {
   backend.ensureCommandEncoderReady();
   backend.endComputePassEncoder();
@@ -227,7 +227,7 @@ function awaitDevice(backend: Backend): void {
   mapNow(backend.bufferManager.acquireBuffer(4, COPY_DST | MAP_READ));
 }
 
-/** The backend's constructor looks for `navigator.gpu`; other libraries take a navigator for a sign of a browser. */
+/** The backend's constructor looks for `navigator.gpu`, but other libraries take a navigator as the sign of a browser. */
 function withNavigator<T>(work: () => T): T {
   const before = Object.getOwnPropertyDescriptor(globalThis, "navigator");
   Object.defineProperty(globalThis, "navigator", { value: { gpu: dawn }, configurable: true });

@@ -13,13 +13,13 @@ interface NodeBackend {
   ): tf.Tensor[];
 }
 
-/** The addon that `firstframe engine install` compiles of the C++ in `native/` and `ops/`. */
+/** The addon that `firstframe engine install` compiles from the C++ in `native/` and `ops/`. */
 export interface OperationsAddon {
-  /** Makes an operation of TensorFlow's of the kernel of that name. @throws Error if there is none, or it knows no such attribute. */
+  /** Makes a TensorFlow operation of the kernel with that name. @throws Error for an unknown kernel or attribute. */
   define(name: string, inputs: string[], outputs: string[], attributes: string[]): void;
 }
 
-/** tfjs-node's types of attributes; for a list it takes the element's type, and an array. */
+/** tfjs-node's attribute types; for a list it takes the element's type and an array. */
 const TYPES = {
   float: "TF_ATTR_FLOAT",
   int: "TF_ATTR_INT",
@@ -27,7 +27,7 @@ const TYPES = {
   bool: "TF_ATTR_BOOL",
 } as const satisfies Record<AttributeType, keyof NodeBackend["binding"]>;
 
-/** Puts the kernels in C++ in the place of their composites on the `tensorflow` backend. */
+/** Replaces composites by their C++ kernels on the `tensorflow` backend. */
 export function registerNativeKernels(addon: OperationsAddon): void {
   useNativeKernels((kernel) => {
     define(addon, kernel);
@@ -62,5 +62,5 @@ function define(addon: OperationsAddon, { name, inputs, outputs, attributes, set
   );
 }
 
-/** TensorFlow's names of inputs and outputs are in lower case. */
+/** TensorFlow's names for inputs and outputs are in lower case. */
 const snakeCase = (name: string) => name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);

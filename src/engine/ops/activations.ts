@@ -1,7 +1,7 @@
 import * as tf from "../tf.js";
 import { gelu, silu } from "./gelu/gelu.js";
 
-/** Activations by the names configurations give them (diffusers' `get_activation`). */
+/** Activations by their names in configurations (diffusers' `get_activation`). */
 export const ACTIVATIONS = {
   silu,
   swish: silu,

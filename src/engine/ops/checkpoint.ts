@@ -2,19 +2,19 @@ import * as tf from "../tf.js";
 import { releasing, withOwnTape } from "./tape.js";
 
 export interface CheckpointOptions {
-  /** Tensors that `f` uses and nobody differentiates for. */
+  /** Tensors that `f` uses but that need no gradient. */
   readonly constants?: readonly tf.Tensor[];
-  /** Variables in `f` to differentiate for. */
+  /** Variables in `f` that need a gradient. */
   readonly variables?: readonly tf.Variable[];
 }
 
 /**
  * Gradient checkpointing (Chen et al. 2016, arXiv 1604.06174): runs `f` without recording what it computes, and runs
- * it again when its gradient is asked for.
+ * it again when its gradient is needed.
  *
- * @param f gets the inputs, then the constants, and must use no other tensor that is not a variable; it must give the
- *   same each time.
- * @param inputs tensors to differentiate for.
+ * @param f gets the inputs, then the constants, and must use no other tensors except variables; it must return the same
+ *   each time.
+ * @param inputs tensors that need a gradient.
  */
 export function checkpoint<T extends tf.Tensor>(
   f: (...tensors: tf.Tensor[]) => T,
@@ -36,7 +36,7 @@ export function checkpoint<T extends tf.Tensor>(
               true,
             ),
           );
-          // A variable that has no part in the result, such as an adapter that is switched off, has no gradient.
+          // A variable without influence on the result, such as an adapter that is off, has no gradient.
           return grads.map((gradient, i) => gradient ?? tf.zerosLike(xs[i]!));
         }),
     };

@@ -7,7 +7,7 @@ export function normalize(x: tf.Tensor, eps: number): { normal: tf.Tensor; rstd:
   return { normal: tf.mul(centred, rstd), rstd };
 }
 
-/** The gradient by x of what {@link normalize} gives. */
+/** The gradient of {@link normalize} with respect to x. */
 export function normalizeGradient(x: tf.Tensor, dNormal: tf.Tensor, eps: number): tf.Tensor {
   const { normal, rstd } = normalize(x, eps);
   const along = tf.mean(tf.mul(dNormal, normal), -1, true);

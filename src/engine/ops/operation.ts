@@ -8,40 +8,40 @@ type Inputs = Record<string, tf.Tensor>;
 /** Attribute types, by TensorFlow's names. */
 export type AttributeType = "float" | "int" | "bool" | "list(int)";
 
-/** What an operation's kernel in C++ takes and gives; the kernel has the operation's name, and stands beside it. */
+/** Inputs and outputs of an operation's C++ kernel, which has the operation's name and is next to it. */
 export interface NativeSignature<I, A> {
-  /** In the kernel's order; float tensors all of them. */
+  /** In the kernel's order; all of them float tensors. */
   readonly inputs: readonly (keyof I & string)[];
   readonly outputs: readonly string[];
   readonly attributes?: { readonly [K in keyof A & string]?: AttributeType };
   /**
-   * Numbers that are new at every call, as one more input, `settings`: TensorFlow keeps a kernel for each set of
-   * attributes it has seen.
+   * Numbers that change with every call, passed as one more input, `settings`, because TensorFlow keeps a kernel for each
+   * set of attributes it has seen.
    */
   readonly settings?: (attributes: A) => readonly number[];
 }
 
-/** An operation of our own: one node on the gradient tape, whatever it is made of. */
+/** An operation of our own: one node on the gradient tape, whatever it consists of. */
 export interface OperationDefinition<I extends Inputs, A extends object> {
   /** Unique among all kernels of TensorFlow.js. */
   readonly name: string;
   /** The operation in terms of others. Its intermediate tensors are disposed. */
   forward(inputs: I, attributes: A): tf.Tensor | tf.Tensor[];
-  /** Present where there is a kernel in C++ for the processor. */
+  /** Present if there is a C++ kernel for the processor. */
   readonly native?: NativeSignature<I, A>;
   /** What the gradient needs: inputs by name, and outputs by position. */
   readonly save?: { readonly inputs?: readonly (keyof I & string)[]; readonly outputs?: readonly boolean[] };
   /**
-   * Gradients for the inputs. Each function runs only if its input takes part in what is differentiated, so what
-   * frozen weights would cost is saved. What several of them share is computed before, with intermediates tidied.
+   * Gradients for the inputs. Each function runs only if its input needs a gradient, which saves the cost of frozen
+   * weights. What several of them share is computed first, with intermediates tidied.
    *
-   * @param dy one a output.
+   * @param dy one per output.
    * @param saved the inputs, then the outputs, that `save` names.
    */
   gradient?(dy: tf.Tensor[], saved: tf.Tensor[], attributes: A): { readonly [K in keyof I]: () => tf.Tensor };
 }
 
-/** A kernel in C++, as the backend that runs it gets to know it. */
+/** A C++ kernel, as described to the backend that runs it. */
 export interface NativeKernel {
   readonly name: string;
   readonly inputs: readonly string[];
@@ -52,21 +52,20 @@ export interface NativeKernel {
 
 const natives: NativeKernel[] = [];
 
-/** Operations with a kernel in C++, of the files that were loaded. */
+/** Operations with a C++ kernel, from the files that have been loaded. */
 export const nativeKernels = (): readonly NativeKernel[] => natives;
 
 let nativeKernel: ((kernel: NativeKernel) => tf.KernelFunc) | undefined;
 
 /**
- * From now on, operations that have a kernel in C++ run it on the `tensorflow` backend: those there are, and those that are
- * defined later.
+ * From now on, operations with a C++ kernel run it on the `tensorflow` backend, including those that are defined later.
  */
 export function useNativeKernels(kernelFuncOf: (kernel: NativeKernel) => tf.KernelFunc): void {
   nativeKernel = kernelFuncOf;
   for (const kernel of natives) replaceKernel(kernel.name, kernelFuncOf(kernel));
 }
 
-/** Puts a kernel of the `tensorflow` backend in another one's place. */
+/** Replaces a kernel of the `tensorflow` backend. */
 export function replaceKernel(kernelName: string, kernelFunc: tf.KernelFunc): void {
   if (tf.getKernel(kernelName, "tensorflow") !== undefined) tf.unregisterKernel(kernelName, "tensorflow");
   tf.registerKernel({ kernelName, backendName: "tensorflow", kernelFunc });

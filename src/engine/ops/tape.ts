@@ -1,4 +1,4 @@
-/** TensorFlow.js's gradient tape, as far as memory needs it: https://github.com/tensorflow/tfjs, tfjs-core/src/tape.ts. */
+/** The part of TensorFlow.js's gradient tape that matters for memory: https://github.com/tensorflow/tfjs, tfjs-core/src/tape.ts. */
 import * as tf from "../tf.js";
 
 type Gradients = Record<string, () => tf.Tensor>;
@@ -15,8 +15,8 @@ interface TapeState {
 const state = (): TapeState => tf.engine().state as unknown as TapeState;
 
 /**
- * A function to differentiate whose backward pass gives memory back as it goes: what an operation saved, and the gradient
- * of its output, once the gradients of its inputs are known. TensorFlow.js keeps all of them to the end.
+ * A function to differentiate whose backward pass frees memory as it goes: what an operation saved, and its output's
+ * gradient, as soon as the gradients of its inputs are known. TensorFlow.js keeps all of them until the end.
  *
  * @param kept the output's gradient, if it belongs to someone else.
  */
@@ -28,7 +28,7 @@ export function releasing<T>(f: () => T, kept?: tf.Tensor): () => T {
       const { gradient } = node;
       if (gradient === undefined) continue;
       node.gradient = (dys) => {
-        release(); // of the operation before, whose gradients have all been computed by now
+        release(); // the previous operation, whose gradients have all been computed by now
         const given = dys.filter((dy) => dy !== null);
         release = () => tf.dispose([...node.saved, ...given.filter((dy) => dy !== kept)]);
         return ownTensors(gradient(dys), given);
@@ -38,7 +38,7 @@ export function releasing<T>(f: () => T, kept?: tf.Tensor): () => T {
   };
 }
 
-/** Gradients of which none is a tensor that another one is, or that was given. */
+/** Gradients that are all distinct tensors, and distinct from those that were given. */
 function ownTensors(gradients: Gradients, given: readonly tf.Tensor[]): Gradients {
   const seen = new Set(given);
   return Object.fromEntries(

@@ -1,6 +1,6 @@
 /**
- * tfjs-backend-wasm has no gradient of a 2D convolution by its kernel. Here it is, from matrix products: for each place
- * in the kernel, the input pixels that it meets times the output's gradient.
+ * tfjs-backend-wasm lacks the gradient of a 2D convolution with respect to its kernel. Here it is made from matrix products:
+ * for each position in the kernel, the input pixels that it meets times the output's gradient.
  */
 import * as tf from "../tf.js";
 

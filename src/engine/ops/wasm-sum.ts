@@ -1,10 +1,10 @@
 /**
- * tfjs-backend-wasm adds up long rows number by number in float32: over 65,536 squares it is wrong in the fifth digit.
- * Here long sums are taken in two stages, whose rounding errors grow with the root of the length instead.
+ * tfjs-backend-wasm adds up long rows one number at a time in float32: for 65,536 squares the fifth digit is wrong. Here
+ * long sums are computed in two stages, whose rounding errors grow with the square root of the length instead.
  */
 import * as tf from "../tf.js";
 
-/** Rows up to this length are summed as they are. */
+/** Rows up to this length are summed directly. */
 const SHORT = 64;
 
 interface Attributes {

@@ -1,4 +1,4 @@
-/** Maps [rows, height, width, channels]: each pixel copied to a window of its own, and means and sums over windows. */
+/** For maps [rows, height, width, channels]: copies pixels into windows, and takes means and sums over windows. */
 import { InputError } from "../errors.js";
 import * as tf from "../tf.js";
 import { defineOperation } from "./operation.js";
@@ -8,13 +8,13 @@ export function resizeNearest(x: tf.Tensor4D, height: number, width: number): tf
   const [, h, w] = x.shape;
   if (h === height && w === width) return x.clone();
   if (height % h !== 0 || width % w !== 0)
-    throw new InputError(`resizeNearest: ${height}x${width} is no whole multiple of ${h}x${w}`);
+    throw new InputError(`resizeNearest: ${height}x${width} is not a whole multiple of ${h}x${w}`);
   return enlarge({ x }, { from: [h, w], to: [height, width] })[0] as tf.Tensor4D;
 }
 
 type Size = readonly [height: number, width: number];
 
-/** TensorFlow.js's own gradient of it is wrong on the cpu backend for more than one row. */
+/** TensorFlow.js's own gradient for it is wrong on the cpu backend for more than one row. */
 const enlarge = defineOperation<{ x: tf.Tensor4D }, { from: Size; to: Size }>({
   name: "FirstframeResizeNearest",
   forward: ({ x }, { to }) => tf.image.resizeNearestNeighbor(x, [...to]),
@@ -25,8 +25,8 @@ const enlarge = defineOperation<{ x: tf.Tensor4D }, { from: Size; to: Size }>({
 export function meanPixel(x: tf.Tensor4D): tf.Tensor4D {
   const [rows, height, width, channels] = x.shape;
   const pixels = height * width;
-  // Average pooling is the fastest reduction of this kind on every engine (measured). In two steps, so that no float32
-  // sum has many thousand terms one after another.
+  // Average pooling is the fastest such reduction on every engine (measured). It takes two steps, so that no float32 sum
+  // adds up many thousands of terms in sequence.
   const step = divisorNearRoot(pixels);
   return tf.tidy(() => {
     const column: tf.Tensor4D = tf.reshape(x, [rows, pixels, 1, channels]);

@@ -21,7 +21,7 @@ export class PrecompiledCharsmap {
     this.#replacements = blob.subarray(4 + length);
   }
 
-  /** Replaces, from left to right, the longest run of characters that a rule fits. */
+  /** Replaces, from left to right, the longest run of characters that matches a rule. */
   normalize(text: string): string {
     const bytes = new TextEncoder().encode(text);
     const out: number[] = [];

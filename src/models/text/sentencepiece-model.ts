@@ -40,7 +40,7 @@ export class SentencePieceError extends InputError {
   }
 }
 
-/** @throws SentencePieceError when the file is no model, or one of another kind than unigram. */
+/** @throws SentencePieceError if the file is not a model, or not a unigram model. */
 export async function readSentencePieceModel(path: string): Promise<SentencePieceModel> {
   const fail = (problem: string): never => {
     throw new SentencePieceError(problem, { file: path });
@@ -110,7 +110,7 @@ function readPiece(bytes: Uint8Array): Piece {
 /** Wire types of Protocol Buffers. */
 const WIRE = { varint: 0, fixed64: 1, bytes: 2, fixed32: 5 } as const;
 
-/** Reads a message's fields by their numbers and skips all others. pbf itself takes bytes that are cut off. */
+/** Reads a message's fields by number and skips all others. pbf itself accepts bytes that are cut off. */
 function readMessage(bytes: Uint8Array, fields: Readonly<Record<number, (field: PbfReader) => void>>): void {
   const message = new PbfReader(bytes);
   while (message.pos < message.length) {

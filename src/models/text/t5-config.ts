@@ -44,7 +44,7 @@ export function parseFeedForward(text: string): FeedForwardKind | undefined {
   return { gated, activation: gated && match[2] === "gelu" ? "gelu_new" : (match[2] as T5Activation) };
 }
 
-/** Fills in defaults and checks; keys that only the decoder or transformers' other classes use are passed over. */
+/** Fills in defaults and checks values; keys used only by the decoder or by other classes of transformers are ignored. */
 export function completeT5Config(given: Readonly<Record<string, unknown>>, where: ConfigOrigin): T5Config {
   const known = Object.fromEntries(Object.entries(given).filter(([key]) => Object.hasOwn(FIELDS, key)));
   const config = completeConfig(FIELDS, known, where, "refuse");

@@ -38,7 +38,7 @@ const named = <T extends WeightsLocation>(location: T) => ({
   ...location,
 });
 
-/** Nothing varies from one pass to the next: T5 is not trained here. */
+/** All passes are the same: T5 is not trained here. */
 const CONTEXT: ForwardContext = { loraScale: 1 };
 
 const ACTIVATIONS: Readonly<Record<T5Activation, (x: tf.Tensor3D) => tf.Tensor3D>> = {
@@ -74,7 +74,7 @@ export interface T5Output {
  */
 export class T5EncoderModel extends Model {
   readonly config: T5Config;
-  /** All keys of the file, the decoder's and others too, so that they are saved again. */
+  /** All keys of the file, including the decoder's, so that they are saved again. */
   readonly #stored: Readonly<Record<string, unknown>>;
   readonly #shared: Parameter;
   readonly #blocks: readonly T5Block[];
@@ -102,7 +102,7 @@ export class T5EncoderModel extends Model {
 
   /**
    * A new encoder with transformers' initialisation, drawn from `generator`.
-   * @throws ConfigError naming the key that cannot be.
+   * @throws ConfigError naming the invalid key.
    */
   static fromConfig(config: Partial<T5Config>, generator: RandomGenerator): T5EncoderModel {
     const model = new T5EncoderModel({ ...config }, { subject: CLASS_NAME });
@@ -111,7 +111,7 @@ export class T5EncoderModel extends Model {
   }
 
   /**
-   * Reads a folder of transformers', or a model of the Hugging Face Hub: `config.json` and safetensors weights, in one
+   * Reads a folder written by transformers, or a model of the Hugging Face Hub: `config.json` and safetensors weights, in one
    * file or in shards; of the encoder alone, or of a whole T5, whose decoder is left out.
    * @throws ConfigError, CheckpointError or SafetensorsError naming the file and what is wrong with it, or HubError.
    */
@@ -178,7 +178,7 @@ export class T5EncoderModel extends Model {
     return outputHiddenStates ? { lastHiddenState, hiddenStates: tensors } : { lastHiddenState };
   }
 
-  /** The bias that positions give to the scores, the same in all blocks: [1, heads, S, S]. */
+  /** The positions' bias on the scores, the same in all blocks: [1, heads, S, S]. */
   positionBias(length: number): tf.Tensor4D {
     return this.#blocks[0]!.positionBias(length);
   }
@@ -201,14 +201,14 @@ export class T5EncoderModel extends Model {
   }
 }
 
-/** A checkpoint's name for a parameter of the encoder; the embeddings may be there under either of two names. */
+/** A checkpoint's name for a parameter of the encoder; the embeddings may have either of two names. */
 function encoderKey(key: string, hasShared: boolean): string | undefined {
   if (key.startsWith("decoder.") || key.startsWith("lm_head.")) return undefined;
   if (key === "encoder.embed_tokens.weight") return hasShared ? undefined : "shared.weight";
   return key;
 }
 
-/** Nothing for tokens, a very low score for padding: [B, 1, 1, S]. */
+/** 0 for tokens, a very low score for padding: [B, 1, 1, S]. */
 function maskBias(mask: NonNullable<T5Inputs["attentionMask"]>, batch: number, length: number): tf.Tensor4D {
   const values = mask instanceof tf.Tensor ? mask : tf.tensor2d(mask.map((row) => [...row]));
   if (values.shape[0] !== batch || values.shape[1] !== length) {
@@ -240,7 +240,7 @@ class T5LayerNorm {
   }
 }
 
-/** Attention, then a feed-forward layer, each behind a norm and added to what came in. */
+/** Attention, then a feed-forward layer, each after a norm and added to its input. */
 class T5Block {
   readonly #attention: T5Attention;
   readonly #attentionNorm: T5LayerNorm;
@@ -381,7 +381,7 @@ export function relativePositionBucket(
   const distance = Math.abs(relativePosition);
   const exact = Math.floor(half / 2);
   if (distance < exact) return offset + distance;
-  // float32, as in transformers: it decides at the edges of buckets.
+  // float32, as in transformers: it matters at the edges of buckets.
   const f32 = Math.fround;
   const log = f32(f32(Math.log(f32(distance / exact))) / Math.log(maxDistance / exact));
   return offset + Math.min(half - 1, exact + Math.trunc(f32(log * (half - exact))));

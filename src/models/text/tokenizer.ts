@@ -41,13 +41,13 @@ export interface EncodedTexts {
   readonly inputIds: number[][];
   /** 1 for tokens of the text, 0 for padding. */
   readonly attentionMask: number[][];
-  /** What of each text did not fit; "" where all did. */
+  /** The part of each text that did not fit; "" if all of it did. */
   readonly truncated: string[];
 }
 
 type Json = Record<string, unknown>;
 
-/** What is used of the library, whose own types TypeScript's Node resolution does not find. */
+/** The part of the library used here; TypeScript's Node resolution does not find its own types. */
 interface LibraryTokenizer {
   normalizer: ((text: string) => string) | null;
   pre_tokenizer: unknown;
@@ -158,7 +158,7 @@ export class T5Tokenizer {
     await writeJson(join(folder, TOKENIZER_CONFIG), { ...this.#config, tokenizer_class: "T5Tokenizer" });
   }
 
-  /** All that tokens depend on, to tell one tokenizer from another. */
+  /** Everything that tokens depend on, to tell one tokenizer from another. */
   toJSON(): unknown {
     const rules = this.#charsmap ? { charsmap: Buffer.from(this.#charsmap).toString("base64") } : {};
     const entries = Object.entries({ ...this.#json, ...rules });
@@ -220,7 +220,7 @@ export class T5Tokenizer {
   }
 }
 
-/** The library checks nothing that it is given: whatever it throws here, a TypeError most often, is about the file. */
+/** The library does not check its input: whatever it throws here, mostly TypeErrors, is about the file. */
 function libraryTokenizer(json: Json, config: Json, where: ConfigOrigin): LibraryTokenizer {
   try {
     return new Tokenizer(json, config) as LibraryTokenizer;

@@ -16,7 +16,7 @@ export interface BlockOptions {
   readonly dropout: number;
 }
 
-/** Attention and feed-forward over text and video tokens together, each behind a modulated norm and a gate. */
+/** Attention and feed-forward over text and video tokens together, each with a modulated norm before it and a gate after it. */
 export class CogVideoXBlock {
   readonly name: string;
   readonly #norm1: CogVideoXLayerNormZero;

@@ -39,7 +39,7 @@ export class TimestepEmbedding {
   }
 }
 
-/** A block's modulated norm; text and video share the norm and have modulations of their own. */
+/** A block's modulated norm; text and video share the norm but have their own modulations. */
 export class CogVideoXLayerNormZero {
   readonly name: string;
   readonly #linear: Linear;
@@ -63,7 +63,7 @@ export class CogVideoXLayerNormZero {
    * @param x [batch, text + video tokens, features]
    * @param condition SiLU of the time embedding, [batch, conditioningDim]
    * @param lengths of text and video
-   * @returns what goes into the branch, and what adds the branch's output to x behind a gate
+   * @returns the branch's input, and a function that adds its output to x through a gate
    */
   forward(
     x: tf.Tensor3D,
@@ -113,7 +113,7 @@ export class AdaLayerNorm {
   }
 }
 
-/** Attention of all tokens to all tokens, without a mask; queries and keys are normed a head and rotated by position. */
+/** Attention of all tokens to all tokens, without a mask; queries and keys are normed per head and rotated by position. */
 export class Attention {
   readonly name: string;
   readonly #heads: number;
@@ -158,7 +158,7 @@ export class Attention {
   }
 }
 
-/** Activations of the feed-forward layer, after diffusers' names and classes; `gated` ones halve the width. */
+/** Activations of the feed-forward layer, with diffusers' names and classes; `gated` ones halve the width. */
 const FEED_FORWARD: Readonly<
   Record<FeedForwardActivation, { kind: string; gated: boolean; apply: (x: tf.Tensor3D) => tf.Tensor3D }>
 > = {

@@ -29,14 +29,14 @@ export interface PatchEmbedOptions {
 /** Latent frames, rows and columns. */
 type GridSize = readonly [frames: number, height: number, width: number];
 
-/** Makes tokens of text embeddings and latents. */
+/** Turns text embeddings and latents into tokens. */
 export class CogVideoXPatchEmbed {
   readonly name: string;
   readonly #options: PatchEmbedOptions;
   readonly #proj: Linear;
   readonly #textProj: Linear;
   readonly #learned: Parameter | null;
-  /** The computed table that was used last; on the host, so that the engine's memory is as before. */
+  /** The computed table that was used last; kept on the host, so that no tensor stays in the engine. */
   #positions: { key: string; values: Float32Array } | null = null;
 
   constructor(scope: ParameterScope, linears: Linears, options: PatchEmbedOptions) {

@@ -13,7 +13,7 @@ interface Origin {
   readonly take: readonly number[];
 }
 
-/** Where SAT's names differ only as text: what follows the block's number. */
+/** Names of SAT that only need replacing: what follows the block's number. */
 const BLOCK_NAMES: Readonly<Record<string, string>> = {
   input_layernorm: "norm1.norm",
   post_attention_layernorm: "norm2.norm",
@@ -42,7 +42,7 @@ const UNUSED =
 /** Twelve chunks: shift, scale and gate of attention, then of the feed-forward layer; for video, then for text. */
 const NORM_CHUNKS = { norm1: [0, 1, 2, 6, 7, 8], norm2: [3, 4, 5, 9, 10, 11] } as const;
 
-/** The diffusers names that a tensor of SAT's becomes; none if it is not needed, undefined if it is not known. */
+/** The diffusers names for a SAT tensor; none if it is not needed, undefined if it is unknown. */
 function namesOf(satKey: string): [name: string, take: Omit<Origin, "key">][] | undefined {
   const whole = { pieces: 1, take: [0] };
   const key = satKey.replace(/^(module|state_dict)\./, "");

@@ -15,7 +15,7 @@ export interface TimestepEmbeddingOptions {
  * Sinusoidal timestep embeddings (Ho et al. 2020, arXiv 2006.11239). The angles are float32, as in diffusers'
  * `get_timestep_embedding`, so at timestep 999 both carry the same rounding (up to 6e-5).
  *
- * @param timesteps one a sample; fractions are allowed.
+ * @param timesteps one per sample; fractions are allowed.
  * @param embeddingDim the width; an odd one ends with a zero.
  * @returns [timesteps, embeddingDim]
  */

@@ -78,7 +78,7 @@ const FIELDS = {
 
 export type CogVideoXTransformer3DModelConfig = ConfigOf<typeof FIELDS>;
 
-/** Numbers for a batch: one for all samples, or one a sample. */
+/** Numbers for a batch: one for all samples, or one per sample. */
 export type PerSample = number | ArrayLike<number> | tf.Tensor1D;
 
 export interface TransformerInputs {
@@ -94,11 +94,11 @@ export interface TransformerInputs {
   readonly imageRotaryEmb?: RotaryTables | null;
   /** `scale` multiplies what LoRA adapters add. */
   readonly attentionKwargs?: { readonly scale?: number } | null;
-  /** Switches dropout on, as in training, and is what its masks are drawn from. */
+  /** Turns dropout on, as in training, and supplies its masks. */
   readonly generator?: RandomGenerator;
 }
 
-/** Sees a module's output by its name in the state dict; it is disposed afterwards, keep a clone. */
+/** Called with a module's name in the state dict and its output, which is disposed afterwards: keep a clone. */
 export type TransformerHook = (module: string, output: tf.Tensor) => void;
 
 /**
@@ -110,11 +110,11 @@ export type TransformerHook = (module: string, output: tf.Tensor) => void;
  * const { sample } = transformer.forward({ hiddenStates, encoderHiddenStates, timestep, ofs: 2, imageRotaryEmb });
  * ```
  *
- * It is differentiable for all its weights, its adapters' and both inputs.
+ * It is differentiable with respect to all its weights, its adapters' weights and both inputs.
  */
 export class CogVideoXTransformer3DModel extends Model {
   readonly config: CogVideoXTransformer3DModelConfig;
-  /** Compute each block again for its gradient, to hold one block's activations at a time. */
+  /** Recompute each block for its gradient, so that only one block's activations are in memory at a time. */
   gradientCheckpointing = false;
   readonly #linears = new Linears();
   readonly #adapters = new LoraAdapters(this.#linears.all);
@@ -193,7 +193,7 @@ export class CogVideoXTransformer3DModel extends Model {
   /**
    * A new transformer with PyTorch's default initialisation, drawn from `generator`.
    * @param config keys of diffusers' configuration; what is left out has diffusers' default.
-   * @throws ConfigError naming the key that cannot be.
+   * @throws ConfigError naming the invalid key.
    */
   static fromConfig(
     config: Partial<CogVideoXTransformer3DModelConfig>,
@@ -218,7 +218,7 @@ export class CogVideoXTransformer3DModel extends Model {
   }
 
   /**
-   * The configuration that a folder of diffusers' has, complete, without its weights.
+   * The complete configuration in a folder of diffusers, without the weights.
    *
    * @throws ConfigError naming the file and what is wrong with it.
    */
@@ -278,7 +278,7 @@ export class CogVideoXTransformer3DModel extends Model {
     await writeConfig(folder, CLASS_NAME, this.config);
   }
 
-  /** The linear layers by name: what LoRA adapters go on. */
+  /** The linear layers by name, to which LoRA adapters can be added. */
   get linears(): ReadonlyMap<string, Linear> {
     return this.#linears.all;
   }
@@ -289,7 +289,7 @@ export class CogVideoXTransformer3DModel extends Model {
   }
 
   /**
-   * Puts a new LoRA adapter on the model and freezes the model's own weights. Without effect at first: B is zero.
+   * Adds a new LoRA adapter to the model and freezes the model's own weights. At first it has no effect: B is zero.
    * @throws InputError if the name is taken or no layer matches.
    */
   addAdapter(
@@ -331,7 +331,7 @@ export class CogVideoXTransformer3DModel extends Model {
     this.#adapters.setActive(names, typeof weights === "number" ? names.map(() => weights) : weights);
   }
 
-  /** Adds the active adapters' updates to the weights; then they cost nothing more, and do not train. */
+  /** Adds the active adapters' updates to the weights; from then on they cost nothing and do not train. */
   fuseLora({
     loraScale = 1,
     adapterNames,
@@ -342,7 +342,7 @@ export class CogVideoXTransformer3DModel extends Model {
     this.#adapters.fuse(adapterNames, loraScale);
   }
 
-  /** Takes all fused updates out of the weights again (exact to a rounding). */
+  /** Takes all fused updates out of the weights again (exact up to rounding). */
   unfuseLora(): void {
     this.#adapters.unfuse();
   }
@@ -370,7 +370,7 @@ export class CogVideoXTransformer3DModel extends Model {
     this.gradientCheckpointing = false;
   }
 
-  /** Calls `hook` with the output of every named module, as PyTorch's forward hooks; the returned function ends it. */
+  /** Calls `hook` with the output of every named module, like PyTorch's forward hooks; the returned function removes it. */
   registerForwardHook(hook: TransformerHook): () => void {
     this.#hooks.add(hook);
     return () => this.#hooks.delete(hook);
@@ -440,7 +440,7 @@ export class CogVideoXTransformer3DModel extends Model {
   ): tf.Tensor3D {
     if (!this.gradientCheckpointing) return block.forward(x, condition, lengths, rotary, context);
 
-    // Computed twice: the same dropout masks both times, and the hooks once.
+    // Blocks are computed twice: with the same dropout masks both times, and the hooks only once.
     const seed = context.dropout?.integer(0, 2 ** 31);
     let { hook } = context;
     const tables = rotary ? [rotary.cos, rotary.sin] : [];
@@ -468,7 +468,7 @@ export class CogVideoXTransformer3DModel extends Model {
     );
   }
 
-  /** Time embedding, plus the offset's where the model has one: [batch, time_embed_dim]. */
+  /** Time embedding, plus the offset's if the model has one: [batch, time_embed_dim]. */
   #embedTime({ hiddenStates, timestep, ofs }: TransformerInputs, context: ForwardContext): tf.Tensor2D {
     const { config } = this;
     const batch = hiddenStates.shape[0];

@@ -84,7 +84,7 @@ const SAMPLE_FRAMES_PER_CALL = 8;
 const LATENT_FRAMES_PER_CALL = 2;
 
 /**
- * The VAE of CogVideoX: every 8x8 pixels of 4 frames become one latent pixel, the first frame stands alone.
+ * The VAE of CogVideoX: 8x8 pixels of 4 frames become one latent pixel; the first frame is encoded by itself.
  * An 81-frame clip has (81 - 1) / 4 + 1 = 21 latent frames.
  *
  * ```ts
@@ -105,8 +105,8 @@ export class AutoencoderKLCogVideoX extends Model {
   readonly #hooks = new Set<ForwardHook>();
 
   /**
-   * Where the features of a whole clip take at most so many bytes, all frame groups are computed at once, which is faster
-   * and gives the same numbers. 0: one group after another, for the least memory.
+   * If the features of a whole clip take at most this many bytes, all frame groups are computed at once, which is faster
+   * and gives the same numbers. 0 computes one group after another, with the least memory.
    */
   wholeClipBytes = 32 * 2 ** 20;
   useSlicing = false;
@@ -122,7 +122,7 @@ export class AutoencoderKLCogVideoX extends Model {
     const coder = coderConfig(config, where);
     this.#encoder = new Encoder3D(this.scope.child("encoder"), config.in_channels, coder);
     this.#decoder = new Decoder3D(this.scope.child("decoder"), config.out_channels, coder);
-    // As in diffusers their sizes follow out_channels, so they fit only where latent_channels is the same number.
+    // As in diffusers, their sizes follow out_channels, so they fit only if latent_channels is the same number.
     const { out_channels: out } = config;
     if (config.use_quant_conv)
       this.#quantConv = new PointwiseConv(this.scope.child("quant_conv"), 2 * out, 2 * out);
@@ -136,7 +136,7 @@ export class AutoencoderKLCogVideoX extends Model {
    * A new VAE with PyTorch's default initialisation.
    * @param config keys of diffusers' configuration; what is left out has diffusers' default.
    * @param generator draws the weights; without it they have no values until they are loaded or initialised.
-   * @throws ConfigError naming the key that cannot be.
+   * @throws ConfigError naming the invalid key.
    */
   static fromConfig(
     config: Partial<AutoencoderKLCogVideoXConfig>,
@@ -201,7 +201,7 @@ export class AutoencoderKLCogVideoX extends Model {
     return 2 ** (this.config.block_out_channels.length - 1);
   }
 
-  /** Codes the samples of a batch one after another, for less memory. */
+  /** Encodes and decodes the samples of a batch one after another, to save memory. */
   enableSlicing(): void {
     this.useSlicing = true;
   }
@@ -211,8 +211,8 @@ export class AutoencoderKLCogVideoX extends Model {
   }
 
   /**
-   * Codes frames larger than a tile in overlapping tiles, which changes the result a little.
-   * Options that are left out keep their value.
+   * Encodes and decodes frames larger than a tile in overlapping tiles, which changes the result slightly.
+   * Omitted options keep their values.
    * @throws InputError when a tile is no larger than its overlap.
    */
   enableTiling(options: TilingOptions = {}): void {
@@ -239,7 +239,7 @@ export class AutoencoderKLCogVideoX extends Model {
     this.useTiling = false;
   }
 
-  /** Calls `hook` with the output of every named module, as PyTorch's forward hooks; the returned function ends it. */
+  /** Calls `hook` with the output of every named module, like PyTorch's forward hooks; the returned function removes it. */
   registerForwardHook(hook: ForwardHook): () => void {
     this.#hooks.add(hook);
     return () => this.#hooks.delete(hook);
@@ -267,10 +267,15 @@ export class AutoencoderKLCogVideoX extends Model {
     return { sample: this.#code("decode", z, frameCalls(z.shape[2], LATENT_FRAMES_PER_CALL)) };
   }
 
-  /** Encodes and decodes. @param options.generator samples the posterior; without it its mode is decoded. */
+  /** Encodes and decodes. */
   forward(
     sample: tf.Tensor5D,
-    { generator }: { readonly generator?: RandomGenerator } = {},
+    {
+      generator,
+    }: {
+      /** Samples the posterior; without it its mode is decoded. */
+      readonly generator?: RandomGenerator;
+    } = {},
   ): { sample: tf.Tensor5D } {
     return tf.tidy(() => {
       const { latentDist } = this.encode(sample);
@@ -279,8 +284,8 @@ export class AutoencoderKLCogVideoX extends Model {
   }
 
   /**
-   * Encodes a clip that does not fit in memory: takes pieces of any number of frames as they come and gives each group's
-   * latent frames as soon as they are known. Put together they equal {@link encode}'s.
+   * Encodes a clip that does not fit in memory: takes pieces of any number of frames as they come and yields each group's
+   * latent frames as soon as they are known. Joined together they equal those of {@link encode}.
    * @param pieces tensors [B, in_channels, n, H, W]; they are disposed here.
    * @throws InputError when the pieces hold more or fewer than `numFrames` frames.
    */
@@ -292,7 +297,7 @@ export class AutoencoderKLCogVideoX extends Model {
       yield new DiagonalGaussianDistribution(moments);
   }
 
-  /** Decodes latents group by group, as {@link encodeStream} encodes: each group gives 8 frames, the first one up to 9. */
+  /** Decodes latents group by group, the counterpart of {@link encodeStream}: each group yields 8 frames, the first up to 9. */
   decodeStream(
     pieces: Iterable<tf.Tensor5D> | AsyncIterable<tf.Tensor5D>,
     { numFrames }: StreamOptions,
@@ -325,8 +330,8 @@ export class AutoencoderKLCogVideoX extends Model {
   }
 
   /**
-   * Codes some calls' frames: sample by sample with slicing, tile by tile with tiling.
-   * @param caches what each sample's and tile's convolutions remember from call to call, where more calls follow.
+   * Encodes or decodes the frames of some calls: sample by sample with slicing, tile by tile with tiling.
+   * @param caches what each sample's and tile's convolutions remember between calls, if more calls follow.
    */
   #code(
     direction: Direction,
@@ -420,7 +425,7 @@ export class AutoencoderKLCogVideoX extends Model {
 
 type Direction = "encode" | "decode";
 
-/** Frames of each call: `perCall`, and what is left over goes with the first ones. */
+/** Frames of each call: `perCall`; the remainder is added to the first call. */
 function frameCalls(frames: number, perCall: number): number[] {
   if (!Number.isSafeInteger(frames) || frames < 1)
     throw new InputError(`expected a clip of at least 1 frame, found ${frames} frames`);
@@ -467,7 +472,7 @@ async function* regroup(
   }
 }
 
-/** @throws ConfigError where keys contradict each other. */
+/** @throws ConfigError if keys contradict each other. */
 function coderConfig(config: AutoencoderKLCogVideoXConfig, where: ConfigOrigin): CoderConfig {
   const {
     block_out_channels: channels,

@@ -24,7 +24,7 @@ export interface CoderConfig extends ResnetOptions {
   readonly temporalLevels: number;
 }
 
-/** A part of a coder between two places where calls can be joined or parted. */
+/** A part of a coder between two places where calls can be joined or split. */
 interface Stage {
   /** Channels of the widest features inside. */
   readonly channels: number;
@@ -141,7 +141,7 @@ export class Decoder3D {
   }
 }
 
-/** Runs consecutive stages that take all calls at once as they are, and the others one call after another. */
+/** Runs stages that take all calls at once as they are, and runs the others one call after another. */
 function runStages(
   stages: readonly Stage[],
   x: tf.Tensor4D,
@@ -178,9 +178,9 @@ function runStages(
 }
 
 /**
- * Which stages take all calls at once: those whose features for the whole clip are at most so large. The numbers are the
- * same (convolutions see the same frames, norms keep each call's statistics), the operations fewer and larger. Above it,
- * one call's features are enough to keep the machine busy, and memory counts.
+ * Which stages take all calls at once: those whose features for the whole clip stay below a limit. The numbers are the
+ * same (convolutions see the same frames, norms keep each call's statistics), with fewer and larger operations. Above the
+ * limit one call's features suffice to keep the machine busy, and memory matters more.
  */
 function takesWholeClip(
   stages: readonly Stage[],

@@ -4,7 +4,7 @@ import { showAs } from "../../engine/shown.js";
 import * as tf from "../../engine/tf.js";
 
 /**
- * The encoder's answer: a normal distribution for each latent number, as diffusers' class of this name.
+ * The encoder's output: a normal distribution for each latent number, like diffusers' class of this name.
  * It holds its tensors until {@link dispose}; a `tf.tidy` around it disposes or returns them like others.
  */
 export class DiagonalGaussianDistribution {
@@ -20,10 +20,17 @@ export class DiagonalGaussianDistribution {
 
   /**
    * @param parameters [B, 2C, F, H, W]; belongs to the distribution from now on.
-   * @param options.deterministic std and var are 0, so every sample is the mean.
    * @throws InputError when the number of channels is odd.
    */
-  constructor(parameters: tf.Tensor5D, { deterministic = false }: { deterministic?: boolean } = {}) {
+  constructor(
+    parameters: tf.Tensor5D,
+    {
+      deterministic = false,
+    }: {
+      /** std and var are 0, so every sample is the mean. */
+      deterministic?: boolean;
+    } = {},
+  ) {
     const [, channels] = parameters.shape;
     if (parameters.rank !== 5 || channels % 2 !== 0)
       throw new InputError(`parameters: expected [B, 2C, F, H, W], found [${parameters.shape}]`);
@@ -86,7 +93,7 @@ export class DiagonalGaussianDistribution {
   }
 
   static {
-    // As torch.distributions prints a normal distribution; its values are those of mean and std.
+    // torch.distributions prints normal distributions like this; the values are those of mean and std.
     showAs<DiagonalGaussianDistribution>(DiagonalGaussianDistribution, {
       line: ({ mean }) => `DiagonalGaussianDistribution [${mean.shape.join(", ")}]`,
       text: ({ mean, std, deterministic }) => {

@@ -2,16 +2,16 @@ import * as tf from "../../engine/tf.js";
 import type { Parameter } from "../../nn/module.js";
 
 /**
- * What the VAE's layers must know of the frames in a tensor [frames * batch, height, width, channels], frame index slowest.
+ * What the VAE's layers must know about the frames in a tensor [frames * batch, height, width, channels], frame index slowest.
  *
- * diffusers feeds the encoder and the decoder a few frames a call. Convolutions remember the last frames of the call
- * before, so for them calls do not matter; group norm, temporal pooling and the resized latent of the spatial norm do
- * depend on the calls. Several calls can stand in one tensor, one after another.
+ * diffusers gives the encoder and the decoder a few frames per call. Convolutions remember the last frames of the previous
+ * call, so calls make no difference to them; group norm, temporal pooling and the resized latent of the spatial norm do
+ * depend on the calls. One tensor can hold several calls, one after another.
  */
 export class FrameLayout {
   constructor(
     readonly batch: number,
-    /** Frames of each call, in order. Only the first may be odd, but for single frames. */
+    /** Frames of each call, in order. Apart from single frames, only the first may be odd. */
     readonly calls: readonly number[],
   ) {}
 
@@ -19,7 +19,7 @@ export class FrameLayout {
     return this.calls.reduce((sum, n) => sum + n, 0);
   }
 
-  /** After temporal pooling: pairs become one frame, an odd call's first frame stays. */
+  /** After temporal pooling: pairs become one frame; the first frame of an odd call stays. */
   get pooled(): FrameLayout {
     return new FrameLayout(
       this.batch,
@@ -27,7 +27,7 @@ export class FrameLayout {
     );
   }
 
-  /** After temporal upsampling: every frame becomes two, but for the first one of an odd call. */
+  /** After temporal upsampling: every frame becomes two, except the first of an odd call. */
   get doubled(): FrameLayout {
     return new FrameLayout(
       this.batch,
@@ -74,7 +74,7 @@ export function repeatFrames(x: tf.Tensor4D, { batch, calls }: FrameLayout, time
   });
 }
 
-/** Calls that can be treated together: an even call after another adds to its segment, an odd call begins a new one. */
+/** Calls that can be treated together: an even call joins the segment before it, an odd call begins a new one. */
 function* segments(calls: readonly number[]): Generator<{ start: number; odd: 0 | 1; frames: number }> {
   for (let i = 0, start = 0; i < calls.length; ) {
     const odd = calls[i]! % 2 === 1 ? 1 : 0;
@@ -85,7 +85,7 @@ function* segments(calls: readonly number[]): Generator<{ start: number; odd: 0 
   }
 }
 
-/** The frames each causal convolution has to remember from call to call, by its kernel. */
+/** The frames that each causal convolution remembers between calls, by its kernel. */
 export class ConvCache {
   readonly #history = new Map<Parameter, tf.Tensor4D>();
 

@@ -10,20 +10,20 @@ import * as tf from "../../engine/tf.js";
 import { ones, type Parameter, type ParameterScope, torchDefault, zeros } from "../../nn/module.js";
 import { type ConvCache, type FrameLayout, poolFrames, repeatFrames } from "./frames.js";
 
-/** What one pass of the encoder or the decoder carries through its layers, over some calls' frames. */
+/** What one pass of the encoder or the decoder, over the frames of some calls, hands through its layers. */
 export interface CoderContext {
   /** Features of the whole clip up to this size are computed for all calls at once. */
   readonly wholeClipBytes: number;
-  /** Present where more calls follow or went before: what the convolutions remember. */
+  /** What the convolutions remember; present if there are calls before or after. */
   readonly cache?: ConvCache;
-  /** Sees the output of every named module. */
+  /** Called with the output of every named module. */
   readonly hook?: (module: string, output: tf.Tensor4D, layout: FrameLayout) => void;
 }
 
 /** A module's name without the trailing dot of its scope. */
 const nameOf = (scope: ParameterScope): string => scope.prefix.slice(0, -1);
 
-/** A 3D convolution that sees no later frame; zeros around each frame, its first frame before the first. */
+/** A 3D convolution that sees no later frames. Frames are padded with zeros; the first frame is repeated before itself. */
 export class CausalConv3d {
   readonly name: string;
   readonly #kernel: Parameter;
@@ -85,7 +85,7 @@ class Conv2d {
   }
 }
 
-/** A norm and the activation after it, which most engines compute faster together. */
+/** A norm and the activation that follows, which most engines compute faster together. */
 interface Norm {
   forward(
     x: tf.Tensor4D,
@@ -132,7 +132,7 @@ export class GroupNorm implements Norm {
   }
 }
 
-/** Norm and activation as one operation where that exists and nobody wants to see what is between them. */
+/** Norm and activation as one operation, if there is one and no hook wants to see the value between them. */
 function normalize(
   activation: ActivationName,
   hook: ((normalized: tf.Tensor4D) => void) | undefined,
@@ -207,7 +207,7 @@ export interface ResnetOptions {
   readonly groups: number;
   readonly eps: number;
   readonly activation: ActivationName;
-  /** The decoder's blocks have spatial norms, which see a latent of so many channels. */
+  /** Channels of the latent that the decoder's spatial norms see. */
   readonly spatialNormDim?: number;
 }
 
@@ -251,7 +251,7 @@ export class ResnetBlock3D {
   }
 }
 
-/** The next value from the last one, which is given back at once: big intermediates must not wait for a tidy's end. */
+/** Computes the next value and disposes the last one at once: big intermediates must not wait for the end of a tidy. */
 export function replace<T extends tf.Tensor>(value: T, next: (value: T) => T): T {
   const result = next(value);
   value.dispose();
@@ -378,7 +378,7 @@ export class UpBlock3D {
       const { kernel, bias } = this.#upsampler ?? {};
       if (kernel && bias)
         h = replace(h, (h) => upsample2d(h, kernel.value as tf.Tensor4D, bias.value as tf.Tensor1D));
-      // diffusers repeats the frames first and convolves each copy; the result is the same
+      // diffusers repeats the frames first and convolves each copy, with the same result.
       if (this.#compressTime) h = replace(h, (h) => repeatFrames(h, layout, 2));
       return h;
     });

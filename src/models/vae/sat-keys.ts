@@ -1,5 +1,5 @@
 /**
- * Names in CogVideo's own checkpoints (SwissArmyTransformer, "SAT") that the VAE's diffusers names come from: levels
+ * How CogVideo's own checkpoints (SwissArmyTransformer, "SAT") name what diffusers names differently in the VAE: levels
  * are "down" and "up", residual blocks "block" ("block_1", "block_2" in the middle), and "up" counts from the pixels.
  */
 

@@ -1,4 +1,4 @@
-/** Spatial tiling: overlapping tiles are coded apart and blended where they overlap. */
+/** Spatial tiling: overlapping tiles are processed separately and blended where they overlap. */
 import * as tf from "../../engine/tf.js";
 
 /** Which tiles to cut and how to put their results together; sizes in pixels of the input or of the output. */
@@ -14,8 +14,8 @@ export interface TileGrid {
 }
 
 /**
- * Codes x [N, H, W, C] tile by tile. Blending follows diffusers, where it works in place: a tile is blended with the
- * tiles above and to the left as they are after their own blending.
+ * Encodes or decodes x [N, H, W, C] tile by tile. As in diffusers, which blends in place, a tile is blended with the tiles
+ * above and to the left after their own blending.
  * @param code the coder, given the tile and its number.
  */
 export function tiled(

@@ -156,9 +156,9 @@ describe("pages of ordinary and damaged notebooks", () => {
     cli.write("deep.ipynb", deep);
     await refused(
       ["site", "deep.ipynb", "--out", "in"],
-      /^firstframe: deep\.ipynb: not a valid notebook: nested deeper than 500 levels$/m,
+      /^firstframe: deep\.ipynb: not a valid notebook: nested more deeply than 500 levels$/m,
     );
-    await refused(["run", "deep.ipynb"], /nested deeper/);
+    await refused(["run", "deep.ipynb"], /nested more deeply/);
     cli.write("one.ipynb", notebook(["1"]));
     await refused(
       ["run", "one.ipynb", "--inplace", "--sanitize-html"],

@@ -248,6 +248,10 @@ describe("summary and table", () => {
       bundle["text/plain"]!,
       /^x \[5\] float32 {2}min 1 {2}max 6 {2}mean 3 {2}std 1\.871 {2}not finite 1/,
     );
+    assert.match(
+      bundle["text/html"]!,
+      /^<table>\n<tbody>\n<tr><td><b>x \[5\] float32<\/b><\/td><td>min <b>1<\/b><\/td>.*<td><code>\S+<\/code><\/td><\/tr>\n<\/tbody><\/table>$/,
+    );
     assert.throws(() => summary(tf.tensor(["a"])), /expected a tensor of numbers, found dtype string/);
   });
 
@@ -265,8 +269,16 @@ describe("summary and table", () => {
       bundle["text/plain"],
       ["T", "name       n", "─────  ─────", "a|<b>  1.235", "c         10"].join("\n"),
     );
-    assert.ok(
-      bundle["text/html"]!.includes('<td align="left">a|&#60;b&#62;</td><td align="right">1.235</td>'),
+    assert.equal(
+      bundle["text/html"],
+      [
+        "<table><caption>T</caption>",
+        '<thead><tr><th align="left">name</th><th align="right">n</th></tr></thead>',
+        "<tbody>",
+        '<tr><td align="left">a|&#60;b&#62;</td><td align="right">1.235</td></tr>',
+        '<tr><td align="left">c</td><td align="right">10</td></tr>',
+        "</tbody></table>",
+      ].join("\n"),
     );
     assert.equal(
       bundle["text/latex"],

@@ -118,7 +118,7 @@ describe("installing from an index that breaks", {
     await serve({ filename: filename.replace("2.21.0", "2.20.0") });
     assert.match(
       lastLine(await install().ended),
-      /expected tensorflow_cpu-2\.21\.0-.*, which the index has not/,
+      /expected tensorflow_cpu-2\.21\.0-.*, which the index does not have/,
     );
     const offline = await install({ PIP_INDEX_URL: "http://127.0.0.1:9/simple" }).ended;
     assert.equal(offline.code, 1);

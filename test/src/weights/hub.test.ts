@@ -457,7 +457,7 @@ describe("without a network", () => {
       set({ HF_HUB_OFFLINE: undefined, [name]: value });
       assert.match(
         await failure(fetchBig),
-        /HF_HUB_OFFLINE or localFilesOnly forbids to ask http.*`hf download org\/big` fetches it$/,
+        /HF_HUB_OFFLINE or localFilesOnly forbids asking http.*`hf download org\/big` fetches it$/,
       );
       set({ [name]: undefined });
     }

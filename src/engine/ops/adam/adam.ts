@@ -9,11 +9,11 @@ export interface AdamAttributes {
   readonly stepSize: number;
   /** sqrt(1 - beta2^step), the root of the second moment's bias correction. */
   readonly correction: number;
-  /** Factor on the weight before the step: 1 - learning rate * decay for AdamW, 1 for Adam. */
+  /** Multiplies the weight before the step: 1 - learning rate * decay for AdamW, 1 for Adam. */
   readonly shrink: number;
-  /** What of the weight is added to the gradient: Adam's weight decay, 0 for AdamW. */
+  /** The share of the weight that is added to the gradient: Adam's weight decay, 0 for AdamW. */
   readonly decay: number;
-  /** Factor on the gradient, before anything else. */
+  /** Multiplies the gradient, before anything else. */
   readonly scale: number;
 }
 

@@ -3,11 +3,11 @@ import * as tf from "../../tf.js";
 import { defineOperation } from "../operation.js";
 
 export interface AttentionAttributes {
-  /** Factor on the scores; 1 / sqrt(features) as a rule. */
+  /** Multiplies the scores; normally 1 / sqrt(features). */
   scale: number;
   /** The largest score matrix that may be held, in numbers. Default {@link scoreLimit}. */
   maxScores: number;
-  /** So many heads are packed in a row: [batch, tokens, heads * features]. */
+  /** How many heads are packed in a row: [batch, tokens, heads * features]. */
   heads: number;
 }
 
@@ -15,12 +15,12 @@ type AttentionOptions = Partial<Omit<AttentionAttributes, "heads">>;
 
 type Qkv = { query: tf.Tensor; key: tf.Tensor; value: tf.Tensor };
 
-/** Queries that go together at least, so that matrix products stay worth their name. */
+/** The fewest queries at a time, so that matrix products stay efficient. */
 const MIN_ROWS = 64;
 
 /**
- * The largest score matrix that is held, in numbers: 8 MiB on a processor, where it has to stay in the cache between
- * its passes, 256 MiB on a GPU. Below 64 queries of one head it does not go.
+ * The largest score matrix in memory, in numbers: 8 MiB on a processor, where it has to stay in the cache between passes,
+ * 256 MiB on a GPU. It is never smaller than 64 queries of one head.
  */
 export function scoreLimit(): number {
   const engine = currentEngine()?.name;
@@ -38,7 +38,7 @@ export function attentionBlocks(
   maxScores: number,
 ): { heads: number; rows: number } {
   const most = Math.max(MIN_ROWS, Math.floor(maxScores / keys));
-  const rows = Math.ceil(queries / Math.ceil(queries / most)); // in parts of about one size
+  const rows = Math.ceil(queries / Math.ceil(queries / most)); // in parts of about the same size
   return { rows, heads: Math.min(heads, Math.max(1, Math.floor(maxScores / (rows * keys)))) };
 }
 
@@ -118,7 +118,7 @@ const operation = defineOperation<Qkv, AttentionAttributes>({
     );
     return packHeads(joined(groups), heads);
   },
-  // A fused kernel has a second output, the logarithms of the weights' sums, which its gradient wants to see.
+  // A fused kernel has a second output, the logarithms of the weights' sums, which its gradient needs.
   save: { inputs: ["query", "key", "value"], outputs: [true, true] },
   gradient([dy], [query, key, value, output, logSums], attributes) {
     const inputs = { query: query!, key: key!, value: value!, output: output!, dy: dy! };
@@ -132,11 +132,11 @@ const operation = defineOperation<Qkv, AttentionAttributes>({
 });
 
 /**
- * Scaled dot-product attention (Vaswani et al. 2017, arXiv 1706.03762), softmax(scale * q k^T) v, of packed heads: side by
- * side in one row, as projections leave them.
+ * Scaled dot-product attention (Vaswani et al. 2017, arXiv 1706.03762), softmax(scale * q k^T) v, for packed heads, which
+ * are side by side in one row, as projections leave them.
  *
  * It is computed for some heads and queries at a time, and its gradient computes the weights anew (as Dao et al. 2022,
- * arXiv 2205.14135), so that no score matrix above {@link scoreLimit} is ever held: that of CogVideoX-1.5's 45,000
+ * arXiv 2205.14135), so that no score matrix above {@link scoreLimit} is ever in memory: that of CogVideoX-1.5's 45,000
  * tokens and 48 heads would take 390 GB.
  *
  * @param query [batch, queries, heads * features]
@@ -175,7 +175,7 @@ function ranges(total: number, size: number): [start: number, length: number][] 
   return pieces;
 }
 
-/** Some heads of x, and of those some rows; no copy when it is all of them. */
+/** Some heads of x, and some of their rows; not a copy if it is all of them. */
 function part(x: tf.Tensor3D, head: number, heads: number, row = 0, rows = x.shape[1]): tf.Tensor3D {
   if (heads === x.shape[0] && rows === x.shape[1]) return x;
   return tf.slice(x, [head, row, 0], [heads, rows, -1]);

@@ -1,6 +1,6 @@
 /**
  * Convolutions over video features. Everywhere here a tensor is [frames * batch, height, width, channels] with the
- * frame index slowest: a shift in time is then a slice of whole rows, and each frame is an image to a 2D convolution.
+ * frame index slowest, so that a shift in time is a slice of whole rows, and each frame is an image for a 2D convolution.
  */
 import "../wasm-conv2d-gradient.js";
 import * as tf from "../../tf.js";
@@ -44,7 +44,7 @@ export function upsample2d(x: tf.Tensor4D, kernel: tf.Tensor4D, bias: tf.Tensor1
 
 export interface CausalConvOptions {
   readonly batch: number;
-  /** The (time - 1) frames before `x`; where there are none, its first frame stands in for them. */
+  /** The (time - 1) frames before `x`; if there are none, its first frame is repeated instead. */
   readonly history?: tf.Tensor4D;
 }
 
@@ -63,7 +63,7 @@ export function causalConv3d(
 ): tf.Tensor4D {
   const past = kernel.shape[0] - 1;
   return tf.tidy(() => {
-    // One frame alone sees itself at every time: one convolution with the kernels' sum.
+    // A single frame sees itself at every time, so this is one convolution with the sum of the kernels.
     if (!history && x.shape[0] === batch) return conv2d(x, tf.sum(kernel, 0), bias);
     const padded = history
       ? tf.concat([history, x])
@@ -72,7 +72,7 @@ export function causalConv3d(
   });
 }
 
-/** The history that {@link causalConv3d} wants for the frames after `x`: the last `count` frames. */
+/** The history that {@link causalConv3d} needs for the frames after `x`: the last `count` frames. */
 export function historyAfter(
   x: tf.Tensor4D,
   count: number,
@@ -104,14 +104,14 @@ const repeatFirst = defineOperation<{ x: tf.Tensor4D }, { batch: number; times: 
 });
 
 /**
- * Up to so many numbers, the frames that each output frame sees are laid side by side as channels, for one convolution
- * instead of one a time: fewer and larger operations. On TensorFlow's CPU, forward and gradients together then take half
+ * Up to this many numbers, the frames that each output frame sees are put side by side as channels, for one convolution
+ * instead of one per time: fewer and larger operations. On TensorFlow's CPU, forward and gradients together then take half
  * the time on maps of 16x16 and below, and three quarters to nine tenths on larger ones with few channels (measured).
  */
 const SIDE_BY_SIDE_SIZE = 2 ** 22;
 
 /**
- * The sum of 2D convolutions over shifted frames: output frame t is made of input frames t .. t + time - 1. On
+ * The sum of 2D convolutions over shifted frames: output frame t is made from input frames t .. t + time - 1. On
  * TensorFlow's CPU this is as fast as its 3D convolution and several times faster in the gradients; WebAssembly's 3D
  * convolution is many times slower.
  */
@@ -238,7 +238,7 @@ function kernelAt(kernel: tf.Tensor5D, time: number): tf.Tensor4D {
   return tf.reshape(tf.slice(kernel, [time], [1]), kernel.shape.slice(1) as Size4D);
 }
 
-/** The gradient of a 2D convolution with padding "same" by its kernel. */
+/** The gradient of a 2D convolution with padding "same" with respect to its kernel. */
 function kernelGradient(x: tf.Tensor4D, dy: tf.Tensor4D, filterShape: Size4D): tf.Tensor4D {
   const attributes = { strides: 1, pad: "same", dataFormat: "NHWC", filterShape };
   return tf.engine().runKernel(tf.Conv2DBackpropFilter, { x, dy }, attributes) as tf.Tensor4D;

@@ -6,7 +6,7 @@ import { dotSegments, mapSegments } from "../segments/segments.js";
 export interface GatedResidualAttributes {
   /** Tokens in each segment of the sequence; they add up to its length. */
   readonly lengths: readonly number[];
-  /** Of each segment, which chunk of the modulation is its gate. */
+  /** For each segment, which chunk of the modulation is its gate. */
   readonly chunks: readonly number[];
 }
 
@@ -54,7 +54,7 @@ const operation = defineOperation<Inputs, GatedResidualAttributes>({
 });
 
 /**
- * x + gate * branch, with one gate a sample and segment of the sequence.
+ * x + gate * branch, with one gate per sample and segment of the sequence.
  *
  * @param x [batch, sequence, features]
  * @param branch as x

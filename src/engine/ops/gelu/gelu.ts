@@ -32,7 +32,7 @@ const operation = defineOperation<{ x: tf.Tensor }, object>({
 
 /**
  * GELU by its tanh approximation (Hendrycks and Gimpel 2016, arXiv 1606.08415): PyTorch's `approximate="tanh"`.
- * Its gradient keeps nothing but the input.
+ * Its gradient only needs the input.
  */
 export function geluTanh<T extends tf.Tensor>(x: T): T {
   return operation({ x }, {})[0] as T;

@@ -2,7 +2,7 @@
  * Group norm (Wu and He 2018, arXiv 1803.08494) over video features [frames * batch, height, width, channels], with the
  * activation that follows it.
  *
- * The frames may belong to several calls of a model, one after another; each call has statistics of its own.
+ * The frames may belong to several calls of a model, one after another; each call has its own statistics.
  */
 
 import { InputError } from "../../errors.js";
@@ -105,7 +105,7 @@ type Tensors<N extends number, T extends tf.Tensor4D[] = []> = T["length"] exten
   ? T
   : Tensors<N, [...T, tf.Tensor4D]>;
 
-/** Factor and offset of each feature: as small as they come, or resized to the features. */
+/** Factor and offset of each feature, in their own small size or resized to the features. */
 function coefficients(
   x: tf.Tensor4D,
   scale: tf.Tensor4D,
@@ -146,7 +146,7 @@ function statistics(
   options: Required<GroupNormOptions>,
 ): { mean: tf.Tensor4D; rstd: tf.Tensor4D } {
   const [mean, rstd] = tf.tidy(() => {
-    // Each frame's and channel's moments first; what is left to combine is small.
+    // First the moments of each frame and channel, which leaves little to combine.
     const frameMean = meanPixel(x);
     const frameVariance = tf.tidy(() => meanPixel(tf.squaredDifference<tf.Tensor4D>(x, frameMean)));
     const mean = overGroups(frameMean, 1, options);
@@ -157,7 +157,7 @@ function statistics(
 }
 
 /**
- * For each row, sample and group the mean over the group's channels and its call's frames, given to all of them.
+ * For each row, sample and group, the mean over the group's channels and its call's frames, repeated for all of them.
  * @param values [frames * batch, 1, 1, channels]
  * @param pixels how many numbers each value is the sum of.
  */

@@ -80,8 +80,8 @@ const operation = defineOperation<Inputs, HeadNormAttributes & { readonly traine
  * @param x [batch, tokens, heads * features]
  * @param weight [features]
  * @param bias [features]
- * @param rotary tables of [tokens, features]; null turns nothing.
- * @param trained weight and bias are: their gradients are computed together.
+ * @param rotary tables of [tokens, features]; with null nothing is rotated.
+ * @param trained whether weight and bias are trained; their gradients are computed together.
  */
 export function headNorm(
   x: tf.Tensor3D,

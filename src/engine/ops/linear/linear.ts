@@ -6,7 +6,7 @@ import { sumSegments } from "../segments/segments.js";
 export interface LinearOptions {
   /** The weight is [in, out] instead of PyTorch's [out, in]. */
   inOut?: boolean;
-  /** Weight and bias need no gradient: then the tape does not hold on to `x`. */
+  /** Weight and bias need no gradient, so the tape need not keep `x`. */
   frozen?: boolean;
 }
 
@@ -20,7 +20,7 @@ const matrix = (weight: tf.Tensor): tf.Tensor2D =>
 type Factors = { a: tf.Tensor; b: tf.Tensor };
 type Transposed = { transposeA: boolean; transposeB: boolean };
 
-/** A matrix of all rows, whatever the axes before the last. */
+/** A matrix of all rows, whatever the axes before the last one. */
 const rowsOf = (x: tf.Tensor): tf.Tensor2D => tf.reshape(x, [-1, x.shape.at(-1)!]);
 
 function product({ a, b }: Factors, { transposeA, transposeB }: Transposed): tf.Tensor {
@@ -60,7 +60,7 @@ export const applyAffine = (x: tf.Tensor, { weight, bias, inOut }: Affine): tf.T
     ? matMulBias({ a: x, b: matrix(weight), bias }, { transposeA: false, transposeB: !inOut })[0]!
     : multiply(x, weight, !inOut);
 
-/** What {@link applyAffine} hands to the gradient of x. */
+/** What {@link applyAffine} passes to the gradient of x. */
 export const affineGradient = (dy: tf.Tensor, { weight, inOut }: Affine): tf.Tensor =>
   multiply(dy, weight, inOut);
 
@@ -82,7 +82,7 @@ const trained = defineOperation<Trained, { inOut: boolean }>({
   }),
 });
 
-// The weight goes by the attributes, so it must outlive the tape: a variable, not an intermediate tensor.
+// The weight is passed in the attributes, so it must outlive the tape: a variable, not an intermediate tensor.
 const frozen = defineOperation<Frozen, Affine>({
   name: "FirstframeFrozenLinear",
   forward: ({ x }, layer) => applyAffine(x, layer),

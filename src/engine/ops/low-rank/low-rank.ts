@@ -11,7 +11,7 @@ const rowsOf = (x: tf.Tensor): tf.Tensor2D => tf.reshape(x, [-1, x.shape.at(-1)!
 const lowOf = (x: tf.Tensor, a: tf.Tensor, scale: number) =>
   tf.mul(tf.matMul(rowsOf(x), a as tf.Tensor2D, false, true), scale) as tf.Tensor2D;
 
-/** Gradients of x, a and b; that of x is added to what it has from elsewhere, `onto`. */
+/** Gradients of x, a and b; that of x is added to `onto`, its gradient from elsewhere. */
 const gradient = defineOperation<
   { dy: tf.Tensor; x: tf.Tensor; low: tf.Tensor; a: tf.Tensor; b: tf.Tensor; onto: tf.Tensor },
   Scale
@@ -49,7 +49,7 @@ const operation = defineOperation<Inputs, Scale>({
   },
 });
 
-// The layer goes by the attributes, so its weight must outlive the tape: a variable, not an intermediate tensor.
+// The layer is passed in the attributes, so its weight must outlive the tape: a variable, not an intermediate tensor.
 const adapted = defineOperation<Omit<Inputs, "y">, Scale & Affine>({
   name: "FirstframeAdaptedLinear",
   forward: ({ x, a, b }, { scale, ...layer }) => operation({ y: applyAffine(x, layer), x, a, b }, { scale }),
@@ -64,7 +64,7 @@ const adapted = defineOperation<Omit<Inputs, "y">, Scale & Affine>({
 
 /**
  * y + scale * (x a^T) b^T: a linear layer's output with a low-rank update of its weight (Hu et al. 2021, arXiv
- * 2106.09685), whose matrix is never made.
+ * 2106.09685), whose full matrix is never computed.
  *
  * @param y [..., out]
  * @param x [..., in], with y's other axes

@@ -7,12 +7,12 @@ export interface ModulatedNormAttributes {
   readonly eps: number;
   /** Tokens in each segment of the sequence; they add up to its length. */
   readonly lengths: readonly number[];
-  /** Of each segment, which chunk of the modulation shifts it; 1 + the next one scales it. */
+  /** For each segment, which chunk of the modulation shifts it; 1 + the next one scales it. */
   readonly chunks: readonly number[];
 }
 
 type Hint = {
-  /** Modulation, weight or bias are trained: their gradients are computed together. */
+  /** Whether modulation, weight or bias are trained; their gradients are computed together. */
   readonly trained: boolean;
 };
 
@@ -25,7 +25,7 @@ export function chunksOf(modulation: tf.Tensor, features: number, chunks: readon
   );
 }
 
-/** A modulation of zeros but for some chunks, given as [batch, segments, features]: the inverse of {@link chunksOf}. */
+/** A modulation of zeros except for some chunks, given as [batch, segments, features]: the inverse of {@link chunksOf}. */
 export function fromChunks(
   values: readonly { readonly chunks: readonly number[]; readonly of: tf.Tensor }[],
   shape: readonly number[],
@@ -121,8 +121,8 @@ const operation = defineOperation<Inputs, ModulatedNormAttributes & Hint>({
 
 /**
  * Layer norm over the last axis (Ba et al. 2016, arXiv 1607.06450) with a weight and a bias, then `* (1 + scale) + shift`
- * from a condition: adaLN (Peebles and Xie 2022, arXiv 2212.09748). Each segment of the sequence, text or video, has a
- * scale and a shift of its own.
+ * from a condition: adaLN (Peebles and Xie 2022, arXiv 2212.09748). Each segment of the sequence, text or video, has
+ * its own scale and shift.
  *
  * @param x [batch, sequence, features]
  * @param modulation [batch, chunks * features]

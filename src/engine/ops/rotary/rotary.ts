@@ -1,7 +1,7 @@
 import { InputError } from "../../errors.js";
 import * as tf from "../../tf.js";
 
-/** Exchanges the two features of each pair (2i, 2i + 1). */
+/** Swaps the two features of each pair (2i, 2i + 1). */
 function swapPairs(x: tf.Tensor): tf.Tensor {
   return tf.reshape(tf.reverse(tf.reshape(x, [x.size / 2, 2]), 1), x.shape);
 }
@@ -14,7 +14,7 @@ export const applyRotary = (x: tf.Tensor, { cos, sin }: { cos: tf.Tensor; sin: t
 export const undoRotary = (dy: tf.Tensor, { cos, sin }: { cos: tf.Tensor; sin: tf.Tensor }): tf.Tensor =>
   tf.add(tf.mul(dy, cos), swapPairs(tf.mul(dy, sin)));
 
-/** Rotary tables for the video tokens; each frequency stands twice in a row, for the pair (2i, 2i + 1). */
+/** Rotary tables for the video tokens; each frequency occurs twice in a row, for the pair (2i, 2i + 1). */
 export interface RotaryTables {
   /** [F * H * W, head dimension] */
   cos: tf.Tensor2D;
@@ -22,7 +22,7 @@ export interface RotaryTables {
   sin: tf.Tensor2D;
 }
 
-/** Rotary tables (Su et al. 2021, arXiv 2104.09864) for the whole sequence, the rotation's sign in the sines. */
+/** Rotary tables (Su et al. 2021, arXiv 2104.09864) for the whole sequence, with the rotation's sign in the sines. */
 export interface SignedRotaryTables {
   /** [sequence, features] */
   cos: tf.Tensor2D;

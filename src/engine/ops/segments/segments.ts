@@ -29,7 +29,7 @@ export function mapSegments(
 
 interface SumAttributes {
   readonly lengths: readonly number[];
-  /** 1: the samples' sums are added up. Else the number of samples. */
+  /** 1 if the samples' sums are added up, else the number of samples. */
   readonly batch: number;
 }
 
@@ -55,7 +55,7 @@ const dots = defineOperation<{ x: tf.Tensor; y: tf.Tensor }, SumAttributes>({
 });
 
 /**
- * The sums of each segment, as [batch or 1, segments, features]: what the values' gradients are.
+ * The sums over each segment, as [batch or 1, segments, features], which are the gradients of the values.
  *
  * @param x [batch, sequence, features]
  * @param batch 1, or x's own.
@@ -64,7 +64,7 @@ export function sumSegments(x: tf.Tensor, lengths: readonly number[], batch: num
   return sums({ x }, { lengths, batch })[0]!;
 }
 
-/** As {@link sumSegments}, of x * y. */
+/** Like {@link sumSegments}, for x * y. */
 export function dotSegments(
   x: tf.Tensor,
   y: tf.Tensor,

@@ -7,7 +7,7 @@ const rows = defineOperation<{ x: tf.Tensor }, object>({
   forward: ({ x }) => tf.softmax(x),
 });
 
-/** Has `tf.softmax` over the last axis of float tensors run the kernel in C++ on the `tensorflow` backend. */
+/** Makes `tf.softmax` over the last axis of float tensors run the C++ kernel on the `tensorflow` backend. */
 export function replaceSoftmax(): void {
   const softmax = tf.getKernel(tf.Softmax, "tensorflow").kernelFunc;
   replaceKernel(tf.Softmax, (call) => {
