@@ -23,7 +23,9 @@ function onlyDraws(source: string): boolean {
   const { program } = parseSync("cell.ts", source, { lang: "ts", sourceType: "module" });
   const statements = program.body.map((node) => ({ node, text: source.slice(node.start, node.end) }));
   const draws = statements.filter(({ text }) =>
-    /^(await display\(\s*)?(figure|frames|compare|interact|channels|animate)\(/.test(text),
+    /^(await display\(\s*)?(figure|frames|compare|interact|channels|animate|bars|lines|heatmap|sequencePicture)\(/.test(
+      text,
+    ),
   );
   const rest = statements.filter((statement) => !draws.includes(statement));
   const drawn = draws.reduce((length, { text }) => length + text.length, 0);
