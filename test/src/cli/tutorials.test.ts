@@ -54,21 +54,35 @@ describe("the committed tutorials", () => {
     }
   });
 
-  it("open with what is to be seen and close with exercises", async () => {
+  it("open with what is to be seen and close with exercises, whose answers are folded and check themselves", async () => {
     for (const name of names) {
       const { cells } = await readNotebook(join(folder, name));
       assert.match(cells[0]!.source, /^# \d\. .*\n\n\*\*What you will see\.\*\*/, name);
-      assert.match(cells.at(-1)!.source, /^## Exercises\n\n1\. /m, name);
+      const exercises = cells.findIndex(({ source }) => /^## Exercises\n\n1\. /m.test(source));
+      assert.ok(exercises > 0, name);
+      const behind = cells.slice(exercises + 1);
+      for (const { cell_type, id, source, metadata } of behind) {
+        if (cell_type !== "code") continue;
+        assert.ok(metadata.tags?.includes("answer"), `${name}, cell ${id}`);
+        assert.deepEqual(
+          metadata.jupyter,
+          { source_hidden: true, outputs_hidden: true },
+          `${name}, cell ${id}`,
+        );
+        assert.match(source, /^\/\/ Answer \d/, `${name}, cell ${id}`);
+        assert.match(source, /\bassert\b/, `${name}, cell ${id}`);
+      }
     }
   });
 
-  it("show pictures first: code that does nothing but draw is folded, and no other", async () => {
+  it("show pictures first: code that does nothing but draw is folded, as answers are, and no other", async () => {
     for (const name of names) {
       const { cells } = await readNotebook(join(folder, name));
       for (const { cell_type, id, source, metadata } of cells) {
         if (cell_type !== "code") continue;
         const { source_hidden = false } = (metadata.jupyter ?? {}) as { source_hidden?: boolean };
-        assert.equal(source_hidden, onlyDraws(source), `${name}, cell ${id}`);
+        const answer = metadata.tags?.includes("answer") ?? false;
+        assert.equal(source_hidden, answer || onlyDraws(source), `${name}, cell ${id}`);
       }
     }
   });
