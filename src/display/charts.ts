@@ -17,8 +17,8 @@ export interface ChartOptions {
 export interface BarsOptions extends ChartOptions {
   /** What the bars are called; their number, from 0, unless given. */
   readonly labels?: readonly string[];
-  /** How far a bar's interval reaches to each side of it; for a single series. */
-  readonly errors?: readonly number[];
+  /** How far a bar's interval reaches to each side of it; of several series by their names. */
+  readonly errors?: readonly number[] | Readonly<Record<string, readonly number[]>>;
   /** A colour for each bar (of a single series) or for each series. */
   readonly colors?: readonly string[];
   /** Writes each bar's value above it, with so many digits behind the point. */
@@ -45,7 +45,14 @@ export function bars(
     sameLength("bars", name === undefined ? "values" : `"${name}"`, numbers.length, labels.length);
   }
   const { errors, colors, digits } = options;
-  if (errors) sameLength("bars", "errors", errors.length, single ? count : 0);
+  const reaches = series.map(([name]) =>
+    isSeries(errors) ? errors : name === undefined ? undefined : errors?.[name],
+  );
+  reaches.forEach((reach, i) => {
+    if (reach) sameLength("bars", "errors", reach.length, single || !isSeries(errors) ? count : 0);
+    else if (errors)
+      throw new InputError(`bars: expected errors of "${series[i]![0] ?? "the bars"}", found none`);
+  });
   if (colors) sameLength("bars", "colors", colors.length, single ? count : series.length);
   const traces = series.map(
     ([name, y], i): Trace => ({
@@ -53,7 +60,7 @@ export function bars(
       name,
       x: labels,
       y,
-      error_y: errors && { type: "data", array: errors },
+      error_y: reaches[i] && { type: "data", array: reaches[i] },
       text: digits === undefined ? undefined : y.map((value) => value.toFixed(digits)),
       marker: colors && { color: single ? colors : colors[i] },
     }),

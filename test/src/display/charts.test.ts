@@ -48,11 +48,25 @@ describe("bars", () => {
     );
   });
 
+  test("several series have intervals by their names", async () => {
+    const { data } = await spec(bars({ a: [1, 2], b: [3, 4] }, { errors: { b: [0.3, 0.4], a: [0.1, 0.2] } }));
+    assert.deepEqual(
+      data.map(({ error_y }) => (error_y as { array: number[] }).array),
+      [
+        [0.1, 0.2],
+        [0.3, 0.4],
+      ],
+    );
+  });
+
   test("refuse what does not fit together", () => {
     assert.throws(() => bars([1, 2], { labels: ["a"] }), InputError);
     assert.throws(() => bars([1, 2], { errors: [1] }), InputError);
     assert.throws(() => bars({ a: [1], b: [1, 2] }), InputError);
     assert.throws(() => bars({ a: [1], b: [2] }, { errors: [1] }), InputError);
+    assert.throws(() => bars({ a: [1], b: [2] }, { errors: { a: [1] } }), InputError);
+    assert.throws(() => bars({ a: [1], b: [2] }, { errors: { a: [1], b: [1, 2] } }), InputError);
+    assert.throws(() => bars([1], { errors: { a: [1] } }), InputError);
     assert.throws(() => bars({ a: [1], b: [2] }, { colors: ["red"] }), InputError);
   });
 });
