@@ -54,22 +54,43 @@ describe("the committed tutorials", () => {
     }
   });
 
-  it("open with what is to be seen and close with exercises, whose answers are folded and check themselves", async () => {
+  it("open with what is to be seen and the one question, and say at the end what was measured", async () => {
     for (const name of names) {
       const { cells } = await readNotebook(join(folder, name));
       assert.match(cells[0]!.source, /^# \d\. .*\n\n\*\*What you will see\.\*\*/, name);
-      const exercises = cells.findIndex(({ source }) => /^## Exercises\n\n1\. /m.test(source));
-      assert.ok(exercises > 0, name);
-      const behind = cells.slice(exercises + 1);
-      for (const { cell_type, id, source, metadata } of behind) {
-        if (cell_type !== "code") continue;
+      assert.match(
+        cells[0]!.source,
+        /\n\n\*\*The question\.\*\* \*How does one picture become a film\?\* \w/,
+        name,
+      );
+      const texts = cells.filter(({ cell_type }) => cell_type === "markdown").map(({ source }) => source);
+      assert.ok(
+        texts.some((text) =>
+          /^## What we measured\n\n- [\s\S]*^## Exercises\n\n1\. [\s\S]*^2\. /m.test(text),
+        ),
+        name,
+      );
+    }
+  });
+
+  it("close with exercises, whose answers are folded and check themselves", async () => {
+    for (const name of names) {
+      const { cells } = await readNotebook(join(folder, name));
+      const exercises = cells.findIndex(({ source }) => /^## Exercises$/m.test(source));
+      const asked = [...cells[exercises]!.source.matchAll(/^(\d)\. /gm)].map(([, number]) => number!);
+      const answers = cells.slice(exercises + 1).filter(({ cell_type }) => cell_type === "code");
+      assert.deepEqual(
+        answers.map(({ source }) => /^\/\/ Answer (\d): /.exec(source)?.[1]),
+        asked,
+        name,
+      );
+      for (const { id, source, metadata } of answers) {
         assert.ok(metadata.tags?.includes("answer"), `${name}, cell ${id}`);
         assert.deepEqual(
           metadata.jupyter,
           { source_hidden: true, outputs_hidden: true },
           `${name}, cell ${id}`,
         );
-        assert.match(source, /^\/\/ Answer \d/, `${name}, cell ${id}`);
         assert.match(source, /\bassert\b/, `${name}, cell ${id}`);
       }
     }
