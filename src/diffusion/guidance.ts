@@ -3,6 +3,7 @@
  * index, so (n - t) / n is far below 0 and its fifth power huge. The cosine then depends on the last bit of the power,
  * which is therefore rounded correctly here, as C's pow almost always does.
  *
+ * @param timestep of the schedule (999 to 0), not the step's index
  * @returns 1 + scale * (1 - cos(pi ((n - t) / n)^5)) / 2
  */
 export function dynamicGuidanceScale(scale: number, timestep: number, numInferenceSteps: number): number {

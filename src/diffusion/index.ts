@@ -1,6 +1,7 @@
 /** `firstframe/diffusion`: schedulers and pipelines. */
 export { CogVideoXDDIMScheduler } from "./ddim.js";
 export { CogVideoXDPMScheduler } from "./dpm.js";
+export { dynamicGuidanceScale } from "./guidance.js";
 export type { ImageInput } from "./image-processor.js";
 export { CogVideoXImageToVideoPipeline, type ImageToVideoOptions } from "./image-to-video.js";
 export type { CogVideoXSchedulerConfig, NoiseSchedule } from "./noise-schedule.js";

@@ -4,6 +4,20 @@ import "./tensor-picture.js"; // tensors that are pictures are shown as such
 export type { Animation } from "./animate.js";
 export { type AnimateOptions, animate } from "./animate.js";
 export { type ChannelsOptions, channels } from "./channels.js";
+export {
+  type BarsOptions,
+  bars,
+  type ChartOptions,
+  type Curve,
+  type HeatmapOptions,
+  heatmap,
+  type LinesOptions,
+  lines,
+  SEQUENCE_COLORS,
+  type SequencePictureOptions,
+  type SequenceRow,
+  sequencePicture,
+} from "./charts.js";
 export type { Spec as FigureSpec } from "./figure.js";
 export { Figure, figure, type Layout, type Trace } from "./figure.js";
 export { type CompareOptions, compare, type FramesOptions, frames, image } from "./frames.js";

@@ -23,7 +23,9 @@ function onlyDraws(source: string): boolean {
   const { program } = parseSync("cell.ts", source, { lang: "ts", sourceType: "module" });
   const statements = program.body.map((node) => ({ node, text: source.slice(node.start, node.end) }));
   const draws = statements.filter(({ text }) =>
-    /^(await display\(\s*)?(figure|frames|compare|interact|channels|animate)\(/.test(text),
+    /^(await display\(\s*)?(figure|frames|compare|interact|channels|animate|bars|lines|heatmap|sequencePicture)\(/.test(
+      text,
+    ),
   );
   const rest = statements.filter((statement) => !draws.includes(statement));
   const drawn = draws.reduce((length, { text }) => length + text.length, 0);
@@ -52,21 +54,56 @@ describe("the committed tutorials", () => {
     }
   });
 
-  it("open with what is to be seen and close with exercises", async () => {
+  it("open with what is to be seen and the one question, and say at the end what was measured", async () => {
     for (const name of names) {
       const { cells } = await readNotebook(join(folder, name));
       assert.match(cells[0]!.source, /^# \d\. .*\n\n\*\*What you will see\.\*\*/, name);
-      assert.match(cells.at(-1)!.source, /^## Exercises\n\n1\. /m, name);
+      assert.match(
+        cells[0]!.source,
+        /\n\n\*\*The question\.\*\* \*How does one picture become a film\?\* \w/,
+        name,
+      );
+      const texts = cells.filter(({ cell_type }) => cell_type === "markdown").map(({ source }) => source);
+      assert.ok(
+        texts.some((text) =>
+          /^## What we measured\n\n- [\s\S]*^## Exercises\n\n1\. [\s\S]*^2\. /m.test(text),
+        ),
+        name,
+      );
     }
   });
 
-  it("show pictures first: code that does nothing but draw is folded, and no other", async () => {
+  it("close with exercises, whose answers are folded and check themselves", async () => {
+    for (const name of names) {
+      const { cells } = await readNotebook(join(folder, name));
+      const exercises = cells.findIndex(({ source }) => /^## Exercises$/m.test(source));
+      const asked = [...cells[exercises]!.source.matchAll(/^(\d)\. /gm)].map(([, number]) => number!);
+      const answers = cells.slice(exercises + 1).filter(({ cell_type }) => cell_type === "code");
+      assert.deepEqual(
+        answers.map(({ source }) => /^\/\/ Answer (\d): /.exec(source)?.[1]),
+        asked,
+        name,
+      );
+      for (const { id, source, metadata } of answers) {
+        assert.ok(metadata.tags?.includes("answer"), `${name}, cell ${id}`);
+        assert.deepEqual(
+          metadata.jupyter,
+          { source_hidden: true, outputs_hidden: true },
+          `${name}, cell ${id}`,
+        );
+        assert.match(source, /\bassert\b/, `${name}, cell ${id}`);
+      }
+    }
+  });
+
+  it("show pictures first: code that does nothing but draw is folded, as answers are, and no other", async () => {
     for (const name of names) {
       const { cells } = await readNotebook(join(folder, name));
       for (const { cell_type, id, source, metadata } of cells) {
         if (cell_type !== "code") continue;
         const { source_hidden = false } = (metadata.jupyter ?? {}) as { source_hidden?: boolean };
-        assert.equal(source_hidden, onlyDraws(source), `${name}, cell ${id}`);
+        const answer = metadata.tags?.includes("answer") ?? false;
+        assert.equal(source_hidden, answer || onlyDraws(source), `${name}, cell ${id}`);
       }
     }
   });

@@ -139,4 +139,36 @@ describe("a training's arguments", () => {
     assert.ok(validate(parseYaml(source)), JSON.stringify(validate.errors));
     await readArguments({ config: file });
   });
+
+  it("are the recipe's in the shipped LoRA for the real model", async () => {
+    const file = join(projectRoot, "notebooks/models/lora-cogvideox1.5.yaml");
+    const source = await readFile(file, "utf8");
+    const line = /^# yaml-language-server: \$schema=(.+)$/m.exec(source);
+    assert.equal(resolve(dirname(file), line![1]!), schemaFile);
+    const args = await readArguments({ config: file });
+    assert.equal(args.model_path, "zai-org/CogVideoX1.5-5B-I2V");
+    assert.equal(args.training_type, "lora");
+    assert.equal(args.train_resolution, "81x768x1360");
+    // What the file spells out, for its readers to change, is what the table takes anyway where it names a default.
+    const spelled = Object.keys(parseYaml(source) as object) as (keyof typeof ARGUMENTS)[];
+    const own = [
+      "output_dir",
+      "fit",
+      "gradient_accumulation_steps",
+      "checkpointing_steps",
+      "checkpointing_limit",
+    ];
+    for (const name of spelled) {
+      const rule = ARGUMENTS[name];
+      if ("default" in rule && ![...own, "gen_fps"].includes(name))
+        assert.deepEqual(args[name], rule.default, name);
+    }
+    // The lines that are commented out are options, too: a reader takes the mark away.
+    const all = source
+      .replace(/^# (?=validation_\w+: )/gm, "")
+      .replace("do_validation: false", "do_validation: true");
+    const validate = new Ajv({ allowUnionTypes: true }).compile(argumentsSchema());
+    assert.ok(validate(parseYaml(all)), JSON.stringify(validate.errors));
+    assert.equal(Object.keys(parseYaml(all) as object).length, spelled.length + 4);
+  });
 });
