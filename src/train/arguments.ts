@@ -6,7 +6,7 @@
 
 import { readFile } from "node:fs/promises";
 import { fileProblem, InputError, quote } from "../engine/errors.js";
-import { suggestion } from "../engine/suggestion.js";
+import { didYouMean } from "../engine/suggestion.js";
 import { expectation, fileSchema, fits, type Rule } from "./argument-schema.js";
 import { LR_SCHEDULERS, POLYNOMIAL_END } from "./lr-scheduler.js";
 import { parseYaml } from "./yaml-text.js";
@@ -387,9 +387,9 @@ export async function completeOptions(options: ArgumentOptions): Promise<Complet
   return complete as CompleteOptions;
 }
 
-const misfit = (rule: Rule, value: unknown, where: string): ArgumentError => {
+const misfit = (rule: Rule, value: unknown, where: string, hint?: string): ArgumentError => {
   const found = typeof value === "string" || typeof value === "number" ? String(value) : quote(value);
-  return new ArgumentError(`${where}: expected ${expectation(rule)}, found ${found}`);
+  return new ArgumentError(`${where}: expected ${expectation(rule)}, found ${found}`, { hint });
 };
 
 /** A JSON Schema of the YAML file that `firstframe train --config` takes, for editors. */
@@ -429,7 +429,8 @@ export async function readArguments({
 }): Promise<TrainArguments> {
   const given: Given = new Map();
   const add = (key: string, value: unknown, where: string) => {
-    if (!Object.hasOwn(ARGUMENTS, key)) throw new ArgumentError(`${where}: unknown argument${meant(key)}`);
+    if (!Object.hasOwn(ARGUMENTS, key))
+      throw new ArgumentError(`${where}: unknown argument`, { hint: meant(key) });
     given.set(key as ArgumentName, { value, where });
   };
   if (config !== undefined) {
@@ -463,9 +464,8 @@ async function readYaml(file: string): Promise<Record<string, unknown>> {
 async function check(argument: Argument, given: unknown, where: string): Promise<unknown> {
   const value = convert(argument, given);
   if (await fits(argument, value)) return value;
-  const { message } = misfit(argument, given, where);
-  const wandb = given === "wandb" && where.endsWith("report_to") ? " (wandb needs its own service)" : "";
-  throw new ArgumentError(message.replace(", found", () => `${wandb}, found`));
+  const wandb = given === "wandb" && where.endsWith("report_to");
+  throw misfit(argument, given, where, wandb ? "wandb needs its own service" : undefined);
 }
 
 function convert({ kind }: Argument, value: unknown): unknown {
@@ -476,8 +476,9 @@ function convert({ kind }: Argument, value: unknown): unknown {
   return value.trim() === "" ? value : Number(value);
 }
 
-/** The argument that was meant, whichever way it is written. */
-const meant = (key: string): string => suggestion(key.replaceAll("-", "_"), Object.keys(ARGUMENTS));
+/** A hint at the argument that was probably meant, with hyphens or underscores. */
+const meant = (key: string): string | undefined =>
+  didYouMean(key.replaceAll("-", "_"), Object.keys(ARGUMENTS));
 
 /** Tells of arguments that contradict each other, before anything is loaded. */
 export function assertConsistent(args: TrainArguments): void {
@@ -507,9 +508,9 @@ export function assertConsistent(args: TrainArguments): void {
   const known = [...Object.keys(ARGUMENTS), ALLOW_ALL];
   const unknown = args.allow_changed_arguments?.find((name) => !known.includes(name));
   if (unknown !== undefined) {
-    throw new ArgumentError(
-      `allow_changed_arguments: expected arguments or all, found ${unknown}${meant(unknown)}`,
-    );
+    throw new ArgumentError(`allow_changed_arguments: expected arguments or all, found ${unknown}`, {
+      hint: meant(unknown),
+    });
   }
   if (args.training_type === "lora" && args.transformer_config !== undefined) {
     throw new ArgumentError("transformer_config: a new transformer needs training_type sft, found lora");

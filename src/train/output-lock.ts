@@ -40,10 +40,7 @@ export async function lockOutput(outputDir: string, log: (line: string) => void)
   let made: string | undefined;
   for (let attempt = 0; ; attempt++) {
     if (attempt > 0) await wait(PAUSE_MS);
-    if (held.has(folder)) {
-      const hint = "it has it until its trainer's dispose() or its end";
-      throw new ResumeError("another run of this process is writing to it", { file: outputDir, hint });
-    }
+    if (held.has(folder)) throw ownRun(outputDir);
     try {
       made ??= mkdirSync(folder, { recursive: true });
       const database = tryLock(file);
@@ -87,8 +84,7 @@ export async function lockOutput(outputDir: string, log: (line: string) => void)
 export function assertLockable(outputDir: string): void {
   const folder = resolve(outputDir);
   const file = join(folder, LOCK_FILE);
-  if (held.has(folder))
-    throw new ResumeError("another run of this process is writing to it", { file: outputDir });
+  if (held.has(folder)) throw ownRun(outputDir);
   let existing = folder;
   while (!existsSync(existing)) existing = dirname(existing);
   try {
@@ -106,6 +102,12 @@ export function assertLockable(outputDir: string): void {
     database.close();
   }
 }
+
+const ownRun = (outputDir: string): ResumeError =>
+  new ResumeError("another run of this process is writing to it", {
+    file: outputDir,
+    hint: "it keeps the folder until it ends or its trainer is disposed",
+  });
 
 /** Undefined while another process has it. */
 function tryLock(file: string): Libsql.Database | undefined {

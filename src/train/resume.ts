@@ -1,4 +1,5 @@
 /** Whether a checkpoint belongs to a run: what it was made with against what the run has, one by one. */
+import { passedOn } from "../engine/errors.js";
 import { SafetensorsError } from "../weights/safetensors.js";
 import { ALLOW_ALL, ARGUMENTS, type ArgumentName, type Spelling } from "./arguments.js";
 import {
@@ -132,8 +133,8 @@ export async function resumeFrom<S extends ResumableState>(
     differences(fingerprint, now).filter(
       ({ name }) => isNever(name) || !(allowed.includes(name) || allowed.includes(ALLOW_ALL)),
     );
-  const foreign: string[] = [];
-  const damaged: string[] = [];
+  const foreign: ResumeError[] = [];
+  const damaged: DamagedCheckpointError[] = [];
   for (const place of places) {
     try {
       const state = await readCheckpoint<S>(place);
@@ -146,24 +147,29 @@ export async function resumeFrom<S extends ResumableState>(
       }
       const unlike = fingerprint ? unexpected(fingerprint) : [];
       if (unlike.length > 0) {
-        const problem = `${place.path}: was made with other arguments: ${listed(unlike, spelling)}${advice(unlike, spelling)}`;
+        const error = new ResumeError(`was made with other arguments: ${listed(unlike, spelling)}`, {
+          file: place.path,
+          hint: advice(unlike, spelling),
+        });
         // The run's own newest, made after a change that this call does not have: an older one would lose its steps.
-        if (named || (began && unexpected(began).length === 0)) throw new ResumeError(problem);
-        foreign.push(problem);
+        if (named || (began && unexpected(began).length === 0)) throw error;
+        foreign.push(error);
         continue;
       }
       await restore(place, state, fingerprint ? differences(fingerprint, now) : []);
-      for (const note of [...damaged, ...foreign]) log(`passed over ${note}`);
+      for (const { message } of [...damaged, ...foreign]) log(`passed over ${message}`);
       return true;
     } catch (error) {
       const damage = asDamage(error, place);
       if (damage === undefined || named) throw damage ?? error;
-      damaged.push(damage.message);
+      damaged.push(damage);
     }
   }
   if (foreign.length + damaged.length === 0) return false;
-  const problem = [...damaged, ...foreign.slice(0, 1)].join("; ");
-  throw new ResumeError(foreign.length > 0 ? problem : `${problem}; no whole checkpoint is left`);
+  const damage = damaged.map(({ message }) => message).join("; ");
+  const [newest] = foreign;
+  if (newest === undefined) throw new ResumeError(`${damage}; no whole checkpoint is left`);
+  throw damage === "" ? newest : passedOn(ResumeError, newest, `${damage}; `);
 }
 
 /** What a file's content or the disk is to blame for; undefined for other errors. */
@@ -178,10 +184,10 @@ const listed = (found: readonly Difference[], spelling: Spelling): string =>
   found
     .map(({ name, before, now }) => `${spelling.name(name)}: ${before} in the checkpoint, ${now} now`)
     .join("; ");
-const advice = (found: readonly Difference[], spelling: Spelling): string => {
-  if (found.some(({ name }) => isNever(name))) return "";
+const advice = (found: readonly Difference[], spelling: Spelling): string | undefined => {
+  if (found.some(({ name }) => isNever(name))) return undefined;
   const names = [...new Set(found.map(({ name }) => name))];
-  return `; if that is meant, go on with ${spelling.set("allow_changed_arguments", ...names)}`;
+  return `if that is meant, go on with ${spelling.set("allow_changed_arguments", ...names)}`;
 };
 const isNever = (name: string): boolean => ruleOf(name)?.resume === "never";
 

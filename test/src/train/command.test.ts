@@ -241,7 +241,7 @@ test("arguments are refused by file and key, or by flag", async () => {
   await writeFile(deep, `rank: ${"[".repeat(100_000)}`);
   const lora = join(folder, "lora.yaml");
   const refusals: [Parameters<typeof readArguments>[0], RegExp][] = [
-    [{ config: unknown }, /unknown\.yaml: learning-rate: unknown argument \(did you mean learning_rate\?\)$/],
+    [{ config: unknown }, /unknown\.yaml: learning-rate: unknown argument; did you mean learning_rate\?$/],
     [{ config: broken }, /broken\.yaml: line \d: not valid YAML/],
     [{ config: deep }, /deep\.yaml: not valid YAML \(nested too deeply\)/],
     [
@@ -252,6 +252,10 @@ test("arguments are refused by file and key, or by flag", async () => {
       { config: lora, flags: { optimizer: "prodigy" } },
       /^--optimizer: expected one of adamw, adam, muon, found prodigy$/,
     ],
+    [
+      { config: lora, flags: { report_to: "wandb" } },
+      /^--report_to: expected one of .*, found wandb; wandb needs its own service$/,
+    ],
     [{ config: lora, flags: { use_ema: "maybe" } }, /^--use_ema: expected true or false, found maybe$/],
     [
       { config: lora, flags: { batch_size: "0" } },
@@ -261,7 +265,12 @@ test("arguments are refused by file and key, or by flag", async () => {
   for (const [source, message] of refusals) {
     await assert.rejects(readArguments(source), { name: "ArgumentError", message });
   }
+  await assert.rejects(readArguments({ config: unknown }), { hint: "did you mean learning_rate?" });
   const args = await readArguments({ config: lora, flags: { target_modules: ["to_q"], rank: "2" } });
+  assert.throws(() => assertConsistent({ ...args, allow_changed_arguments: ["sede"] }), {
+    message: "allow_changed_arguments: expected arguments or all, found sede; did you mean seed?",
+    hint: "did you mean seed?",
+  });
   assert.deepEqual([args.target_modules, args.rank, args.lora_alpha, args.beta2], [["to_q"], 2, 4, 0.95]);
   assert.throws(
     () => assertConsistent({ ...args, data_root: undefined }),

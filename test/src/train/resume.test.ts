@@ -327,6 +327,18 @@ test("a run that would end before its checkpoint is refused", async () => {
   await assert.rejects(go(flags), /checkpoint-4: is at step 4, the run ends at 3 \(train_steps\)$/);
 });
 
+test("with the newest checkpoint damaged and the other of another run, both are named, and what to do", async () => {
+  const outputDir = await copyOfBase();
+  await writeFile(join(outputDir, "checkpoint-4", "trainer_state.json"), "{");
+  const flags = { output_dir: outputDir, seed: "2", train_steps: "5", resume_from_checkpoint: "latest" };
+  await assert.rejects(go(flags), {
+    name: "ResumeError",
+    message:
+      /checkpoint-4\/trainer_state\.json: not a trainer's state .*; .*checkpoint-3: was made with other arguments: seed: .*; if that is meant, go on with --allow_changed_arguments seed$/,
+    hint: "if that is meant, go on with --allow_changed_arguments seed",
+  });
+});
+
 test("a checkpoint of before there were fingerprints is gone on from if that is said", async () => {
   const outputDir = await copyOfBase();
   for (const { path } of await listCheckpoints(outputDir)) {
@@ -517,12 +529,10 @@ describe("a trainer in a program", () => {
     const models = tinyModels();
     const data = await tinyData(models.vae, 2);
     const first = await Trainer.create(models, data, { ...SHORT, outputDir });
-    const { message, file } = await refusal({ outputDir });
-    assert.match(
-      message,
-      /: another run of this process is writing to it; it has it until its trainer's dispose/,
-    );
+    const { message, file, hint } = await refusal({ outputDir });
+    assert.match(message, /: another run of this process is writing to it; it keeps the folder until /);
     assert.equal(file, outputDir);
+    assert.match(hint!, /until it ends or its trainer is disposed$/);
     await first.train();
     first.dispose();
     models.transformer.deleteAdapters();
@@ -552,6 +562,12 @@ describe("a trainer in a program", () => {
       changed.message,
       /other arguments: learningRate: 0\.001 in the checkpoint, 0\.002 now; if that is meant, go on with allowChangedArguments: \["learningRate"\]$/,
     );
+    assert.equal(
+      changed.hint,
+      'if that is meant, go on with allowChangedArguments: ["learningRate"]',
+      "what to do is the hint",
+    );
+    assert.equal(changed.file, join(outputDir, "checkpoint-2"));
     assert.match((await refusal({ ...latest, trainSteps: 1 })).message, /the run ends at 1 \(trainSteps\)$/);
     models.transformer.deleteAdapters();
     const options = { ...SHORT, ...latest, learningRate: 2e-3, trainSteps: 3 };
