@@ -4,7 +4,7 @@ import { existsSync, promises } from "node:fs";
 import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { syncBuiltinESMExports } from "node:module";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { type InputError, useEngine } from "../../../src/engine/index.js";
 import { RandomGenerator } from "../../../src/engine/random.js";
@@ -479,7 +479,8 @@ describe("checkpoints in a folder", () => {
     assert.ok(named > 0, events.join("\n"));
     for (const name of ["a.safetensors", "ema/b.safetensors", "ema/config.json", "trainer_state.json"]) {
       const file = join(temporary, name);
-      const synced = events.findIndex((event) => event.startsWith(`sync ${file}.`));
+      const hidden = join(dirname(file), `.${basename(file)}.`);
+      const synced = events.findIndex((event) => event.startsWith(`sync ${hidden}`));
       const renamed = events.indexOf(`rename ${file}`);
       const folderSynced = events.indexOf(`sync ${dirname(file)}`, renamed);
       assert.ok(0 <= synced && synced < renamed && renamed < folderSynced && folderSynced < named, file);
