@@ -21,16 +21,16 @@ export interface OutputLock {
 }
 
 const LOCK_FILE = ".firstframe-train.lock";
-/** How often and in what distance a folder that is in use is looked at again: a process that was killed is gone by then. */
+/** How often, and how far apart, a folder in use is tried again: by then, a process that was killed is gone. */
 const ATTEMPTS = 12;
 const PAUSE_MS = 250;
 
-/** By folder; undefined where the file system knows no locks. */
+/** By folder; undefined where the file system has no locks. */
 const held = new Map<string, Libsql.Database | undefined>();
 
 /**
- * Keeps other processes from training into the same folder, which is made if need be. The lock is the operating system's, on
- * a file that SQLite holds: it needs no heartbeat, which a long step would delay, and ends with the process, however that ends.
+ * Keeps other processes from training into the same folder, which is created if need be. The lock is the operating system's, on
+ * a file that SQLite holds: it needs no heartbeat, which a long step would delay, and it ends with the process, however that ends.
  *
  * @throws ResumeError if another process has the folder, or another run of this one.
  */
@@ -69,7 +69,7 @@ export async function lockOutput(outputDir: string, log: (line: string) => void)
       try {
         rmSync(file, { force: true });
       } catch {
-        // Windows keeps a file that is open
+        // Windows does not remove an open file
       }
       database?.close();
       if (made !== undefined) removeIfEmpty(folder);
@@ -78,7 +78,7 @@ export async function lockOutput(outputDir: string, log: (line: string) => void)
 }
 
 /**
- * Says, without leaving anything in the folder, what {@link lockOutput} would say of it.
+ * Checks, without leaving anything in the folder, whether {@link lockOutput} would refuse it.
  * @throws ResumeError as that does.
  */
 export function assertLockable(outputDir: string): void {
@@ -117,7 +117,7 @@ function tryLock(file: string): Libsql.Database | undefined {
   const database = new Database(file);
   try {
     database.exec("BEGIN EXCLUSIVE");
-    // Whoever had it may just have removed it, and a third have made it anew.
+    // The previous holder may just have removed the file, and a third process created it again.
     if (statSync(file, { throwIfNoEntry: false })?.ino === ino) return database;
   } catch (error) {
     if ((error as { code?: string }).code !== "SQLITE_BUSY") {

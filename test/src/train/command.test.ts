@@ -41,7 +41,7 @@ test("a run from a YAML file: cache, training, validation, logs; then longer, by
   const { code, stdout, stderr } = await train([...args, ...validation, "--use_ema", "True"]);
   assert.equal(code, 0, stderr);
   assert.match(stdout, /encoded 3\/3 .*videos\/2\.webp: 9 frames 48x32/);
-  assert.match(stdout, /trained are a LoRA of rank 4/);
+  assert.match(stdout, /training a LoRA of rank 4/);
   assert.match(stdout, /step 6\/6 {2}loss \d/);
   assert.match(stdout, /validation at step 6: .*psnr \d/);
   assert.deepEqual(

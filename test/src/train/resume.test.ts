@@ -375,7 +375,7 @@ test("a named checkpoint goes into a folder of its own, not into another run's",
   );
   await assert.rejects(
     go({ output_dir: base, resume_from_checkpoint: from, overwrite_output_dir: "true" }),
-    /going on from a checkpoint in it and overwriting it exclude each other/,
+    /resuming from a checkpoint in it and overwriting it exclude each other/,
   );
   assert.deepEqual(await steps(base), [3, 4]);
 });
