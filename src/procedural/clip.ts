@@ -5,7 +5,7 @@ import { render, type SpriteTruth } from "./picture.js";
 import { describe, drawScene, type Scene, WORLDS, type WorldName } from "./scene.js";
 
 export interface ProceduralClipOptions extends Partial<Size> {
-  /** Where the scene's draws come from; give this or `seed`. */
+  /** Draws the scene; give this or `seed`. */
   readonly generator?: RandomGenerator;
   /** Default 0. */
   readonly seed?: number;
@@ -13,9 +13,9 @@ export interface ProceduralClipOptions extends Partial<Size> {
   readonly numFrames?: number;
   /** Default 16. */
   readonly fps?: number;
-  /** 1 to 4; by default drawn from as many as the world has. */
+  /** 1 to 4. Default: drawn from the numbers that the world allows. */
   readonly numSprites?: number;
-  /** What may be in the scene. Default "full": all there is. */
+  /** What may be in the scene. Default "full": everything. */
   readonly world?: WorldName;
 }
 
@@ -23,15 +23,15 @@ export interface ProceduralClip {
   readonly clip: Clip;
   /** Says what is there and how it moves. */
   readonly caption: string;
-  /** What is true of each sprite: size, path and angle. */
+  /** The truth about each sprite: size, path and angle. */
   readonly sprites: readonly SpriteTruth[];
-  /** What the clip shows at its beginning. */
+  /** What the clip shows at the start. */
   readonly scene: Scene;
 }
 
 /**
  * A clip made from a seed: textured sprites that drift, bounce under gravity or turn in front of a textured
- * background, past which the camera pans. The same seed gives the same scene at every size and length.
+ * background, across which the camera pans. The same seed gives the same scene at every size and length.
  *
  * @throws InputError for sizes, counts or rates that are not positive.
  */

@@ -8,19 +8,20 @@ import { HELD_OUT_SEED } from "./vae-training.js";
 
 export interface ProceduralDatasetOptions {
   readonly out: string;
-  /** How many clips there are to train on, and in `held-out` below `out`, which no training sees. */
+  /** Clips to train on. */
   readonly clips: number;
+  /** Clips in `held-out` below `out`, which no training sees. */
   readonly heldOut: number;
-  /** Clip i is that of seed + i, whatever the others are. */
+  /** Clip i is made from seed + i, however many there are. */
   readonly seed: number;
   readonly scene: ScenesFile["scene"];
   readonly log: (line: string) => void;
 }
 
 /**
- * Writes procedural clips as a data set in the recipe's layout, as lossless animated WebP, and which scenes they show, so that
- * a training that validates with them can measure motion. Held-out clips have the seeds from
- * which the small VAE's training stays away, too.
+ * Writes procedural clips as a data set in the recipe's layout, as lossless animated WebP, and records which scenes they show,
+ * so that a training that validates with them can measure motion. Held-out clips have seeds that the small VAE's training
+ * avoids, too.
  */
 export async function writeProceduralDataset(options: ProceduralDatasetOptions): Promise<void> {
   const { out, clips, heldOut, seed } = options;
@@ -28,7 +29,7 @@ export async function writeProceduralDataset(options: ProceduralDatasetOptions):
   await writeSet(join(out, "held-out"), heldOut, HELD_OUT_SEED + seed, options);
 }
 
-/** The lists come last: a folder that has them is complete. */
+/** Writes the lists last: a folder that has them is complete. */
 async function writeSet(
   folder: string,
   count: number,

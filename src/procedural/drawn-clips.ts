@@ -16,23 +16,23 @@ import type { ProceduralClip } from "./clip.js";
 import { HELD_OUT_SEED } from "./vae-training.js";
 
 export interface DrawnClipsOptions {
-  /** How many different clips there are. Sample i is the clip of seed `firstSeed + i`. */
+  /** Number of different clips. Sample i is the clip of seed `firstSeed + i`. */
   readonly count: number;
   /** Default 0. */
   readonly firstSeed?: number;
-  /** Makes the clip of a seed: always the same one, and all of one size. */
+  /** Makes the clip of a seed: always the same clip for a seed, and all of one size. */
   readonly clip: (seed: number) => Pick<ProceduralClip, "clip" | "caption">;
   /** Stays the caller's, as all models do. */
   readonly vae: AutoencoderKLCogVideoX;
   readonly promptEncoder: PromptEncoder;
-  /** How much of what was encoded is kept in memory; further clips are encoded whenever they are drawn. Default 1 GiB. */
+  /** How much encoded data is kept in memory; other clips are encoded each time they are drawn. Default 1 GiB. */
   readonly cacheBytes?: number;
   /**
-   * A folder where all that was encoded is kept, for later runs and for others at the same time: models and scenes that differ
-   * have folders of their own in it. Default: nothing is written.
+   * A folder where everything encoded is kept, for later runs and for others at the same time. Different models and scenes have
+   * separate folders in it. Default: nothing is written.
    */
   readonly cacheDir?: string;
-  /** Is told of damaged files there. Default: `console.warn`. */
+  /** Is told of damaged files in it. Default: `console.warn`. */
   readonly log?: (line: string) => void;
 }
 
@@ -48,32 +48,32 @@ interface Values<R extends tf.Rank> {
   readonly data: Float32Array;
 }
 
-/** Draws of posteriors begin here, apart from the seeds that scenes are drawn from. */
+/** Seeds of posterior draws begin here, away from the seeds of scenes. */
 const POSTERIOR_SEED = 0x5eed0000;
 
-/** To be raised when the numbers that this package computes for a clip's latent change. */
+/** To be raised when the numbers computed for a clip's latent change. */
 const ENCODING_VERSION = 1;
 
-/** Clips that stand for all others when it is asked whether they are the same. */
+/** How many clips stand for all when two sets are compared. */
 const PROBES = 5;
 
 /**
- * Training data that is made as it is drawn: clip, latent and prompt embedding of a sample come about when it is loaded
- * first. As in the latent cache, a clip has one draw from its posterior, which nothing else has a part in: a sample is the
- * same in whatever order samples are loaded, and a resumed run is the same run.
+ * Training data made on demand: a sample's clip, latent and prompt embedding are computed when it is first loaded. As in the
+ * latent cache, a clip has a single draw from its posterior, which depends on nothing else: a sample is the same in whatever
+ * order samples are loaded, and a resumed run is the same run.
  */
 export class DrawnClips implements TrainingData {
   readonly #options: DrawnClipsOptions;
   readonly #firstSeed: number;
   readonly #bucket: string;
-  /** What comes first is kept: every clip is drawn once an epoch, so that the latest is the one needed last. */
+  /** The first clips to arrive are kept: each is drawn once per epoch, so the latest is the one needed last. */
   readonly #kept = new Map<number, Kept>();
   #room: number;
   #folder: Promise<string> | undefined;
-  /** One clip at a time, as each may fill the memory. */
+  /** One clip at a time, since each may fill the memory. */
   #encoding: Promise<unknown> = Promise.resolve();
 
-  /** @throws InputError for a count that is not positive, or that reaches from training's seeds into the held-out ones. */
+  /** @throws InputError for a count that is not positive, or that reaches from the training seeds into the held-out ones. */
   constructor(options: DrawnClipsOptions) {
     const { count, firstSeed = 0, cacheBytes = 2 ** 30 } = options;
     if (!Number.isInteger(count) || count < 1)
@@ -114,7 +114,7 @@ export class DrawnClips implements TrainingData {
     };
   }
 
-  /** Made of the models, the seeds, and what some of the clips are: whether a function has changed can't be seen otherwise. */
+  /** Made from the models, the seeds and some of the clips, since a changed `clip` function shows only in what it makes. */
   async fingerprint(): Promise<DataFingerprint> {
     const { count, promptEncoder } = this.#options;
     const probes = Array.from({ length: PROBES }, (_, i) =>
@@ -138,7 +138,7 @@ export class DrawnClips implements TrainingData {
     return { shows: [seed, bucketName(clip), clip.fps, pictures], caption };
   }
 
-  /** The folder of these models and scenes, however many of them are drawn. */
+  /** The folder for these models and scenes, however many clips are drawn. */
   async #openFolder(cacheDir: string): Promise<string> {
     const probes = Array.from({ length: PROBES }, (_, seed) => this.#probe(seed));
     const id = fingerprint([
@@ -152,10 +152,10 @@ export class DrawnClips implements TrainingData {
     return folder;
   }
 
-  /** Lets `work` wait until what came before is through. */
+  /** Runs `work` once everything before it is done. */
   #alone<T>(work: () => Promise<T>): Promise<T> {
     const result = this.#encoding.then(work);
-    this.#encoding = result.catch(() => {}); // whoever asked for it is told
+    this.#encoding = result.catch(() => {}); // whoever asked for it gets the error
     return result;
   }
 
@@ -221,7 +221,7 @@ const writeKept = (
     { seed: String(seed), fps: String(image.fps) },
   );
 
-/** Undefined if the file is not there; if it is damaged, that is said. */
+/** Undefined if the file is missing or, after telling `log`, damaged. */
 async function readKept(file: string, seed: number, log: (line: string) => void): Promise<Kept | undefined> {
   let opened: SafetensorsFile | undefined;
   try {
@@ -231,7 +231,7 @@ async function readKept(file: string, seed: number, log: (line: string) => void)
       throw new SafetensorsError(`expected the clip of seed ${seed}, found that of ${metadata.get("seed")}`, {
         file,
       });
-    if (!opened.hasChecksums) throw new SafetensorsError("its checksums are gone", { file });
+    if (!opened.hasChecksums) throw new SafetensorsError("its checksums are missing", { file });
     const [video, prompt, image] = [
       await opened.getData("encoded_video"),
       await opened.getData("prompt_embedding"),

@@ -1,4 +1,4 @@
-/** How well a pipeline makes procedural clips move, beside five yardsticks. */
+/** How well a pipeline makes procedural clips move, compared with five yardsticks. */
 import { CogVideoXImageToVideoPipeline } from "../diffusion/image-to-video.js";
 import { RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
@@ -19,11 +19,11 @@ import { describe, expected, reversed, type Scene, type WorldName } from "./scen
 import { HELD_OUT_SEED } from "./vae-training.js";
 
 export interface EvaluateOptions extends Partial<Size> {
-  /** How many held-out clips. Default 128. */
+  /** Number of held-out clips. Default 128. */
   readonly clips?: number;
-  /** Of the first clip among the held-out ones, and of the noise. Default 0. */
+  /** Chooses the first of the held-out clips, and the noise. Default 0. */
   readonly seed?: number;
-  /** How to sample, one run each. Default: 10 steps and the pipeline's own guidance. */
+  /** How to sample; one run for each entry. Default: 10 steps and the pipeline's own guidance. */
   readonly settings?: readonly SamplingSettings[];
   /** Default 17. */
   readonly numFrames?: number;
@@ -31,7 +31,7 @@ export interface EvaluateOptions extends Partial<Size> {
   readonly fps?: number;
   /** What the clips are drawn from. Default "full". */
   readonly world?: WorldName;
-  /** Is told after each clip what each run made of it. */
+  /** Is told after each clip what every run made of it. */
   readonly onClip?: (done: number, samples: readonly Clip[], truth: Clip) => void;
 }
 
@@ -41,31 +41,31 @@ export interface SamplingSettings {
   readonly guidance?: number;
 }
 
-/** The score of clips, with what needs a second look at them or at others. */
+/** A score, with the figures that need further clips to compare with. */
 export interface Evaluation extends MotionScore {
-  /** Same image and noise, directions reversed in the caption: share of sprites that then went the reversed way. */
+  /** With the same image and noise but directions reversed in the caption: share of sprites that went the reversed way. */
   readonly swap: number | null;
-  /** Flicker of the ground, relative to that of the same clips encoded and decoded. */
+  /** Flicker of the background, relative to that of the same clips encoded and decoded. */
   readonly flicker_ratio: number | null;
 }
 
 export interface EvaluationReport {
   readonly clips: number;
   readonly seed: number;
-  /** One of each of the settings. */
+  /** One for each of the settings. */
   readonly runs: readonly (Evaluation & { readonly steps: number; readonly guidance: number | null })[];
   readonly yardsticks: Readonly<Record<Yardstick, Evaluation>>;
 }
 
 /**
- * `still`: the first frame, repeated. `vae`: the true clip, encoded and decoded. `untrained`: a transformer of random
- * weights, sampled by the first of the settings. `oracle`: the clip that one expects who knows first frame and caption alone; `oracle_through_vae`: that clip,
- * encoded and decoded.
+ * `still`: the first frame, repeated. `vae`: the true clip, encoded and decoded. `untrained`: a transformer with random
+ * weights, sampled with the first of the settings. `oracle`: the best guess from the first frame and the caption alone.
+ * `oracle_through_vae`: that clip, encoded and decoded.
  */
 export const YARDSTICKS = ["still", "vae", "untrained", "oracle", "oracle_through_vae"] as const;
 export type Yardstick = (typeof YARDSTICKS)[number];
 
-/** Clips as the captions say and, for what obeys captions, with reversed directions. */
+/** Counts for clips as the captions say and, to see what follows captions, with directions reversed. */
 interface Tally {
   readonly counts: MotionCounts;
   readonly swapped: MotionCounts;
@@ -74,7 +74,7 @@ interface Tally {
 /**
  * Samples held-out clips from their first frames and measures what the sprites do.
  *
- * @throws InputError for options that the pipeline does not take.
+ * @throws InputError for options that the pipeline does not accept.
  */
 export async function evaluateMotion(
   pipeline: CogVideoXImageToVideoPipeline,

@@ -7,26 +7,26 @@ import { readJsonObject } from "../weights/config.js";
 import { type ProceduralClipOptions, proceduralClip } from "./clip.js";
 import { emptyCounts, type MotionTruth, measureMotion, summarize, truthOf } from "./motion.js";
 
-/** Says, beside a data set's lists, which scenes its clips show. */
+/** A file next to a data set's lists that says which scenes its clips show. */
 export const SCENES_FILE = "procedural.json";
 
 /** The content of that file. */
 export interface ScenesFile {
   /** How all clips were made. */
   readonly scene: Omit<ProceduralClipOptions, "seed" | "generator">;
-  /** Of each clip, by its path from the folder. */
+  /** Each clip's seed, by its path relative to the folder. */
   readonly seeds: Readonly<Record<string, number>>;
 }
 
 /**
- * Measures what sprites do in the samples of a training's validation: `sprites_left_1s`, the share of each that is left after
- * a second, and `direction`, the share that went the right way by then.
+ * Measures what sprites do in the samples of a training's validation: `sprites_left_1s`, how much of each is left after a
+ * second, and `direction`, the share of them that went the right way by then.
  *
  * @param folder of the validation set.
- * @param log is told, once, of a clip that isn't as the generator makes it, and so says nothing of motion: one that the
- *   training resizes, say.
+ * @param log is told, once, of a clip that differs from what the generator makes, for instance because the training resizes
+ *   it, and whose motion can't be measured.
  * @returns undefined unless the folder says which scenes its clips show.
- * @throws InputError naming the file that says it, if it is damaged.
+ * @throws InputError naming the file that says so, if it is damaged.
  */
 export async function motionMeasure(
   folder: string,
@@ -46,7 +46,7 @@ export async function motionMeasure(
       const made = proceduralClip({ ...(scene as ScenesFile["scene"]), seed: seeds[name] as number });
       const same = isSame(made.clip, reference);
       if (!same && !warned)
-        log(`${video}: not as the generator makes it, so that its motion is not measured`);
+        log(`${video}: differs from what the generator makes, so its motion is not measured`);
       warned ||= !same;
       truths.set(name, same ? truthOf(made) : undefined);
     }
@@ -56,7 +56,7 @@ export async function motionMeasure(
     const counts = emptyCounts();
     for (const { clip, video, reference } of samples) {
       const truth = video === undefined || reference === undefined ? undefined : truthFor(video, reference);
-      // Samples are saved at a rate of their own.
+      // Samples are saved at a different frame rate.
       if (truth && clip.numFrames === truth.clip.numFrames)
         measureMotion(new Clip({ ...clip, fps: truth.clip.fps }), truth, counts);
     }

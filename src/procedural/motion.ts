@@ -1,6 +1,6 @@
 /**
- * What a clip does with the sprites of its first frame, held against the truth: whether they are still there, where they
- * go, and whether the background keeps still behind them. A plain difference of frames can't tell motion from flicker.
+ * What a clip does with the sprites of its first frame, compared with the truth: whether they are still there, where they go,
+ * and whether the background behind them stays still. A plain difference of frames can't tell motion from flicker.
  */
 import { psnr, ssim } from "../train/metrics.js";
 import type { Clip } from "../video/clip.js";
@@ -8,12 +8,12 @@ import type { ProceduralClip } from "./clip.js";
 import { render, type SpriteTruth } from "./picture.js";
 import { COLOURS, type Scene } from "./scene.js";
 
-/** A scene as it goes on, and its background alone. */
+/** A scene's whole clip, and its background alone. */
 export interface MotionTruth {
   readonly clip: Clip;
   readonly ground: Clip;
   readonly sprites: readonly SpriteTruth[];
-  /** Of the truth's own picture: what is to be seen of each sprite, by the measure that samples are held to. */
+  /** What can be seen of each sprite in the true clip, measured the same way as in samples. */
   readonly seen: readonly Track[];
 }
 
@@ -21,7 +21,7 @@ export interface MotionTruth {
 export interface Track {
   /** Its centre, [x, y] in pixels. */
   readonly centre: readonly (readonly [number, number])[];
-  /** How many pixels are its own. */
+  /** How many pixels belong to it. */
   readonly area: readonly number[];
 }
 
@@ -29,12 +29,12 @@ export interface Track {
 export const TIMES = ["0.5", "1", "2"] as const;
 type Time = (typeof TIMES)[number];
 
-/** Sums over sprites and clips; {@link summarize} makes means of them. */
+/** Counts over sprites and clips; {@link summarize} turns them into means. */
 export interface MotionCounts {
   readonly left: Record<Time, number[]>;
-  /** One a sprite that moves: it went where it should within a second. */
+  /** One per moving sprite: whether it went the right way within a second. */
   readonly direction: boolean[];
-  /** From where it ends to where it should, in picture heights; sprites that are left. */
+  /** From where a sprite ends to where it should, in picture heights; only for sprites that are left. */
   readonly endDistance: number[];
   readonly flicker: number[];
   readonly seam: number[];
@@ -42,21 +42,21 @@ export interface MotionCounts {
   readonly ssim: number[];
 }
 
-/** Nearer than this (cosine) to the true way is right: 31.8 degrees, a little more than half an octant. */
+/** A cosine above this to the true way counts as right: within 31.8 degrees, a little more than half an octant. */
 const RIGHT_WAY = 0.85;
-/** Of the true way within a second: who goes less has not moved. */
+/** Share of the true way within a second: a sprite that goes less has not moved. */
 const LEAST_WAY = 0.25;
-/** In picture heights within a second: a sprite that truly goes less says nothing of directions. */
+/** In picture heights per second: a sprite that truly moves less says nothing about directions. */
 const MOVES = 0.1;
-/** A sprite of which less is left has no place that could be measured. */
+/** A sprite of which less is left has no measurable position. */
 const LEAST_SHARE = 0.25;
-/** Of a sprite's largest area: it is hidden behind another where less of it can truly be seen. */
+/** Share of a sprite's largest area: if less of it can be seen in the true clip, it is hidden behind another. */
 const HIDDEN = 0.3;
-/** Further than this (0 to 255) from a sprite's colour, in any light, a pixel is no sprite's: what is noise is not left. */
+/** A pixel further than this (0 to 255) from a sprite's colour, in any light, is no sprite's: noise counts as gone. */
 const NEAR = 40;
-/** How far light and shade take a sprite's colour from what the table says. */
+/** How far light and shade take a sprite's colour from the table's. */
 const LIGHT = [0.75, 1.3] as const;
-/** How dark a shadow makes the ground. */
+/** How dark a shadow makes the background. */
 const SHADOW = 0.6;
 
 export function emptyCounts(): MotionCounts {
@@ -64,7 +64,7 @@ export function emptyCounts(): MotionCounts {
   return { left, direction: [], endDistance: [], flicker: [], seam: [], psnr: [], ssim: [] };
 }
 
-/** What is needed to measure clips that begin as this one does. */
+/** What is needed to measure clips that begin like this one. */
 export function truthOf({
   clip,
   sprites,
@@ -79,7 +79,7 @@ export function truthOfScene(scene: Scene, like: Clip): MotionTruth {
   return truthOf({ ...render(scene, like), scene });
 }
 
-/** Adds what a clip does to the counts. It has the truth's size; its first frame counts for the seam alone. */
+/** Adds a clip to the counts. It must have the truth's size; its first frame counts only for the seam. */
 export function measureMotion(sample: Clip, truth: MotionTruth, counts: MotionCounts): void {
   const tracks = track(sample, truth.ground, truth.sprites);
   const last = sample.numFrames - 1;
@@ -100,7 +100,7 @@ export function measureMotion(sample: Clip, truth: MotionTruth, counts: MotionCo
     const second = Math.round(sample.fps);
     if (!shown(second) || !shown(0)) continue;
     if (Math.hypot(...difference(path[second]!, path[0]!)) < MOVES * sample.height) continue;
-    // By the same measure, which a sprite in front of another moves a little.
+    // Measured the same way, since a sprite in front of another shifts the result a little.
     const way = difference(seen.centre[second]!, seen.centre[0]!);
     const went = difference(centre[second]!, seen.centre[0]!);
     counts.direction.push(
@@ -115,15 +115,15 @@ export function measureMotion(sample: Clip, truth: MotionTruth, counts: MotionCo
   counts.ssim.push(ssim(sample.slice(1), truth.clip.slice(1)));
 }
 
-/** Means; what nothing was counted for is null. */
+/** Means; null where nothing was counted. */
 export interface MotionScore {
-  /** Share of each sprite that is left after so many seconds, 0 to 1. */
+  /** How much of each sprite is left after so many seconds, 0 to 1. */
   readonly sprites_left: Readonly<Record<Time, number | null>>;
   /** Share of sprites that went the right way within a second. */
   readonly direction: number | null;
-  /** From the true end, in picture heights. */
+  /** Distance from the true end, in picture heights. */
   readonly end_distance: number | null;
-  /** How unsteady the ground is: mean second difference of its pixels in time, 0 to 255. */
+  /** How unsteady the background is: mean second difference of its pixels in time, 0 to 255. */
   readonly flicker: number;
   /** How much more frame 1 differs from frame 0 than it should: mean over pixels, 0 to 255. */
   readonly seam: number;
@@ -156,8 +156,8 @@ const difference = (a: readonly [number, number], b: readonly [number, number]):
 ];
 
 /**
- * Finds sprites by their colours. A pixel is a sprite's own if its colour is nearer to that sprite's, in any light, than
- * to another's and than to the ground there, in light or shadow: half faded is gone, and so is what is neither.
+ * Finds sprites by their colours. A pixel belongs to a sprite if its colour is nearer to that sprite's, in any light, than to
+ * any other's and to the background there, in light or shadow: half faded counts as gone, and so does a colour far from all.
  */
 export function track(clip: Clip, ground: Clip, sprites: readonly SpriteTruth[]): Track[] {
   const { width, height, numFrames } = clip;
@@ -187,7 +187,7 @@ export function track(clip: Clip, ground: Clip, sprites: readonly SpriteTruth[])
   return tracks;
 }
 
-/** Squared distance of a pixel's colour to a colour in lights between `low` and `high`. */
+/** Squared distance of a pixel's colour from a colour in lights between `low` and `high`. */
 function rayDistance(
   picture: Uint8Array,
   i: number,
@@ -212,7 +212,7 @@ function spriteDistance(picture: Uint8Array, i: number, { colour, texture }: Spr
   return Math.min(light, rayDistance(picture, i, rgb[0], rgb[1], rgb[2], LIGHT[0] / 2, LIGHT[1] / 2));
 }
 
-/** Whether a pixel is as near to the ground there or beside: nobody sees a shift of one pixel. */
+/** Whether a pixel is as near to the background there or next to it: nobody sees a shift of one pixel. */
 function isGround(
   picture: Uint8Array,
   behind: Uint8Array,
@@ -233,14 +233,14 @@ function isGround(
   return false;
 }
 
-/** Where most of a sprite is, and how much of it is there: single pixels elsewhere are none of it. */
+/** Where most of a sprite is, and how much of it is there; stray pixels elsewhere do not count. */
 function densest(
   own: Uint8Array,
   width: number,
   height: number,
   radius: number,
 ): { centre: [number, number]; area: number } {
-  // Sums over rectangles from the corner.
+  // Sums over rectangles that start at the corner.
   const sums = new Int32Array((width + 1) * (height + 1));
   for (let y = 0; y < height; y++) {
     for (let x = 0, row = 0; x < width; x++) {
@@ -279,7 +279,7 @@ function densest(
     area = count;
     if (count > 0) centre = [sumX / count, sumY / count];
   }
-  // Noise has every colour everywhere: what is as thick outside is no sprite.
+  // Noise has every colour everywhere: what is as dense outside is no sprite.
   const total = sums[sums.length - 1]!;
   const disk = Math.min(Math.PI * (1.5 * radius) ** 2, width * height - 1);
   const outside = (total - area) / (width * height - disk);
@@ -287,7 +287,7 @@ function densest(
 }
 
 /**
- * Mean absolute second difference in time of pixels that are ground in three frames, in the truth and in the clip: a
+ * Mean absolute second difference in time of pixels that are background in three frames, both in the truth and in the clip: a
  * steady pan hardly counts, flicker counts fourfold.
  */
 function flicker(clip: Clip, { sprites }: MotionTruth, tracks: readonly Track[]): number {
@@ -315,7 +315,7 @@ function flicker(clip: Clip, { sprites }: MotionTruth, tracks: readonly Track[])
   return count === 0 ? 0 : sum / count;
 }
 
-/** Takes a disk out of a mask. */
+/** Removes a disk from a mask. */
 function cover(
   mask: Uint8Array,
   width: number,

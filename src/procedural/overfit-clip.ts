@@ -14,7 +14,7 @@ import { Clip } from "../video/clip.js";
 import { filmStrip } from "../video/strip.js";
 import { writeClip } from "../video/write.js";
 
-/** The clip stands so often in the data set, so that a batch sees it at several timesteps. */
+/** The data set has the clip this many times, so that a batch sees it at several timesteps. */
 const COPIES = 8;
 const SHOWN = 6;
 
@@ -35,7 +35,7 @@ export interface OverfitOptions {
 }
 
 /**
- * A LoRA learns one clip by heart: from the first frame alone the small model then generates what followed.
+ * Has a LoRA learn one clip by heart: from the first frame alone, the small model then generates what followed.
  *
  * Writes `strip.png` (the clip; what encoding and decoding leave of it; sampled without and with the LoRA), `figures.json`
  * with PSNR and SSIM of the frames after the first, and the training's folder with the LoRA for diffusers.

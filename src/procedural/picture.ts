@@ -16,19 +16,19 @@ export interface Rendering extends Size {
   readonly fps: number;
 }
 
-/** A sprite of a rendered clip: all that its caption does not tell. Lengths are in pixels. */
+/** A sprite of a rendered clip, with what its caption does not tell. Lengths are in pixels. */
 export interface SpriteTruth {
   readonly shape: Sprite["shape"];
   readonly texture: Sprite["texture"];
   readonly colour: string;
   readonly motion: Sprite["motion"];
-  /** Where it sets out to, as its caption says it. */
+  /** Where it heads at first, in the caption's words. */
   readonly direction: string;
-  /** From its centre to its corners, the same in all frames. */
+  /** Distance from its centre to its corners, the same in all frames. */
   readonly radius: number;
-  /** Its centre in each frame: [x, y], from the picture's left upper corner. */
+  /** Its centre in each frame: [x, y], from the picture's upper left corner. */
   readonly path: readonly (readonly [number, number])[];
-  /** Its rotation in each frame, radians clockwise. */
+  /** Its rotation in each frame, in radians clockwise. */
   readonly angles: readonly number[];
 }
 
@@ -38,11 +38,11 @@ export interface Rendered {
 }
 
 /**
- * A scene's clip. The scene itself stays as it is.
+ * Renders a scene as a clip. The scene itself is not changed.
  *
- * @param sprites false leaves the background alone; for that which only the first picture shows, see `unseen`.
- * @param unseen what pans uncover: as it is, or the first picture's edge drawn out, as one has to guess who knows only
- * that picture.
+ * @param options.withSprites false renders the background alone.
+ * @param options.unseen what pans uncover: "seen" as it is, or "guessed" by extending the first picture's edge, which is all
+ *   that someone who knows only that picture can do.
  */
 export function render(
   { sprites: start, ...scene }: Scene,
@@ -77,7 +77,7 @@ export function render(
   return { clip: new Clip({ data, width, height, fps }), sprites: truth };
 }
 
-/** What a picture shows at another place, between pixels in proportion, its edge beyond. */
+/** Shifts a picture, interpolating between pixels and repeating the edge beyond it. */
 function shift(
   from: Float32Array,
   to: Float32Array,
@@ -208,7 +208,7 @@ function paintSprite(picture: Float32Array, height: number, width: number, sprit
       const v = dy * cos - dx * sin;
       const cover = Math.min(Math.max(0.5 - outline(shape, u, v) / pixel, 0), 1);
       const second = surface(texture, u, v);
-      // Light from the upper left, which stays there while the sprite turns.
+      // Light from the upper left; it stays there while the sprite turns.
       const light = 1.06 - 0.16 * (dx + dy) * (shape === "ball" ? 1.3 : 0.7);
       for (let c = 0; c < 3; c++) {
         const own = (first[c]! * (1 - second) + darker[c]! * second) * light;

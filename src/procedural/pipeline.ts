@@ -10,27 +10,27 @@ import { proceduralClip } from "./clip.js";
 import type { WorldName } from "./scene.js";
 import { trainTextEncoder } from "./text-training.js";
 
-/** Enough for every word of the captions to occur. */
+/** Enough for every caption word to occur. */
 const CAPTIONS = 2000;
-/** Captions of one to three sprites have up to 46 tokens. */
+/** Captions with one to three sprites have up to 46 tokens. */
 const MAX_TEXT_LENGTH = 48;
 
 export interface SmallPipelineOptions {
-  /** The folder of the pipeline. */
+  /** The pipeline's folder. */
   readonly out: string;
-  /** The folder of its VAE. Default: `vae` in `out`. */
+  /** Its VAE's folder. Default: `vae` in `out`. */
   readonly vae?: string | undefined;
   readonly seed: number;
-  /** Whose captions' words the tokenizer knows. */
+  /** The worlds whose caption words the tokenizer knows. */
   readonly worlds: readonly WorldName[];
-  /** Blocks of T5. */
+  /** T5's blocks. */
   readonly textLayers: number;
   /** Optimizer steps in which T5 learns which words belong together; 0 leaves it as drawn. */
   readonly textSteps: number;
-  /** Of the transformer. */
+  /** The transformer's blocks. */
   readonly layers: number;
   readonly heads: number;
-  /** In height and width; in time it is 2, CogVideoX-1.5's. */
+  /** In height and width; in time it is 2, as in CogVideoX-1.5. */
   readonly patchSize: number;
   readonly log: (line: string) => void;
 }
@@ -38,9 +38,9 @@ export interface SmallPipelineOptions {
 /**
  * Makes the rest of a small pipeline around a small VAE, in diffusers' layout, so that everything runs offline.
  *
- * The tokenizer knows the words of the procedural clips' captions. T5 and the transformer, CogVideoX-1.5's in small, are
- * drawn from the seed, and T5 may be trained; `train.yaml` of notebooks/models/procedural trains the transformer then. All weights are stored in
- * float16, as those of the VAE in `out` are already.
+ * The tokenizer knows the words of the procedural clips' captions. T5 and the transformer, a small version of CogVideoX-1.5's,
+ * get random weights from the seed, and T5 may be trained; `train.yaml` in notebooks/models/procedural then trains the
+ * transformer. All weights are stored in float16, as the VAE's in `out` already are.
  */
 export async function makeSmallPipeline(options: SmallPipelineOptions): Promise<void> {
   const { out, seed, worlds, textSteps, log } = options;
@@ -104,7 +104,7 @@ export async function makeSmallPipeline(options: SmallPipelineOptions): Promise<
   pipeline.dispose();
 }
 
-/** Each word of the captions is a piece, with its log probability there; letters spell what is not among them. */
+/** Each caption word is a piece, with its log probability; single letters spell all other words. */
 export function captionTokenizer(worlds: readonly WorldName[]): T5Tokenizer {
   const counts = new Map<string, number>();
   let total = 0;

@@ -72,9 +72,9 @@ export interface Sprite {
   readonly radius: number;
   readonly motion: "drifts" | "bounces" | "turns";
   readonly direction: string;
-  /** The caption's word for its speed: "slowly", "quickly", or none. */
+  /** The caption's word for its speed: "slowly", "quickly", or an empty string. */
   readonly pace: string;
-  /** What its speed was drawn from. */
+  /** The range that its speed was drawn from. */
   readonly speeds: readonly [low: number, high: number];
   readonly spin: number;
   x: number;
@@ -87,19 +87,19 @@ export interface Sprite {
 export interface Background {
   readonly palette: string;
   readonly pattern: (typeof PATTERNS)[number];
-  /** A square lattice of values in [0, 1] that repeats. */
+  /** A repeating square lattice of values in [0, 1]. */
   readonly lattice: Float64Array;
   readonly phase: number;
 }
 
 /** A scene at one moment. */
 export interface Scene {
-  /** Of the pictures that show it: width / height. */
+  /** Width / height of the pictures that show it. */
   readonly aspect: number;
   readonly background: Background;
-  /** Where the camera pans: a key of the words for it. */
+  /** Where the camera pans: a key of {@link PANS}. */
   readonly pan: string;
-  /** In picture heights a second. */
+  /** In picture heights per second. */
   readonly panSpeed: number;
   readonly sprites: readonly Sprite[];
 }
@@ -108,9 +108,9 @@ export const LATTICE = 32;
 const GRAVITY = 0.9;
 const STEPS_PER_FRAME = 8;
 
-/** What scenes are drawn from. Values that stand twice in a list are drawn twice as often. */
+/** What scenes are drawn from. A value listed twice is drawn twice as often. */
 export interface World {
-  /** How many sprites: least and most. */
+  /** Fewest and most sprites. */
   readonly sprites: Range;
   readonly shapes: readonly Shape[];
   readonly textures: readonly Texture[];
@@ -118,11 +118,11 @@ export interface World {
   readonly motions: readonly Motion[];
   /** Whether what drifts or bounces may spin. */
   readonly spins: boolean;
-  /** How far a heading may be off the direction that the caption says. */
+  /** How far a heading may be from the direction in the caption. */
   readonly swerve: number;
-  /** Words for speeds, and what they mean, in picture heights a second. */
+  /** Words for speeds and what they mean, in picture heights per second. */
   readonly paces: Readonly<Record<string, Range>>;
-  /** For so many seconds no wall is in a sprite's way, as far as the picture is large enough: ahead, and if it were reversed. */
+  /** For this many seconds a sprite meets no wall, if the picture is large enough: ahead, and with its direction reversed. */
   readonly room: readonly [ahead: number, behind: number];
   readonly patterns: readonly Pattern[];
   readonly pans: readonly string[];
@@ -159,7 +159,7 @@ const PAIR: World = { ...PACED, sprites: [1, 2], room: [1, 1] };
 const TEXTURED: World = { ...PAIR, textures: TEXTURES, patterns: FULL.patterns };
 const TURNING: World = { ...TEXTURED, motions: ["drifts", "drifts", "turns"], spins: true };
 
-/** From the one in which a small model soon moves things as it is told to the one of the tutorials, a step at a time. */
+/** From the one where a small model soon learns to move things as told, step by step to the one of the tutorials. */
 export const WORLDS = {
   plain: PLAIN,
   paced: PACED,
@@ -182,7 +182,7 @@ export interface SceneOptions {
   readonly world: World;
 }
 
-/** Draws a scene; the same generator gives the same one. */
+/** Draws a scene; the same generator state gives the same scene. */
 export function drawScene(random: RandomGenerator, options: SceneOptions): Scene {
   const { aspect, world } = options;
   const background = drawBackground(random, world);
@@ -193,7 +193,7 @@ export function drawScene(random: RandomGenerator, options: SceneOptions): Scene
   return { aspect, background, pan, panSpeed, sprites };
 }
 
-/** Moves sprites on by a frame. */
+/** Moves the sprites on by so many seconds, a frame. */
 export function advance({ sprites, aspect }: Scene, seconds: number): void {
   for (let i = 0; i < STEPS_PER_FRAME; i++) {
     for (const sprite of sprites) move(sprite, seconds / STEPS_PER_FRAME, aspect);
@@ -205,7 +205,7 @@ const copyOf = (scene: Scene, change: (sprite: Sprite) => Sprite): Scene => ({
   sprites: scene.sprites.map(change),
 });
 
-/** The same first picture and the opposite directions: what drifts or bounces sets out the other way. */
+/** The same first picture with opposite directions: what drifts or bounces starts the other way. */
 export function reversed(scene: Scene): Scene {
   return copyOf(scene, (sprite) => ({
     ...sprite,
@@ -216,8 +216,8 @@ export function reversed(scene: Scene): Scene {
 }
 
 /**
- * The scene as one expects it who knows its first picture and its caption: what moves does so exactly as the words say, at
- * the mean of the speeds that they leave open.
+ * The scene to expect from its first picture and caption alone: what moves does so exactly as the words say, at the mean of
+ * the speeds that they leave open.
  */
 export function expected(scene: Scene): Scene {
   const changed = copyOf(scene, (sprite) => {
@@ -249,7 +249,7 @@ function drawSprites(random: RandomGenerator, count: number, { aspect, world }: 
   return Array.from({ length: count }, (_, i) => {
     const shape = pick(random, world.shapes);
     const motion = pick(random, world.motions);
-    // What turns in place has to show that it turns.
+    // A sprite that turns in place needs a texture or shape that shows it.
     const shows = world.textures.filter((texture) => texture !== "plain");
     const texture = pick(random, motion === "turns" && shape === "ball" ? shows : world.textures);
     const radius = Math.min(random.uniform(...world.radius), 0.4 * aspect);
@@ -285,7 +285,7 @@ function drawSprites(random: RandomGenerator, count: number, { aspect, world }: 
   });
 }
 
-/** Where between two walls what moves at `speed` may set out, to have room; in the middle, if there is not so much. */
+/** Where between two walls something that moves at `speed` may start to have room; in the middle if there is too little. */
 function between(first: number, last: number, speed: number, [ahead, behind]: World["room"]): Range {
   const low = first + Math.max(ahead * -speed, behind * speed);
   const high = last - Math.max(ahead * speed, behind * -speed);
@@ -305,7 +305,7 @@ function move(sprite: Sprite, seconds: number, aspect: number): void {
   if (sprite.y > 1 - sprite.radius) [sprite.y, sprite.vy] = [1 - sprite.radius, -0.96 * Math.abs(sprite.vy)];
 }
 
-/** The way of turning that a caption says: 1 for clockwise, -1 for counterclockwise, 0 where none is said or seen. */
+/** The turning that a caption names: 1 for clockwise, -1 for counterclockwise, 0 if none is named or visible. */
 export function spinSaid({ motion, texture, shape, spin }: Sprite): number {
   const seen = texture !== "plain" || shape !== "ball";
   return motion === "turns" || seen ? Math.sign(spin) : 0;

@@ -17,9 +17,9 @@ import { T5PromptEncoder } from "../train/prompt-encoder.js";
 import { readValidationSet, repeatFirstFrame, validate } from "../train/validation.js";
 import { Clip } from "../video/clip.js";
 
-/** More steps give sharper frames, which squared error likes less where the future is uncertain. */
+/** More steps give sharper frames, which score a worse squared error where the future is uncertain. */
 const SAMPLING_STEPS = [1, 4];
-/** Steps that a point of the curve is a mean over. */
+/** Steps that each point of the curve averages over. */
 const CURVE_STEPS = 25;
 
 export interface StoreTransformerOptions {
@@ -27,17 +27,17 @@ export interface StoreTransformerOptions {
   readonly config: string;
   /** The pipeline's folder. Default: the model that was trained. */
   readonly out?: string | undefined;
-  /** What the command alone does not say, such as that the run was stopped and resumed. */
+  /** What the command alone does not tell, such as that the run was stopped and resumed. */
   readonly note?: string | undefined;
   readonly log: (line: string) => void;
 }
 
 /**
- * Puts the transformer that a configuration trained into the small pipeline, and says how good it is.
+ * Puts the transformer trained by a configuration into the small pipeline, and reports how good it is.
  *
  * The newest checkpoint's moving average is stored in float16 beside the model it was trained for, with
- * `transformer-training.json`: settings, curves, and what the stored weights score on the validation set next to an
- * untrained transformer, to the first frame repeated, and to the VAE's own reconstruction.
+ * `transformer-training.json`: settings, curves, and what the stored weights score on the validation set, compared with an
+ * untrained transformer, the first frame repeated, and the VAE's own reconstruction.
  */
 export async function storeTransformer(options: StoreTransformerOptions): Promise<void> {
   const { config, note } = options;
@@ -45,7 +45,7 @@ export async function storeTransformer(options: StoreTransformerOptions): Promis
   const out = options.out ?? args.model_path!;
   const engine = currentEngine()!;
   const newest = (await listCheckpoints(args.output_dir)).at(-1);
-  if (newest === undefined) throw new InputError("no checkpoint", { file: args.output_dir });
+  if (newest === undefined) throw new InputError("no checkpoint to store", { file: args.output_dir });
   await readCheckpoint(newest);
   const averaged = join(newest.path, "ema", "transformer");
   const source = existsSync(averaged) ? averaged : join(newest.path, "transformer");
@@ -137,7 +137,7 @@ export async function storeTransformer(options: StoreTransformerOptions): Promis
   await writeFile(join(out, "transformer-training.json"), `${JSON.stringify(report, null, 1)}\n`);
 }
 
-/** What is lost by encoding and decoding alone, on the frames after the first. */
+/** What encoding and decoding alone lose, on the frames after the first. */
 function reconstruction(vae: AutoencoderKLCogVideoX, clip: Clip): { psnr: number; ssim: number } {
   const decoded = tf.tidy(() => vae.forward(clip.toTensor()).sample);
   const back = Clip.fromTensor(decoded, clip);

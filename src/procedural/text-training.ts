@@ -24,7 +24,7 @@ import {
   type WorldName,
 } from "./scene.js";
 
-/** What a word is to tell of the sprite that its part of the caption is about, as a number from 0. */
+/** What a word should tell about the sprite in its part of the caption, as a number from 0. */
 const OF_SPRITES = {
   colour: { classes: Object.keys(COLOURS).length, of: (s: Sprite) => Object.keys(COLOURS).indexOf(s.colour) },
   shape: { classes: SHAPES.length, of: (s: Sprite) => SHAPES.indexOf(s.shape) },
@@ -37,7 +37,7 @@ const OF_SPRITES = {
   pace: { classes: 3, of: (s: Sprite) => ["", "slowly", "quickly"].indexOf(s.pace) },
   spin: { classes: 3, of: (s: Sprite) => spinSaid(s) + 1 },
 } as const;
-/** And what the words behind the sprites' are to tell. */
+/** What the words after the sprites' parts should tell. */
 const OF_GROUND = {
   palette: {
     classes: Object.keys(BACKGROUNDS).length,
@@ -53,35 +53,35 @@ const TASKS = { ...OF_SPRITES, ...OF_GROUND };
 type Task = keyof typeof TASKS;
 
 export interface TextTrainingOptions {
-  /** Draws captions and the first weights of what reads the encoder's output. */
+  /** Draws captions, and initial weights of the layers that read the encoder's output. */
   readonly generator: RandomGenerator;
-  /** Where captions come from. What has one sprite alone has nothing to be told apart. */
+  /** Where captions come from. Worlds with a single sprite leave nothing to tell apart. */
   readonly worlds: readonly WorldName[];
   /** Optimizer steps. */
   readonly steps: number;
   /** Tokens that captions are padded to. */
   readonly maxLength: number;
-  /** Captions a step. Default 32. */
+  /** Captions per step. Default 32. */
   readonly batchSize?: number;
-  /** At its height, after a tenth of the steps; then it falls to 0. Default 3e-3. */
+  /** At its peak, after a tenth of the steps; then it falls to 0. Default 3e-3. */
   readonly learningRate?: number;
   /** Is told each step's mean cross-entropy. */
   readonly onStep?: (step: number, loss: number) => void;
 }
 
-/** Captions as tokens, and what each token is to tell. */
+/** Captions as tokens, and what each token should tell. */
 interface LabelledCaptions {
   readonly inputIds: number[][];
-  /** By task, a class for each token of all captions; -1 where it has nothing to tell. */
+  /** By task, a class for each token of all captions; -1 if it has nothing to tell. */
   readonly labels: Readonly<Record<Task, Int32Array>>;
 }
 
 /**
- * Trains an encoder so that each word's state tells all about the sprite that it is said of: a linear layer for each question
- * (colour, shape, direction, ...) is trained along, and then given up. So a transformer need not find out by itself which of
- * several directions belongs to which sprite: attention from the one colour that it sees leads to the one direction.
+ * Trains an encoder so that each word's state tells everything about the sprite it describes: a linear layer for each question
+ * (colour, shape, direction, ...) is trained with it and then discarded. So a transformer need not find out by itself which of
+ * several directions belongs to which sprite: attention to the colour that it sees leads to the right direction.
  *
- * @returns the share of tokens for which each question was answered right, on the last step's captions.
+ * @returns for each question, the share of tokens that answered it correctly on the last step's captions.
  */
 export function trainTextEncoder(
   encoder: T5EncoderModel,
@@ -135,7 +135,7 @@ export function trainTextEncoder(
   }
 }
 
-/** Mean over the tokens that have a class; `accuracy` is to be asked before the tensors are gone. */
+/** Mean over the tokens that have a class; call `accuracy` before the tensors are disposed. */
 function crossEntropy(logits: tf.Tensor2D, classes: Int32Array): { loss: tf.Tensor; accuracy: () => number } {
   const known = tf.tensor1d(Float32Array.from(classes, (value) => (value < 0 ? 0 : 1)));
   const wanted = tf.oneHot(tf.tensor1d(classes, "int32"), logits.shape[1]);
@@ -175,9 +175,9 @@ function drawCaptions(
 }
 
 /**
- * A caption's tokens, padded, and which of its parts, between semicolons, each token belongs to; padding and the end to none.
+ * A caption's tokens, padded, and which of its parts between semicolons each belongs to; padding and the end belong to none.
  *
- * @throws InputError if the caption is cut off.
+ * @throws InputError if the caption is too long.
  */
 export function captionTokens(
   tokenizer: T5Tokenizer,

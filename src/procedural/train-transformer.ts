@@ -16,34 +16,34 @@ import { type EvaluationReport, evaluateMotion } from "./evaluate.js";
 import type { WorldName } from "./scene.js";
 
 export interface TrainTransformerOptions extends Size {
-  /** The pipeline's folder. Its transformer says how large the new one is. */
+  /** The pipeline's folder. The new transformer is as large as the one in it. */
   readonly model: string;
   /** Where checkpoints, losses and pictures go. */
   readonly work: string;
   readonly world: WorldName;
-  /** A transformer's folder to go on from; without it, weights are drawn. */
+  /** A transformer's folder to start from. Default: random weights. */
   readonly from?: string | undefined;
   readonly numFrames: number;
   readonly fps: number;
   readonly seed: number;
   readonly steps: number;
-  /** Clips that are drawn before one comes again. */
+  /** Number of different clips before they repeat. */
   readonly clips: number;
   readonly batchSize: number;
   readonly learningRate: number;
-  /** Steps between looks at how held-out sprites move. */
+  /** Steps between evaluations of how held-out sprites move. */
   readonly evaluationSteps: number;
   readonly evaluationClips: number;
   readonly log: (line: string) => void;
 }
 
-/** 0.3 of all draws are of the last timestep, pure noise, where only image and caption say what moves: 0.3 / 0.7 * 999. */
+/** Makes 0.3 of all draws the last timestep, pure noise, where only image and caption say what moves: 0.3 / 0.7 * 999. */
 const LAST_TIMESTEP_MULTIPLIER = 428;
 
 /**
  * Trains a small pipeline's transformer on procedural clips of a world, drawn as they are needed, and measures how held-out
- * sprites move. Goes on from the newest checkpoint in `work`. At the end the weights' moving average (float16) is the pipeline's
- * transformer, with `motion.json`, what {@link evaluateMotion} found.
+ * sprites move. Resumes from the newest checkpoint in `work`. At the end, the weights' moving average (float16) becomes the
+ * pipeline's transformer, and `motion.json` holds what {@link evaluateMotion} found.
  */
 export async function trainTransformer(options: TrainTransformerOptions): Promise<void> {
   const { model, work, world, from, seed, steps, numFrames, height, width, fps, log } = options;

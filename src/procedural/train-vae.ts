@@ -11,15 +11,15 @@ import { evaluateVae, measureScalingFactor, trainVae } from "./vae-training.js";
 export interface SmallVaeOptions {
   readonly seed: number;
   readonly trainSteps: number;
-  /** So many steps at first see single images. */
+  /** Steps at the start that see single images. */
   readonly imageSteps: number;
-  /** So many steps at the end lower the learning rate. */
+  /** Steps at the end in which the learning rate falls. */
   readonly decaySteps: number;
   /** Where checkpoints and losses are. */
   readonly work: string;
-  /** The pipeline that the VAE is for. */
+  /** The folder of the pipeline that the VAE is for. */
   readonly out: string;
-  /** Trains no more, and takes the newest checkpoint as it is. */
+  /** Skips training and takes the newest checkpoint as it is. */
   readonly exportOnly: boolean;
   readonly log: (line: string) => void;
 }
@@ -32,16 +32,16 @@ const CONFIG: Partial<AutoencoderKLCogVideoXConfig> = {
   sample_height: 128,
   sample_width: 192,
   scaling_factor: 1,
-  // The trainer multiplies image latents by the factor whatever this says; so that the pipeline does the same:
+  // The trainer always multiplies image latents by the factor; this makes the pipeline do the same.
   invert_scale_latents: false,
 };
 /**
  * Makes small VAEs like that of notebooks/models/procedural, whose own command is in vae-training.json there.
  *
- * It goes on from the newest checkpoint in `work`. The learning rate stays the same until `decaySteps` before the end, so a run
- * that was stopped before then and goes on with more steps is the same run as one with so many from the start. At the end it
- * measures held-out clips, sets the scaling factor so that latents have variance 1, and writes the VAE (float16), its losses
- * and these figures into `out`.
+ * It resumes from the newest checkpoint in `work`. The learning rate stays constant until `decaySteps` before the end, so a run
+ * stopped before then and resumed with more steps is the same as one with that many steps from the start. At the end it measures
+ * held-out clips, sets the scaling factor so that latents have variance 1, and writes the VAE (float16), its losses and these
+ * figures into `out`.
  */
 export async function trainSmallVae(options: SmallVaeOptions): Promise<void> {
   const { seed, trainSteps, imageSteps, decaySteps, work, out, exportOnly, log } = options;
@@ -106,7 +106,7 @@ export async function trainSmallVae(options: SmallVaeOptions): Promise<void> {
     `firstframe procedural train-vae --seed ${seed} --steps ${trainSteps}` +
     ` --image-steps ${imageSteps} --decay-steps ${decaySteps}`;
   const written = (await readFile(join(work, "log.jsonl"), "utf8")).trimEnd().split("\n");
-  // A run that was killed and resumed has logged some steps twice; the later line counts.
+  // A killed and resumed run has logged some steps twice; the later line counts.
   const byStep = new Map(
     written.map((line) => {
       const entry = JSON.parse(line) as { step: number; mse: number; kl: number };

@@ -27,37 +27,37 @@ export interface VaeTrainingOptions {
   readonly seed: number;
   readonly trainSteps: number;
   /**
-   * So many steps at first see single images: they cost a third of clips of as many frames, no two of them look alike,
-   * and what they teach of space holds for clips too, since a convolution over equal frames is one with its kernel's sum.
+   * Steps at the start that see single images: these cost a third of clips with as many frames, no two look alike, and
+   * what they teach about space holds for clips too, since a convolution over equal frames is one with its kernel's sum.
    */
   readonly imageSteps: number;
-  /** Of Muon, for the kernels between the first and the last one. */
+  /** Muon's, for the kernels between the first and the last. */
   readonly muonLearningRate: number;
-  /** Of AdamW, for everything else. */
+  /** AdamW's, for everything else. */
   readonly learningRate: number;
-  /** A factor on both for steps with clips: there are fewer of them a step than images, so their gradients are noisier. */
+  /** A factor on both for steps with clips: a step has fewer clips than images, so its gradients are noisier. */
   readonly clipRate: number;
   /** Steps in which the learning rate rises from 0. */
   readonly warmupSteps: number;
-  /** Last steps, in which it falls to 0. Between the two it stays, so a run can be made longer until it falls. */
+  /** Last steps, in which it falls to 0. In between it is constant, so a run can be made longer until it starts to fall. */
   readonly decaySteps: number;
-  /** Weight of the mean Kullback-Leibler divergence beside the mean squared error. */
+  /** Weight of the mean Kullback-Leibler divergence against the mean squared error. */
   readonly klWeight: number;
   readonly checkpointingSteps: number;
   /** Side of the square crops. */
   readonly cropSize: number;
-  /** Clips a step. */
+  /** Clips per step. */
   readonly batchSize: number;
-  /** Images a step. */
+  /** Images per step. */
   readonly imageBatchSize: number;
 }
 
-/** Seeds from here on make the clips that are only measured on, never trained on. */
+/** Seeds from here on make clips that are only for measuring, never for training. */
 export const HELD_OUT_SEED = 1_000_000;
 
-/** Heights that clips are drawn at before they are cropped, so that sprites come in several sizes: small ones most. */
+/** Heights that clips are rendered at before cropping, so that sprites come in several sizes, mostly small ones. */
 const HEIGHTS = [64, 64, 64, 96, 128];
-/** Every other step with clips sees longer ones, of more than one frame group, in which later groups follow the first. */
+/** Every other step with clips sees longer ones, with several frame groups, so that later groups are trained too. */
 const LONG_EVERY = 2;
 
 interface VaeTrainingState extends ResumableState {
@@ -71,10 +71,10 @@ export interface VaeQuality {
 }
 
 /**
- * Trains from the newest checkpoint in `outputDir`, or from scratch, and yields once a step. Losses are appended to
+ * Trains from the newest checkpoint in `outputDir`, or from scratch, and yields once per step. Losses are appended to
  * `log.jsonl` there.
  *
- * @throws ResumeError if the checkpoints there are of other options. How long it trains may change.
+ * @throws ResumeError if the checkpoints there were made with other options. The length of the training may differ.
  */
 export async function* trainVae(options: VaeTrainingOptions): AsyncGenerator<VaeTrainingStep> {
   const lock = await lockOutput(options.outputDir, console.warn);
@@ -191,18 +191,18 @@ async function* trainInOwnFolder(options: VaeTrainingOptions): AsyncGenerator<Va
   }
 }
 
-/** Muon is for matrices inside a network; colours at its two ends and vectors are AdamW's. */
+/** Muon is for matrices inside a network; vectors and the layers at its two ends, which hold colours, are AdamW's. */
 const isInnerKernel = ({ name, shape }: Parameter): boolean =>
   shape.length > 1 && !/^(encoder\.conv_in|decoder\.conv_out)\./.test(name);
 
-/** PyTorch's initial weights are evenly distributed within 1 / sqrt(fan in): so much less than variance 1 / fan in. */
+/** PyTorch draws initial weights uniformly within 1 / sqrt(fan in); this factor brings their variance to 1 / fan in. */
 const GAIN = Math.sqrt(3);
-/** Logarithm of the posterior's variance at first, when its mean's is near 1: with little noise, learning starts sooner. */
+/** The posterior's initial log variance, while its mean's variance is near 1: with little noise, learning starts sooner. */
 const FIRST_LOGVAR = -4;
 
 /**
- * Makes new weights quick to train: residual blocks that change nothing yet, so that the network is nearly linear;
- * signals that keep their size; spatial norms that hardly look at the latent; latents with little noise.
+ * Makes new weights quick to train: residual blocks that change nothing yet, so that the network is nearly linear; signals that
+ * keep their size; spatial norms that hardly depend on the latent; latents with little noise.
  */
 function prepareWeights(vae: AutoencoderKLCogVideoX): void {
   const { latent_channels: channels } = vae.config;
@@ -220,9 +220,9 @@ function prepareWeights(vae: AutoencoderKLCogVideoX): void {
 }
 
 /**
- * Moves the causal convolutions' kernels to their last time, the frame itself. For images, whose past is the image, that
- * changes nothing; clips are now coded frame by frame, until training finds what the frames before are good for. (Measured:
- * the first ten steps with clips have two fifths of the error that they have with the kernels as they were.)
+ * Moves the causal convolutions' kernels to their last time, the frame itself. For images, whose past is the image itself, that
+ * changes nothing; clips are now coded frame by frame, until training finds a use for earlier frames. (Measured: the first ten
+ * steps with clips have two fifths of the error that they have with the kernels as they were.)
  */
 function seeNowOnly(vae: AutoencoderKLCogVideoX): void {
   for (const { value } of vae.parameters.values()) {

@@ -1,6 +1,6 @@
 /**
- * What values an argument takes, as JSON Schema: editors complete a training's YAML file by it, and every value is checked
- * by it, from wherever it comes.
+ * What values an argument takes, as JSON Schema: editors use it to complete a training's YAML file, and every value is
+ * checked against it, wherever it comes from.
  */
 import type { ValidateFunction } from "ajv";
 
@@ -8,15 +8,15 @@ import type { ValidateFunction } from "ajv";
 export interface Rule {
   readonly kind: "string" | "integer" | "number" | "boolean" | "list";
   readonly choices?: readonly string[];
-  /** Bounds that are part of the range. */
+  /** Inclusive bounds. */
   readonly min?: number;
   readonly max?: number;
-  /** Bounds that are not; `above` takes the place of `min`. */
+  /** Exclusive bounds; `above` takes the place of `min`. */
   readonly above?: number;
   readonly below?: number;
-  /** Infinity will do, too. */
+  /** Infinity is allowed too. */
   readonly infinite?: boolean;
-  /** A list without entries will do, too. */
+  /** An empty list is allowed too. */
   readonly empty?: boolean;
 }
 
@@ -42,7 +42,7 @@ function valueSchema({ kind, choices, min, max, above, below, empty }: Rule): Sc
   }
 }
 
-/** The schema of a value in a YAML file, where nothing stands for the default, and names need no quotes. */
+/** The schema of a value in a YAML file, where an empty value means the default, and names need no quotes. */
 export function fileSchema(rule: Rule): Schema {
   const schema = valueSchema(rule);
   if (rule.choices) return { enum: [...rule.choices, null] };
@@ -52,10 +52,10 @@ export function fileSchema(rule: Rule): Schema {
 
 const validators = new WeakMap<Rule, ValidateFunction>();
 
-/** Whether a value is one that the rule allows, without any conversion. */
+/** Whether the rule allows a value as it is, without conversion. */
 export async function fits(rule: Rule, value: unknown): Promise<boolean> {
   if (rule.infinite && value === Number.POSITIVE_INFINITY) return true;
-  const { Ajv } = await import("ajv"); // the program's help, which has the table too, starts without it
+  const { Ajv } = await import("ajv"); // loaded late: the program's help needs the table but not ajv
   const validate = validators.get(rule) ?? new Ajv().compile(valueSchema(rule));
   validators.set(rule, validate);
   return validate(value) && (rule.kind !== "integer" || Number.isSafeInteger(value));

@@ -1,12 +1,12 @@
 /**
  * The one table of a training's arguments: those of zai-org/CogVideo's fine-tuning under the same names, and some of our
- * own. Keys of YAML files, flags of the commands, their help, the trainer's options, the schema for editors, and all
- * checks come from it. From a YAML file, flags, or both; a flag wins.
+ * own. YAML keys, command-line flags and their help, the trainer's options, the schema for editors, and all checks come from
+ * it. Values come from a YAML file, from flags, or both; a flag wins.
  */
 
 import { readFile } from "node:fs/promises";
 import { fileProblem, InputError, quote } from "../engine/errors.js";
-import { suggestion } from "../engine/suggestion.js";
+import { didYouMean } from "../engine/suggestion.js";
 import { expectation, fileSchema, fits, type Rule } from "./argument-schema.js";
 import { LR_SCHEDULERS, POLYNOMIAL_END } from "./lr-scheduler.js";
 import { parseYaml } from "./yaml-text.js";
@@ -21,13 +21,13 @@ export class ArgumentError extends InputError {
 /** The modules that CogVideoX's trainers adapt. */
 export const LORA_TARGET_MODULES = ["to_q", "to_k", "to_v", "to_out.0"] as const;
 
-/** Stands for every name among `allow_changed_arguments`, and for checkpoints that don't say what they were made with. */
+/** Among `allow_changed_arguments`: every name, and checkpoints that don't say what they were made with. */
 export const ALLOW_ALL = "all";
 
 /**
- * What a change of the argument means for a checkpoint made with another value: "free" nothing; "fixed" another run, unless
- * `allow_changed_arguments` says so; "never" that its weights fit no more; with "content" it is what the argument leads to
- * that is fixed, the data set or the model, not its name.
+ * What a changed argument means for a checkpoint made with another value. "free": nothing. "fixed": it belongs to another run,
+ * unless `allow_changed_arguments` says otherwise. "never": its weights no longer fit. "content": what counts is not the name
+ * but what it leads to, the data set or the model.
  */
 type Resume = "free" | "fixed" | "never" | "content";
 
@@ -64,7 +64,7 @@ const fixed = kinds("fixed");
 const never = kinds("never");
 const content = kinds("content");
 
-/** By name; the order is the help text's. */
+/** By name, in the order of the help text. */
 export const ARGUMENTS = {
   // Model
   model_path: content.path("a pipeline's folder (vae, transformer, ...), or its id on the Hugging Face Hub"),
@@ -86,21 +86,18 @@ export const ARGUMENTS = {
   // Data
   data_root: content.path("the data set's folder"),
   caption_column: content.text(
-    "file of prompts below data_root, one a line; or the key in metadata.jsonl",
+    "file of prompts below data_root, one per line; or the key in metadata.jsonl",
     "NAME",
   ),
-  video_column: content.text("file of clips' paths, one a line; or the key", "NAME"),
+  video_column: content.text("file of clips' paths, one per line; or the key", "NAME"),
   image_column: content.text(
-    "file of images' paths, one a line; or the key. Without it a clip's first frame is its image",
+    "file of images' paths, one per line; or the key. Without it a clip's first frame is its image",
     "NAME",
   ),
-  train_resolution: fixed.text("what clips are brought to: 8N+1 frames, height, width", "FxHxW"),
-  video_resolution_buckets: fixed.list(
-    "several such sizes, of which each clip takes the nearest",
-    "FxHxW...",
-  ),
+  train_resolution: fixed.text("size that clips are brought to: 8N+1 frames, height, width", "FxHxW"),
+  video_resolution_buckets: fixed.list("several such sizes; each clip takes the nearest", "FxHxW..."),
   fit: fixed.choice(
-    "how clips are brought to that shape: all of it squeezed, or the middle cut out",
+    "how clips are brought to that shape: squeezed as a whole, or the middle cut out",
     ["resize", "crop"],
     "resize",
   ),
@@ -110,17 +107,17 @@ export const ARGUMENTS = {
   // Training
   resume_from_checkpoint: free.text('"latest", or a checkpoint\'s folder', "PATH"),
   allow_changed_arguments: free.list(
-    "arguments that may differ from the checkpoint's; data_root for its clips, model_path for its model; or all",
+    "arguments that may differ from the checkpoint's (data_root for its clips, model_path for its model), or all",
     "NAME...",
     { empty: true },
   ),
-  seed: fixed.integer("seed of everything that is drawn", 0, { default: 42 }),
-  train_epochs: free.integer("times each clip is seen", 1, { default: 10 }),
+  seed: fixed.integer("seed of all random draws", 0, { default: 42 }),
+  train_epochs: free.integer("how many times each clip is seen", 1, { default: 10 }),
   train_steps: free.integer("optimizer steps; overrides train_epochs", 1),
   checkpointing_steps: free.integer("optimizer steps between checkpoints", 1, { default: 200 }),
   checkpointing_limit: free.integer("how many checkpoints are kept", 1, { default: 10 }),
-  batch_size: fixed.integer("clips a batch", 1, { default: 1 }),
-  gradient_accumulation_steps: fixed.integer("batches an optimizer step", 1, { default: 1 }),
+  batch_size: fixed.integer("clips per batch", 1, { default: 1 }),
+  gradient_accumulation_steps: fixed.integer("batches per optimizer step", 1, { default: 1 }),
   mixed_precision: fixed.choice(
     "accepted for the recipe's scripts; engines compute in float32",
     ["no", "fp16", "bf16"],
@@ -140,7 +137,7 @@ export const ARGUMENTS = {
   }),
   epsilon: fixed.number("optimizer's epsilon", { default: 1e-8 }),
   weight_decay: fixed.number("weight decay", { default: 1e-4 }),
-  max_grad_norm: fixed.number("largest norm of the gradient; 0 leaves it", { default: 1 }),
+  max_grad_norm: fixed.number("largest norm of the gradient; 0 turns clipping off", { default: 1 }),
   lr_scheduler: fixed.choice("learning-rate schedule", LR_SCHEDULERS, "constant_with_warmup"),
   lr_warmup_steps: fixed.integer("optimizer steps of warm-up", 0, { default: 100 }),
   lr_num_cycles: fixed.integer("restarts of cosine_with_restarts", 1, { default: 1 }),
@@ -150,15 +147,18 @@ export const ARGUMENTS = {
   }),
   pin_memory: free.flag("accepted for the recipe's scripts", true),
   nccl_timeout: free.integer("accepted for the recipe's scripts", 0, { default: 1800 }),
-  gradient_checkpointing: free.flag("compute activations again for the gradient, to hold fewer", true),
+  gradient_checkpointing: free.flag(
+    "compute activations again for the gradient, to hold fewer in memory",
+    true,
+  ),
   enable_slicing: free.flag("VAE: one clip at a time", true),
   enable_tiling: fixed.flag("VAE: large frames in tiles, which changes latents a little", true),
-  noised_image_dropout: fixed.number("probability with which a clip's image latent is replaced by zeros", {
+  noised_image_dropout: fixed.number("probability that a clip's image latent is replaced by zeros", {
     default: 0,
     max: 1,
   }),
   caption_dropout: fixed.number(
-    "probability with which a clip's caption is replaced by the empty one, which guidance starts from",
+    "probability that a clip's caption is replaced by the empty one, which guidance starts from",
     { default: 0, max: 1 },
   ),
   timestep_bias_strategy: fixed.choice(
@@ -167,21 +167,21 @@ export const ARGUMENTS = {
     "none",
   ),
   timestep_bias_multiplier: fixed.number("how many times as often", { default: 1, above: 0 }),
-  timestep_bias_portion: fixed.number("share of the timesteps that earlier and later mean", {
+  timestep_bias_portion: fixed.number("share of the timesteps that earlier and later cover", {
     default: 0.25,
     max: 1,
   }),
   timestep_bias_begin: fixed.integer("first timestep of range", 0, { default: 0 }),
-  timestep_bias_end: fixed.integer("end of range, which is not in it", 1, { default: 1000 }),
+  timestep_bias_end: fixed.integer("end of range, exclusive", 1, { default: 1000 }),
   snr_gamma: fixed.number(
-    "min-SNR weighting with this gamma, often 5; pure noise then counts nothing (default: every velocity counts the same)",
+    "min-SNR weighting with this gamma, often 5; pure noise then counts for nothing (default: every velocity counts the same)",
     { above: 0 },
   ),
   image_noise: fixed.flag("noise on the image before it is encoded", true),
   padding_in_loss: fixed.flag("count the first frame's copies in the loss", true),
   use_ema: fixed.flag("keep a moving average of the weights, and validate with it", false),
-  ema_decay: fixed.number("its largest decay", { default: 0.9999, below: 1 }),
-  divergence_factor: free.number("stop when the mean loss is so many times its best", {
+  ema_decay: fixed.number("largest decay of that average", { default: 0.9999, below: 1 }),
+  divergence_factor: free.number("stop when the mean loss is this many times its best", {
     default: 10,
     above: 1,
     infinite: true,
@@ -196,20 +196,20 @@ export const ARGUMENTS = {
   do_validation: free.flag("generate samples at intervals and measure them", false),
   validation_steps: free.integer("optimizer steps between validations; a multiple of checkpointing_steps", 1),
   validation_dir: free.path("folder of the validation set"),
-  validation_prompts: free.text("file of prompts in it, one a line", "NAME"),
-  validation_images: free.text("file of images' paths, one a line", "NAME"),
+  validation_prompts: free.text("file of prompts in it, one per line", "NAME"),
+  validation_images: free.text("file of images' paths, one per line", "NAME"),
   validation_videos: free.text(
-    "file of clips' paths: what samples are compared with; their first frames are the images where there are none",
+    "file of paths of clips to compare samples with; without images, their first frames are used",
     "NAME",
   ),
   gen_fps: free.number("frames per second of saved samples", { default: 15, above: 0 }),
   num_inference_steps: free.integer("validation: sampling steps", 1, { default: 50 }),
-  guidance_scale: free.number("validation: classifier-free guidance; 1 is without", { default: 6 }),
+  guidance_scale: free.number("validation: classifier-free guidance; 1 turns it off", { default: 6 }),
 } as const satisfies Record<string, Argument>;
 
 export type ArgumentName = keyof typeof ARGUMENTS;
 
-/** The arguments as flags of the command line: text, so that a flag that is given can be told from a default. */
+/** The arguments as command-line flags. All are text, so that a flag that was given can be told from a default. */
 export const trainOptions = Object.fromEntries(
   Object.entries(ARGUMENTS).map(([name, argument]: [string, Argument]) => {
     const { kind, help, value, choices, default: preset } = argument;
@@ -254,11 +254,11 @@ export type TrainArguments = {
     | ((typeof ARGUMENTS)[K] extends { readonly default: unknown } ? never : undefined);
 };
 
-/** Some of those flags, for commands in which they mean the same. */
+/** Some of those flags, for other commands where they mean the same. */
 export const pickOptions = <const N extends ArgumentName>(...names: N[]): Pick<typeof trainOptions, N> =>
   Object.fromEntries(names.map((name) => [name, trainOptions[name]])) as Pick<typeof trainOptions, N>;
 
-/** The flags that were given, of those that a command may be given. */
+/** The flags that were actually given. */
 export const flagsGiven = (values: Readonly<Record<string, unknown>>): Record<string, unknown> =>
   Object.fromEntries(
     Object.entries(values).filter(
@@ -269,7 +269,7 @@ export const flagsGiven = (values: Readonly<Record<string, unknown>>): Record<st
     ),
   );
 
-/** Those that are options of `Trainer.create`, too, in camel case. */
+/** Those that are also options of `Trainer.create`, in camel case. */
 const TRAINER_ARGUMENTS = [
   "training_type",
   "output_dir",
@@ -315,7 +315,7 @@ const TRAINER_ARGUMENTS = [
 
 export type TrainerArgument = (typeof TRAINER_ARGUMENTS)[number];
 
-/** The command's default alone: in code, nothing is written unless a folder is named. */
+/** Has a default in the command only: in code, nothing is written unless a folder is named. */
 const WITHOUT_DEFAULT = "output_dir";
 
 export type CamelCase<S extends string> = S extends `${infer Head}_${infer Tail}`
@@ -325,10 +325,10 @@ export type CamelCase<S extends string> = S extends `${infer Head}_${infer Tail}
 const camelCase = (name: string): string =>
   name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
 
-/** How messages name arguments: as whoever gave them wrote them. */
+/** How messages name arguments: the way the user wrote them. */
 export interface Spelling {
   name(argument: string): string;
-  /** An argument with a value, to be typed. */
+  /** An argument with its value, ready to type. */
   set(argument: string, ...values: readonly string[]): string;
 }
 
@@ -350,7 +350,7 @@ export const CODE_SPELLING: Spelling = {
   },
 };
 
-/** The arguments that are the trainer's, by their names in code. */
+/** The trainer's arguments, by their names in code. */
 export type ArgumentOptions = {
   readonly [K in TrainerArgument as CamelCase<K>]?: ValueOf<(typeof ARGUMENTS)[K]>;
 };
@@ -359,18 +359,18 @@ export type Preset = {
   [K in TrainerArgument]: (typeof ARGUMENTS)[K] extends { readonly default: unknown } ? K : never;
 }[TrainerArgument];
 
-/** The same with the table's defaults. */
+/** The same, with the table's defaults filled in. */
 export type CompleteOptions = ArgumentOptions & {
   readonly [K in Exclude<Preset, typeof WITHOUT_DEFAULT> as CamelCase<K>]: ValueOf<(typeof ARGUMENTS)[K]>;
 };
 
-/** What a command's arguments are to the trainer. */
+/** A command's arguments as options of the trainer. */
 export function trainerOptions(args: TrainArguments): ArgumentOptions {
   return Object.fromEntries(TRAINER_ARGUMENTS.map((name) => [camelCase(name), args[name]]));
 }
 
 /**
- * Checks options that were given in code, and fills the others in.
+ * Checks options given in code and fills in the rest.
  *
  * @throws ArgumentError naming the option, what was expected, and what was found.
  */
@@ -387,9 +387,9 @@ export async function completeOptions(options: ArgumentOptions): Promise<Complet
   return complete as CompleteOptions;
 }
 
-const misfit = (rule: Rule, value: unknown, where: string): ArgumentError => {
+const misfit = (rule: Rule, value: unknown, where: string, hint?: string): ArgumentError => {
   const found = typeof value === "string" || typeof value === "number" ? String(value) : quote(value);
-  return new ArgumentError(`${where}: expected ${expectation(rule)}, found ${found}`);
+  return new ArgumentError(`${where}: expected ${expectation(rule)}, found ${found}`, { hint });
 };
 
 /** A JSON Schema of the YAML file that `firstframe train --config` takes, for editors. */
@@ -411,14 +411,14 @@ export function argumentsSchema(): object {
   };
 }
 
-/** Values as they were given, by argument; each knows where it is from. */
+/** Values as given, by argument, each with where it came from. */
 type Given = Map<ArgumentName, { readonly value: unknown; readonly where: string }>;
 
 /**
- * Puts a YAML file and flags together.
+ * Combines a YAML file and flags.
  *
- * @param flags by argument's name, as text from the command line.
- * @throws ArgumentError naming file and key, or the flag, and what was expected.
+ * @param flags by argument name, as text from the command line.
+ * @throws ArgumentError naming the file and key, or the flag, and what was expected.
  */
 export async function readArguments({
   config,
@@ -429,7 +429,8 @@ export async function readArguments({
 }): Promise<TrainArguments> {
   const given: Given = new Map();
   const add = (key: string, value: unknown, where: string) => {
-    if (!Object.hasOwn(ARGUMENTS, key)) throw new ArgumentError(`${where}: unknown argument${meant(key)}`);
+    if (!Object.hasOwn(ARGUMENTS, key))
+      throw new ArgumentError(`${where}: unknown argument`, { hint: meant(key) });
     given.set(key as ArgumentName, { value, where });
   };
   if (config !== undefined) {
@@ -439,7 +440,7 @@ export async function readArguments({
   const values: Record<string, unknown> = {};
   for (const [name, argument] of Object.entries(ARGUMENTS) as [ArgumentName, Argument][]) {
     const entry = given.get(name);
-    // In YAML a key without a value is one that is not set.
+    // In YAML a key without a value counts as not set.
     const isSet = entry !== undefined && entry.value !== null;
     values[name] = isSet ? await check(argument, entry.value, entry.where) : argument.default;
   }
@@ -459,13 +460,12 @@ async function readYaml(file: string): Promise<Record<string, unknown>> {
   return parsed as Record<string, unknown>;
 }
 
-/** Text from a flag, and what YAML makes of words, as the value that is meant. */
+/** Turns a flag's text, or what YAML made of a word, into the value that was meant. */
 async function check(argument: Argument, given: unknown, where: string): Promise<unknown> {
   const value = convert(argument, given);
   if (await fits(argument, value)) return value;
-  const { message } = misfit(argument, given, where);
-  const wandb = given === "wandb" && where.endsWith("report_to") ? " (wandb needs its own service)" : "";
-  throw new ArgumentError(message.replace(", found", () => `${wandb}, found`));
+  const wandb = given === "wandb" && where.endsWith("report_to");
+  throw misfit(argument, given, where, wandb ? "wandb needs its own service" : undefined);
 }
 
 function convert({ kind }: Argument, value: unknown): unknown {
@@ -476,10 +476,11 @@ function convert({ kind }: Argument, value: unknown): unknown {
   return value.trim() === "" ? value : Number(value);
 }
 
-/** The argument that was meant, whichever way it is written. */
-const meant = (key: string): string => suggestion(key.replaceAll("-", "_"), Object.keys(ARGUMENTS));
+/** A hint at the argument that was probably meant, with hyphens or underscores. */
+const meant = (key: string): string | undefined =>
+  didYouMean(key.replaceAll("-", "_"), Object.keys(ARGUMENTS));
 
-/** Tells of arguments that contradict each other, before anything is loaded. */
+/** Refuses arguments that contradict each other, before anything is loaded. */
 export function assertConsistent(args: TrainArguments): void {
   const need = (name: ArgumentName, why = "") => {
     if (args[name] === undefined) throw new ArgumentError(`${name} is missing${why}`);
@@ -501,15 +502,15 @@ export function assertConsistent(args: TrainArguments): void {
   }
   if (args.overwrite_output_dir && args.resume_from_checkpoint === "latest") {
     throw new ArgumentError(
-      "overwrite_output_dir: resume_from_checkpoint latest goes on with what it removes",
+      "overwrite_output_dir: it removes what resume_from_checkpoint latest would resume from",
     );
   }
   const known = [...Object.keys(ARGUMENTS), ALLOW_ALL];
   const unknown = args.allow_changed_arguments?.find((name) => !known.includes(name));
   if (unknown !== undefined) {
-    throw new ArgumentError(
-      `allow_changed_arguments: expected arguments or all, found ${unknown}${meant(unknown)}`,
-    );
+    throw new ArgumentError(`allow_changed_arguments: expected arguments or all, found ${unknown}`, {
+      hint: meant(unknown),
+    });
   }
   if (args.training_type === "lora" && args.transformer_config !== undefined) {
     throw new ArgumentError("transformer_config: a new transformer needs training_type sft, found lora");

@@ -1,7 +1,7 @@
 /**
- * Checkpoints of a training run: folders `checkpoint-STEP`, as the recipe names them. A checkpoint is written beside its
- * place and renamed when it is whole. Its `trainer_state.json` has the hashes of all its files and its own, so that none
- * can be damaged, lost or exchanged without being noticed.
+ * Checkpoints of a training run: folders `checkpoint-STEP`, as the recipe names them. A checkpoint is written under a temporary
+ * name and renamed once it is whole. Its `trainer_state.json` has the hashes of all its files and its own, so that damaged, lost
+ * or swapped files are noticed.
  */
 
 import { createHash } from "node:crypto";
@@ -19,7 +19,7 @@ export interface CheckpointPlace {
   readonly step: number;
 }
 
-/** A checkpoint that can't be found, read, or gone on from; the message names the folder. */
+/** A checkpoint that can't be found, read, or resumed from; the message names the folder. */
 export class ResumeError extends InputError {
   override get kind() {
     return "resume" as const;
@@ -30,16 +30,16 @@ export class ResumeError extends InputError {
 export class DamagedCheckpointError extends ResumeError {}
 
 const STATE_FILE = "trainer_state.json";
-/** 1 was without hashes and fingerprint. */
+/** Format 1 had neither hashes nor fingerprint. */
 const FORMAT = 2;
 
 interface FileRecord {
   readonly bytes: number;
-  /** Of a safetensors file its header's, which holds checksums of the rest. */
+  /** For a safetensors file, of its header only, which holds checksums of the rest. */
   readonly sha256: string;
 }
 
-/** What every checkpoint's `trainer_state.json` says, beside what its writer adds. */
+/** What every checkpoint's `trainer_state.json` says, besides what its writer adds. */
 interface CheckpointState {
   readonly format: number;
   readonly step: number;
@@ -62,8 +62,8 @@ export async function listCheckpoints(outputDir: string): Promise<CheckpointPlac
 }
 
 /**
- * Writes a checkpoint, then removes what is beyond `limit`, never the one just written: first those with higher numbers,
- * which an earlier run left, then the oldest. If writing fails, what was there before is untouched.
+ * Writes a checkpoint, then removes those beyond `limit`, but never the one just written: first those with higher numbers,
+ * left by an earlier run, then the oldest. If writing fails, what was there before is untouched.
  *
  * @param state goes into `trainer_state.json`.
  * @param write fills the folder it is given.
@@ -107,7 +107,7 @@ export async function saveCheckpoint(
   return { path, step };
 }
 
-/** Takes the name away first: what has it is whole, also if this is cut short. */
+/** Renames it first, so that a folder with a checkpoint's name is whole even if this is cut short. */
 async function removeCheckpoint({ path, step }: CheckpointPlace): Promise<void> {
   const doomed = join(dirname(path), `.checkpoint-${step}.tmp`);
   await rename(path, doomed);
@@ -119,7 +119,7 @@ export async function removeCheckpoints(outputDir: string): Promise<void> {
   for (const place of await listCheckpoints(outputDir)) await removeCheckpoint(place);
 }
 
-/** Puts in order what a process left that died while it saved: half a checkpoint, or one that was being replaced. */
+/** Clears up after a process that died while saving: half a checkpoint, or one that was being replaced. */
 async function tidyCheckpoints(outputDir: string): Promise<void> {
   for (const name of await readdir(outputDir)) {
     const [, step, kind] = /^\.checkpoint-(\d+)\.(tmp|old)$/.exec(name) ?? [];
@@ -161,10 +161,10 @@ async function writeState(path: string, state: object): Promise<void> {
 }
 
 /**
- * What `trainer_state.json` says, after it and all files it names were found to be those that were written. Tensors
- * themselves are compared with their checksums as they are loaded.
+ * What `trainer_state.json` says, once it and all files it names are known to be those that were written. Tensors are compared
+ * with their checksums as they are loaded.
  *
- * @throws DamagedCheckpointError naming the file; ResumeError for a format that is not known.
+ * @throws DamagedCheckpointError naming the file; ResumeError for an unknown format.
  */
 export async function readCheckpoint<S extends object>(place: CheckpointPlace): Promise<S & CheckpointState> {
   const file = join(place.path, STATE_FILE);
@@ -205,7 +205,7 @@ export async function readCheckpoint<S extends object>(place: CheckpointPlace): 
   return state;
 }
 
-/** Whether a file can't be read because it is not there, is something else, or the disk fails. */
+/** Whether a file can't be read because it is missing, is something else, or the disk fails. */
 export const isLost = (error: unknown): error is NodeJS.ErrnoException =>
   ["ENOENT", "ENOTDIR", "EISDIR", "EIO"].includes((error as NodeJS.ErrnoException).code ?? "");
 
@@ -220,15 +220,15 @@ export interface OutputUse {
 export interface OutputView {
   /** How errors name options. */
   readonly spelling: Spelling;
-  /** Looks and moves nothing: for a folder that is not locked. */
+  /** Only looks and moves nothing: for a folder that is not locked. */
   readonly readOnly?: boolean;
 }
 
 /**
- * The checkpoints that a run may go on from, the one to try first first; none for a run that starts anew. The folder has to
- * be the caller's, by `lockOutput`.
+ * The checkpoints that a run may resume from, in the order to try them; none for a run that starts anew. The caller must hold
+ * the folder's lock, see `lockOutput`.
  *
- * @throws ResumeError if the folder holds a run and neither going on nor overwriting was asked for, or there is no such
+ * @throws ResumeError if the folder holds a run and neither resuming nor overwriting was asked for, or if there is no such
  *   checkpoint.
  */
 export async function checkpointsToResume(
@@ -243,7 +243,7 @@ export async function checkpointsToResume(
   if (resume === "latest" && !overwrite) return all.reverse();
   const inside = named !== undefined && resolve(dirname(named.path)) === resolve(outputDir);
   if (overwrite && (inside || resume === "latest")) {
-    throw new ResumeError("going on from a checkpoint in it and overwriting it exclude each other", {
+    throw new ResumeError("resuming from a checkpoint in it and overwriting it exclude each other", {
       file: outputDir,
     });
   }

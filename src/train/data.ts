@@ -20,26 +20,26 @@ export interface TrainingSample {
 /** Where the trainer takes samples from. */
 export interface TrainingData {
   readonly length: number;
-  /** Samples of one bucket have the same shapes; only they come into a batch together. */
+  /** Samples of one bucket have the same shapes; only those share a batch. */
   bucket(index: number): string;
   /** The caller disposes the tensors. */
   load(index: number): Promise<TrainingSample>;
   /**
-   * The embedding of the prompt "", [tokens, text_embed_dim], encoded as the captions are: what `captionDropout` puts in their
+   * The embedding of the prompt "", [tokens, text_embed_dim], encoded as the captions are: `captionDropout` puts it in their
    * place. The caller disposes it.
    */
   emptyPrompt?(): Promise<tf.Tensor2D>;
-  /** What the samples are, so that a run does not go on with others. Default: how many. */
+  /** Identifies the samples, so that a run is not resumed with others. Default: their number. */
   fingerprint?(): Promise<DataFingerprint>;
 }
 
-/** Samples that stay in memory; they belong to it until {@link dispose}. */
+/** Samples that stay in memory. They belong to this object until {@link dispose}. */
 export class MemoryData implements TrainingData {
   readonly #samples: readonly TrainingSample[];
   readonly emptyPrompt?: () => Promise<tf.Tensor2D>;
   readonly #emptyPrompt: tf.Tensor2D | undefined;
 
-  /** @param options.emptyPrompt the embedding of the prompt "", which `captionDropout` needs; it becomes the set's, too. */
+  /** @param options.emptyPrompt the embedding of the prompt "", which `captionDropout` needs; this object then owns it too. */
   constructor(
     samples: readonly TrainingSample[],
     { emptyPrompt }: { readonly emptyPrompt?: tf.Tensor2D } = {},
@@ -140,7 +140,7 @@ async function encodeParameters(vae: AutoencoderKLCogVideoX, clip: Clip): Promis
   const float = 4;
   const smallest =
     (float * channels.at(-1)! * numFrames * height * width) / (time * vae.spatialCompressionRatio ** 2);
-  // only where the VAE would take some of its features for all frames at once, it is faster with all frames
+  // Where the VAE would hold some of its features for all frames anyway, encoding all frames at once is faster.
   if (smallest <= vae.wholeClipBytes) {
     return tf.tidy(() => vae.encode(clip.toTensor()).latentDist.parameters);
   }
@@ -166,7 +166,7 @@ export function imageTensor(clip: Clip): tf.Tensor3D {
   return tf.tidy(() => tf.squeeze(clip.slice(0, 1).toTensor(), [0, 2]) as tf.Tensor3D);
 }
 
-/** Puts samples of one bucket together. Disposes them. */
+/** Stacks samples of one bucket into a batch. Disposes them. */
 export function collate(samples: readonly TrainingSample[]): TrainingBatch {
   const stack = <T extends tf.Tensor>(tensors: tf.Tensor[]): T => {
     const batch = tf.stack(tensors) as T;

@@ -19,17 +19,17 @@ export class DatasetError extends InputError {
 export interface DatasetEntry {
   readonly prompt: string;
   readonly video: string;
-  /** The conditioning image, where it is not the clip's first frame. */
+  /** The conditioning image, unless it is the clip's first frame. */
   readonly image?: string;
 }
 
 export interface DatasetLocation {
   readonly dataRoot: string;
-  /** A file of prompts, one a line; or the metadata's key for them. Default: prompts.txt, or "text" or "prompt". */
+  /** A file of prompts, one per line, or the metadata's key for them. Default: prompts.txt, or "text" or "prompt". */
   readonly captionColumn?: string;
-  /** A file of clips' paths from its own folder, one a line; or the key. Default: videos.txt, or "file_name" or "video". */
+  /** A file of clips' paths relative to its folder, one per line, or the key. Default: videos.txt, or "file_name" or "video". */
   readonly videoColumn?: string;
-  /** As `videoColumn`. Without it a clip's first frame is its image. */
+  /** Like `videoColumn`. Without it a clip's first frame is its image. */
   readonly imageColumn?: string;
 }
 
@@ -37,7 +37,7 @@ export interface DatasetLocation {
  * Reads a data set's table of contents.
  *
  * The recipe's layout is files of lines (`prompts.txt`, `videos.txt`, optionally `images.txt`). Otherwise
- * `metadata.jsonl` in `dataRoot` has one object a line, as the Hugging Face hub's video folders have.
+ * `metadata.jsonl` in `dataRoot` has one object per line, as in the Hugging Face Hub's video folders.
  *
  * @throws DatasetError naming the file, and the line or the counts that do not fit.
  */
@@ -202,9 +202,9 @@ export function chooseBucket(clip: ClipInfo, buckets: readonly Bucket[]): Bucket
 }
 
 export interface PreprocessOptions {
-  /** "resize" changes the shape, as the recipe does; "crop" keeps it and cuts the middle out. Default "resize". */
+  /** "resize" changes the aspect ratio, as the recipe does; "crop" keeps it and cuts out the middle. Default "resize". */
   readonly fit?: "resize" | "crop";
-  /** What happens to clips with too few frames: their last one is repeated, or they are refused. Default "repeat". */
+  /** What happens to clips with too few frames: their last frame is repeated, or they are refused. Default "repeat". */
   readonly shortClips?: "repeat" | "refuse";
 }
 
@@ -213,13 +213,13 @@ export interface PreparedClip {
   readonly video: Clip;
   /** The conditioning image: one frame. */
   readonly image: Clip;
-  /** What was done, for a person to read. */
+  /** What was done to the clip, in words. */
   readonly report: string;
 }
 
 /**
- * Brings a clip to its bucket: frames chosen as {@link selectFrames} does, resized as `cv2.resize` does. An image of its
- * own goes in front of the frames, which are then one fewer, so that the first latent frame is the image's.
+ * Brings a clip to its bucket: frames chosen as by {@link selectFrames}, resized as by `cv2.resize`. If it has an image of its
+ * own, that goes in front and one frame fewer is taken, so that the first latent frame is the image's.
  *
  * @throws ClipError naming the file that can't be read; DatasetError for a short clip that is refused.
  */
@@ -271,7 +271,7 @@ function fitTo(clip: Clip, size: Size, fit: "resize" | "crop", notes: string[]):
     notes.push(same ? "resized" : "resized, shape changed");
     return clip.resize(size);
   }
-  // The largest area of the bucket's shape, around the middle.
+  // The largest area with the bucket's aspect ratio, around the middle.
   const scale = Math.min(clip.width / size.width, clip.height / size.height);
   const width = Math.min(clip.width, Math.round(size.width * scale));
   const height = Math.min(clip.height, Math.round(size.height * scale));
@@ -281,10 +281,10 @@ function fitTo(clip: Clip, size: Size, fit: "resize" | "crop", notes: string[]):
   return clip.crop({ top, left, width, height }).resize(size);
 }
 
-/** Files looked into at a time. */
+/** Files probed at a time. */
 const PROBES = 16;
 
-/** Each entry's bucket, or what keeps its clip from being read. */
+/** Each entry's bucket, or why its clip can't be read. */
 export async function assignBuckets(
   entries: readonly DatasetEntry[],
   buckets: readonly Bucket[],

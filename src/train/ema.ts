@@ -13,7 +13,7 @@ export class Ema {
   readonly #groups: FlatGroups;
   #step = 0;
 
-  /** @param decay the largest; it rises to that as (1 + step) / (10 + step). */
+  /** @param decay the largest decay; it rises to that as (1 + step) / (10 + step). */
   constructor(parameters: Iterable<Parameter>, decay: number) {
     if (!(decay >= 0 && decay <= 1)) {
       throw new InputError(`decay: expected a number from 0 to 1, found ${decay}`);
@@ -97,7 +97,7 @@ export class Ema {
     this.#step = stepCount;
   }
 
-  /** Begins again with the weights as they are. */
+  /** Starts over from the weights as they are now. */
   restart(): void {
     for (const { parameter, shadow } of this.#shadows) tf.tidy(() => shadow.assign(parameter.value.clone()));
     this.#step = 0;

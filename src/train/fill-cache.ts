@@ -1,4 +1,4 @@
-/** Filling the latent cache: what `firstframe encode` does, and `firstframe train` before it trains. */
+/** Fills the latent cache, for `firstframe encode` and for `firstframe train` before it trains. */
 
 import { readFile } from "node:fs/promises";
 import { extname, join } from "node:path";
@@ -15,7 +15,7 @@ import { type EncodeReport, LatentCache } from "./latent-cache.js";
 import { T5PromptEncoder } from "./prompt-encoder.js";
 import { parseYaml } from "./yaml-text.js";
 
-/** Those of a training's arguments that its cache depends on. The seed is none of them: see {@link LatentCache}. */
+/** The arguments that a training's cache depends on. The seed is not one of them: see {@link LatentCache}. */
 export type CacheArguments = Pick<
   TrainArguments,
   | "model_path"
@@ -33,7 +33,7 @@ export type CacheArguments = Pick<
   | "cache_dir"
 >;
 
-/** A clip of the data set, and the size it is brought to. */
+/** A clip of the data set and the size it is brought to. */
 export interface AssignedEntry {
   readonly entry: DatasetEntry;
   readonly bucket: Bucket;
@@ -86,7 +86,7 @@ export async function readTransformerConfig(
   return CogVideoXTransformer3DModel.completeConfig(Object.fromEntries(keys));
 }
 
-/** The cache of a data set for a model. The caller disposes the prompt encoder, which loads its model only when it must. */
+/** The cache of a data set for a model. The caller disposes the prompt encoder, which loads its model only when needed. */
 export async function openCache(
   args: CacheArguments,
   vae: AutoencoderKLCogVideoX,
@@ -110,8 +110,8 @@ export async function openCache(
 /**
  * The data set's clips, each with its bucket.
  *
- * @param options.skipped is told of clips that fit no bucket or can't be read, where `broken_clips` is "skip".
- * @throws DatasetError naming the clip, where it is "error".
+ * @param options.skipped is told of clips that fit no bucket or can't be read, if `broken_clips` is "skip".
+ * @throws DatasetError naming the clip, if it is "error".
  */
 export async function readEntries(
   args: CacheArguments,
@@ -138,7 +138,7 @@ export async function readEntries(
   });
 }
 
-/** A clip's turn: what it came to, and what was done to it or is wrong with it. */
+/** The outcome for one clip, with what was done to it or what is wrong with it. */
 export interface ClipReport {
   /** Counted from 1. */
   readonly number: number;
@@ -159,8 +159,8 @@ export interface FilledCache {
 /**
  * Encodes what the cache does not have yet.
  *
- * @param options.verify reads what is there to its last byte.
- * @param options.signal ends it after the clip at hand.
+ * @param options.verify reads existing entries to the last byte.
+ * @param options.signal stops it after the current clip.
  * @throws ClipError or DatasetError naming the clip, unless `broken_clips` is "skip".
  */
 export async function fillCache(

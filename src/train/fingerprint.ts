@@ -22,7 +22,7 @@ export async function fingerprintModel(model: Model & { readonly config: object 
   return hash.digest("hex");
 }
 
-/** A JSON value's text with all keys sorted: the same for the same values in another order. */
+/** A JSON value's text with all keys sorted, so that their order makes no difference. */
 export function canonicalJson(value: unknown): string {
   return JSON.stringify(value, (_, inner: unknown) =>
     typeof inner === "object" && inner !== null && !Array.isArray(inner)
@@ -32,8 +32,8 @@ export function canonicalJson(value: unknown): string {
 }
 
 /**
- * What a component's folder of a pipeline says, wherever it lies: configurations by their values, without those that only
- * tell where they are from (`_diffusers_version`), weights and vocabularies by their bytes, nothing else.
+ * Identifies a component's folder of a pipeline by its content, wherever it lies: configurations by their values, without those
+ * that only say where they come from (`_diffusers_version`), weights and vocabularies by their bytes, and nothing else.
  */
 export async function fingerprintComponent(folder: string, memoDir: string): Promise<string> {
   const parts: [string, string][] = [];
@@ -64,8 +64,8 @@ interface ContentRecord {
 }
 
 /**
- * The SHA-256 of a file's bytes, or of all files of a folder. What was computed is kept in `memoDir` and taken again
- * while size and time of change are the same.
+ * The SHA-256 of a file's bytes, or of all files in a folder. Hashes are kept in `memoDir` and used again as long as a file's
+ * size and modification time stay the same.
  */
 export async function fingerprintContent(path: string, memoDir: string): Promise<string> {
   const info = await stat(path);

@@ -1,11 +1,11 @@
 import * as tf from "../engine/tf.js";
 
-/** Numbers in one group at most: large enough that the count of operations does not matter, small enough to copy. */
+/** Most numbers in one group: large enough that the number of operations does not matter, small enough to copy. */
 const GROUP_SIZE = 2 ** 22;
 
 /**
- * Many tensors as a few long vectors, so that an update of all of them takes a few operations instead of a few each.
- * A tensor that is larger than a group is a group of its own.
+ * Many tensors as a few long vectors, so that updating all of them takes a few operations instead of a few for each.
+ * A tensor larger than a group is a group of its own.
  */
 export class FlatGroups {
   readonly #groups: readonly { readonly start: number; readonly end: number }[];
@@ -31,7 +31,7 @@ export class FlatGroups {
     return this.#groups.length;
   }
 
-  /** One group's tensors end to end. */
+  /** One group's tensors, end to end. */
   pack(group: number, tensors: readonly tf.Tensor[]): tf.Tensor1D {
     const { start, end } = this.#groups[group]!;
     return tf.tidy(() =>
@@ -39,7 +39,7 @@ export class FlatGroups {
     );
   }
 
-  /** The tensors of a group again, with the index each has among all. */
+  /** Splits a group into its tensors again, each with its index among all of them. */
   unpack(group: number, flat: tf.Tensor1D): { readonly index: number; readonly tensor: tf.Tensor }[] {
     const { start, end } = this.#groups[group]!;
     return tf.tidy(() => {

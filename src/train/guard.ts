@@ -12,16 +12,16 @@ export interface GuardState {
   readonly best: number | null;
 }
 
-/** Losses that are averaged before they are compared: single ones vary with the timestep drawn. */
+/** How many losses are averaged before comparing: single ones vary with the timestep drawn. */
 const WINDOW = 32;
 
-/** Notices a loss that is not finite, or that has grown far beyond the best it was. */
+/** Notices a loss that is not finite or has grown far beyond its best. */
 export class DivergenceGuard {
   readonly #factor: number;
   #recent: number[] = [];
   #best: number | null = null;
 
-  /** @param factor how many times the best mean of 32 losses is too much; Infinity looks for NaN only. */
+  /** @param factor a mean of 32 losses above so many times its best is too much; Infinity checks only that it is finite. */
   constructor(factor: number) {
     if (!(factor > 1)) throw new InputError(`divergenceFactor: expected a number above 1, found ${factor}`);
     this.#factor = factor;

@@ -1,7 +1,7 @@
 /**
- * Latents and prompt embeddings on disk, computed once. A file's name is the hash of all that its content depends on, and
- * it appears whole or not at all: so a killed run goes on, several machines can fill one cache, and a changed clip,
- * setting or model is noticed. A file that is damaged, or another's under its name, is noticed when it is read, and made anew.
+ * Latents and prompt embeddings on disk, computed once. A file's name is the hash of everything that its content depends on,
+ * and it appears whole or not at all: so a killed run can go on, several machines can fill one cache, and a changed clip,
+ * setting or model is noticed. A damaged or misnamed file is noticed when it is read, and made again.
  */
 import { mkdir, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
@@ -20,7 +20,7 @@ import {
 import { fingerprint, fingerprintContent, fingerprintModel } from "./fingerprint.js";
 import type { DataFingerprint } from "./resume.js";
 
-/** To be raised when the numbers that this package computes for a latent change. */
+/** To be raised when the numbers computed for a latent change. */
 const ENCODING_VERSION = 1;
 
 /** What turns prompts into embeddings. */
@@ -32,7 +32,7 @@ export interface PromptEncoder {
 }
 
 export interface LatentCacheOptions extends PreprocessOptions {
-  /** The cache's folder; the recipe's is `cache` in the data set's. */
+  /** The cache's folder; in the recipe, `cache` in the data set's folder. */
   readonly cacheDir: string;
   /** Part of the path, as in the recipe. */
   readonly modelName: string;
@@ -59,8 +59,8 @@ export interface EncodeReport extends CachedEntry {
 }
 
 /**
- * As in the recipe, a clip has one sample of its posterior for all trainings: the run's seed has no part in it, so that a
- * cache that is filled once serves them all.
+ * As in the recipe, a clip has one sample of its posterior for all trainings: the run's seed plays no part in it, so a cache
+ * filled once serves them all.
  */
 export class LatentCache {
   readonly #options: LatentCacheOptions;
@@ -92,7 +92,7 @@ export class LatentCache {
 
   #place(entry: DatasetEntry, bucket: Bucket, content: readonly string[]): CachedEntry {
     const { cacheDir, modelName, fit = "resize", shortClips = "repeat" } = this.#options;
-    // 0 is all that earlier versions' trainings had for a seed there: their caches count still.
+    // Earlier versions always had 0 for a seed here; with it, their caches remain valid.
     const key = fingerprint([ENCODING_VERSION, content, bucket, fit, shortClips, 0, this.#vaeId]);
     return {
       latentPath: join(cacheDir, "video_latent", modelName, bucketName(bucket), `${key}.safetensors`),
@@ -102,7 +102,7 @@ export class LatentCache {
   }
 
   /**
-   * Encodes what is not there yet, or is damaged.
+   * Encodes what is missing or damaged.
    *
    * @throws ClipError or DatasetError naming the clip.
    */
@@ -112,7 +112,7 @@ export class LatentCache {
     {
       verify = false,
     }: {
-      /** Reads what is there to its last byte, not only its header; {@link CachedData} does that anyway. */
+      /** Reads existing files to the last byte, not only their headers; {@link CachedData} does that anyway. */
       verify?: boolean;
     } = {},
   ): Promise<EncodeReport> {
@@ -126,7 +126,7 @@ export class LatentCache {
     return { ...place, encoded, report, content: content.join(" ") };
   }
 
-  /** A prompt's embedding, [tokens, text_embed_dim], from the cache or computed and kept. The caller disposes it. */
+  /** A prompt's embedding, [tokens, text_embed_dim], read from the cache or computed and stored. The caller disposes it. */
   async embedPrompt(prompt: string): Promise<tf.Tensor2D> {
     const path = this.#promptPath(prompt);
     if ((await this.#read(path, PROMPT, true)) === undefined) await this.#encodePrompt(prompt, path);
@@ -151,7 +151,7 @@ export class LatentCache {
     return latent !== undefined && (await this.#read(promptPath, PROMPT, false)) !== undefined;
   }
 
-  /** A file's metadata; undefined if it is not there or damaged. */
+  /** A file's metadata; undefined if it is missing or damaged. */
   async #read(
     path: string,
     tensors: readonly string[],
@@ -169,7 +169,7 @@ export class LatentCache {
       if (!isFolder && !(error instanceof SafetensorsError)) throw error;
       const { log = console.warn } = this.#options;
       log(`${isFolder ? `${path}: a folder, expected a file` : message}; it is encoded again`);
-      if (isFolder) await rm(path, { recursive: true }); // no file can take its name otherwise
+      if (isFolder) await rm(path, { recursive: true }); // otherwise no file can take its name
       return undefined;
     } finally {
       await file?.close();
@@ -179,7 +179,7 @@ export class LatentCache {
   async #encodeClip(entry: DatasetEntry, bucket: Bucket, path: string): Promise<string> {
     const { vae, fit, shortClips } = this.#options;
     const { video, image, report } = await prepareClip(entry, bucket, { fit, shortClips });
-    // The file's own name seeds the draw, so it does not matter who encodes which clip when.
+    // The file's own name seeds the draw, so it does not matter who encodes which clip, or when.
     const generator = new RandomGenerator(Number.parseInt(path.slice(-20, -12), 16));
     const latent = await encodeVideo(vae, video, generator);
     try {
@@ -225,7 +225,7 @@ async function openEntry(path: string, tensors: readonly string[]): Promise<Safe
       throw new SafetensorsError(`expected the entry of its name, found that of ${key}`, { file: path });
     }
     if (key !== undefined && !file.hasChecksums)
-      throw new SafetensorsError("its checksums are gone", { file: path });
+      throw new SafetensorsError("its checksums are missing", { file: path });
     return file;
   } catch (error) {
     await file.close();
@@ -233,7 +233,7 @@ async function openEntry(path: string, tensors: readonly string[]): Promise<Safe
   }
 }
 
-/** Training data from a cache's files; nothing but the batch at hand is in memory. */
+/** Training data from a cache's files; only the current batch is in memory. */
 export class CachedData implements TrainingData {
   readonly #entries: readonly CachedEntry[];
   readonly #repair: ((index: number) => Promise<void>) | undefined;
@@ -242,7 +242,7 @@ export class CachedData implements TrainingData {
   #repaired: Promise<void> = Promise.resolve();
 
   /**
-   * @param options.repair makes the files of an entry anew that turn out to be damaged. Default: that is an error.
+   * @param options.repair makes an entry's files again if they turn out to be damaged. Default: that is an error.
    * @param options.emptyPrompt what `captionDropout` needs: `() => cache.embedPrompt("")`.
    */
   constructor(
@@ -276,7 +276,7 @@ export class CachedData implements TrainingData {
     };
   }
 
-  /** @throws SafetensorsError naming the file that is damaged. */
+  /** @throws SafetensorsError naming the damaged file. */
   async load(index: number): Promise<TrainingSample> {
     const entry = this.#entries[index]!;
     const repair = this.#repair;

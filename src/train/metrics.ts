@@ -1,4 +1,4 @@
-/** How near a video is to another one; all on bytes, so that what is measured is what is seen. */
+/** How close one video is to another. Everything is measured on bytes, so that what is measured is what is seen. */
 import { InputError } from "../engine/errors.js";
 import type { Clip } from "../video/clip.js";
 
@@ -9,7 +9,7 @@ function assertSameSize(name: string, a: Clip, b: Clip): void {
   }
 }
 
-/** Peak signal-to-noise ratio in dB of each frame: 10 log10(255^2 / mean squared difference); infinite if equal. */
+/** Peak signal-to-noise ratio in dB of each frame: 10 log10(255^2 / mean squared difference); infinite if they are equal. */
 export function psnrPerFrame(a: Clip, b: Clip): number[] {
   assertSameSize("psnr", a, b);
   return Array.from({ length: a.numFrames }, (_, i) => decibel(meanSquared(a.frame(i), b.frame(i))));
@@ -42,7 +42,7 @@ function gaussian(radius: number, sigma: number): Float64Array {
 
 /**
  * Structural similarity (Wang et al. 2004, IEEE TIP 13(4)): an 11x11 Gaussian window of sigma 1.5, K1 = 0.01, K2 = 0.03,
- * on each colour channel, mean over windows that lie inside the picture, channels and frames.
+ * on each colour channel, averaged over channels, frames, and the windows that lie inside the picture.
  *
  * @throws InputError for pictures smaller than the window.
  */
@@ -84,7 +84,7 @@ function ssimPlane(x: Float64Array, y: Float64Array, width: number, height: numb
   return sum / mx.length;
 }
 
-/** Means under the window, at the places where it fits. */
+/** Means under the window, wherever it fits. */
 function blur(values: Float64Array, width: number, height: number): Float64Array {
   const taps = SSIM_WINDOW.length;
   const columns = width - taps + 1;
@@ -109,8 +109,8 @@ function blur(values: Float64Array, width: number, height: number): Float64Array
 }
 
 /**
- * How much neighbouring frames differ: the mean absolute difference in levels of 255. Flicker raises it, a frozen video
- * has 0; compare it with the real clip's.
+ * How much neighbouring frames differ: the mean absolute difference, in levels from 0 to 255. Flicker raises it and a frozen
+ * video has 0; compare it with the real clip's.
  */
 export function frameDifference(clip: Clip): number {
   if (clip.numFrames < 2) return 0;

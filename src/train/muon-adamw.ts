@@ -5,8 +5,8 @@ import { Muon } from "./muon.js";
 import { Adam, type AdamOptions, type Optimizer } from "./optimizer.js";
 
 /**
- * Muon for the matrices inside a transformer's blocks, AdamW for all else (embeddings, the last layer, norms, biases), as
- * Muon's authors use it. Muon's steps are made as large as AdamW's, so one learning rate and one weight decay serve both.
+ * Muon for the matrices inside a transformer's blocks, AdamW for everything else (embeddings, the last layer, norms, biases), as
+ * Muon's authors use it. Muon's steps are scaled to AdamW's size, so one learning rate and one weight decay serve both.
  */
 export class MuonAdamW implements Optimizer {
   readonly #parameters: readonly Parameter[];

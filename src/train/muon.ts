@@ -14,7 +14,7 @@ export interface MuonOptions {
   readonly weightDecay?: number;
   /**
    * What a matrix's learning rate is multiplied by: sqrt(max(1, outputs / inputs)), or, with "match_rms_adamw",
-   * 0.2 sqrt(max(outputs, inputs)), which makes steps as large as AdamW's, so that its learning rates fit (Liu et al. 2025,
+   * 0.2 sqrt(max(outputs, inputs)), which makes steps as large as AdamW's, so that the same learning rates fit (Liu et al. 2025,
    * arXiv 2502.16982). Default "original".
    */
   readonly adjustLr?: "original" | "match_rms_adamw";
@@ -32,8 +32,8 @@ interface Group {
 /**
  * Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/): the momentum of each matrix is moved towards the
  * nearest matrix with all singular values equal, so that directions with small gradients, here the fine structure of
- * pictures, are learned as fast as those with large ones. Nesterov's momentum and the options are `torch.optim.Muon`'s, but
- * for weight decay, which is 0 by default. A convolution's kernel counts as a matrix [all inputs, out].
+ * pictures, are learned as fast as those with large ones. Nesterov's momentum and the options are `torch.optim.Muon`'s, except
+ * that weight decay is 0 by default. A convolution's kernel counts as a matrix [all inputs, out].
  */
 export class Muon {
   readonly #options: Required<MuonOptions>;
@@ -68,12 +68,12 @@ export class Muon {
     }));
   }
 
-  /** How many numbers it remembers: one a weight. */
+  /** How many numbers it remembers: one per weight. */
   get stateSize(): number {
     return this.#parameters.reduce((sum, { size }) => sum + size, 0);
   }
 
-  /** Updates the parameters. @param gradients one a parameter, in their order and memory layout; not disposed. */
+  /** Updates the parameters. @param gradients one per parameter, in their order and memory layout; not disposed. */
   step(gradients: readonly tf.Tensor[], learningRate: number): void {
     if (gradients.length !== this.#parameters.length)
       throw new InputError(`step: expected ${this.#parameters.length} gradients, found ${gradients.length}`);
@@ -115,7 +115,7 @@ export class Muon {
     return state;
   }
 
-  /** Goes on where {@link stateTensors} was read. The tensors are not disposed. */
+  /** Continues from where {@link stateTensors} was taken. The tensors are not disposed. */
   loadState(state: Readonly<Record<string, tf.Tensor>>): void {
     for (const { indices, shape, momentum } of this.#groups) {
       tf.tidy(() => {
@@ -141,7 +141,7 @@ export class Muon {
 }
 
 /**
- * Brings all singular values of each matrix x near 1 (0.7 to 1.2) by Newton-Schulz iterations. Since each iteration
+ * Brings all singular values of each matrix x close to 1 (0.7 to 1.2) by Newton-Schulz iterations. Since each iteration
  * multiplies x by a polynomial of x x', they are done on the smaller of the two Gram matrices, and x is multiplied once.
  *
  * @param matrices [N, rows, columns]

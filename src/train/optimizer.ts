@@ -7,18 +7,18 @@ import { FlatGroups } from "./flat.js";
 
 const ADAMS = ["adamw", "adam"] as const;
 
-/** Updates the parameters that it was made for. */
+/** Updates the parameters it was made for. */
 export interface Optimizer {
   /** How many numbers it remembers. */
   readonly stateSize: number;
   /**
-   * @param gradients one a parameter, in their order and memory layout; not disposed.
+   * @param gradients one per parameter, in their order and memory layout; not disposed.
    * @param scale a factor on all gradients: `clipFactor`'s. Default 1.
    */
   step(gradients: readonly tf.Tensor[], learningRate: number, scale?: number): void;
   /** What it remembers, by name, in the files' layout. The caller disposes the tensors. */
   stateTensors(): Record<string, tf.Tensor>;
-  /** Goes on after so many steps from where {@link stateTensors} was read. The tensors are not disposed. */
+  /** Continues after so many steps from where {@link stateTensors} was taken. The tensors are not disposed. */
   loadState(state: Readonly<Record<string, tf.Tensor>>, stepCount: number): void;
   dispose(): void;
 }
@@ -31,7 +31,7 @@ export interface AdamOptions {
 }
 
 /**
- * Adam (Kingma and Ba 2014, arXiv 1412.6980) and AdamW (arXiv 1711.05101), with the arithmetic and the state's names of
+ * Adam (Kingma and Ba 2014, arXiv 1412.6980) and AdamW (arXiv 1711.05101), with the arithmetic and the state names of
  * `torch.optim`. Moments start at 0 and live on the engine until {@link dispose}.
  */
 export class Adam implements Optimizer {
@@ -79,7 +79,7 @@ export class Adam implements Optimizer {
     return 2 * this.#parameters.reduce((sum, { size }) => sum + size, 0);
   }
 
-  /** How many steps were taken. */
+  /** Steps taken so far. */
   get stepCount(): number {
     return this.#step;
   }

@@ -21,16 +21,16 @@ export interface OutputLock {
 }
 
 const LOCK_FILE = ".firstframe-train.lock";
-/** How often and in what distance a folder that is in use is looked at again: a process that was killed is gone by then. */
+/** How often, and how far apart, a folder in use is tried again: by then, a process that was killed is gone. */
 const ATTEMPTS = 12;
 const PAUSE_MS = 250;
 
-/** By folder; undefined where the file system knows no locks. */
+/** By folder; undefined where the file system has no locks. */
 const held = new Map<string, Libsql.Database | undefined>();
 
 /**
- * Keeps other processes from training into the same folder, which is made if need be. The lock is the operating system's, on
- * a file that SQLite holds: it needs no heartbeat, which a long step would delay, and ends with the process, however that ends.
+ * Keeps other processes from training into the same folder, which is created if need be. The lock is the operating system's, on
+ * a file that SQLite holds: it needs no heartbeat, which a long step would delay, and it ends with the process, however that ends.
  *
  * @throws ResumeError if another process has the folder, or another run of this one.
  */
@@ -40,10 +40,7 @@ export async function lockOutput(outputDir: string, log: (line: string) => void)
   let made: string | undefined;
   for (let attempt = 0; ; attempt++) {
     if (attempt > 0) await wait(PAUSE_MS);
-    if (held.has(folder)) {
-      const hint = "it has it until its trainer's dispose() or its end";
-      throw new ResumeError("another run of this process is writing to it", { file: outputDir, hint });
-    }
+    if (held.has(folder)) throw ownRun(outputDir);
     try {
       made ??= mkdirSync(folder, { recursive: true });
       const database = tryLock(file);
@@ -72,7 +69,7 @@ export async function lockOutput(outputDir: string, log: (line: string) => void)
       try {
         rmSync(file, { force: true });
       } catch {
-        // Windows keeps a file that is open
+        // Windows does not remove an open file
       }
       database?.close();
       if (made !== undefined) removeIfEmpty(folder);
@@ -81,14 +78,13 @@ export async function lockOutput(outputDir: string, log: (line: string) => void)
 }
 
 /**
- * Says, without leaving anything in the folder, what {@link lockOutput} would say of it.
+ * Checks, without leaving anything in the folder, whether {@link lockOutput} would refuse it.
  * @throws ResumeError as that does.
  */
 export function assertLockable(outputDir: string): void {
   const folder = resolve(outputDir);
   const file = join(folder, LOCK_FILE);
-  if (held.has(folder))
-    throw new ResumeError("another run of this process is writing to it", { file: outputDir });
+  if (held.has(folder)) throw ownRun(outputDir);
   let existing = folder;
   while (!existsSync(existing)) existing = dirname(existing);
   try {
@@ -107,6 +103,12 @@ export function assertLockable(outputDir: string): void {
   }
 }
 
+const ownRun = (outputDir: string): ResumeError =>
+  new ResumeError("another run of this process is writing to it", {
+    file: outputDir,
+    hint: "it keeps the folder until it ends or its trainer is disposed",
+  });
+
 /** Undefined while another process has it. */
 function tryLock(file: string): Libsql.Database | undefined {
   closeSync(openSync(file, "a"));
@@ -115,7 +117,7 @@ function tryLock(file: string): Libsql.Database | undefined {
   const database = new Database(file);
   try {
     database.exec("BEGIN EXCLUSIVE");
-    // Whoever had it may just have removed it, and a third have made it anew.
+    // The previous holder may just have removed the file, and a third process created it again.
     if (statSync(file, { throwIfNoEntry: false })?.ino === ino) return database;
   } catch (error) {
     if ((error as { code?: string }).code !== "SQLITE_BUSY") {

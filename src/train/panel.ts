@@ -9,38 +9,38 @@ import { stepValues, type Tracker } from "./trackers.js";
 import type { StepReport } from "./trainer.js";
 
 export interface TrainingPanelOptions {
-  /** Above the charts. */
+  /** Shown above the charts. */
   readonly title?: string;
-  /** Which numbers get a chart, in this order; the first eight that are logged unless given. */
+  /** Which numbers get a chart, in this order. Default: the first eight that are logged. */
   readonly metrics?: readonly string[];
-  /** Steps of the whole run, to tell the time that is left; a run's `train_steps` where it says them. */
+  /** Steps of the whole run, to estimate the time left. Default: the run's `train_steps`, if set. */
   readonly totalSteps?: number;
-  /** Timesteps of the diffusion; default 1000. */
+  /** Timesteps of the diffusion. Default 1000. */
   readonly numTrainTimesteps?: number;
-  /** Seconds between two redraws; default 1. */
+  /** Seconds between two redraws. Default 1. */
   readonly interval?: number;
 }
 
-/** Lines of fewer points than this show them. */
+/** Lines with fewer points than this mark each one. */
 const FEW_POINTS = 16;
-/** Points of a line; longer runs show every second, fourth, ... step. */
+/** Points in a line; longer runs show every second, fourth, ... step. */
 const MOST_POINTS = 512;
 const MOST_CHARTS = 8;
 /** Clips shown at a time. */
 const MOST_SAMPLES = 4;
-/** Steps that the smooth line is a mean over. */
+/** Steps that the smooth line averages over. */
 const WINDOW = 16;
-/** Bars of the loss by timestep. */
+/** Bars in the chart of the loss by timestep. */
 const BINS = 10;
 const LABELS: Readonly<Record<string, string>> = { grad_norm: "gradient norm", lr: "learning rate" };
-/** Logged, but no measure of the training. */
+/** Logged, but not a measure of the training. */
 const NOT_DRAWN = new Set(["epoch", "step_seconds"]);
 
 /**
  * What a notebook shows of a training while it runs, in one place: loss, loss by timestep, gradient norm, learning rate and
- * whatever else is logged, the time that is left, the memory in use, and the latest samples below. While it moves only the
- * interactive figure is sent; the last one comes with its picture and says nothing of time, so that running it again
- * changes nothing. Outside of a notebook it shows nothing.
+ * whatever else is logged, the time left, the memory in use, and the latest samples below. While training runs, only the
+ * interactive figure is sent; the last one comes with its picture and does not mention time, so that running it again
+ * changes nothing. Outside a notebook it shows nothing.
  *
  * @example
  * const panel = new TrainingPanel({ totalSteps: trainer.totalSteps });
@@ -74,13 +74,13 @@ export class TrainingPanel implements Tracker {
     if (typeof config.train_steps === "number") this.#totalSteps ??= config.train_steps;
   }
 
-  /** Takes a step of a {@link Trainer} in. */
+  /** Adds a step of a {@link Trainer}. */
   async add(report: StepReport): Promise<void> {
     const { numTrainTimesteps = 1000 } = this.#options;
     await this.log(stepValues(report, { numTrainTimesteps, bins: BINS }), report.step);
   }
 
-  /** Takes numbers of a step in, by their names; draws as often as it was told. */
+  /** Adds numbers of a step, by name, and redraws if the interval is over. */
   async log(values: Readonly<Record<string, number>>, step: number): Promise<void> {
     for (const [name, value] of Object.entries(values)) {
       if (name.startsWith("loss_t/")) this.#addBin(name, value);
@@ -100,7 +100,7 @@ export class TrainingPanel implements Tracker {
     await this.#charts.show(new Sketch(this.#figure(this.#progress(step)), this.#newest()));
   }
 
-  /** Shows a generated clip below the charts, in the place of the one of the same name; the first four names have one. */
+  /** Shows a generated clip below the charts, replacing the last one of that name; only the first four names are shown. */
   async sample(name: string, clip: Clip, step: number): Promise<void> {
     const output = this.#samples.get(name) ?? new LiveOutput();
     if (this.#samples.size >= MOST_SAMPLES && !this.#samples.has(name)) return;
@@ -109,7 +109,7 @@ export class TrainingPanel implements Tracker {
     await output.show(shown);
   }
 
-  /** Draws once more, with the picture that stays in the notebook. */
+  /** Draws a last time, with the picture that stays in the notebook. */
   async finish(): Promise<void> {
     if (this.#series.size > 0) await this.#charts.show(this.figure());
   }
@@ -121,7 +121,7 @@ export class TrainingPanel implements Tracker {
     });
   }
 
-  /** The charts as they are now. */
+  /** The charts in their current state. */
   figure(): Figure {
     return this.#figure(this.#options.title);
   }
@@ -220,7 +220,7 @@ export class TrainingPanel implements Tracker {
   }
 }
 
-/** The values of one name, thinned out as they grow in number. */
+/** The values of one name, thinned out as their number grows. */
 class Series {
   readonly #steps: number[] = [];
   readonly #values: number[] = [];
@@ -245,7 +245,7 @@ class Series {
     return this.#last[1];
   }
 
-  /** What is kept, and always the newest value. */
+  /** The values kept, always with the newest. */
   get line(): { x: number[]; y: number[] } {
     const [step, value] = this.#last;
     const whole = this.#steps.at(-1) === step;
@@ -256,7 +256,7 @@ class Series {
   }
 }
 
-/** A figure that is soon replaced: its data only, since pictures take longer to draw than they are looked at. */
+/** A figure that is soon replaced: data only, since a picture would take longer to draw than it is shown. */
 class Sketch {
   constructor(
     private readonly figure: Figure,

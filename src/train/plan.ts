@@ -3,7 +3,7 @@ import type { CogVideoXTransformer3DModelConfig } from "../models/transformer/tr
 import { type CompressionRatios, videoTokens } from "../recipe/geometry.js";
 import type { Bucket } from "./dataset.js";
 
-/** Bytes a training takes, by what holds them. */
+/** Bytes that a training takes, by what they are for. */
 export interface MemoryEstimate {
   readonly weights: number;
   readonly gradients: number;
@@ -18,7 +18,7 @@ export interface MemoryQuestion extends CompressionRatios {
   /** Numbers in all models that stay loaded. */
   readonly parameters: number;
   readonly trainable: number;
-  /** Numbers that the optimizer remembers. Default: AdamW's, two a weight. */
+  /** Numbers that the optimizer remembers. Default: AdamW's, two per weight. */
   readonly optimizerState?: number;
   readonly ema: boolean;
   readonly bucket: Bucket;
@@ -26,7 +26,7 @@ export interface MemoryQuestion extends CompressionRatios {
   readonly gradientCheckpointing: boolean;
 }
 
-/** Numbers a transformer block keeps for its gradient, a token and channel (Korthikanti et al. 2022, arXiv 2205.05198). */
+/** Numbers that a transformer block keeps for its gradient, per token and channel (Korthikanti et al. 2022, arXiv 2205.05198). */
 const KEPT_PER_CHANNEL = 17;
 const BYTES = 4;
 
@@ -39,7 +39,7 @@ export function countTokens(
   return config.max_text_seq_length + videoTokens(bucket, ratios, config);
 }
 
-/** What a training step takes at its peak, roughly; attention is computed in blocks and counts little. */
+/** Roughly what a training step takes at its peak; attention is computed in blocks and adds little. */
 export function estimateMemory(question: MemoryQuestion): MemoryEstimate {
   const { config, trainable, batchSize, gradientCheckpointing } = question;
   const tokens = countTokens(config, question.bucket, question);

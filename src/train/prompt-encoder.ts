@@ -6,8 +6,8 @@ import { fingerprint, fingerprintContent } from "./fingerprint.js";
 import type { PromptEncoder } from "./latent-cache.js";
 
 /**
- * Prompts through a pipeline folder's T5 as the recipe does: padded to one length, without a mask. The models are known
- * by their files and loaded with the first prompt that needs them, since a full cache needs none.
+ * Encodes prompts with a pipeline folder's T5 as the recipe does: padded to one length, without a mask. The models are
+ * identified by their files and loaded with the first prompt that needs them, since a full cache needs none.
  */
 export class T5PromptEncoder implements PromptEncoder {
   readonly id: string;
@@ -47,7 +47,7 @@ export class T5PromptEncoder implements PromptEncoder {
     };
   }
 
-  /** Gives the text encoder's memory back; the next prompt loads it again. */
+  /** Frees the text encoder's memory; the next prompt loads it again. */
   async dispose(): Promise<void> {
     const loaded = await this.#loaded?.catch(() => undefined);
     this.#loaded = undefined;

@@ -1,4 +1,5 @@
-/** Whether a checkpoint belongs to a run: what it was made with against what the run has, one by one. */
+/** Whether a checkpoint belongs to a run: compares what it was made with and what the run has, item by item. */
+import { passedOn } from "../engine/errors.js";
 import { SafetensorsError } from "../weights/safetensors.js";
 import { ALLOW_ALL, ARGUMENTS, type ArgumentName, type Spelling } from "./arguments.js";
 import {
@@ -10,38 +11,38 @@ import {
 } from "./checkpoint.js";
 import { canonicalJson } from "./fingerprint.js";
 
-/** What the clips are, wherever they lie; the hashes are compared where both sides have them. */
+/** Identifies the clips, wherever they lie; hashes are compared only if both sides have them. */
 export interface DataFingerprint {
   readonly samples: number;
   readonly clips?: string;
   readonly captions?: string;
 }
 
-/** All that decides what a run computes. It is kept in every checkpoint. */
+/** Everything that decides what a run computes. It is kept in every checkpoint. */
 export interface RunFingerprint {
-  /** By name, those that must not change between a checkpoint and the run that goes on from it. */
+  /** By name, the arguments that must not change between a checkpoint and the run that resumes from it. */
   readonly arguments: Readonly<Record<string, unknown>>;
   readonly data?: DataFingerprint;
   /** Hashes by component. */
   readonly model?: Readonly<Record<string, string>>;
 }
 
-/** What a checkpoint has to say to be recognised. */
+/** What a checkpoint must say to be recognised. */
 export interface ResumableState {
   readonly fingerprint?: RunFingerprint;
-  /** What the run began with, where it was changed later. */
+  /** What the run began with, if that was changed later. */
   readonly began?: RunFingerprint;
 }
 
 export interface Difference {
   /** The argument; `data_root` for another data set, `model_path` for another model. */
   readonly name: string;
-  /** Values as a person reads them. */
+  /** Values in readable form. */
   readonly before: string;
   readonly now: string;
 }
 
-/** Those of a run's arguments that must not change. */
+/** The arguments of a run that must not change. */
 export function fixedArguments(values: Readonly<Record<string, unknown>>): Record<string, unknown> {
   const names = (Object.keys(ARGUMENTS) as ArgumentName[]).filter((name) =>
     ["fixed", "never"].includes(ARGUMENTS[name].resume),
@@ -54,7 +55,7 @@ export function fixedArguments(values: Readonly<Record<string, unknown>>): Recor
 const ruleOf = (name: string): { resume: string; default?: unknown } | undefined =>
   Object.hasOwn(ARGUMENTS, name) ? ARGUMENTS[name as ArgumentName] : undefined;
 
-/** An option's name in code as the arguments have it: `learningRate` is `learning_rate`. */
+/** The argument's name for an option in code: `learning_rate` for `learningRate`. */
 export const argumentName = (option: string): string =>
   option.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 
@@ -65,7 +66,7 @@ export function differences(before: RunFingerprint, now: RunFingerprint): Differ
     if (normal(was) !== normal(is)) found.push({ name, before: show(was), now: show(is) });
   };
   for (const name of union(before.arguments, now.arguments)) {
-    // An argument that came later has done what its default does.
+    // An argument added since then behaved as its default does.
     const preset = ruleOf(name)?.default;
     compare(name, before.arguments[name] ?? preset, now.arguments[name] ?? preset);
   }
@@ -95,14 +96,14 @@ const union = (a: object, b: object): string[] => [...new Set([...Object.keys(a)
 const short = (hash: unknown): string => (typeof hash === "string" ? hash.slice(0, 8) : "none");
 const shown = (value: unknown): string =>
   value === undefined ? "nothing" : Array.isArray(value) ? value.join(" ") : String(value);
-/** A list's order is not looked at: those of the arguments are sets. */
+/** Ignores the order of lists: those among the arguments are sets. */
 const normal = (value: unknown): string =>
   canonicalJson(Array.isArray(value) ? [...value].sort() : (value ?? null));
 
 export interface ResumeOptions {
   /** Names that may differ. */
   readonly allowed?: readonly string[];
-  /** Only this one will do: what is wrong with it is an error. */
+  /** Only this checkpoint is acceptable: anything wrong with it is an error. */
   readonly named?: boolean;
   /** How errors name options. */
   readonly spelling: Spelling;
@@ -111,12 +112,12 @@ export interface ResumeOptions {
 }
 
 /**
- * Restores the first of the checkpoints that is this run's and whole.
+ * Restores the first checkpoint that is whole and belongs to this run.
  *
- * @param places the one to try first first.
+ * @param places in the order to try them.
  * @param restore may find a file damaged as it reads it, and is then called with the next checkpoint.
  * @returns whether there was one; false where there are no checkpoints at all.
- * @throws ResumeError naming what differs, or what is damaged, when none will do.
+ * @throws ResumeError naming what differs or what is damaged, if none is usable.
  */
 export async function resumeFrom<S extends ResumableState>(
   places: readonly CheckpointPlace[],
@@ -132,41 +133,46 @@ export async function resumeFrom<S extends ResumableState>(
     differences(fingerprint, now).filter(
       ({ name }) => isNever(name) || !(allowed.includes(name) || allowed.includes(ALLOW_ALL)),
     );
-  const foreign: string[] = [];
-  const damaged: string[] = [];
+  const foreign: ResumeError[] = [];
+  const damaged: DamagedCheckpointError[] = [];
   for (const place of places) {
     try {
       const state = await readCheckpoint<S>(place);
       const { fingerprint, began } = state;
       if (fingerprint === undefined && !allowed.includes(ALLOW_ALL)) {
-        throw new ResumeError("does not say what it was made with, as an earlier version wrote it", {
+        throw new ResumeError("does not say what it was made with, since an earlier version wrote it", {
           file: place.path,
-          hint: `if it is this run's, go on with ${spelling.set("allow_changed_arguments", ALLOW_ALL)}`,
+          hint: `if it belongs to this run, go on with ${spelling.set("allow_changed_arguments", ALLOW_ALL)}`,
         });
       }
       const unlike = fingerprint ? unexpected(fingerprint) : [];
       if (unlike.length > 0) {
-        const problem = `${place.path}: was made with other arguments: ${listed(unlike, spelling)}${advice(unlike, spelling)}`;
-        // The run's own newest, made after a change that this call does not have: an older one would lose its steps.
-        if (named || (began && unexpected(began).length === 0)) throw new ResumeError(problem);
-        foreign.push(problem);
+        const error = new ResumeError(`was made with other arguments: ${listed(unlike, spelling)}`, {
+          file: place.path,
+          hint: advice(unlike, spelling),
+        });
+        // The run's own newest, made after a change that this call does not repeat: an older one would lose its steps.
+        if (named || (began && unexpected(began).length === 0)) throw error;
+        foreign.push(error);
         continue;
       }
       await restore(place, state, fingerprint ? differences(fingerprint, now) : []);
-      for (const note of [...damaged, ...foreign]) log(`passed over ${note}`);
+      for (const { message } of [...damaged, ...foreign]) log(`passed over ${message}`);
       return true;
     } catch (error) {
       const damage = asDamage(error, place);
       if (damage === undefined || named) throw damage ?? error;
-      damaged.push(damage.message);
+      damaged.push(damage);
     }
   }
   if (foreign.length + damaged.length === 0) return false;
-  const problem = [...damaged, ...foreign.slice(0, 1)].join("; ");
-  throw new ResumeError(foreign.length > 0 ? problem : `${problem}; no whole checkpoint is left`);
+  const damage = damaged.map(({ message }) => message).join("; ");
+  const [newest] = foreign;
+  if (newest === undefined) throw new ResumeError(`${damage}; no whole checkpoint is left`);
+  throw damage === "" ? newest : passedOn(ResumeError, newest, `${damage}; `);
 }
 
-/** What a file's content or the disk is to blame for; undefined for other errors. */
+/** The error as damage, if a file's content or the disk is to blame; otherwise undefined. */
 function asDamage(error: unknown, { path }: CheckpointPlace): DamagedCheckpointError | undefined {
   if (error instanceof DamagedCheckpointError) return error;
   if (error instanceof SafetensorsError)
@@ -178,13 +184,13 @@ const listed = (found: readonly Difference[], spelling: Spelling): string =>
   found
     .map(({ name, before, now }) => `${spelling.name(name)}: ${before} in the checkpoint, ${now} now`)
     .join("; ");
-const advice = (found: readonly Difference[], spelling: Spelling): string => {
-  if (found.some(({ name }) => isNever(name))) return "";
+const advice = (found: readonly Difference[], spelling: Spelling): string | undefined => {
+  if (found.some(({ name }) => isNever(name))) return undefined;
   const names = [...new Set(found.map(({ name }) => name))];
-  return `; if that is meant, go on with ${spelling.set("allow_changed_arguments", ...names)}`;
+  return `if that is meant, go on with ${spelling.set("allow_changed_arguments", ...names)}`;
 };
 const isNever = (name: string): boolean => ruleOf(name)?.resume === "never";
 
-/** For a line that says what was changed with a run's consent. */
+/** For a line that says which allowed changes were made. */
 export const describeChanges = (found: readonly Difference[], spelling: Spelling): string =>
   found.map(({ name, before, now }) => `${spelling.name(name)} ${before} -> ${now}`).join(", ");

@@ -52,13 +52,13 @@ import {
 } from "./validation.js";
 
 export interface RunOptions {
-  /** Takes lines for a person. Default: standard output. */
+  /** Takes lines for people to read. Default: standard output. */
   readonly log?: (line: string) => void;
-  /** Ends the run after the clip or step at hand. */
+  /** Ends the run after the current clip or step. */
   readonly signal?: AbortSignal;
-  /** Beside those that `report_to` names. */
+  /** Besides those that `report_to` names. */
   readonly trackers?: readonly Tracker[];
-  /** Of validations, beside psnr, ssim and the others that each has. */
+  /** Measured at each validation, besides psnr, ssim and its other figures. */
   readonly measures?: readonly ValidationMeasure[];
 }
 
@@ -67,13 +67,13 @@ export interface RunResult {
   readonly totalSteps: number;
   /** False if it was aborted. */
   readonly finished: boolean;
-  /** The last validation's. */
+  /** Those of the last validation. */
   readonly metrics?: Readonly<Record<string, number>>;
 }
 
 type Models = TrainingModels & { readonly scheduler: CogVideoXDDIMScheduler | CogVideoXDPMScheduler };
 
-/** Trains as `firstframe train` does. The engine has to be running. */
+/** Trains as `firstframe train` does. The engine must be running. */
 export async function runTraining(args: TrainArguments, options: RunOptions = {}): Promise<RunResult> {
   const { log = console.log } = options;
   assertConsistent(args);
@@ -88,7 +88,7 @@ export async function runTraining(args: TrainArguments, options: RunOptions = {}
 
 const spelling = COMMAND_SPELLING;
 
-/** Refuses before hours of encoding what the arguments alone tell; the trainer looks at everything. */
+/** Refuses what the arguments alone give away, before hours of encoding; the trainer checks everything. */
 async function assertResumable(args: TrainArguments, readOnly = false): Promise<void> {
   const { outputDir, allowChangedArguments: allowed, ...use } = trainerOptions(args);
   const places = await checkpointsToResume(outputDir, use, { spelling, readOnly });
@@ -186,7 +186,7 @@ async function trainLoop(
 
 // -- models and data ---------------------------------------------------------------------------------------------
 
-/** The arguments with the model's folder, where they name one on the Hub. */
+/** The arguments with the model's local folder, if they name one on the Hub. */
 async function withLocalModel(args: TrainArguments): Promise<TrainArguments> {
   const { transformer, ...others } = pipelineFiles();
   const needs = componentFiles(args.transformer_config === undefined ? { ...others, transformer } : others);
@@ -199,7 +199,7 @@ async function openModels(args: TrainArguments): Promise<{ models: Models; bucke
   const Scheduler =
     schedulerConfig._class_name === "CogVideoXDDIMScheduler" ? CogVideoXDDIMScheduler : CogVideoXDPMScheduler;
   const scheduler = await Scheduler.fromPretrained(join(model, "scheduler"));
-  // What is wrong with them is said before hours of encoding.
+  // Their faults should come up before hours of encoding.
   timestepWeights(await completeOptions(trainerOptions(args)), scheduler.length, spelling);
   const vae = await openVae(args);
   try {
@@ -242,7 +242,7 @@ interface PreparedData {
   readonly validation?: Validation;
 }
 
-/** Reads the data set, fills the latent cache, reads the validation set; the text encoder is gone afterwards. */
+/** Reads the data set, fills the latent cache and reads the validation set; afterwards the text encoder is disposed. */
 async function prepareData(
   args: TrainArguments,
   { vae, transformer }: Models,
@@ -273,7 +273,7 @@ async function prepareData(
         await promptEncoder.dispose();
       }
     };
-    // Now that the text encoder may be there; later it is read from the cache.
+    // Now, while the text encoder may be loaded; later it is read from the cache.
     if (args.caption_dropout > 0) (await cache.embedPrompt("")).dispose();
     const emptyPrompt = async () => {
       try {
@@ -298,7 +298,7 @@ async function prepareData(
   }
 }
 
-/** The pipeline's parts that a training depends on. Hashes of files are kept with the cache. */
+/** The parts of the pipeline that a training depends on. File hashes are kept with the cache. */
 async function fingerprintPipeline(
   args: TrainArguments,
   transformer: CogVideoXTransformer3DModel,
@@ -362,7 +362,7 @@ function disposeValidation({ samples, options }: Validation): void {
  * Says what a run would do, without encoding or writing anything: models, data, steps, memory, and how long a step takes,
  * measured on random latents of the largest size.
  *
- * @throws ResumeError after that if the run would be refused its folder.
+ * @throws ResumeError, after saying all that, if the run would be refused its folder.
  */
 export async function planTraining(
   given: TrainArguments,
@@ -397,7 +397,7 @@ export async function planTraining(
       const perStep = Math.min(...seconds);
       const hourly = Number((3600 / perStep).toPrecision(3));
       log(
-        `speed: ${perStep.toPrecision(3)} s a step at ${bucketName(largest)}: ${hourly} steps an hour, ${formatDuration(perStep * trainer.totalSteps)} in all, without encoding and validation`,
+        `speed: ${perStep.toPrecision(3)} s a step at ${bucketName(largest)}: ${hourly} steps an hour, ${formatDuration(perStep * trainer.totalSteps)} in all, not counting encoding and validation`,
       );
       log(`memory: the process took ${formatBytes(process.resourceUsage().maxRSS * 1024)} at its peak`);
     } finally {
@@ -408,7 +408,7 @@ export async function planTraining(
     models.vae.dispose();
     models.transformer.dispose();
   }
-  // Last, so that what the run needs is known all the same.
+  // Last, so that what the run needs is said in any case.
   assertLockable(given.output_dir);
   await assertResumable(given, true);
 }
@@ -452,7 +452,7 @@ function describeTraining(
     (bucket) => `${countTokens(transformer.config, bucket, ratios)} at ${bucketName(bucket)}`,
   );
   const lines = [
-    `model: transformer of ${formatCount(transformer.numParameters())} parameters; trained are ${what}: ${formatCount(trained)}; tokens ${tokens.join(", ")}`,
+    `model: transformer of ${formatCount(transformer.numParameters())} parameters; training ${what}: ${formatCount(trained)}; tokens ${tokens.join(", ")}`,
     `steps: ${trainer.totalSteps} of ${args.gradient_accumulation_steps} x ${args.batch_size} clips, ${data.length} clips an epoch`,
     `memory: about ${formatBytes(memory.total)}: ${parts.join(", ")}`,
   ];
@@ -461,7 +461,7 @@ function describeTraining(
   return lines;
 }
 
-/** One sample of noise, as often as there are clips. */
+/** One sample of noise, repeated for every clip. */
 function randomData({ vae, transformer }: Models, bucket: Bucket, length: number): MemoryData {
   const generator = new RandomGenerator(0);
   const { temporal_compression_ratio: temporal, latent_channels: channels } = vae.config;

@@ -4,13 +4,13 @@ import type { GeneratorState, RandomGenerator } from "../engine/random.js";
 /** Where a sampler is; plain JSON. */
 export interface SamplerState {
   readonly epoch: number;
-  /** Batches of the epoch that were handed out. */
+  /** Batches of the epoch handed out so far. */
   readonly position: number;
   /** The generator at the epoch's start. */
   readonly generator: GeneratorState;
 }
 
-/** Batches of sample indices in a seeded random order, each of one bucket; every sample once an epoch. */
+/** Batches of sample indices in a seeded random order, each from one bucket; every sample comes once per epoch. */
 export class BatchSampler {
   readonly #buckets: readonly string[];
   readonly #batchSize: number;
@@ -33,12 +33,12 @@ export class BatchSampler {
     this.#batches = this.#shuffle();
   }
 
-  /** Batches an epoch. */
+  /** Batches per epoch. */
   get length(): number {
     return this.#batches.length;
   }
 
-  /** Epochs that are over. */
+  /** Completed epochs. */
   get epoch(): number {
     return this.#epoch;
   }
@@ -65,7 +65,7 @@ export class BatchSampler {
     return { epoch: this.#epoch, position: this.#position, generator: this.#start };
   }
 
-  /** @throws InputError if the state is of another data set. */
+  /** @throws InputError if the state is from another data set. */
   setState(state: SamplerState): void {
     this.#generator.setState(state.generator);
     this.#start = state.generator;

@@ -42,14 +42,14 @@ export class SummaryWriter {
   /**
    * Starts an event file in `logDir`.
    *
-   * @param options.purgeStep a resumed run's first step: TensorBoard drops what earlier files say of it and later ones.
+   * @param options.purgeStep a resumed run's first step: TensorBoard drops what earlier files say about it and later ones.
    */
   static async create(
     logDir: string,
     { purgeStep, now = () => Date.now() / 1000 }: { purgeStep?: number; now?: () => number } = {},
   ): Promise<SummaryWriter> {
     await mkdir(logDir, { recursive: true });
-    // TensorBoard reads files in the order of their names, whatever has happened to the clock since the last one.
+    // TensorBoard reads files in the order of their names, so they must ascend even if the clock was set back.
     const earlier = (await readdir(logDir)).map((file) =>
       Number(/^events\.out\.tfevents\.(\d+)\./.exec(file)?.[1] ?? 0),
     );
@@ -155,7 +155,7 @@ export class SummaryWriter {
     });
   }
 
-  /** Events go out one after another, each whole. */
+  /** Writes events one after another, each whole. */
   #event(fields: Fields): Promise<void> {
     const event = new PbfWriter();
     event.writeDoubleField(EVENT.wallTime, this.#now());
@@ -180,7 +180,7 @@ function record(data: Uint8Array): Buffer {
   return out;
 }
 
-/** TensorFlow's masking of CRC-32C, so that checksums of data that hold checksums stay useful. */
+/** TensorFlow's masking of CRC-32C, so that checksums of data that contains checksums stay useful. */
 function maskedCrc(data: Uint8Array): number {
   const crc = crc32c(data) >>> 0;
   return (((crc >>> 15) | (crc << 17)) + 0xa282ead8) >>> 0;

@@ -10,11 +10,10 @@ type TimestepBias = Pick<
 >;
 
 /**
- * How likely each timestep is drawn, by diffusers' options of the same names (`train_text_to_image_sdxl.py`): all alike, but
- * for those that the strategy means, which are `timestepBiasMultiplier` times as likely as the others. Portions are rounded
- * down to whole timesteps.
+ * How likely each timestep is to be drawn, by diffusers' options of the same names (`train_text_to_image_sdxl.py`): those that the
+ * strategy selects are `timestepBiasMultiplier` times as likely as the others. Portions are rounded down to whole timesteps.
  *
- * @returns probabilities, or undefined without a strategy: then timesteps are drawn as they always were.
+ * @returns probabilities, or undefined without a strategy, when all timesteps are equally likely.
  * @throws ArgumentError for a range that is not within the schedule's timesteps.
  */
 export function timestepWeights(

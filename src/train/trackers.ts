@@ -8,7 +8,7 @@ import type { StepReport } from "./trainer.js";
 
 /** Where a run's numbers and samples go. */
 export interface Tracker {
-  /** Before the first step. @param step steps taken before, when the run is resumed. */
+  /** Called before the first step. @param step steps already taken, if the run is resumed. */
   start(config: Readonly<Record<string, unknown>>, step: number): Promise<void>;
   /** Numbers of one step, by names such as "loss", "grad_norm" and "validation/psnr". */
   log(values: Readonly<Record<string, number>>, step: number): Promise<void>;
@@ -18,10 +18,10 @@ export interface Tracker {
 }
 
 /**
- * What is logged of a step: "loss", "grad_norm", "lr", "epoch", "step_seconds", and the mean loss of its samples in each part
- * of the diffusion, by names such as "loss_t/0-249".
+ * What is logged for a step: "loss", "grad_norm", "lr", "epoch", "step_seconds", and the mean loss of its samples in each part
+ * of the diffusion, under names such as "loss_t/0-249".
  *
- * @param options.bins parts that the diffusion's timesteps are counted in; default 4
+ * @param options.bins parts that the diffusion's timesteps are divided into. Default 4.
  */
 export function stepValues(
   { loss, gradNorm, learningRate, epoch, seconds, timesteps, sampleLosses }: StepReport,
@@ -45,7 +45,7 @@ export function stepValues(
   return values;
 }
 
-/** One JSON object a line: `{"step": 1, "time": 1700000000.0, "loss": 0.5, ...}`. */
+/** One JSON object per line: `{"step": 1, "time": 1700000000.0, "loss": 0.5, ...}`. */
 export class JsonlTracker implements Tracker {
   readonly path: string;
 
@@ -53,7 +53,7 @@ export class JsonlTracker implements Tracker {
     this.path = path;
   }
 
-  /** Steps that a killed run logged after the checkpoint it is resumed from are taken out. */
+  /** Removes steps that a killed run logged after the checkpoint it is resumed from. */
   async start(_config: Readonly<Record<string, unknown>>, step: number): Promise<void> {
     await mkdir(dirname(this.path), { recursive: true });
     const text = await readFile(this.path, "utf8").catch(() => "");

@@ -62,7 +62,7 @@ import {
 import { BatchSampler, type SamplerState } from "./sampler.js";
 import { timestepWeights } from "./timestep-bias.js";
 
-/** What is trained, and what training needs beside it. */
+/** What is trained, and what training needs besides. */
 export interface TrainingModels {
   readonly vae: AutoencoderKLCogVideoX;
   readonly transformer: CogVideoXTransformer3DModel;
@@ -71,19 +71,19 @@ export interface TrainingModels {
 
 /**
  * The recipe's options with its defaults, as `firstframe train --help` explains them: `learningRate` is its `learning_rate`.
- * Without `outputDir` nothing is written, and an `emaDecay` alone is as good as `useEma`.
+ * Without `outputDir` nothing is written. Giving `emaDecay` implies `useEma`.
  */
 export interface TrainerOptions extends ArgumentOptions {
   /**
-   * What a checkpoint must agree with to be gone on from. Default: these options, the data's and the models' content; weights
-   * only for a LoRA, since otherwise the checkpoint has them all.
+   * What a checkpoint must agree with to be resumed from. Default: these options and the content of the data and models; the
+   * transformer's weights only for a LoRA, since otherwise the checkpoint has them all.
    */
   readonly fingerprint?: RunFingerprint;
-  /** Is told of checkpoints that are passed over, and of what changed since the one gone on from. Default: `console.warn`. */
+  /** Is told of checkpoints that are passed over, and of changes since the one resumed from. Default: `console.warn`. */
   readonly log?: (line: string) => void;
 }
 
-/** What a trainer within a run of the command leaves to that. */
+/** What a run of the command sets for the trainer inside it. */
 export interface TrainerRun {
   /** How errors name options. */
   readonly spelling: Spelling;
@@ -105,10 +105,10 @@ export interface StepReport {
 }
 
 export interface TrainingResult {
-  /** Steps taken in all. */
+  /** Optimizer steps taken in total. */
   readonly step: number;
   readonly losses: readonly number[];
-  /** False when it was aborted before the last step. */
+  /** False if it was aborted before the last step. */
   readonly finished: boolean;
   readonly checkpoint?: CheckpointPlace;
 }
@@ -156,7 +156,7 @@ export class Trainer {
   readonly #lock: OutputLock | undefined;
   readonly #spelling: Spelling;
   readonly #timestepWeights: Float64Array | undefined;
-  /** Where captions are dropped. */
+  /** Set only if captions are dropped. */
   #emptyPrompt: tf.Tensor2D | undefined;
   #fingerprint: RunFingerprint | undefined;
   #began: RunFingerprint | undefined;
@@ -173,7 +173,7 @@ export class Trainer {
     this.#lock = lock;
     this.#models = models;
     this.#data = data;
-    // Streams of their own, so that none depends on how much another has drawn.
+    // Separate streams, so that none depends on how much another has drawn.
     const root = new RandomGenerator(options.seed);
     const seeds = Array.from({ length: 4 }, () => root.integer(0, 2 ** 31));
     const [adapterSeed, dataSeed, drawSeed, dropoutSeed] = seeds as [number, number, number, number];
@@ -221,14 +221,14 @@ export class Trainer {
   }
 
   /**
-   * Prepares a run, and goes on from a checkpoint where `resumeFromCheckpoint` names one.
+   * Prepares a run, and resumes from a checkpoint if `resumeFromCheckpoint` names one.
    *
-   * The models stay the caller's. A LoRA run puts an adapter called "default" on the transformer. `outputDir` is the run's
-   * alone until {@link dispose}.
+   * The models stay the caller's. A LoRA run puts an adapter called "default" on the transformer. `outputDir` belongs to this
+   * run alone until {@link dispose}.
    *
-   * @param run of `runTraining`, which has locked the folder itself.
+   * @param run from `runTraining`, which has already locked the folder.
    * @throws ArgumentError naming an option; ResumeError naming a checkpoint that does not fit, or an `outputDir` that holds
-   *   another run or is another's, of this process or not.
+   *   another run or is in use by one, in this process or another.
    */
   static async create(
     models: TrainingModels,
@@ -256,7 +256,7 @@ export class Trainer {
     }
   }
 
-  /** Finds out where the run stands, and takes its folder over. */
+  /** Finds out where the run stands and takes over its folder. */
   async #begin(): Promise<void> {
     const { outputDir, resumeFromCheckpoint, allowChangedArguments, overwriteOutputDir, log } = this.options;
     const spelling = this.#spelling;
@@ -314,20 +314,20 @@ export class Trainer {
     return this.#optimizer.stateSize;
   }
 
-  /** The newest checkpoint that was written or read. */
+  /** The checkpoint written or read last. */
   get lastCheckpoint(): CheckpointPlace | undefined {
     return this.#lastCheckpoint;
   }
 
   /**
-   * Takes the steps that are left, saving checkpoints on the way and at the end.
+   * Takes the remaining steps, saving checkpoints on the way and at the end.
    *
-   * @throws DivergenceError when the loss is not finite or far above its best.
+   * @throws DivergenceError if the loss is not finite or far above its best.
    */
   async *steps({
     signal,
   }: {
-    /** Stops after the current step; a checkpoint is saved then too. */
+    /** Stops after the current step; a checkpoint is saved then, too. */
     signal?: AbortSignal;
   } = {}): AsyncGenerator<StepReport, void, undefined> {
     while (this.#step < this.totalSteps && !signal?.aborted) {
@@ -340,7 +340,7 @@ export class Trainer {
     if (signal?.aborted && this.#step > 0) await this.save();
   }
 
-  /** Takes all steps that are left. */
+  /** Takes all remaining steps. */
   async train({
     signal,
     onStep,
@@ -357,12 +357,12 @@ export class Trainer {
     return { step: this.#step, losses, finished, checkpoint: this.#lastCheckpoint };
   }
 
-  /** Runs `work` with the moving average in the weights' place; with the weights themselves where none is kept. */
+  /** Runs `work` with the moving average in place of the weights, or with the weights themselves if none is kept. */
   async withEma<T>(work: () => Promise<T>): Promise<T> {
     return this.#ema ? this.#ema.apply(work) : work();
   }
 
-  /** Gives back what belongs to the run; models and data stay. */
+  /** Frees what belongs to the run; models and data stay. */
   dispose(): void {
     this.#optimizer.dispose();
     this.#ema?.dispose();
@@ -377,8 +377,8 @@ export class Trainer {
     const timesteps: number[] = [];
     const sampleLosses: number[] = [];
     let sums: tf.Tensor[] | undefined;
-    // Tensors that are the step's to dispose. They are counted only while nobody else runs: what a data set keeps for itself
-    // as it loads, or other code makes meanwhile, is not the step's.
+    // Tensors that the step has to dispose. They are counted only while nothing else runs: what a data set keeps as it loads,
+    // or other code creates meanwhile, does not belong to the step.
     let held = 0;
     for (let i = 0; i < accumulation; i++) {
       const samples = await Promise.all(this.#sampler.next().map((index) => this.#data.load(index)));
@@ -388,7 +388,7 @@ export class Trainer {
       sampleLosses.push(...batch.sampleLosses);
       sums = sums ? addAndDispose(sums, batch.gradients) : batch.gradients;
       held += tf.memory().numTensors - before;
-      // As the recipe's accelerate: an epoch's end completes the step, whatever is missing.
+      // As with accelerate in the recipe: an epoch's end completes the step, however many batches are missing.
       if (this.#sampler.atEpochStart) break;
     }
     const before = tf.memory().numTensors - held;
@@ -454,7 +454,7 @@ export class Trainer {
     return { gradients, timesteps: draws.timesteps, sampleLosses: perSample };
   }
 
-  /** Saves a checkpoint of where the run is; nothing without an `outputDir`. */
+  /** Saves a checkpoint of the current state; does nothing without an `outputDir`. */
   async save(): Promise<CheckpointPlace | undefined> {
     const { outputDir, checkpointingLimit, trainingType } = this.options;
     if (outputDir === undefined || this.#lastCheckpoint?.step === this.#step) return this.#lastCheckpoint;
@@ -493,7 +493,7 @@ export class Trainer {
     else await transformer.savePretrained(join(folder, "transformer"));
   }
 
-  /** @param changed names of arguments that are meant to differ. */
+  /** @param changed names of arguments that may differ. */
   async #restore(
     { path, step }: CheckpointPlace,
     state: TrainerState,
@@ -519,7 +519,7 @@ export class Trainer {
       );
     }
     await this.#restoreWeights(path, state, step, changed);
-    // The place in an epoch means nothing in other data.
+    // A position within an epoch means nothing for other data.
     this.#sampler.setState(changed.has("data_root") ? { ...state.sampler, position: 0 } : state.sampler);
     this.#draws.setState(state.draws);
     this.#dropout.setState(state.dropout);
@@ -528,12 +528,12 @@ export class Trainer {
     this.#lastCheckpoint = { path, step };
     const engine = currentEngine()?.name;
     if (state.engine !== engine) {
-      log(`${path}: was made on ${state.engine}; on ${engine} the numbers are a little different`);
+      log(`${path}: was made on ${state.engine}; the numbers differ slightly on ${engine}`);
     }
     const planned = state.totalSteps ?? this.totalSteps;
     if (planned !== this.totalSteps && !lrScheduler.startsWith("constant")) {
       log(
-        `${path}: was to end at step ${planned}; the ${lrScheduler} schedule now ends at ${this.totalSteps}`,
+        `${path}: was meant to end at step ${planned}; the ${lrScheduler} schedule now ends at ${this.totalSteps}`,
       );
     }
   }
@@ -555,7 +555,7 @@ export class Trainer {
     } else {
       await this.#models.transformer.loadWeights(join(path, "transformer"));
     }
-    // Another optimizer remembers something else, and starts without.
+    // Another optimizer remembers something else, so it starts from nothing.
     if (!changed.has("optimizer")) {
       const moments = await loadFile(join(path, "optimizer.safetensors"));
       try {

@@ -1,4 +1,4 @@
-/** Samples from held-out images in the course of a training, and how near they are to what really happened. */
+/** Samples from held-out images in the course of a training, and how close they come to what really happened. */
 
 import { mkdir, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
@@ -17,20 +17,20 @@ import { firstFrameFidelity, frameDifference, psnr, ssim } from "./metrics.js";
 /** Frames of a sample in its picture. */
 const SHOWN = 8;
 
-/** A held-out image with its prompt, and the clip it is from where that is known. */
+/** A held-out image with its prompt, and the clip it comes from, if known. */
 export interface ValidationSample {
   readonly prompt: string;
   /** One frame. */
   readonly image: Clip;
   /** What really followed. */
   readonly reference?: Clip;
-  /** The file that is from. */
+  /** The file of that clip. */
   readonly video?: string;
   /** [1, tokens, text_embed_dim] */
   readonly promptEmbeds: tf.Tensor3D;
 }
 
-/** A clip that was generated, and what it was to be. */
+/** A generated clip, and what it should have been. */
 export type GeneratedSample = Pick<ValidationSample, "prompt" | "image" | "reference" | "video"> & {
   readonly clip: Clip;
 };
@@ -46,21 +46,21 @@ export interface ValidationOptions {
   readonly guidanceScale: number;
   /** Every validation draws the same noise. */
   readonly seed: number;
-  /** Of saved samples. */
+  /** Frame rate of saved samples. */
   readonly fps: number;
-  /** Where samples go as MP4 and PNG; default: nowhere. */
+  /** Where samples are saved as MP4 and PNG. Default: nowhere. */
   readonly outputDir?: string;
   /** The embedding of the empty prompt, for guidance: [1, tokens, text_embed_dim]. */
   readonly negativePromptEmbeds?: tf.Tensor3D;
-  /** Taken beside the measures that every validation has. */
+  /** Taken besides the measures that every validation has. */
   readonly measures?: readonly ValidationMeasure[];
 }
 
 export interface ValidationResult {
-  /** One a validation sample. */
+  /** One per validation sample. */
   readonly clips: readonly Clip[];
   /**
-   * Means over the samples: psnr, ssim (where references are), first_frame_psnr, frame_difference. After them what
+   * Means over the samples: psnr and ssim (where there are references), first_frame_psnr, frame_difference; then what
    * {@link ValidationOptions.measures} found.
    */
   readonly metrics: Readonly<Record<string, number>>;
@@ -125,7 +125,7 @@ export async function readValidationSet(
 }
 
 /**
- * Generates a clip from each image with the weights as they are, measures and saves them.
+ * Generates a clip from each image with the current weights, measures the clips and saves them.
  *
  * @param step names the files: `validation-STEP-INDEX.mp4`.
  */
@@ -182,12 +182,12 @@ export async function validate(
   return { clips, metrics: { ...Object.fromEntries(metrics), ...further } };
 }
 
-/** Compares what was generated: the frames after the first, which was given. */
+/** Compares only what was generated: the frames after the first, which was given. */
 function continuation(metric: (a: Clip, b: Clip) => number, clip: Clip, reference: Clip): number {
   return clip.numFrames > 1 ? metric(clip.slice(1), reference.slice(1)) : metric(clip, reference);
 }
 
-/** What "the first frame, repeated" scores: the least that a model has to beat. */
+/** What "the first frame, repeated" scores: the least a model has to beat. */
 export function repeatFirstFrame(reference: Clip): { psnr: number; ssim: number } {
   const still = reference.select(Array<number>(reference.numFrames).fill(0));
   return { psnr: continuation(psnr, still, reference), ssim: continuation(ssim, still, reference) };

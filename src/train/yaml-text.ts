@@ -1,6 +1,6 @@
 import { firstLine, InputError } from "../engine/errors.js";
 
-/** The parser calls itself for each level, and at the end of the stack V8 may end the process. */
+/** The parser recurses for each level, and when the stack is exhausted V8 may end the process. */
 const DEEPEST = 500;
 
 function isTooDeep(text: string): boolean {
@@ -13,7 +13,7 @@ function isTooDeep(text: string): boolean {
   return false;
 }
 
-/** @throws InputError saying where a text is no YAML; the caller knows the file. */
+/** @throws InputError saying where the text is not YAML; the caller knows the file. */
 export async function parseYaml(text: string): Promise<unknown> {
   if (isTooDeep(text)) throw new InputError("not valid YAML (nested too deeply)");
   const { parse, YAMLParseError } = await import("yaml");

@@ -2,7 +2,7 @@
 
 import { readFile } from "node:fs/promises";
 import { PbfReader } from "pbf";
-import { InputError } from "../../engine/errors.js";
+import { fileProblem, firstLine, InputError } from "../../engine/errors.js";
 
 /** What a piece is for (SentencePiece's `Type`). */
 export const PIECE_TYPES = {
@@ -42,10 +42,10 @@ export class SentencePieceError extends InputError {
 
 /** @throws SentencePieceError if the file is not a model, or not a unigram model. */
 export async function readSentencePieceModel(path: string): Promise<SentencePieceModel> {
-  const fail = (problem: string): never => {
-    throw new SentencePieceError(problem, { file: path });
+  const fail = (problem: string, cause?: unknown): never => {
+    throw new SentencePieceError(problem, { file: path, cause });
   };
-  const bytes = await readFile(path);
+  const bytes = await readFile(path).catch((error: NodeJS.ErrnoException) => fail(fileProblem(error)));
   const pieces: Piece[] = [];
   let unkId = 0;
   let modelType = 1;
@@ -78,7 +78,8 @@ export async function readSentencePieceModel(path: string): Promise<SentencePiec
         }),
     });
   } catch (error) {
-    fail(`not a SentencePiece model (${(error as Error).message})`);
+    if (!(error instanceof InputError)) throw error;
+    fail(`not a SentencePiece model (${error.message})`, error);
   }
   if (pieces.length === 0) fail("not a SentencePiece model (it has no pieces)");
   if (modelType !== 1) fail(`expected a unigram model, found model_type ${modelType}`);
@@ -95,7 +96,8 @@ function readPiece(bytes: Uint8Array): Piece {
   let type: number = PIECE_TYPES.normal;
   readMessage(bytes, {
     1: (field) => {
-      piece = new TextDecoder("utf-8", { fatal: true }).decode(asBytes(field));
+      const text = asBytes(field);
+      piece = reading(() => new TextDecoder("utf-8", { fatal: true }).decode(text));
     },
     2: (field) => {
       score = asFloat(field);
@@ -110,43 +112,52 @@ function readPiece(bytes: Uint8Array): Piece {
 /** Wire types of Protocol Buffers. */
 const WIRE = { varint: 0, fixed64: 1, bytes: 2, fixed32: 5 } as const;
 
+/** Whatever pbf or the text decoder throws is about the bytes that they read; what our own code throws is not. */
+function reading<T>(read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    throw new InputError(firstLine(error), { cause: error });
+  }
+}
+
 /** Reads a message's fields by number and skips all others. pbf itself accepts bytes that are cut off. */
 function readMessage(bytes: Uint8Array, fields: Readonly<Record<number, (field: PbfReader) => void>>): void {
   const message = new PbfReader(bytes);
   while (message.pos < message.length) {
-    const tag = message.readVarint();
+    const tag = reading(() => message.readVarint());
     message.type = tag & 7;
     const read = fields[tag >>> 3];
     if (!(Object.values(WIRE) as number[]).includes(message.type))
-      throw new Error(`unknown wire type ${message.type}`);
+      throw new InputError(`unknown wire type ${message.type}`);
     if (read) read(message);
-    else message.skip(tag);
+    else reading(() => message.skip(tag));
     assertWhole(message);
   }
 }
 
 function assertWhole({ pos, length }: PbfReader, more = 0): void {
-  if (pos + more > length) throw new Error("a field is cut off");
+  if (pos + more > length) throw new InputError("a field is cut off");
 }
 
 function assertWire({ type }: PbfReader, wanted: number): void {
-  if (type !== wanted) throw new Error(`expected wire type ${wanted}, found ${type}`);
+  if (type !== wanted) throw new InputError(`expected wire type ${wanted}, found ${type}`);
 }
 
 function asBytes(field: PbfReader): Uint8Array {
   assertWire(field, WIRE.bytes);
-  const bytes = field.readBytes();
+  const bytes = reading(() => field.readBytes());
   assertWhole(field);
   return bytes;
 }
 
 function asNumber(field: PbfReader): number {
   assertWire(field, WIRE.varint);
-  return field.readVarint();
+  return reading(() => field.readVarint());
 }
 
 function asFloat(field: PbfReader): number {
   assertWire(field, WIRE.fixed32);
   assertWhole(field, 4);
-  return field.readFloat();
+  return reading(() => field.readFloat());
 }

@@ -97,7 +97,6 @@ const OWN_FAULTS: Readonly<Record<string, string>> = {
   "src/engine/ops/head-norm/head-norm.ts": "nothing asks for that gradient",
   "src/engine/ops/wasm-conv2d-gradient.ts": "no convolution here is NCHW",
   "src/files/lock.ts": "ends a turn that is another's by now, and never gets out",
-  "src/models/text/sentencepiece-model.ts": "becomes a SentencePieceError",
   "src/models/vae/layers.ts": "a decoder built without its latent",
   "src/nn/module.ts": "a model that declares a parameter twice",
   "src/train/trainer.ts": "a training step that loses tensors",

@@ -80,7 +80,7 @@ test("clips that the folder does not name, or that training changes, are left ou
   assert.deepEqual(await measure(resized), {});
   assert.deepEqual(await measure(resized), {});
   assert.deepEqual(lines, [
-    `${join(heldOut, "videos", "00000.webp")}: not as the generator makes it, so that its motion is not measured`,
+    `${join(heldOut, "videos", "00000.webp")}: differs from what the generator makes, so its motion is not measured`,
   ]);
   assert.equal(await motionMeasure(join(folder, "data"), assert.fail), undefined);
 });

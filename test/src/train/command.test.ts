@@ -41,7 +41,7 @@ test("a run from a YAML file: cache, training, validation, logs; then longer, by
   const { code, stdout, stderr } = await train([...args, ...validation, "--use_ema", "True"]);
   assert.equal(code, 0, stderr);
   assert.match(stdout, /encoded 3\/3 .*videos\/2\.webp: 9 frames 48x32/);
-  assert.match(stdout, /trained are a LoRA of rank 4/);
+  assert.match(stdout, /training a LoRA of rank 4/);
   assert.match(stdout, /step 6\/6 {2}loss \d/);
   assert.match(stdout, /validation at step 6: .*psnr \d/);
   assert.deepEqual(
@@ -241,7 +241,7 @@ test("arguments are refused by file and key, or by flag", async () => {
   await writeFile(deep, `rank: ${"[".repeat(100_000)}`);
   const lora = join(folder, "lora.yaml");
   const refusals: [Parameters<typeof readArguments>[0], RegExp][] = [
-    [{ config: unknown }, /unknown\.yaml: learning-rate: unknown argument \(did you mean learning_rate\?\)$/],
+    [{ config: unknown }, /unknown\.yaml: learning-rate: unknown argument; did you mean learning_rate\?$/],
     [{ config: broken }, /broken\.yaml: line \d: not valid YAML/],
     [{ config: deep }, /deep\.yaml: not valid YAML \(nested too deeply\)/],
     [
@@ -252,6 +252,10 @@ test("arguments are refused by file and key, or by flag", async () => {
       { config: lora, flags: { optimizer: "prodigy" } },
       /^--optimizer: expected one of adamw, adam, muon, found prodigy$/,
     ],
+    [
+      { config: lora, flags: { report_to: "wandb" } },
+      /^--report_to: expected one of .*, found wandb; wandb needs its own service$/,
+    ],
     [{ config: lora, flags: { use_ema: "maybe" } }, /^--use_ema: expected true or false, found maybe$/],
     [
       { config: lora, flags: { batch_size: "0" } },
@@ -261,7 +265,12 @@ test("arguments are refused by file and key, or by flag", async () => {
   for (const [source, message] of refusals) {
     await assert.rejects(readArguments(source), { name: "ArgumentError", message });
   }
+  await assert.rejects(readArguments({ config: unknown }), { hint: "did you mean learning_rate?" });
   const args = await readArguments({ config: lora, flags: { target_modules: ["to_q"], rank: "2" } });
+  assert.throws(() => assertConsistent({ ...args, allow_changed_arguments: ["sede"] }), {
+    message: "allow_changed_arguments: expected arguments or all, found sede; did you mean seed?",
+    hint: "did you mean seed?",
+  });
   assert.deepEqual([args.target_modules, args.rank, args.lora_alpha, args.beta2], [["to_q"], 2, 4, 0.95]);
   assert.throws(
     () => assertConsistent({ ...args, data_root: undefined }),

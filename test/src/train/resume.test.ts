@@ -4,7 +4,7 @@ import { existsSync, promises } from "node:fs";
 import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { syncBuiltinESMExports } from "node:module";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { type InputError, useEngine } from "../../../src/engine/index.js";
 import { RandomGenerator } from "../../../src/engine/random.js";
@@ -327,6 +327,18 @@ test("a run that would end before its checkpoint is refused", async () => {
   await assert.rejects(go(flags), /checkpoint-4: is at step 4, the run ends at 3 \(train_steps\)$/);
 });
 
+test("with the newest checkpoint damaged and the other of another run, both are named, and what to do", async () => {
+  const outputDir = await copyOfBase();
+  await writeFile(join(outputDir, "checkpoint-4", "trainer_state.json"), "{");
+  const flags = { output_dir: outputDir, seed: "2", train_steps: "5", resume_from_checkpoint: "latest" };
+  await assert.rejects(go(flags), {
+    name: "ResumeError",
+    message:
+      /checkpoint-4\/trainer_state\.json: not a trainer's state .*; .*checkpoint-3: was made with other arguments: seed: .*; if that is meant, go on with --allow_changed_arguments seed$/,
+    hint: "if that is meant, go on with --allow_changed_arguments seed",
+  });
+});
+
 test("a checkpoint of before there were fingerprints is gone on from if that is said", async () => {
   const outputDir = await copyOfBase();
   for (const { path } of await listCheckpoints(outputDir)) {
@@ -363,7 +375,7 @@ test("a named checkpoint goes into a folder of its own, not into another run's",
   );
   await assert.rejects(
     go({ output_dir: base, resume_from_checkpoint: from, overwrite_output_dir: "true" }),
-    /going on from a checkpoint in it and overwriting it exclude each other/,
+    /resuming from a checkpoint in it and overwriting it exclude each other/,
   );
   assert.deepEqual(await steps(base), [3, 4]);
 });
@@ -467,7 +479,8 @@ describe("checkpoints in a folder", () => {
     assert.ok(named > 0, events.join("\n"));
     for (const name of ["a.safetensors", "ema/b.safetensors", "ema/config.json", "trainer_state.json"]) {
       const file = join(temporary, name);
-      const synced = events.findIndex((event) => event.startsWith(`sync ${file}.`));
+      const hidden = join(dirname(file), `.${basename(file)}.`);
+      const synced = events.findIndex((event) => event.startsWith(`sync ${hidden}`));
       const renamed = events.indexOf(`rename ${file}`);
       const folderSynced = events.indexOf(`sync ${dirname(file)}`, renamed);
       assert.ok(0 <= synced && synced < renamed && renamed < folderSynced && folderSynced < named, file);
@@ -517,12 +530,10 @@ describe("a trainer in a program", () => {
     const models = tinyModels();
     const data = await tinyData(models.vae, 2);
     const first = await Trainer.create(models, data, { ...SHORT, outputDir });
-    const { message, file } = await refusal({ outputDir });
-    assert.match(
-      message,
-      /: another run of this process is writing to it; it has it until its trainer's dispose/,
-    );
+    const { message, file, hint } = await refusal({ outputDir });
+    assert.match(message, /: another run of this process is writing to it; it keeps the folder until /);
     assert.equal(file, outputDir);
+    assert.match(hint!, /until it ends or its trainer is disposed$/);
     await first.train();
     first.dispose();
     models.transformer.deleteAdapters();
@@ -552,6 +563,12 @@ describe("a trainer in a program", () => {
       changed.message,
       /other arguments: learningRate: 0\.001 in the checkpoint, 0\.002 now; if that is meant, go on with allowChangedArguments: \["learningRate"\]$/,
     );
+    assert.equal(
+      changed.hint,
+      'if that is meant, go on with allowChangedArguments: ["learningRate"]',
+      "what to do is the hint",
+    );
+    assert.equal(changed.file, join(outputDir, "checkpoint-2"));
     assert.match((await refusal({ ...latest, trainSteps: 1 })).message, /the run ends at 1 \(trainSteps\)$/);
     models.transformer.deleteAdapters();
     const options = { ...SHORT, ...latest, learningRate: 2e-3, trainSteps: 3 };

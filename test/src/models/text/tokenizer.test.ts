@@ -184,6 +184,28 @@ test("folders without a tokenizer, and files that are none, are refused by name"
   await assert.rejects(T5Tokenizer.fromPretrained(broken), /tokenizer.json: /);
 });
 
+test("what the library or the decoder says of a model's bytes is the reason it is refused for", async () => {
+  const file = join(folder, "bytes.model");
+  const refused = async (bytes: readonly number[], reason: RegExp, cause?: { name: string }) => {
+    await writeFile(file, Uint8Array.from(bytes));
+    await assert.rejects(readSentencePieceModel(file), (error) => {
+      assert.ok(error instanceof SentencePieceError, String(error));
+      assert.equal(error.file, file);
+      assert.match(error.message, reason);
+      const inner = error.cause as Error;
+      assert.equal((inner.cause as Error | undefined)?.name, cause?.name);
+      return true;
+    });
+  };
+  await refused([...Array<number>(11).fill(0xff)], /bytes\.model: not a SentencePiece model \(.+\)$/, Error);
+  await refused([0x0a, 3, 0x0a, 1, 0xff], /not a SentencePiece model \(.*utf-8.*\)$/i, TypeError);
+  await refused([0x0b], /not a SentencePiece model \(unknown wire type 3\)$/);
+  await refused([0x08, 1], /not a SentencePiece model \(expected wire type 2, found 0\)$/);
+  await assert.rejects(readSentencePieceModel(folder), { name: "SentencePieceError", file: folder });
+  const gone = join(folder, "gone.model");
+  await assert.rejects(readSentencePieceModel(gone), { message: `${gone}: no such file` });
+});
+
 test("a damaged model is read or refused by name: nothing else happens, wherever the damage is", async () => {
   const whole = await readFile(join(spiece, "spiece.model"));
   const file = join(folder, "damaged.model");
