@@ -474,6 +474,11 @@ export const commands = {
       fps: { type: "number", value: "X", min: 1, default: 8, help: "frames per second" },
       world: worldOption,
       strip: { type: "string", value: "FILE", help: "a picture of the first twelve clips and their samples" },
+      film: {
+        type: "string",
+        value: "FILE",
+        help: "an animation (.webp, .gif, .mp4) of them side by side: the clip, its samples, and those with directions reversed in the caption",
+      },
       json: { type: "boolean", help: "print the figures as JSON" },
     },
     examples: ["firstframe procedural evaluate --clips 32 --steps 1,4,10 --guidance 1,6"],

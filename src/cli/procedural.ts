@@ -9,7 +9,7 @@ import { storeTransformer } from "../procedural/store-transformer.js";
 import { trainTransformer } from "../procedural/train-transformer.js";
 import { trainSmallVae } from "../procedural/train-vae.js";
 import type { Clip } from "../video/clip.js";
-import { filmStrip } from "../video/strip.js";
+import { filmGrid, filmStrip } from "../video/strip.js";
 import { writeClip } from "../video/write.js";
 import { parseCommand } from "./arguments.js";
 import { commands } from "./commands.js";
@@ -109,18 +109,25 @@ export async function evaluateCommand(argv: string[]): Promise<void> {
     noTTYOutput: false,
   });
   const shown: Clip[] = [];
+  const films: Clip[][] = [];
   try {
     bar.start(clips, 0);
     const report = await evaluateMotion(pipeline, {
       ...{ clips, seed, settings, numFrames, height, width, fps, world },
-      onClip: (done, samples, truth) => {
+      onClip: (done, samples, truth, turned) => {
         bar.update(done);
-        if (done <= SHOWN_CLIPS) shown.push(truth, ...samples);
+        if (done > SHOWN_CLIPS) return;
+        shown.push(truth, ...samples);
+        films.push([truth, ...samples, ...turned]);
       },
     });
     bar.stop();
     if (values.strip !== undefined) {
       await writeClip(values.strip, filmStrip(shown, SHOWN_FRAMES));
+    }
+    if (values.film !== undefined) {
+      const rows = films[0]!.map((_, row) => films.map((column) => column[row]!));
+      await writeClip(values.film, filmGrid(rows));
     }
     const { runs, ...rest } = report;
     const [only, ...others] = runs;

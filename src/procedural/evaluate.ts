@@ -32,7 +32,7 @@ export interface EvaluateOptions extends Partial<Size> {
   /** What the clips are drawn from. Default "full". */
   readonly world?: WorldName;
   /** Is told after each clip what every run made of it. */
-  readonly onClip?: (done: number, samples: readonly Clip[], truth: Clip) => void;
+  readonly onClip?: (done: number, samples: readonly Clip[], truth: Clip, reversed: readonly Clip[]) => void;
 }
 
 export interface SamplingSettings {
@@ -140,10 +140,12 @@ export async function evaluateMotion(
           await sample(pipe, setting, { image, prompt: describe(turned) }, i),
         ] as const;
       const samples: Clip[] = [];
+      const samplesReversed: Clip[] = [];
       for (const [run, setting] of settings.entries()) {
         const [said, reversedSaid] = await both(pipeline, setting);
         add(runs[run]!, said, reversedSaid);
         samples.push(said);
+        samplesReversed.push(reversedSaid);
       }
       const still = made.clip.select(Array.from({ length: numFrames }, () => 0));
       add(yardsticks.still, still, still);
@@ -153,7 +155,7 @@ export async function evaluateMotion(
       const [oracle, oracleReversed] = [guess(made.scene), guess(turned)];
       add(yardsticks.oracle, oracle, oracleReversed);
       add(yardsticks.oracle_through_vae, throughVae(oracle), throughVae(oracleReversed));
-      options.onClip?.(i + 1, samples, made.clip);
+      options.onClip?.(i + 1, samples, made.clip, samplesReversed);
     }
   } finally {
     transformer.dispose();

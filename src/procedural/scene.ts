@@ -97,7 +97,7 @@ export interface Scene {
   /** Width / height of the pictures that show it. */
   readonly aspect: number;
   readonly background: Background;
-  /** Where the camera pans: a key of {@link PANS}. */
+  /** Where the camera pans: still, left, right, up or down. */
   readonly pan: string;
   /** In picture heights per second. */
   readonly panSpeed: number;

@@ -39,22 +39,21 @@ export class MemoryData implements TrainingData {
   readonly emptyPrompt?: () => Promise<tf.Tensor2D>;
   readonly #emptyPrompt: tf.Tensor2D | undefined;
 
-  /** @param options.emptyPrompt the embedding of the prompt "", which `captionDropout` needs; this object then owns it too. */
   constructor(
     samples: readonly TrainingSample[],
-    { emptyPrompt }: { readonly emptyPrompt?: tf.Tensor2D } = {},
+    {
+      emptyPrompt,
+    }: {
+      /** The embedding of the prompt "", which `captionDropout` needs; this object then owns it too. */
+      readonly emptyPrompt?: tf.Tensor2D;
+    } = {},
   ) {
     this.#samples = samples;
     this.#emptyPrompt = emptyPrompt;
     if (emptyPrompt) this.emptyPrompt = async () => emptyPrompt.clone();
   }
 
-  /**
-   * Encodes clips and their captions, and the empty caption.
-   *
-   * @param encodePrompt gives a caption's embedding, [tokens, text_embed_dim].
-   * @param generator the posterior's draws.
-   */
+  /** Encodes clips and their captions, and the empty caption. */
   static async fromClips(
     clips: Iterable<{ readonly clip: Clip; readonly caption: string }>,
     options: {

@@ -241,17 +241,15 @@ export class CachedData implements TrainingData {
   /** One repair at a time: each may load a model. */
   #repaired: Promise<void> = Promise.resolve();
 
-  /**
-   * @param options.repair makes an entry's files again if they turn out to be damaged. Default: that is an error.
-   * @param options.emptyPrompt what `captionDropout` needs: `() => cache.embedPrompt("")`.
-   */
   constructor(
     entries: readonly CachedEntry[],
     {
       repair,
       emptyPrompt,
     }: {
+      /** Makes an entry's files again if they turn out to be damaged. Default: that is an error. */
       readonly repair?: (index: number) => Promise<void>;
+      /** What `captionDropout` needs: `() => cache.embedPrompt("")`. */
       readonly emptyPrompt?: () => Promise<tf.Tensor2D>;
     } = {},
   ) {

@@ -1,3 +1,4 @@
+import { InputError } from "../engine/errors.js";
 import { Clip } from "./clip.js";
 
 /** A given number of indices below `length`, including the first and the last, as evenly spaced as possible. */
@@ -26,4 +27,37 @@ export function filmStrip(rows: readonly Clip[], count: number): Clip {
     }
   }
   return new Clip({ data, width: width * columns.length, height: height * rows.length, fps });
+}
+
+/**
+ * One clip of clips of the same size, length and rate that play side by side, in rows and columns.
+ *
+ * @throws InputError if they differ, or rows have different lengths.
+ */
+export function filmGrid(rows: readonly (readonly Clip[])[]): Clip {
+  const [first] = rows.flat();
+  if (first === undefined || rows.some((row) => row.length !== rows[0]!.length))
+    throw new InputError(`filmGrid: expected rows of equal lengths, found ${rows.map((row) => row.length)}`);
+  const { width, height, numFrames, fps } = first;
+  for (const clip of rows.flat()) {
+    if (clip.width !== width || clip.height !== height || clip.numFrames !== numFrames)
+      throw new InputError(
+        `filmGrid: expected clips of ${numFrames}x${height}x${width}, found ${clip.numFrames}x${clip.height}x${clip.width}`,
+      );
+  }
+  const columns = rows[0]!.length;
+  const size = { width: width * columns, height: height * rows.length };
+  const data = new Uint8Array(numFrames * size.width * size.height * 3);
+  for (const [r, row] of rows.entries()) {
+    for (const [c, clip] of row.entries()) {
+      for (let f = 0; f < numFrames; f++) {
+        const frame = clip.frame(f);
+        for (let y = 0; y < height; y++) {
+          const to = ((f * size.height + r * height + y) * size.width + c * width) * 3;
+          data.set(frame.subarray(y * width * 3, (y + 1) * width * 3), to);
+        }
+      }
+    }
+  }
+  return new Clip({ data, ...size, fps });
 }

@@ -119,6 +119,7 @@ test("procedural commands say in one line that there is nothing to export or to 
 
 test("procedural evaluate prints what the sprites do, beside the yardsticks, and draws it", async () => {
   const strip = join(folder, "strip.png");
+  const film = join(folder, "film.webp");
   const size = ["--clips", "2", "--frames", "9", "--height", "32", "--width", "48"];
   const { status, stdout, stderr } = procedural(
     ...[
@@ -133,6 +134,8 @@ test("procedural evaluate prints what the sprites do, beside the yardsticks, and
       "--json",
       "--strip",
       strip,
+      "--film",
+      film,
     ],
   );
   assert.equal(status, 0, stderr);
@@ -151,6 +154,8 @@ test("procedural evaluate prints what the sprites do, beside the yardsticks, and
     for (const field of fields) assert.ok(field in yardstick, field);
   const { width, height } = await sharp(strip).metadata();
   assert.deepEqual([width, height], [6 * 48, 4 * 32]);
+  const moving = await sharp(film).metadata();
+  assert.deepEqual([moving.width, moving.pageHeight ?? moving.height, moving.pages], [2 * 48, 3 * 32, 9]);
 });
 
 test("procedural evaluate says which list of numbers it can't read", () => {
