@@ -24,12 +24,19 @@ const smallPipelineOption = {
   help: "the pipeline's folder, with the small VAE in it",
 } as const;
 
-const worldOption = {
-  type: "string",
-  choices: WORLD_NAMES,
-  value: "NAME",
-  default: "full",
-  help: "what may be in the clips, from one plain sprite that drifts to all there is",
+/** What procedural clips are like. */
+const clipOptions = {
+  frames: { type: "integer", value: "N", min: 1, default: 17, help: "frames of a clip" },
+  height: { type: "integer", value: "N", min: 1, default: 64, help: "pixels" },
+  width: { type: "integer", value: "N", min: 1, default: 96, help: "pixels" },
+  fps: { type: "number", value: "X", min: 1, default: 8, help: "frames per second" },
+  world: {
+    type: "string",
+    choices: WORLD_NAMES,
+    value: "NAME",
+    default: "full",
+    help: "what may be in the clips, from one plain sprite that drifts to all there is",
+  },
 } as const;
 
 /** A number that means the same in another command as in training. */
@@ -331,17 +338,13 @@ export const commands = {
       clips: { type: "integer", value: "N", min: 0, default: 1024, help: "how many to train on" },
       "held-out": { type: "integer", value: "N", min: 0, default: 32, help: "how many to validate with" },
       seed: { type: "integer", value: "N", min: 0, default: 0, help: "of the first clip" },
-      frames: { type: "integer", value: "N", min: 1, default: 17, help: "frames of a clip" },
-      height: { type: "integer", value: "N", min: 1, default: 64, help: "pixels" },
-      width: { type: "integer", value: "N", min: 1, default: 96, help: "pixels" },
-      fps: { type: "number", value: "X", min: 1, default: 8, help: "frames per second" },
+      ...clipOptions,
       sprites: {
         type: "integer",
         value: "N",
         min: 1,
         help: "in each clip (default: as many as the world has)",
       },
-      world: worldOption,
     },
     examples: ["firstframe procedural dataset --out out/procedural --clips 1200 --held-out 24"],
   }),
@@ -392,7 +395,6 @@ export const commands = {
         default: "out/moving-work",
         help: "checkpoints, losses and pictures",
       },
-      world: worldOption,
       from: { type: "string", value: "DIR", help: "a transformer to begin with (default: random weights)" },
       seed: { type: "integer", value: "N", min: 0, default: 0, help: "of everything that is drawn" },
       steps: { type: "integer", value: "N", min: 1, default: 400, help: "optimizer steps" },
@@ -407,10 +409,9 @@ export const commands = {
         default: 12,
         help: "held-out clips of a look",
       },
-      frames: { type: "integer", value: "N", min: 2, default: 17, help: "frames of a clip" },
-      height: { type: "integer", value: "N", min: 1, default: 64, help: "pixels" },
-      width: { type: "integer", value: "N", min: 1, default: 64, help: "pixels" },
-      fps: { type: "number", value: "X", min: 1, default: 8, help: "frames per second" },
+      ...clipOptions,
+      frames: { ...clipOptions.frames, min: 2 },
+      width: { ...clipOptions.width, default: 64 },
     },
     examples: ["firstframe procedural train-transformer --model out/moving --world plain --steps 400"],
     numerics: true,
@@ -468,11 +469,8 @@ export const commands = {
       seed: { type: "integer", value: "N", min: 0, default: 0, help: "of the first clip, and of the noise" },
       steps: { type: "string", value: "N[,N...]", default: "10", help: "denoising steps" },
       guidance: { type: "string", value: "X[,X...]", help: "guidance scales (default: the pipeline's own)" },
-      frames: { type: "integer", value: "N", min: 2, default: 17, help: "frames of a clip" },
-      height: { type: "integer", value: "N", min: 1, default: 64, help: "pixels" },
-      width: { type: "integer", value: "N", min: 1, default: 96, help: "pixels" },
-      fps: { type: "number", value: "X", min: 1, default: 8, help: "frames per second" },
-      world: worldOption,
+      ...clipOptions,
+      frames: { ...clipOptions.frames, min: 2 },
       strip: { type: "string", value: "FILE", help: "a picture of the first twelve clips and their samples" },
       film: {
         type: "string",

@@ -1,6 +1,7 @@
 import { InputError } from "../engine/errors.js";
 import type { Tensor } from "../engine/tf.js";
-import { isTensor, spread } from "./pixels.js";
+import { spread } from "../video/strip.js";
+import { isTensor } from "./pixels.js";
 import { LABEL_SIZE, labelWidth, Picture, type PlacedPicture, type PlacedText } from "./sheet.js";
 
 export interface ChannelsOptions {

@@ -45,11 +45,13 @@ export function bars(
     sameLength("bars", name === undefined ? "values" : `"${name}"`, numbers.length, labels.length);
   }
   const { errors, colors, digits } = options;
+  if (!single && isSeries(errors))
+    throw new InputError("bars: expected errors by the series' names, found a list");
   const reaches = series.map(([name]) =>
     isSeries(errors) ? errors : name === undefined ? undefined : errors?.[name],
   );
   reaches.forEach((reach, i) => {
-    if (reach) sameLength("bars", "errors", reach.length, single || !isSeries(errors) ? count : 0);
+    if (reach) sameLength("bars", "errors", reach.length, count);
     else if (errors)
       throw new InputError(`bars: expected errors of "${series[i]![0] ?? "the bars"}", found none`);
   });

@@ -1,5 +1,6 @@
 import { InputError } from "../engine/errors.js";
-import { type Frames, isTensor, type PictureSource, type RangeOption, readFrames, spread } from "./pixels.js";
+import { spread } from "../video/strip.js";
+import { type Frames, isTensor, type PictureSource, type RangeOption, readFrames } from "./pixels.js";
 import { LABEL_SIZE, labelWidth, Picture, type PlacedPicture, type PlacedText, type Sheet } from "./sheet.js";
 
 export interface FramesOptions extends RangeOption {

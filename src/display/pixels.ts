@@ -125,10 +125,3 @@ function describe(value: unknown): string {
   if (value === null || typeof value !== "object") return String(value);
   return `an object with ${Object.keys(value).slice(0, 6).join(", ") || "no keys"}`;
 }
-
-/** `count` indices spread evenly over 0 .. length - 1, including the first and the last. */
-export function spread(length: number, count: number): number[] {
-  if (count >= length) return Array.from({ length }, (_, i) => i);
-  if (count === 1) return [0];
-  return Array.from({ length: count }, (_, i) => Math.round((i * (length - 1)) / (count - 1)));
-}

@@ -39,6 +39,7 @@ export const BACKGROUNDS: Readonly<Record<string, readonly [Rgb, Rgb]>> = {
 
 export const SHAPES = ["ball", "square", "triangle", "star", "hexagon"] as const;
 export const TEXTURES = ["plain", "striped", "dotted", "checkered"] as const;
+export const MOTIONS = ["drifts", "bounces", "turns"] as const;
 export const PATTERNS = ["cloudy", "wavy", "tiled", "plain"] as const;
 type Shape = (typeof SHAPES)[number];
 type Texture = (typeof TEXTURES)[number];
@@ -70,7 +71,7 @@ export interface Sprite {
   readonly texture: (typeof TEXTURES)[number];
   readonly colour: string;
   readonly radius: number;
-  readonly motion: "drifts" | "bounces" | "turns";
+  readonly motion: (typeof MOTIONS)[number];
   readonly direction: string;
   /** The caption's word for its speed: "slowly", "quickly", or an empty string. */
   readonly pace: string;
@@ -170,6 +171,8 @@ export const WORLDS = {
 } as const;
 export type WorldName = keyof typeof WORLDS;
 export const WORLD_NAMES = Object.keys(WORLDS) as WorldName[];
+/** All words for speeds. */
+export const PACES = [...new Set(Object.values(WORLDS).flatMap(({ paces }) => Object.keys(paces)))];
 
 const PAN_SPEED: Range = [0.1, 0.22];
 const SPIN: Range = [1, 2.2];

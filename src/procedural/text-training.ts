@@ -13,6 +13,8 @@ import {
   DIRECTIONS,
   describe,
   drawScene,
+  MOTIONS,
+  PACES,
   PANS,
   PATTERNS,
   type Scene,
@@ -29,12 +31,12 @@ const OF_SPRITES = {
   colour: { classes: Object.keys(COLOURS).length, of: (s: Sprite) => Object.keys(COLOURS).indexOf(s.colour) },
   shape: { classes: SHAPES.length, of: (s: Sprite) => SHAPES.indexOf(s.shape) },
   texture: { classes: TEXTURES.length, of: (s: Sprite) => TEXTURES.indexOf(s.texture) },
-  motion: { classes: 3, of: (s: Sprite) => ["drifts", "bounces", "turns"].indexOf(s.motion) },
+  motion: { classes: MOTIONS.length, of: (s: Sprite) => MOTIONS.indexOf(s.motion) },
   direction: {
     classes: DIRECTIONS.length + 1,
     of: (s: Sprite) => (s.motion === "turns" ? DIRECTIONS.length : DIRECTIONS.indexOf(s.direction)),
   },
-  pace: { classes: 3, of: (s: Sprite) => ["", "slowly", "quickly"].indexOf(s.pace) },
+  pace: { classes: PACES.length, of: (s: Sprite) => PACES.indexOf(s.pace) },
   spin: { classes: 3, of: (s: Sprite) => spinSaid(s) + 1 },
 } as const;
 /** What the words after the sprites' parts should tell. */
@@ -190,5 +192,6 @@ export function captionTokens(
   const separator = tokenizer.tokenize(";").at(-2); // the last is the text's end
   let part = 0;
   const parts = all.slice(0, -1).map((id) => (id === separator ? part++ : part));
-  return { ids: tokenizer.encode(caption, { maxLength }).inputIds[0]!.map(Number), parts };
+  const padding = Array<number>(maxLength - all.length).fill(tokenizer.padTokenId);
+  return { ids: [...all, ...padding], parts };
 }

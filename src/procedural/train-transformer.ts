@@ -1,11 +1,14 @@
-import { appendFile, mkdir } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { CogVideoXDDIMScheduler } from "../diffusion/ddim.js";
 import { CogVideoXImageToVideoPipeline } from "../diffusion/image-to-video.js";
 import { RandomGenerator } from "../engine/random.js";
 import { writeFileAtomic } from "../files/atomic.js";
 import { CogVideoXTransformer3DModel } from "../models/transformer/transformer.js";
+import { WORK_SPELLING } from "../train/arguments.js";
+import { lockOutput } from "../train/output-lock.js";
 import { T5PromptEncoder } from "../train/prompt-encoder.js";
+import { JsonlTracker, stepValues } from "../train/trackers.js";
 import { Trainer } from "../train/trainer.js";
 import type { Clip, Size } from "../video/clip.js";
 import { filmStrip } from "../video/strip.js";
@@ -40,12 +43,26 @@ export interface TrainTransformerOptions extends Size {
 /** Makes 0.3 of all draws the last timestep, pure noise, where only image and caption say what moves: 0.3 / 0.7 * 999. */
 const LAST_TIMESTEP_MULTIPLIER = 428;
 
+/** The same however long the training is, so that it may go on with more steps. */
+const WARMUP_STEPS = 40;
+/** Steps that a logged loss is the mean of. */
+const LOG_EVERY = 25;
+
 /**
  * Trains a small pipeline's transformer on procedural clips of a world, drawn as they are needed, and measures how held-out
  * sprites move. Resumes from the newest checkpoint in `work`. At the end, the weights' moving average (float16) becomes the
  * pipeline's transformer, and `motion.json` holds what {@link evaluateMotion} found.
  */
 export async function trainTransformer(options: TrainTransformerOptions): Promise<void> {
+  const lock = await lockOutput(options.work, options.log);
+  try {
+    await trainInOwnFolder(options);
+  } finally {
+    lock.release();
+  }
+}
+
+async function trainInOwnFolder(options: TrainTransformerOptions): Promise<void> {
   const { model, work, world, from, seed, steps, numFrames, height, width, fps, log } = options;
   await mkdir(work, { recursive: true });
   const pipeline = await CogVideoXImageToVideoPipeline.fromPretrained(model);
@@ -63,29 +80,34 @@ export async function trainTransformer(options: TrainTransformerOptions): Promis
     promptEncoder,
     cacheDir: join(work, "clips"),
   });
-  const trainer = await Trainer.create({ vae, transformer, scheduler }, data, {
-    trainingType: "sft",
-    outputDir: work,
-    resumeFromCheckpoint: "latest",
-    seed,
-    trainSteps: steps,
-    batchSize: options.batchSize,
-    optimizer: "muon",
-    learningRate: options.learningRate,
-    beta2: 0.99,
-    lrScheduler: "cosine",
-    lrWarmupSteps: Math.min(50, Math.ceil(steps / 10)),
-    gradientCheckpointing: false,
-    captionDropout: 0.1,
-    timestepBiasStrategy: "later",
-    timestepBiasPortion: 0.001,
-    timestepBiasMultiplier: LAST_TIMESTEP_MULTIPLIER,
-    useEma: true,
-    emaDecay: 0.99,
-    checkpointingSteps: Math.min(50, options.evaluationSteps),
-    checkpointingLimit: 2,
-    log,
-  });
+  const trainer = await Trainer.create(
+    { vae, transformer, scheduler },
+    data,
+    {
+      trainingType: "sft",
+      outputDir: work,
+      resumeFromCheckpoint: "latest",
+      seed,
+      trainSteps: steps,
+      batchSize: options.batchSize,
+      optimizer: "muon",
+      learningRate: options.learningRate,
+      beta2: 0.99,
+      lrScheduler: "cosine",
+      lrWarmupSteps: WARMUP_STEPS,
+      gradientCheckpointing: false,
+      captionDropout: 0.1,
+      timestepBiasStrategy: "later",
+      timestepBiasPortion: 0.001,
+      timestepBiasMultiplier: LAST_TIMESTEP_MULTIPLIER,
+      useEma: true,
+      emaDecay: 0.99,
+      checkpointingSteps: Math.min(50, options.evaluationSteps),
+      checkpointingLimit: 2,
+      log,
+    },
+    { spelling: WORK_SPELLING },
+  );
   const moving = new CogVideoXImageToVideoPipeline({ tokenizer, textEncoder, vae, transformer, scheduler });
   const look = async (step: number): Promise<EvaluationReport> => {
     const strip: Clip[] = [];
@@ -112,18 +134,22 @@ export async function trainTransformer(options: TrainTransformerOptions): Promis
     }
     return report;
   };
+  const tracker = new JsonlTracker(join(work, "log.jsonl"));
   const started = performance.now();
   const losses: number[] = [];
   try {
-    for await (const { step, loss } of trainer.steps()) {
+    await tracker.start({}, trainer.step);
+    for await (const report of trainer.steps()) {
+      const { step, loss } = report;
       losses.push(loss);
-      if (step % 25 === 0) {
-        const mean = losses.splice(0).reduce((sum, value) => sum + value, 0) / 25;
+      if (step % LOG_EVERY === 0) {
+        const recent = losses.splice(0);
+        const mean = recent.reduce((sum, value) => sum + value, 0) / recent.length;
         log(
           `step ${step}: loss ${mean.toFixed(4)}, ${((performance.now() - started) / 60000).toFixed(1)} min`,
         );
       }
-      await appendFile(join(work, "log.jsonl"), `${JSON.stringify({ step, loss })}\n`);
+      await tracker.log(stepValues(report, { numTrainTimesteps: scheduler.length }), step);
       if (step % options.evaluationSteps === 0 && step < steps) await look(step);
     }
     const report = await look(steps);
@@ -137,5 +163,7 @@ export async function trainTransformer(options: TrainTransformerOptions): Promis
     log(`${join(model, "transformer")}: the moving average of step ${steps}`);
   } finally {
     trainer.dispose();
+    moving.dispose();
+    await promptEncoder.dispose();
   }
 }

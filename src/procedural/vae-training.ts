@@ -7,7 +7,7 @@ import { type GeneratorState, RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import { AutoencoderKLCogVideoX, type AutoencoderKLCogVideoXConfig } from "../models/vae/autoencoder.js";
 import type { Parameter } from "../nn/module.js";
-import { COMMAND_SPELLING } from "../train/arguments.js";
+import { WORK_SPELLING } from "../train/arguments.js";
 import { checkpointsToResume, saveCheckpoint } from "../train/checkpoint.js";
 import { canonicalJson } from "../train/fingerprint.js";
 import { DivergenceError } from "../train/guard.js";
@@ -126,7 +126,7 @@ async function* trainInOwnFolder(options: VaeTrainingOptions): AsyncGenerator<Va
     );
   };
   try {
-    const spelling = COMMAND_SPELLING;
+    const spelling = WORK_SPELLING;
     const places = await checkpointsToResume(outputDir, { resumeFromCheckpoint: "latest" }, { spelling });
     const log = console.warn;
     await resumeFrom<VaeTrainingState>(places, fingerprint, { spelling, log }, async (place, state) => {

@@ -330,6 +330,8 @@ export interface Spelling {
   name(argument: string): string;
   /** An argument with its value, ready to type. */
   set(argument: string, ...values: readonly string[]): string;
+  /** What to do about another run's checkpoint, where arguments can't be allowed to change. */
+  readonly otherRun?: string;
 }
 
 /** For arguments that came from flags or YAML. */
@@ -338,6 +340,9 @@ export const COMMAND_SPELLING: Spelling = {
   set: (argument, ...values) =>
     [argument === "resume_from_checkpoint" ? "--resume" : `--${argument}`, ...values].join(" "),
 };
+
+/** For commands that keep their checkpoints in `--work` and have flags of their own. */
+export const WORK_SPELLING: Spelling = { ...COMMAND_SPELLING, otherRun: "use another --work folder" };
 
 /** For options of `Trainer.create`. */
 export const CODE_SPELLING: Spelling = {

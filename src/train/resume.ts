@@ -142,7 +142,9 @@ export async function resumeFrom<S extends ResumableState>(
       if (fingerprint === undefined && !allowed.includes(ALLOW_ALL)) {
         throw new ResumeError("does not say what it was made with, since an earlier version wrote it", {
           file: place.path,
-          hint: `if it belongs to this run, go on with ${spelling.set("allow_changed_arguments", ALLOW_ALL)}`,
+          hint:
+            spelling.otherRun ??
+            `if it belongs to this run, go on with ${spelling.set("allow_changed_arguments", ALLOW_ALL)}`,
         });
       }
       const unlike = fingerprint ? unexpected(fingerprint) : [];
@@ -187,7 +189,9 @@ const listed = (found: readonly Difference[], spelling: Spelling): string =>
 const advice = (found: readonly Difference[], spelling: Spelling): string | undefined => {
   if (found.some(({ name }) => isNever(name))) return undefined;
   const names = [...new Set(found.map(({ name }) => name))];
-  return `if that is meant, go on with ${spelling.set("allow_changed_arguments", ...names)}`;
+  return (
+    spelling.otherRun ?? `if that is meant, go on with ${spelling.set("allow_changed_arguments", ...names)}`
+  );
 };
 const isNever = (name: string): boolean => ruleOf(name)?.resume === "never";
 

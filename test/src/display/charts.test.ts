@@ -63,7 +63,10 @@ describe("bars", () => {
     assert.throws(() => bars([1, 2], { labels: ["a"] }), InputError);
     assert.throws(() => bars([1, 2], { errors: [1] }), InputError);
     assert.throws(() => bars({ a: [1], b: [1, 2] }), InputError);
-    assert.throws(() => bars({ a: [1], b: [2] }, { errors: [1] }), InputError);
+    assert.throws(() => bars({ a: [1], b: [2] }, { errors: [1] }), {
+      name: "InputError",
+      message: "bars: expected errors by the series' names, found a list",
+    });
     assert.throws(() => bars({ a: [1], b: [2] }, { errors: { a: [1] } }), InputError);
     assert.throws(() => bars({ a: [1], b: [2] }, { errors: { a: [1], b: [1, 2] } }), InputError);
     assert.throws(() => bars([1], { errors: { a: [1] } }), InputError);

@@ -62,28 +62,26 @@ test("procedural train-transformer trains in a world, goes on where it was stopp
   const config = JSON.parse(await readFile(join(model, "transformer/config.json"), "utf8"));
   assert.deepEqual([config.num_layers, config.num_attention_heads, config.patch_size], [1, 2, 1]);
   const untrained = await readFile(join(model, "transformer/diffusion_pytorch_model.safetensors"));
-  const train = (steps: number) =>
-    run(
-      ...[
-        "train-transformer",
-        "--model",
-        model,
-        "--work",
-        "work",
-        "--world",
-        "plain",
-        "--steps",
-        String(steps),
-      ],
-      ...["--clips", "2", "--batch-size", "1", "--frames", "9", "--height", "32", "--width", "32"],
-      ...["--evaluation-steps", "2", "--evaluation-clips", "1"],
-    );
+  const training = (world: string, steps: number) => [
+    ...["train-transformer", "--model", model, "--work", "work", "--world", world, "--steps", String(steps)],
+    ...["--clips", "2", "--batch-size", "1", "--frames", "9", "--height", "32", "--width", "32"],
+    ...["--evaluation-steps", "15", "--evaluation-clips", "1"],
+  ];
+  const train = (steps: number) => run(...training("plain", steps));
   assert.match(train(2), /step 2, sampled in 10: left at 1 s /);
-  const said = train(3);
-  assert.match(said, /step 3, sampled in 1: /);
+  const other = procedural(...training("paced", 3));
+  assert.equal(other.status, 2);
+  assert.match(
+    other.stderr,
+    /was made with other arguments: data_root: .*; use another --work folder$/m,
+    "no flag is named that the command does not have",
+  );
+  // Ten times as long, so that what depends on the length would show.
+  const said = train(20);
+  assert.match(said, /step 20, sampled in 1: /);
   assert.doesNotMatch(said, /step 2, sampled/, "it begins anew");
   const { settings, runs, yardsticks } = JSON.parse(await readFile(join(model, "motion.json"), "utf8"));
-  assert.deepEqual([settings.world, settings.steps], ["plain", 3]);
+  assert.deepEqual([settings.world, settings.steps], ["plain", 20]);
   assert.deepEqual(
     runs.map(({ steps }: { steps: number }) => steps),
     [1, 10],
@@ -94,7 +92,7 @@ test("procedural train-transformer trains in a world, goes on where it was stopp
   const lines = (await readFile(join(folder, "work/log.jsonl"), "utf8")).trimEnd().split("\n");
   assert.deepEqual(
     lines.map((line) => JSON.parse(line).step),
-    [1, 2, 3],
+    Array.from({ length: 20 }, (_, i) => i + 1),
   );
   const wrong = procedural("pipeline", "--out", model, "--worlds", "flat");
   assert.equal(wrong.status, 2);

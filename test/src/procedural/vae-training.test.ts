@@ -58,7 +58,8 @@ test("a VAE learns procedural clips; stopped and resumed, it ends with the same 
   await train(join(folder, "parts"), 5); // the checkpoint is the fourth step's
   await assert.rejects(train(join(folder, "parts"), 8, 2), {
     name: "ResumeError",
-    message: /checkpoint-4: was made with other arguments: seed: 1 in the checkpoint, 2 now/,
+    message:
+      /checkpoint-4: was made with other arguments: seed: 1 in the checkpoint, 2 now; use another --work folder$/,
   });
   await train(join(folder, "parts"), 8);
   const weights = (run: string) =>
