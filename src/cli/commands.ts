@@ -401,6 +401,11 @@ export const commands = {
       clips: { type: "integer", value: "N", min: 1, default: 1600, help: "drawn before one comes again" },
       "batch-size": { type: "integer", value: "N", min: 1, default: 32, help: "clips a step" },
       "learning-rate": { type: "number", value: "X", above: 0, default: 3e-3, help: "at its height" },
+      "mixed-precision": {
+        ...trainOptions.mixed_precision,
+        default: "bf16",
+        help: "as of train: no or bf16",
+      },
       "evaluation-steps": { type: "integer", value: "N", min: 1, default: 100, help: "between looks" },
       "evaluation-clips": {
         type: "integer",

@@ -50,6 +50,7 @@ export async function trainTransformerCommand(argv: string[]): Promise<void> {
     ...{ ...rest, numFrames, world, log },
     batchSize: values["batch-size"],
     learningRate: values["learning-rate"],
+    mixedPrecision: values["mixed-precision"] as "no" | "bf16" | "fp16",
     evaluationSteps: values["evaluation-steps"],
     evaluationClips: values["evaluation-clips"],
   });

@@ -9,6 +9,8 @@ export interface Running {
   /** The library that computes, and its version. */
   version: string;
   threads: number;
+  /** Whether products of bfloat16 factors are faster than float32's; if not, that precision is computed in float32. */
+  bfloat16: boolean;
 }
 
 /** The engines, the fastest first. */

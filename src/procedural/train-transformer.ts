@@ -34,6 +34,7 @@ export interface TrainTransformerOptions extends Size {
   readonly clips: number;
   readonly batchSize: number;
   readonly learningRate: number;
+  readonly mixedPrecision: "no" | "bf16" | "fp16";
   /** Steps between evaluations of how held-out sprites move. */
   readonly evaluationSteps: number;
   readonly evaluationClips: number;
@@ -92,6 +93,7 @@ async function trainInOwnFolder(options: TrainTransformerOptions): Promise<void>
       batchSize: options.batchSize,
       optimizer: "muon",
       learningRate: options.learningRate,
+      mixedPrecision: options.mixedPrecision,
       beta2: 0.99,
       lrScheduler: "cosine",
       lrWarmupSteps: WARMUP_STEPS,

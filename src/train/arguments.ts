@@ -119,7 +119,7 @@ export const ARGUMENTS = {
   batch_size: fixed.integer("clips per batch", 1, { default: 1 }),
   gradient_accumulation_steps: fixed.integer("batches per optimizer step", 1, { default: 1 }),
   mixed_precision: fixed.choice(
-    "accepted for the recipe's scripts; engines compute in float32",
+    "bf16: products of factors in bfloat16, sums and weights in float32; fp16 computes in float32",
     ["no", "fp16", "bf16"],
     "no",
   ),
@@ -283,6 +283,7 @@ const TRAINER_ARGUMENTS = [
   "checkpointing_limit",
   "batch_size",
   "gradient_accumulation_steps",
+  "mixed_precision",
   "learning_rate",
   "optimizer",
   "beta1",

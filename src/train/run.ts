@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { CogVideoXDDIMScheduler } from "../diffusion/ddim.js";
 import { CogVideoXDPMScheduler } from "../diffusion/dpm.js";
 import { pipelineFiles } from "../diffusion/pipeline.js";
+import { currentEngine } from "../engine/index.js";
 import { RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import { CogVideoXTransformer3DModel } from "../models/transformer/transformer.js";
@@ -456,8 +457,13 @@ function describeTraining(
     `steps: ${trainer.totalSteps} of ${args.gradient_accumulation_steps} x ${args.batch_size} clips, ${data.length} clips an epoch`,
     `memory: about ${formatBytes(memory.total)}: ${parts.join(", ")}`,
   ];
-  if (args.mixed_precision !== "no")
-    lines.push(`mixed_precision ${args.mixed_precision}: the engine computes in float32`);
+  if (args.mixed_precision !== "no") {
+    const rounded = args.mixed_precision === "bf16" && currentEngine()?.bfloat16;
+    const how = rounded
+      ? "products of bfloat16 factors, sums in float32"
+      : "this engine computes in float32 here";
+    lines.push(`mixed_precision ${args.mixed_precision}: ${how}`);
+  }
   return lines;
 }
 

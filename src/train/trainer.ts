@@ -9,6 +9,7 @@ import { inspect } from "node:util";
 import type { CogVideoXScheduler } from "../diffusion/scheduler.js";
 import { currentEngine } from "../engine/index.js";
 import { releasing } from "../engine/ops/tape.js";
+import { withPrecision } from "../engine/precision.js";
 import { type GeneratorState, RandomGenerator } from "../engine/random.js";
 import { grouped, showAs } from "../engine/shown.js";
 import * as tf from "../engine/tf.js";
@@ -419,7 +420,8 @@ export class Trainer {
     timesteps: readonly number[];
     sampleLosses: number[];
   } {
-    const { imageNoise, paddingInLoss, snrGamma, noisedImageDropout, captionDropout } = this.options;
+    const { imageNoise, paddingInLoss, snrGamma, noisedImageDropout, captionDropout, mixedPrecision } =
+      this.options;
     const options: LossOptions = { imageNoise, paddingInLoss, snrGamma };
     const batch = collate(samples);
     const draws = drawLoss(this.#draws, batch, this.#models, {
@@ -434,16 +436,13 @@ export class Trainer {
       : batch.promptEmbedding;
     const variables = this.#parameters.map(({ value }) => value);
     let squaredError: Float32Array | undefined;
-    const { value, grads } = tf.variableGrads(
-      releasing(() => {
-        const terms = computeLoss(this.#models, inputs, captions, {
-          ...options,
-          generator: this.#dropout,
-        });
-        squaredError = terms.squaredError.dataSync() as Float32Array;
-        return terms.loss;
-      }),
-      variables,
+    const lossOf = releasing(() => {
+      const terms = computeLoss(this.#models, inputs, captions, { ...options, generator: this.#dropout });
+      squaredError = terms.squaredError.dataSync() as Float32Array;
+      return terms.loss;
+    });
+    const { value, grads } = withPrecision(mixedPrecision === "bf16" ? "bfloat16" : "float32", () =>
+      tf.variableGrads(lossOf, variables),
     );
     const { perSample } = lossValues(squaredError!, inputs.weights);
     const gradients = variables.map((variable) => grads[variable.name] ?? tf.zerosLike(variable));

@@ -1,5 +1,6 @@
 import { type AttributeType, type NativeKernel, useNativeKernels } from "../ops/operation.js";
 import { replaceSoftmax } from "../ops/softmax/softmax.js";
+import { currentPrecision } from "../precision.js";
 import * as tf from "../tf.js";
 
 /** What the kernels need of tfjs-node's backend. */
@@ -17,6 +18,8 @@ interface NodeBackend {
 export interface OperationsAddon {
   /** Makes a TensorFlow operation of the kernel with that name. @throws Error for an unknown kernel or attribute. */
   define(name: string, inputs: string[], outputs: string[], attributes: string[]): void;
+  /** Whether this processor has instructions for products of bfloat16 factors. */
+  readonly multipliesBfloat16: boolean;
 }
 
 /** tfjs-node's attribute types; for a list it takes the element's type and an array. */
@@ -26,6 +29,9 @@ const TYPES = {
   "list(int)": "TF_ATTR_INT",
   bool: "TF_ATTR_BOOL",
 } as const satisfies Record<AttributeType, keyof NodeBackend["binding"]>;
+
+/** The attribute that says whether a kernel's products round their factors. */
+const PRODUCTS = "rounded";
 
 /** Replaces composites by their C++ kernels on the `tensorflow` backend. */
 export function registerNativeKernels(addon: OperationsAddon): void {
@@ -41,6 +47,10 @@ export function registerNativeKernels(addon: OperationsAddon): void {
         type: node.binding[TYPES[type]],
         value: given[attribute],
       }));
+      if (kernel.products) {
+        const value = currentPrecision() === "bfloat16";
+        list.push({ name: PRODUCTS, type: node.binding.TF_ATTR_BOOL, value });
+      }
       const tensors = kernel.inputs.map((input) => inputs[input]!);
       const numbers = settings && tf.tensor1d([...settings(given)]);
       const all = numbers ? [...tensors, numbers] : tensors;
@@ -52,14 +62,13 @@ export function registerNativeKernels(addon: OperationsAddon): void {
   replaceSoftmax();
 }
 
-function define(addon: OperationsAddon, { name, inputs, outputs, attributes, settings }: NativeKernel): void {
+function define(addon: OperationsAddon, kernel: NativeKernel): void {
+  const { name, inputs, outputs, attributes, settings } = kernel;
   const float = (names: readonly string[]) => names.map((each) => `${snakeCase(each)}: float`);
-  addon.define(
-    name,
-    float(settings ? [...inputs, "settings"] : inputs),
-    float(outputs),
-    Object.entries(attributes).map(([attribute, type]) => `${attribute}: ${type}`),
-  );
+  addon.define(name, float(settings ? [...inputs, "settings"] : inputs), float(outputs), [
+    ...Object.entries(attributes).map(([attribute, type]) => `${attribute}: ${type}`),
+    ...(kernel.products ? [`${PRODUCTS}: bool`] : []),
+  ]);
 }
 
 /** TensorFlow's names for inputs and outputs are in lower case. */

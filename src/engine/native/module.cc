@@ -1,8 +1,10 @@
-// The addon: `define(name, inputs, outputs, attributes)` registers an operation with the libtensorflow that is loaded.
+// The addon: `define(name, inputs, outputs, attributes)` registers an operation with the libtensorflow that is loaded;
+// `multipliesBfloat16` says whether this processor has instructions for it.
 
 #include <node_api.h>
 
 #include "op.h"
+#include "product.h"
 
 namespace {
 
@@ -43,5 +45,8 @@ NAPI_MODULE_INIT() {
   napi_value define;
   napi_create_function(env, "define", NAPI_AUTO_LENGTH, Define, nullptr, &define);
   napi_set_named_property(env, exports, "define", define);
+  napi_value multipliesBfloat16;
+  napi_get_boolean(env, firstframe::MultipliesBfloat16(), &multipliesBfloat16);
+  napi_set_named_property(env, exports, "multipliesBfloat16", multipliesBfloat16);
   return exports;
 }

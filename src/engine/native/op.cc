@@ -145,7 +145,8 @@ template <typename T>
 using Member = std::pair<const char*, T Attributes::*>;
 const Member<float> kFloats[] = {{"eps", &Attributes::eps}, {"scale", &Attributes::scale}};
 const Member<bool> kFlags[] = {
-    {"silu", &Attributes::silu}, {"transposeA", &Attributes::transposeA}, {"transposeB", &Attributes::transposeB}};
+    {"silu", &Attributes::silu}, {"transposeA", &Attributes::transposeA}, {"transposeB", &Attributes::transposeB},
+    {"rounded", &Attributes::rounded}};
 const Member<int64_t> kNumbers[] = {
     {"groups", &Attributes::groups}, {"batch", &Attributes::batch}, {"heads", &Attributes::heads}};
 const Member<std::vector<int64_t>> kLists[] = {

@@ -34,7 +34,7 @@ void ParallelFor(int64_t count, int64_t grain, const std::function<void(int64_t,
 // An operation's attributes, read once. Which of them it has is in its definition.
 struct Attributes {
   float eps = 0, scale = 0;
-  bool silu = false, transposeA = false, transposeB = false;
+  bool silu = false, transposeA = false, transposeB = false, rounded = false;
   int64_t groups = 0, batch = 0, heads = 0;
   std::vector<int64_t> lengths, calls, chunks;
 };

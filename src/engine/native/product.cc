@@ -16,6 +16,13 @@ const Processor& Functions();
 namespace v4 {
 const Processor& Functions();
 }
+namespace amx {
+bool Runs();
+void Pack(const Matrix& b, int64_t depth, int64_t columns, float* packed);
+int64_t Scratch();
+void Multiply(const Matrix& a, int64_t rows, int64_t depth, const float* packed, int64_t columns, Start start, float* c,
+              int64_t cStep, float* scratch);
+}  // namespace amx
 #endif
 
 const Processor& ThisProcessor() {
@@ -40,12 +47,32 @@ float* Buffer::Need(int64_t size) {
   return data_.get();
 }
 
+bool MultipliesBfloat16() {
+#ifdef FIRSTFRAME_X86
+  return amx::Runs();
+#else
+  return false;
+#endif
+}
+
+namespace {
+
+// Tiles take 32 of the depth at a time; of less than 16 they would not fit into a float32 panel's place, nor pay.
+bool InTiles(Factors factors, int64_t depth) {
+  return factors == Factors::kBfloat16 && depth >= 16 && MultipliesBfloat16();
+}
+
+}  // namespace
+
 int64_t PackedSize(int64_t depth, int64_t columns) {
   const int64_t width = ThisProcessor().columns;
   return depth * ((columns + width - 1) / width * width);
 }
 
-void Pack(const Matrix& b, int64_t depth, int64_t columns, float* packed) {
+void Pack(const Matrix& b, int64_t depth, int64_t columns, float* packed, Factors factors) {
+#ifdef FIRSTFRAME_X86
+  if (InTiles(factors, depth)) return amx::Pack(b, depth, columns, packed);
+#endif
   const Processor& processor = ThisProcessor();
   const int64_t width = processor.columns, panels = columns / width, from = panels * width, rest = columns - from;
   (b.byColumn ? processor.packColumns : processor.packRows)(b.data, b.step, depth, panels, packed);
@@ -85,7 +112,13 @@ Matrix Closer(const Matrix& a, int64_t row, int64_t rows, int64_t k, int64_t dep
 }  // namespace
 
 void Multiply(const Matrix& a, int64_t rows, int64_t depth, const float* packed, int64_t columns, Start start, float* c,
-              int64_t cStep) {
+              int64_t cStep, Factors factors) {
+#ifdef FIRSTFRAME_X86
+  if (InTiles(factors, depth)) {
+    thread_local Buffer scratch;
+    return amx::Multiply(a, rows, depth, packed, columns, start, c, cStep, scratch.Need(amx::Scratch()));
+  }
+#endif
   const Processor& processor = ThisProcessor();
   const int64_t width = processor.columns;
   thread_local Buffer edge;

@@ -60,11 +60,21 @@ class Buffer {
   int64_t size_ = 0;
 };
 
-// Numbers that `columns` columns of some depth take when packed.
+// What products are computed of: the factors as they are, or rounded to bfloat16, where the processor multiplies those
+// faster. Sums are float32. A matrix has to be packed for what it is multiplied in.
+enum class Factors { kFloat32, kBfloat16 };
+inline Factors FactorsOf(const Attributes& attributes) {
+  return attributes.rounded ? Factors::kBfloat16 : Factors::kFloat32;
+}
+
+// Whether this processor has instructions for rounded factors. Without, they are multiplied as they are.
+bool MultipliesBfloat16();
+
+// Numbers that `columns` columns of some depth take when packed, for whatever factors.
 int64_t PackedSize(int64_t depth, int64_t columns);
 
 // Packs b [depth, columns]: panels of [depth, a tile's columns], the last one filled up with zeros.
-void Pack(const Matrix& b, int64_t depth, int64_t columns, float* packed);
+void Pack(const Matrix& b, int64_t depth, int64_t columns, float* packed, Factors factors);
 
 // What a product starts from: nothing, a row for all (step 0), or the result so far.
 struct Start {
@@ -74,6 +84,6 @@ struct Start {
 
 // c [rows, columns] = start + a [rows, depth] * packed b, on this thread.
 void Multiply(const Matrix& a, int64_t rows, int64_t depth, const float* packed, int64_t columns, Start start, float* c,
-              int64_t cStep);
+              int64_t cStep, Factors factors);
 
 }  // namespace firstframe

@@ -14,6 +14,8 @@ export interface NativeSignature<I, A> {
   readonly inputs: readonly (keyof I & string)[];
   readonly outputs: readonly string[];
   readonly attributes?: { readonly [K in keyof A & string]?: AttributeType };
+  /** Whether it has products, whose factors are rounded if the precision says so. The kernel has an attribute for that. */
+  readonly products?: boolean;
   /**
    * Numbers that change with every call, passed as one more input, `settings`, because TensorFlow keeps a kernel for each
    * set of attributes it has seen.
@@ -47,6 +49,7 @@ export interface NativeKernel {
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
   readonly attributes: Readonly<Record<string, AttributeType>>;
+  readonly products: boolean;
   readonly settings?: (attributes: object) => readonly number[];
 }
 
@@ -92,12 +95,13 @@ export function defineOperation<I extends Inputs, A extends object>({
     });
   }
   if (native) {
-    const { inputs, outputs, attributes = {}, settings } = native;
+    const { inputs, outputs, attributes = {}, products = false, settings } = native;
     const kernel: NativeKernel = {
       name,
       inputs,
       outputs,
       attributes: attributes as Record<string, AttributeType>,
+      products,
       settings: settings as NativeKernel["settings"],
     };
     natives.push(kernel);

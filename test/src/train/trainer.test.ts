@@ -3,7 +3,7 @@ import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { useEngine } from "../../../src/engine/index.js";
+import { currentEngine, useEngine } from "../../../src/engine/index.js";
 import * as tf from "../../../src/engine/tf.js";
 import { CogVideoXTransformer3DModel } from "../../../src/models/transformer/transformer.js";
 import { listCheckpoints } from "../../../src/train/checkpoint.js";
@@ -28,6 +28,7 @@ const SFT: TrainerOptions = {
 };
 const LORA: TrainerOptions = { ...SFT, trainingType: "lora", rank: 4, loraAlpha: 4, learningRate: 1e-2 };
 const MUON: TrainerOptions = { ...SFT, optimizer: "muon" };
+const BFLOAT16: TrainerOptions = { ...SFT, mixedPrecision: "bf16" };
 
 /** Runs and gives the checkpoint's files back. */
 async function run(options: TrainerOptions, interruptAfter?: number): Promise<Record<string, Buffer>> {
@@ -57,7 +58,29 @@ async function run(options: TrainerOptions, interruptAfter?: number): Promise<Re
   return Object.fromEntries(files);
 }
 
-for (const [name, options] of Object.entries({ SFT, LORA, MUON })) {
+test("in bfloat16, losses are within 1 % of float32's", async () => {
+  const losses: Record<string, readonly number[]> = {};
+  for (const mixedPrecision of ["no", "bf16"] as const) {
+    const models = tinyModels();
+    const data = await tinyData(models.vae);
+    const trainer = await Trainer.create(models, data, { ...SFT, mixedPrecision, trainSteps: 20 });
+    losses[mixedPrecision] = (await trainer.train()).losses;
+    trainer.dispose();
+    data.dispose();
+    models.dispose();
+  }
+  const [exact, rough] = [losses.no!, losses.bf16!];
+  for (const [i, loss] of exact.entries()) {
+    const apart = Math.abs(rough[i]! - loss) / loss;
+    assert.ok(apart < 0.01, `step ${i + 1}: ${loss} and ${rough[i]}`);
+  }
+  assert.equal(
+    exact.some((loss, i) => loss !== rough[i]),
+    currentEngine()!.bfloat16,
+  );
+});
+
+for (const [name, options] of Object.entries({ SFT, LORA, MUON, BFLOAT16 })) {
   test(`${name}: the loss goes down, and no tensor is left behind`, async () => {
     const models = tinyModels();
     const data = await tinyData(models.vae);

@@ -98,6 +98,7 @@ void Attention(Call& call, const Attributes& attributes) {
   const View query = call.Input(0), key = call.Input(1), value = call.Input(2);
   if (!call.ok()) return;
   const Heads q(query, attributes.heads), k(key, attributes.heads), v(value, attributes.heads);
+  const Factors factors = FactorsOf(attributes);
   const int64_t heads = q.batch * q.count, queries = q.tokens, keys = k.tokens, width = q.width, valueWidth = v.width;
   const View y = call.Output(0, {q.batch, queries, q.count * valueWidth});
   if (!call.ok()) return;
@@ -120,9 +121,9 @@ void Attention(Call& call, const Attributes& attributes) {
     for (int64_t item = begin; item < end; item++) {
       const int64_t head = item / parts, part = item % parts;
       if (head != packedHead) {
-        Pack({k.At(head, 0), k.step, true}, width, keys, packedKeys);
+        Pack({k.At(head, 0), k.step, true}, width, keys, packedKeys, factors);
         for (int64_t at = 0; at < keys; at += kKeys) {
-          Pack({v.At(head, at), v.step}, std::min(kKeys, keys - at), valueWidth, packedValues + at / kKeys * valueBlock);
+          Pack({v.At(head, at), v.step}, std::min(kKeys, keys - at), valueWidth, packedValues + at / kKeys * valueBlock, factors);
         }
         packedHead = head;
       }
@@ -134,11 +135,11 @@ void Attention(Call& call, const Attributes& attributes) {
         std::fill(total, total + rows, 0.0f);
         for (int64_t at = 0; at < keys; at += kKeys) {
           const int64_t count = std::min(kKeys, keys - at), step = kKeys + kSkew;
-          Multiply({scaled, width}, rows, width, packedKeys + at * width, count, {}, scores, step);
+          Multiply({scaled, width}, rows, width, packedKeys + at * width, count, {}, scores, step, factors);
           Weigh(scores, rows, count, step, largest, total, shrink);
           if (at > 0) ScaleRows(out, rows, valueWidth, outputs.step, shrink);
           Multiply({scores, step}, rows, count, packedValues + at / kKeys * valueBlock, valueWidth,
-                   at > 0 ? Start{out, outputs.step} : Start{}, out, outputs.step);
+                   at > 0 ? Start{out, outputs.step} : Start{}, out, outputs.step, factors);
         }
         for (int64_t row = 0; row < rows; row++) {
           logSums.data[head * queries + first + row] = largest[row] + logf(total[row]);
@@ -156,6 +157,7 @@ void AttentionGradient(Call& call, const Attributes& attributes) {
   if (!call.ok()) return;
   const Heads q(query, attributes.heads), k(key, attributes.heads), v(value, attributes.heads), o(output, attributes.heads),
       d(dy, attributes.heads);
+  const Factors factors = FactorsOf(attributes);
   const int64_t heads = q.batch * q.count, queries = q.tokens, keys = k.tokens, width = q.width, valueWidth = v.width;
   const View dQuery = call.Output(0, query.shape);
   if (!call.ok()) return;
@@ -192,29 +194,29 @@ void AttentionGradient(Call& call, const Attributes& attributes) {
       for (int64_t row = 0; row < queries; row++) dots[row] = Dot(d.At(head, row), o.At(head, row), valueWidth);
       for (int64_t block = 0; block < rowBlocks; block++) {
         const int64_t row = queries * block / rowBlocks, rows = queries * (block + 1) / rowBlocks - row;
-        Pack({scaled + row * width, width}, rows, width, packedQueries + block * queryBlock);
-        Pack({d.At(head, row), d.step}, rows, valueWidth, packedDy + block * dyBlock);
+        Pack({scaled + row * width, width}, rows, width, packedQueries + block * queryBlock, factors);
+        Pack({d.At(head, row), d.step}, rows, valueWidth, packedDy + block * dyBlock, factors);
       }
       const int64_t first = keyBlocks * part / parts, last = keyBlocks * (part + 1) / parts;
       for (int64_t keyBlock = first; keyBlock < last; keyBlock++) {
         const int64_t from = keys * keyBlock / keyBlocks, count = keys * (keyBlock + 1) / keyBlocks - from;
-        Pack({k.At(head, from), k.step, true}, width, count, keyColumns);
-        Pack({k.At(head, from), k.step}, count, width, keyRows);
-        Pack({v.At(head, from), v.step, true}, valueWidth, count, valueColumns);
+        Pack({k.At(head, from), k.step, true}, width, count, keyColumns, factors);
+        Pack({k.At(head, from), k.step}, count, width, keyRows, factors);
+        Pack({v.At(head, from), v.step, true}, valueWidth, count, valueColumns, factors);
         float* dk = dKey.data + k.Offset(head, from);
         float* dv = dValue.data + v.Offset(head, from);
         for (int64_t block = 0; block < rowBlocks; block++) {
           const int64_t row = queries * block / rowBlocks, rows = queries * (block + 1) / rowBlocks - row;
-          Multiply({scaled + row * width, width}, rows, width, keyColumns, count, {}, scores, step);
-          Multiply({d.At(head, row), d.step}, rows, valueWidth, valueColumns, count, {}, gradients, step);
+          Multiply({scaled + row * width, width}, rows, width, keyColumns, count, {}, scores, step, factors);
+          Multiply({d.At(head, row), d.step}, rows, valueWidth, valueColumns, count, {}, gradients, step, factors);
           ScoreGradients(scores, gradients, rows, count, step, logSums.data + head * queries + row, dots + row);
           float* dqRows = dq + row * q.step;
           const auto soFar = [](bool first, const float* sum, int64_t step) { return first ? Start{} : Start{sum, step}; };
           Multiply({scores, step, true}, count, rows, packedDy + block * dyBlock, valueWidth, soFar(block == 0, dv, v.step), dv,
-                   v.step);
+                   v.step, factors);
           Multiply({gradients, step, true}, count, rows, packedQueries + block * queryBlock, width,
-                   soFar(block == 0, dk, k.step), dk, k.step);
-          Multiply({gradients, step}, rows, count, keyRows, width, soFar(keyBlock == first, dqRows, q.step), dqRows, q.step);
+                   soFar(block == 0, dk, k.step), dk, k.step, factors);
+          Multiply({gradients, step}, rows, count, keyRows, width, soFar(keyBlock == first, dqRows, q.step), dqRows, q.step, factors);
         }
       }
     }

@@ -50,6 +50,7 @@ const gradient = defineOperation<GradientInputs, AttentionAttributes>({
     inputs: ["query", "key", "value", "output", "dy", "logSums"],
     outputs: ["dQuery", "dKey", "dValue"],
     attributes: { scale: "float", heads: "int" },
+    products: true,
   },
   forward({ query, key, value, output, dy }, { scale, maxScores, heads }) {
     const folded = [query, key, value, output, dy].map((x) => unpackHeads(x, heads));
@@ -99,6 +100,7 @@ const operation = defineOperation<Qkv, AttentionAttributes>({
     inputs: ["query", "key", "value"],
     outputs: ["y", "logSums"],
     attributes: { scale: "float", heads: "int" },
+    products: true,
   },
   forward({ query, key, value }, { scale, maxScores, heads }) {
     const folded = [query, key, value].map((x) => unpackHeads(x, heads));

@@ -30,7 +30,12 @@ function product({ a, b }: Factors, { transposeA, transposeB }: Transposed): tf.
 
 const matMul = defineOperation<Factors, Transposed>({
   name: "FirstframeMatMul",
-  native: { inputs: ["a", "b"], outputs: ["y"], attributes: { transposeA: "bool", transposeB: "bool" } },
+  native: {
+    inputs: ["a", "b"],
+    outputs: ["y"],
+    attributes: { transposeA: "bool", transposeB: "bool" },
+    products: true,
+  },
   forward: product,
 });
 
@@ -40,6 +45,7 @@ const matMulBias = defineOperation<Factors & { bias: tf.Tensor }, Transposed>({
     inputs: ["a", "b", "bias"],
     outputs: ["y"],
     attributes: { transposeA: "bool", transposeB: "bool" },
+    products: true,
   },
   forward: ({ bias, ...factors }, transposed) => tf.add(product(factors, transposed), bias),
 });

@@ -21,6 +21,7 @@ const gradient = defineOperation<
     inputs: ["dy", "x", "low", "a", "b", "onto"],
     outputs: ["dx", "da", "db"],
     attributes: { scale: "float" },
+    products: true,
   },
   forward({ dy, x, low, a, b, onto }, { scale }) {
     const rows = rowsOf(dy);
@@ -35,7 +36,12 @@ const gradient = defineOperation<
 
 const operation = defineOperation<Inputs, Scale>({
   name: "FirstframeLowRank",
-  native: { inputs: ["y", "x", "a", "b"], outputs: ["sum", "low"], attributes: { scale: "float" } },
+  native: {
+    inputs: ["y", "x", "a", "b"],
+    outputs: ["sum", "low"],
+    attributes: { scale: "float" },
+    products: true,
+  },
   forward({ y, x, a, b }, { scale }) {
     const low = lowOf(x, a, scale);
     return [tf.add(y, tf.reshape(tf.matMul(low, b as tf.Tensor2D, false, true), y.shape)), low];
