@@ -4,8 +4,10 @@ import { cpSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, w
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
+import { JSDOM } from "jsdom";
 import { type Notebook, readNotebook, writeNotebook } from "../../../src/cli/notebook/format.js";
 import { chineseEdition } from "../../../src/cli/notebook/translate.js";
+import { renderMarkdown } from "../../../src/cli/page/markdown.js";
 import { projectRoot } from "./project.js";
 
 const folder = join(projectRoot, "notebooks");
@@ -61,6 +63,18 @@ describe("the Chinese edition", () => {
       ]);
       for (const [i, { id, source }] of english.cells.entries())
         assert.deepEqual(parts(chinese.cells[i]!.source), parts(source), `${name}, cell ${id}`);
+    }
+  });
+
+  it("has marks of emphasis that a page takes for such, though Chinese has no blanks around them", async () => {
+    for (const name of names) {
+      const { cells } = await readNotebook(join(folder, "zh", name));
+      for (const { id, source } of cells.filter(isText)) {
+        const { html } = await renderMarkdown(source, { folder, pages: new Set() });
+        const { body } = new JSDOM(html).window.document;
+        for (const part of body.querySelectorAll("code, .katex")) part.remove();
+        assert.doesNotMatch(body.textContent!, /[*`$]/, `${name}, cell ${id}`);
+      }
     }
   });
 
