@@ -52,7 +52,15 @@ export async function renderPage(notebook: Notebook, options: PageOptions): Prom
     throw new CommandFailure(`${options.name}.html would be longer than a text of Node.js's can be (512 MB)`);
   }
   const main = `<main>${options.navigation ?? ""}${cells.join("\n")}${options.neighbours ?? ""}</main>`;
-  return htmlPage(String(title), contents + main, needs);
+  return htmlPage(String(title), contents + main, needs, languageOf(notebook));
+}
+
+/** Chinese, if a good part of the texts' letters are characters and none are Japanese syllables; notebooks don't say it. */
+function languageOf({ cells }: Notebook): string {
+  const text = cells.map((cell) => (cell.cell_type === "code" ? "" : cell.source)).join("");
+  const count = (letters: RegExp) => text.match(letters)?.length ?? 0;
+  const chinese = 4 * count(/\p{Script=Han}/gu) > count(/\p{L}/gu) && count(/[\u3040-\u30ff]/g) === 0;
+  return chinese ? "zh" : "en";
 }
 
 /** The most for all cells together; the rest of a page, including plotly.js and KaTeX's fonts, gets 16 MB. */

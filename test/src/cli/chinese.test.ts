@@ -8,6 +8,7 @@ import { JSDOM } from "jsdom";
 import { type Notebook, readNotebook, writeNotebook } from "../../../src/cli/notebook/format.js";
 import { chineseEdition } from "../../../src/cli/notebook/translate.js";
 import { renderMarkdown } from "../../../src/cli/page/markdown.js";
+import { renderPage } from "../../../src/cli/page/page.js";
 import { projectRoot } from "./project.js";
 
 const folder = join(projectRoot, "notebooks");
@@ -75,6 +76,17 @@ describe("the Chinese edition", () => {
         for (const part of body.querySelectorAll("code, .katex")) part.remove();
         assert.doesNotMatch(body.textContent!, /[*`$]/, `${name}, cell ${id}`);
       }
+    }
+  });
+
+  it("has pages that say that they are in Chinese", async () => {
+    for (const [path, language] of [
+      ["", "en"],
+      ["zh", "zh"],
+    ] as const) {
+      const notebook = await readNotebook(join(folder, path, names[0]!));
+      const page = await renderPage(notebook, { folder, pages: new Set(), name: "page" });
+      assert.equal(new JSDOM(page).window.document.documentElement.lang, language);
     }
   });
 
