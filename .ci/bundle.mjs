@@ -154,3 +154,5 @@ for (const family of ["DejaVuSans", "DejaVuSerif", "DejaVuSansMono"]) {
     copyFileSync(join(fonts, "ttf", `${family}${variant}.ttf`), join(vendor, `${family}${variant}.ttf`));
 }
 copyFileSync(join(fonts, "LICENSE"), join(vendor, "DejaVu.LICENSE.txt"));
+for (const file of ["NotoSansSC.ttf", "NotoSansSC.LICENSE.txt"])
+  copyFileSync(join(root, ".ci", "fonts", file), join(vendor, file));

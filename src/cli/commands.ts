@@ -168,7 +168,7 @@ export const commands = {
     summary: "builds web pages, with an index, from notebooks as they are",
     usage: "[NOTEBOOK...] [options]",
     description:
-      "Nothing is executed: the pages show the outputs that the notebooks carry (default: the tutorials). No script in a notebook's text, pictures, figures or metadata runs on its page, and pictures come from the notebook's folder or the web. The text/html of outputs is shown as it is, with its scripts, as nbconvert does; --sanitize-html takes them out: use it for notebooks of people you don't know.",
+      "Nothing is executed: the pages show the outputs that the notebooks carry (default: the tutorials, in English and Chinese). No script in a notebook's text, pictures, figures or metadata runs on its page, and pictures come from the notebook's folder or the web. The text/html of outputs is shown as it is, with its scripts, as nbconvert does; --sanitize-html takes them out: use it for notebooks of people you don't know.",
     positionals: [0, Number.POSITIVE_INFINITY],
     options: {
       out: { type: "string", value: "DIR", default: "out/site", help: "where to write" },

@@ -1,5 +1,5 @@
 import { existsSync, readFileSync } from "node:fs";
-import { cp, rename, rm } from "node:fs/promises";
+import { cp, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { join, sep } from "node:path";
 import { packageRoot } from "../engine/package-root.js";
 import { temporaryBeside } from "../files/atomic.js";
@@ -21,7 +21,7 @@ export function packageVersion(): string {
 
 /**
  * The folder of the tutorials: a clone's own, or, if the package was installed, a copy in the current folder, made the first
- * time. Changes there are kept.
+ * time, with the Chinese edition, of which a package has only the texts. Changes there are kept.
  */
 export async function tutorialsFolder(): Promise<string> {
   const own = join(packageRoot, "notebooks");
@@ -31,6 +31,10 @@ export async function tutorialsFolder(): Promise<string> {
   const staging = temporaryBeside(folder);
   try {
     await cp(own, staging, { recursive: true });
+    const { chineseEdition } = await import("./notebook/translate.js");
+    const { files } = await chineseEdition(staging);
+    for (const [path, text] of files) await writeFile(join(staging, path), text);
+    await symlink(join("..", "models"), join(staging, "zh", "models"));
     await rename(staging, folder);
   } finally {
     await rm(staging, { recursive: true, force: true });

@@ -6,11 +6,13 @@ import { parseCommand } from "./arguments.js";
 import { commands } from "./commands.js";
 import { UsageError, warn } from "./errors.js";
 import { type Notebook, readNotebook } from "./notebook/format.js";
-import { pageNames, projectNotebooks } from "./notebook/paths.js";
+import { chineseNotebooks, pageNames, projectNotebooks } from "./notebook/paths.js";
 import { htmlPage } from "./page/html.js";
 import { renderMarkdown } from "./page/markdown.js";
 import { mediaUrl, shownType } from "./page/media.js";
 import { renderPage } from "./page/page.js";
+import { noNeeds } from "./page/policy.js";
+import { languageOf, words } from "./page/words.js";
 import { writeOutput } from "./write.js";
 
 /**
@@ -19,21 +21,64 @@ import { writeOutput } from "./write.js";
  */
 export async function siteCommand(argv: string[]): Promise<void> {
   const { values, positionals } = parseCommand("site", commands.site, argv);
-  const paths = positionals.length > 0 ? positionals : await projectNotebooks();
+  const { out, title, "sanitize-html": sanitizeHtml } = values;
+  const english = positionals.length > 0 ? positionals : await projectNotebooks();
+  const chinese = positionals.length > 0 ? [] : await chineseNotebooks();
+  const reference = existsSync(join(out, "api/index.html")) ? "api/index.html" : undefined;
+  const links = {
+    reference,
+    edition: chinese.length > 0 ? { href: "zh/index.html", name: "中文", lang: "zh" } : undefined,
+  };
+  await buildEdition(english, { out, title, sanitizeHtml, links, others: [] });
+  if (chinese.length === 0) return;
+  await buildEdition(chinese, {
+    out: join(out, "zh"),
+    title: `${title} ${words.zh.tutorials}`,
+    sanitizeHtml,
+    links: {
+      reference: reference && `../${reference}`,
+      edition: { href: "../index.html", name: "English", lang: "en" },
+    },
+    others: english.map((path) => `../${basename(path)}`),
+  });
+}
+
+interface EditionOptions {
+  readonly out: string;
+  readonly title: string;
+  readonly sanitizeHtml: boolean;
+  readonly links: {
+    readonly reference: string | undefined;
+    readonly edition: { readonly href: string; readonly name: string; readonly lang: string } | undefined;
+  };
+  /** Notebooks that have pages elsewhere, as these name them. */
+  readonly others: readonly string[];
+}
+
+async function buildEdition(
+  paths: readonly string[],
+  { out, title, sanitizeHtml, links, others }: EditionOptions,
+): Promise<void> {
   const names = pageNames(paths);
   const own = names.indexOf("index");
   if (own >= 0)
     throw new UsageError(`${paths[own]} would be written as index.html, which is the site's index`);
   const notebooks = await Promise.all(paths.map(readNotebook));
-  const reference = existsSync(join(values.out, "api/index.html"))
-    ? '<a href="api/index.html">API reference</a>'
-    : "";
-  const navigation = `<nav class="site" aria-label="Site"><a href="index.html">${escapeXml(values.title)}</a>${reference}</nav>`;
-  const pages = new Set(paths.map((path) => basename(path)));
+  const language = languageOf(notebooks[0]!);
+  const said = words[language];
+  const reference = links.reference === undefined ? "" : `<a href="${links.reference}">${said.reference}</a>`;
+  const { edition } = links;
+  const elsewhere =
+    edition === undefined
+      ? reference
+      : `${reference}<a href="${edition.href}" lang="${edition.lang}" hreflang="${edition.lang}">${edition.name}</a>`;
+  const site = (inside: string) => `<nav class="site" aria-label="${said.site}">${inside}</nav>`;
+  const navigation = site(`<a href="index.html">${escapeXml(title)}</a>${elsewhere}`);
+  const pages = new Set([...paths.map((path) => basename(path)), ...others]);
   const openings = await Promise.all(notebooks.map((notebook, i) => opening(notebook, paths[i]!)));
   const neighbour = (i: number, rel: "prev" | "next") => {
     if (names[i] === undefined) return "";
-    const label = rel === "prev" ? "Previous" : "Next";
+    const label = rel === "prev" ? said.previous : said.next;
     const title = openings[i]!.title ?? names[i];
     return `<a rel="${rel}" href="${encodeURIComponent(names[i])}.html"><small>${label}</small>${escapeXml(title)}</a>`;
   };
@@ -48,18 +93,18 @@ export async function siteCommand(argv: string[]): Promise<void> {
       navigation,
       neighbours:
         paths.length > 1
-          ? `<nav class="neighbours" aria-label="Tutorials">${neighbour(i - 1, "prev")}${neighbour(i + 1, "next")}</nav>`
+          ? `<nav class="neighbours" aria-label="${said.tutorials}">${neighbour(i - 1, "prev")}${neighbour(i + 1, "next")}</nav>`
           : "",
-      sanitizeHtml: values["sanitize-html"],
+      sanitizeHtml,
       warn: warnOf,
     };
-    await writeOutput(join(values.out, `${names[i]}.html`), await renderPage(notebook, page));
+    await writeOutput(join(out, `${names[i]}.html`), await renderPage(notebook, page));
     cards.push(await card(notebook, openings[i]!, names[i]!, warnOf));
   }
-  const ways = reference === "" ? "" : `<nav class="site" aria-label="Site">${reference}</nav>`;
-  const body = `<main><h1>${escapeXml(values.title)}</h1>${ways}<ul class="cards">${cards.join("")}</ul></main>`;
-  const index = join(values.out, "index.html");
-  await writeOutput(index, htmlPage(values.title, body));
+  const ways = elsewhere === "" ? "" : site(elsewhere);
+  const body = `<main><h1>${escapeXml(title)}</h1>${ways}<ul class="cards">${cards.join("")}</ul></main>`;
+  const index = join(out, "index.html");
+  await writeOutput(index, htmlPage(title, body, noNeeds(), language));
   console.log(`${paths.length} pages and ${index}`);
 }
 

@@ -3,7 +3,8 @@ import { Blob, Face, Font, Buffer as ShapeBuffer, shape } from "harfbuzzjs";
 
 /**
  * Text as outlines. Pictures carry the DejaVu fonts' glyphs instead of text, so that they look the same on every machine,
- * even without any font installed, and so that what was measured is what is drawn.
+ * even without any font installed, and so that what was measured is what is drawn. DejaVu has no Chinese: that is Noto Sans SC's,
+ * in one weight.
  */
 
 /** How text looks; the families are CSS generic ones. */
@@ -16,6 +17,8 @@ export interface TextStyle {
 /** A glyph at its place, in font units from the start of the line. */
 export interface PlacedGlyph {
   readonly id: number;
+  /** The font that it is from, whose units may be others than the line's. */
+  readonly typeface: Typeface;
   readonly x: number;
   readonly y: number;
 }
@@ -25,7 +28,7 @@ export interface ShapedText {
   readonly typeface: Typeface;
   readonly glyphs: readonly PlacedGlyph[];
   readonly advance: number;
-  /** Whether the font has all its characters. */
+  /** Whether the fonts have all its characters. */
   readonly complete: boolean;
 }
 
@@ -49,11 +52,19 @@ export class Typeface {
 
   static readonly #loaded = new Map<string, Typeface>();
 
+  /** What draws the characters that no style has. */
+  static get #chinese(): Typeface {
+    return Typeface.#named("NotoSansSC");
+  }
+
   static of(style: TextStyle): Typeface {
     const slant = style.italic ? (style.family === "serif" ? "Italic" : "Oblique") : "";
     const variant = `${style.bold ? "Bold" : ""}${slant}`;
     const family = { sans: "DejaVuSans", serif: "DejaVuSerif", mono: "DejaVuSansMono" }[style.family];
-    const name = variant ? `${family}-${variant}` : family;
+    return Typeface.#named(variant ? `${family}-${variant}` : family);
+  }
+
+  static #named(name: string): Typeface {
     const known = Typeface.#loaded.get(name);
     if (known) return known;
     const typeface = new Typeface(name);
@@ -64,25 +75,43 @@ export class Typeface {
   shape(text: string): ShapedText {
     const known = this.#shaped.get(text);
     if (known) return known;
-    const buffer = new ShapeBuffer();
-    buffer.addText(text);
-    buffer.guessSegmentProperties();
-    shape(this.#font, buffer);
-    const positions = buffer.getGlyphPositions();
+    const glyphs: PlacedGlyph[] = [];
     let advance = 0;
-    let complete = true;
-    const glyphs = buffer.getGlyphInfos().map((info, i) => {
-      const at = positions[i]!;
-      const glyph = { id: info.codepoint, x: advance + at.xOffset, y: at.yOffset };
-      advance += at.xAdvance;
-      complete &&= info.codepoint !== 0;
-      return glyph;
-    });
-    const shaped = { typeface: this, glyphs, advance, complete };
+    for (const { typeface, text: run } of this.#runs(text)) {
+      const scale = this.unitsPerEm / typeface.unitsPerEm;
+      const buffer = new ShapeBuffer();
+      buffer.addText(run);
+      buffer.guessSegmentProperties();
+      shape(typeface.#font, buffer);
+      const positions = buffer.getGlyphPositions();
+      for (const [i, { codepoint: id }] of buffer.getGlyphInfos().entries()) {
+        const at = positions[i]!;
+        glyphs.push({ id, typeface, x: advance + at.xOffset * scale, y: at.yOffset * scale });
+        advance += at.xAdvance * scale;
+      }
+    }
+    const shaped = { typeface: this, glyphs, advance, complete: glyphs.every(({ id }) => id !== 0) };
     // Labels repeat (ticks, frame numbers); the limit keeps a long session from holding every text it ever drew.
     if (this.#shaped.size > 5000) this.#shaped.clear();
     this.#shaped.set(text, shaped);
     return shaped;
+  }
+
+  /** A text's parts by the font that draws them: this one wherever it can. */
+  #runs(text: string): { readonly typeface: Typeface; text: string }[] {
+    const runs: { readonly typeface: Typeface; text: string }[] = [];
+    for (const character of text) {
+      const own = this.#has(character) || !Typeface.#chinese.#has(character);
+      const typeface = own ? this : Typeface.#chinese;
+      const last = runs.at(-1);
+      if (last?.typeface === typeface) last.text += character;
+      else runs.push({ typeface, text: character });
+    }
+    return runs;
+  }
+
+  #has(character: string): boolean {
+    return this.#font.nominalGlyph(character.codePointAt(0)!) !== undefined;
   }
 
   /** A glyph's outline as SVG path data, in font units with y upwards; empty for spaces. */
@@ -98,17 +127,17 @@ export class GlyphSheet {
 
   /** SVG markup that draws a line of text with its baseline's start at x, y (pixels, y downwards). */
   draw(text: ShapedText, at: { x: number; y: number; size: number }): string {
-    const face = text.typeface;
-    if (!this.#typefaces.has(face)) this.#typefaces.set(face, this.#typefaces.size);
-    const prefix = "abcdefghijkl"[this.#typefaces.get(face)!]!;
-    const scale = at.size / face.unitsPerEm;
+    const scale = at.size / text.typeface.unitsPerEm;
     let uses = "";
-    for (const glyph of text.glyphs) {
-      const id = `${prefix}${glyph.id}`;
-      if (!this.#outlines.has(id)) this.#outlines.set(id, face.outline(glyph.id));
+    for (const { id: glyph, typeface, x, y } of text.glyphs) {
+      if (!this.#typefaces.has(typeface)) this.#typefaces.set(typeface, this.#typefaces.size);
+      const id = `${"abcdefghijklm"[this.#typefaces.get(typeface)!]!}${glyph}`;
+      if (!this.#outlines.has(id)) this.#outlines.set(id, typeface.outline(glyph));
       if (this.#outlines.get(id) === "") continue;
-      const y = glyph.y === 0 ? "" : ` y="${glyph.y}"`;
-      uses += `<use href="#${id}" x="${glyph.x}"${y}/>`;
+      // Every outline is in units of its own font.
+      const ratio = text.typeface.unitsPerEm / typeface.unitsPerEm;
+      const own = ratio === 1 ? "" : ` transform="scale(${ratio})"`;
+      uses += `<use href="#${id}" x="${x / ratio}"${y === 0 ? "" : ` y="${y / ratio}"`}${own}/>`;
     }
     const place = `translate(${short(at.x)},${short(at.y)}) scale(${short(scale, 6)},${short(-scale, 6)})`;
     return `<g transform="${place}">${uses}</g>`;

@@ -100,10 +100,23 @@ const charts: [string, Trace[], Layout][] = [
       legend: { orientation: "h", y: -0.1 },
     },
   ],
+  [
+    "Chinese",
+    [
+      { type: "bar", x: ["条件图像", "第 1 帧", "首帧复制"], y: [3, 1, 2], name: "损失（held-out）" },
+      { x: ["条件图像", "第 1 帧", "首帧复制"], y: [2, 2, 1], name: "潜变量" },
+    ],
+    { title: { text: "去噪：噪声 σ 与损失" }, xaxis: axis("训练循环，LoRA"), yaxis: axis("损失") },
+  ],
 ];
 
 const require = createRequire(import.meta.url);
 const FONT = "Figure Sans";
+
+function face(file: string | URL, descriptors: string): string {
+  const source = `url(data:font/ttf;base64,${readFileSync(file).toString("base64")})`;
+  return `@font-face { font-family: "${FONT}"; ${descriptors} src: ${source}; }`;
+}
 
 /** The fonts that the picture has, under a name that no system font has. */
 function fontFaces(): string {
@@ -111,12 +124,15 @@ function fontFaces(): string {
     ["DejaVuSans", "normal", "normal"],
     ["DejaVuSans-Bold", "bold", "normal"],
     ["DejaVuSans-Oblique", "normal", "italic"],
-  ].map(([file, weight, style]) => {
-    const data = readFileSync(require.resolve(`dejavu-fonts-ttf/ttf/${file}.ttf`)).toString("base64");
-    const source = `url(data:font/ttf;base64,${data})`;
-    return `@font-face { font-family: "${FONT}"; font-weight: ${weight}; font-style: ${style}; src: ${source}; }`;
-  });
-  return faces.join("\n");
+  ].map(([file, weight, style]) =>
+    face(
+      require.resolve(`dejavu-fonts-ttf/ttf/${file}.ttf`),
+      `font-weight: ${weight}; font-style: ${style};`,
+    ),
+  );
+  // Signs, characters, and what is as wide as they are.
+  const chinese = "unicode-range: U+3000-303F, U+4E00-9FFF, U+FF00-FFEF;";
+  return [...faces, face(new URL("../../vendor/NotoSansSC.ttf", import.meta.url), chinese)].join("\n");
 }
 
 let browser: Browser;
@@ -130,7 +146,8 @@ before(async () => {
   await page.setContent('<body style="margin: 0"><div id="figure" style="width: 700px"></div></body>');
   await page.addStyleTag({ content: fontFaces() });
   await page.evaluate(async (family) => {
-    for (const style of ["", "bold ", "italic "]) await document.fonts.load(`${style}12px "${family}"`);
+    for (const style of ["", "bold ", "italic "])
+      await document.fonts.load(`${style}12px "${family}"`, "a帧");
   }, FONT);
   await page.addScriptTag({ path: require.resolve("plotly.js-dist") });
 });

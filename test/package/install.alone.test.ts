@@ -4,6 +4,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import * as tar from "tar";
+import { projectRoot } from "../src/cli/project.js";
 import { binary, Consumer, type Ended, python, typescriptVersion } from "./consumer.js";
 
 // What a person has who installs the package in an empty project, from nothing but npm's registry.
@@ -54,11 +55,18 @@ describe("the packed package", () => {
       "src/engine/wheels.json",
       "notebooks/01-vae-compression.ipynb",
       "notebooks/models/procedural/model_index.json",
+      "notebooks/zh/README.md",
+      "notebooks/zh/translations/01-vae-compression.md",
     ]) {
       assert.ok(files.includes(file), file);
     }
     assert.deepEqual(
       files.filter((file) => /^(dist\/)?test\/|\.test\.|^node_modules|\.map$/.test(file)),
+      [],
+    );
+    // The Chinese edition's notebooks, most of which is pictures, are made where the tutorials are copied.
+    assert.deepEqual(
+      files.filter((file) => /^notebooks\/zh\/.*\.ipynb$/.test(file)),
       [],
     );
   });
@@ -180,6 +188,12 @@ describe("a project that installs it with npm, scripts and all", () => {
     assert.match(succeeded(made), /^\d+ pages and /m);
     assert.match(made.stderr, /^The tutorials are in .*firstframe-tutorials now\.$/m);
     assert.ok(existsSync(join(user.folder, "out", "site", "01-vae-compression.html")));
+    const chinese = join(user.folder, "firstframe-tutorials", "zh");
+    assert.equal(
+      readFileSync(join(chinese, "00-hello-kernel.ipynb"), "utf8"),
+      readFileSync(join(projectRoot, "notebooks/zh/00-hello-kernel.ipynb"), "utf8"),
+    );
+    assert.ok(existsSync(join(chinese, "models/procedural/model_index.json")));
     user.write("firstframe-tutorials/mine.ipynb", notebook("1 + 1"));
     const again = await user.firstframe("site");
     succeeded(again);

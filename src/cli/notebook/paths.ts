@@ -6,9 +6,19 @@ import { tutorialsFolder } from "../home.js";
 /** The project's notebooks in order of their names, relative to the current folder. @throws UsageError if there are none */
 export async function projectNotebooks(): Promise<string[]> {
   const folder = await tutorialsFolder();
+  const notebooks = await notebooksIn(folder);
+  if (notebooks.length === 0) throw new UsageError("no notebooks there", { file: folder });
+  return notebooks;
+}
+
+/** Their Chinese edition; a copy of the tutorials may have none. */
+export async function chineseNotebooks(): Promise<string[]> {
+  return notebooksIn(join(await tutorialsFolder(), "zh"));
+}
+
+async function notebooksIn(folder: string): Promise<string[]> {
   const names = await readdir(folder).catch(() => []);
   const notebooks = names.filter((name) => name.endsWith(".ipynb")).sort();
-  if (notebooks.length === 0) throw new UsageError("no notebooks there", { file: folder });
   return notebooks.map((name) => relative(process.cwd(), join(folder, name)));
 }
 

@@ -12,12 +12,13 @@ import { style } from "./style.js";
  * first, the packed plotly.js and the script itself last.
  *
  * @param title plain text
+ * @param language of the body, as HTML names it: fonts and screen readers go by it
  */
-export function htmlPage(title: string, body: string, needs: Needs = noNeeds()): string {
+export function htmlPage(title: string, body: string, needs: Needs = noNeeds(), language = "en"): string {
   const scripts = [sha256(script), ...(needs.plotly ? [plotly().hash] : [])];
   return [
     "<!DOCTYPE html>",
-    '<html lang="en">',
+    `<html lang="${language}">`,
     "<head>",
     '<meta charset="utf-8">',
     `<meta http-equiv="Content-Security-Policy" content="${policy(needs, scripts)}">`,

@@ -8,6 +8,7 @@ import { htmlPage } from "./html.js";
 import { type Heading, plainSource, renderMarkdown } from "./markdown.js";
 import { needed, type OutputContext, plainOutput, renderOutput } from "./output.js";
 import { type Needs, noNeeds } from "./policy.js";
+import { type Language, languageOf, words } from "./words.js";
 
 export interface PageOptions {
   /** The notebook's own folder: relative pictures are found from here, and none outside it is shown. */
@@ -33,26 +34,29 @@ export interface PageOptions {
 export async function renderPage(notebook: Notebook, options: PageOptions): Promise<string> {
   const needs = noNeeds(nonceOf(notebook));
   const headings: Heading[] = [];
+  const spoken = languageOf(notebook);
+  const { onThisPage } = words[spoken];
   const language =
     notebook.metadata.language_info?.name ?? notebook.metadata.kernelspec?.language ?? "typescript";
   const cells: string[] = [];
   for (const [i, cell] of notebook.cells.entries()) {
     const context = { ...options, warn: (message: string) => options.warn?.(`cell ${i + 1}${message}`) };
-    if (cell.cell_type === "code") cells.push(await codeCell(cell, String(language), context, needs));
+    if (cell.cell_type === "code")
+      cells.push(await codeCell(cell, { language: String(language), spoken }, context, needs));
     else cells.push(await textCell(cell, context, needs, headings));
   }
   const title = notebook.metadata.title ?? headings.find(({ depth }) => depth === 1)?.text ?? options.name;
   const sections = headings.filter(({ depth }) => depth === 2);
   const contents =
     sections.length > 2
-      ? `<nav class="contents" aria-label="On this page"><details><summary>On this page</summary><ol>${sections.map(({ id, text }) => `<li><a href="#${escapeXml(id)}">${escapeXml(text)}</a></li>`).join("")}</ol></details></nav>`
+      ? `<nav class="contents" aria-label="${onThisPage}"><details><summary>${onThisPage}</summary><ol>${sections.map(({ id, text }) => `<li><a href="#${escapeXml(id)}">${escapeXml(text)}</a></li>`).join("")}</ol></details></nav>`
       : "";
   const length = cells.reduce((sum, cell) => sum + cell.length, 0);
   if (length > LONGEST) {
     throw new CommandFailure(`${options.name}.html would be longer than a text of Node.js's can be (512 MB)`);
   }
   const main = `<main>${options.navigation ?? ""}${cells.join("\n")}${options.neighbours ?? ""}</main>`;
-  return htmlPage(String(title), contents + main, needs);
+  return htmlPage(String(title), contents + main, needs, spoken);
 }
 
 /** The most for all cells together; the rest of a page, including plotly.js and KaTeX's fonts, gets 16 MB. */
@@ -70,7 +74,7 @@ function nonceOf({ cells }: Notebook): string {
 
 async function codeCell(
   cell: CodeCell,
-  language: string,
+  { language, spoken }: { readonly language: string; readonly spoken: Language },
   context: OutputContext & Required<Pick<OutputContext, "warn">>,
   needs: Needs,
 ): Promise<string> {
@@ -91,8 +95,12 @@ async function codeCell(
     .filter((output) => output !== "")
     .map((output) => `<div class="output">${output}</div>`);
   const parts = [
-    cell.source.trim() === "" ? "" : source_hidden ? folded("Code", source, firstLine(cell.source)) : source,
-    shown.length === 0 ? "" : outputs_hidden ? folded("Output", shown.join("")) : shown.join(""),
+    cell.source.trim() === ""
+      ? ""
+      : source_hidden
+        ? folded(words[spoken].code, source, firstLine(cell.source))
+        : source,
+    shown.length === 0 ? "" : outputs_hidden ? folded(words[spoken].output, shown.join("")) : shown.join(""),
   ];
   if (parts.every((part) => part === "")) return "";
   const count =

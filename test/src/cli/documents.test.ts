@@ -1,14 +1,16 @@
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, readdirSync, readFileSync, realpathSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { describe, it } from "node:test";
 import { parse } from "yaml";
 import { type CommandName, commands } from "../../../src/cli/commands.js";
+import { readNotebook } from "../../../src/cli/notebook/format.js";
 import { projectRoot } from "./project.js";
 
 const read = (path: string) => readFileSync(join(projectRoot, path), "utf8");
 const documents = [
   "README.md",
+  "notebooks/zh/README.md",
   "CONTRIBUTING.md",
   "Dockerfile",
   ".ci/run",
@@ -75,6 +77,44 @@ describe("what the documents and the machines' files say to type", () => {
     }
     assert.match(container.postCreateCommand, /npm run build.*lab --own --setup/);
   });
+});
+
+describe("links and pictures", () => {
+  const notebooks = ["notebooks", "notebooks/zh"].flatMap((folder) =>
+    readdirSync(join(projectRoot, folder))
+      .filter((name) => name.endsWith(".ipynb"))
+      .map((name) => `${folder}/${name}`),
+  );
+  /** As GitHub names the place of a heading. */
+  const anchor = (heading: string) =>
+    heading
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N}\s_-]/gu, "")
+      .replaceAll(/\s/g, "-");
+  const textOf = async (path: string) => {
+    if (!path.endsWith(".ipynb")) return read(path);
+    const { cells } = await readNotebook(join(projectRoot, path));
+    return cells.map(({ cell_type, source }) => (cell_type === "code" ? "" : source)).join("\n\n");
+  };
+  for (const document of ["README.md", "CONTRIBUTING.md", "notebooks/zh/README.md", ...notebooks]) {
+    it(`${document}: lead to files and headings that are there`, async () => {
+      const prose = (await textOf(document)).replace(/^```[\s\S]+?^```/gm, "");
+      for (const [, address] of prose.matchAll(/\]\((?![a-z]+:)([^)\s]+)\)/g)) {
+        const [path = "", heading] = decodeURIComponent(address!).split("#");
+        const target = path === "" ? document : join(dirname(document), path);
+        assert.ok(existsSync(join(projectRoot, target)), address);
+        // On GitHub a symbolic link is a page that says where it leads, and has nothing below it.
+        assert.equal(
+          realpathSync(join(projectRoot, target)),
+          join(realpathSync(projectRoot), target),
+          address,
+        );
+        if (heading === undefined) continue;
+        const headings = [...read(target).matchAll(/^#+ (.*)$/gm)].map(([, text]) => anchor(text!));
+        assert.ok(headings.includes(heading), address);
+      }
+    });
+  }
 });
 
 describe("what is fetched from elsewhere", () => {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { after, before, it } from "node:test";
+import { JSDOM } from "jsdom";
 import sharp from "sharp";
 import { Cli, notebook } from "./cli.js";
 
@@ -58,4 +59,22 @@ it("firstframe site makes a page of each notebook as it is, and an index", async
   const twice = await cli.run("site", "01-first.ipynb", "other/01-first.ipynb", "--out", "twice");
   assert.equal(twice.code, 2);
   assert.ok(!existsSync(cli.path("twice")));
+});
+
+it("firstframe site has the tutorials in both languages, which lead to each other", async () => {
+  const { code, stderr } = await cli.run("site", "--out", "both");
+  assert.equal(code, 0, stderr);
+  const page = (name: string) => new JSDOM(readFileSync(cli.path(`both/${name}`), "utf8")).window.document;
+  const [english, chinese] = [page("index.html"), page("zh/index.html")];
+  assert.deepEqual([english.documentElement.lang, chinese.documentElement.lang], ["en", "zh"]);
+  assert.equal(english.querySelector(".site [lang=zh]")?.getAttribute("href"), "zh/index.html");
+  assert.equal(chinese.querySelector(".site [lang=en]")?.getAttribute("href"), "../index.html");
+  const tutorial = page("zh/01-vae-compression.html");
+  assert.equal(tutorial.querySelector("[rel=next]")?.getAttribute("href"), "02-first-frame-duplication.html");
+  assert.equal(tutorial.querySelector("[rel=next] small")?.textContent, "下一篇");
+  const original = [...tutorial.querySelectorAll(".markdown a")].find(
+    (link) => link.textContent === "English",
+  );
+  assert.equal(original?.getAttribute("href"), "../01-vae-compression.html");
+  assert.ok(existsSync(cli.path("both/01-vae-compression.html")));
 });

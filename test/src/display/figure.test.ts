@@ -43,6 +43,20 @@ describe("a figure's bundle", () => {
     assert.deepEqual([...svg.matchAll(/(?:href|src)="(?!#|data:)[^"]*"/g)], []);
   });
 
+  test("has Chinese as outlines, too, where no font is installed", async () => {
+    const { "text/html": html } = await shown(
+      figure([{ type: "bar", x: ["条件图像", "第 4 帧"], y: [1, 2] }], { title: { text: "去噪：σ 与损失" } }),
+    );
+    const [, data] = /;base64,([^"]+)"/.exec(html!)!;
+    const svg = Buffer.from(data!, "base64").toString();
+    assert.doesNotMatch(svg, /<text/);
+    // Of the second font, whose units are not the first one's: eleven characters and a colon, each with a look of its own.
+    const used = new Set([...svg.matchAll(/<use href="#(\w+)"[^>]* transform=/g)].map(([, id]) => id!));
+    const looks = [...used].map((id) => new RegExp(`<path id="${id}" d="([^"]+)"`).exec(svg)![1]!);
+    assert.equal(looks.length, 12);
+    assert.equal(new Set(looks).size, 12);
+  });
+
   test("takes typed arrays and tensors, also disposed ones, and leaves none behind", async () => {
     await useEngine("cpu");
     const before = tf.memory().numTensors;

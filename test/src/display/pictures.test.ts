@@ -50,6 +50,24 @@ function contrast(one: readonly number[], other: readonly number[]): number {
 }
 
 describe("frames", () => {
+  test("has Chinese labels, which are not the box of a missing character", async () => {
+    // The last two are so rare that the font has neither.
+    const labels = ["潜", "帧", "潜", "㐂", "㐃"];
+    const png = await decode((await shown(frames(colors(5), { labels })))["image/png"]!);
+    const row = pictures(png, 20);
+    const drawn = row.map(({ left, right }) => {
+      const area = { left, top: 52, right, bottom: png.height };
+      const box = extentOf(png, area, (rgb) => distance(rgb, [255, 255, 255]) > 60)!;
+      let text = "";
+      for (let y = box.top; y <= box.bottom; y++)
+        for (let x = box.left; x <= box.right; x++) text += png.at(x, y)[0] < 200 ? "#" : ".";
+      return text;
+    });
+    assert.equal(drawn[0], drawn[2]);
+    assert.equal(drawn[3], drawn[4], "boxes");
+    assert.equal(new Set(drawn).size, 3);
+  });
+
   test("puts frames side by side in their order, with a label under each", async () => {
     const png = await decode((await shown(frames(colors(5))))["image/png"]!);
     const row = pictures(png, 20);
