@@ -31,10 +31,10 @@ export async function tutorialsFolder(): Promise<string> {
   const staging = temporaryBeside(folder);
   try {
     await cp(own, staging, { recursive: true });
-    const { chineseEdition } = await import("./notebook/translate.js");
+    const { chineseEdition, SHARED_FOLDERS } = await import("./notebook/translate.js");
     const { files } = await chineseEdition(staging);
     for (const [path, text] of files) await writeFile(join(staging, path), text);
-    await symlink(join("..", "models"), join(staging, "zh", "models"));
+    for (const name of SHARED_FOLDERS) await symlink(join("..", name), join(staging, "zh", name));
     await rename(staging, folder);
   } finally {
     await rm(staging, { recursive: true, force: true });

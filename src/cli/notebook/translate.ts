@@ -19,6 +19,9 @@ export interface Edition {
   readonly faults: readonly string[];
 }
 
+/** What the code of both editions looks for beside the notebooks: the Chinese folder has links to them. */
+export const SHARED_FOLDERS = ["clips", "models"] as const;
+
 /** The Chinese edition of a folder's notebooks. Nothing is written. */
 export async function chineseEdition(folder: string): Promise<Edition> {
   const files = new Map<string, string>();

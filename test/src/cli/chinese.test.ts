@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { JSDOM } from "jsdom";
 import { type Notebook, readNotebook, writeNotebook } from "../../../src/cli/notebook/format.js";
-import { chineseEdition } from "../../../src/cli/notebook/translate.js";
+import { chineseEdition, SHARED_FOLDERS } from "../../../src/cli/notebook/translate.js";
 import { renderMarkdown } from "../../../src/cli/page/markdown.js";
 import { renderPage } from "../../../src/cli/page/page.js";
 import { projectRoot } from "./project.js";
@@ -90,8 +90,8 @@ describe("the Chinese edition", () => {
     }
   });
 
-  it("finds the models where the code that it shares looks for them", () => {
-    assert.equal(readlinkSync(join(folder, "zh/models")), "../models");
+  it("finds models and clips where the code that it shares looks for them", () => {
+    for (const name of SHARED_FOLDERS) assert.equal(readlinkSync(join(folder, "zh", name)), `../${name}`);
   });
 });
 
