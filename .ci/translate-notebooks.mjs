@@ -1,6 +1,6 @@
 // node .ci/translate-notebooks.mjs [--check] [FOLDER]: writes the tutorials' Chinese edition (src/cli/notebook/translate.ts
 // says what of), or with --check only looks whether it is as it should be. Exit code 1 if something is not translated.
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { chineseEdition } from "../dist/src/cli/notebook/translate.js";
@@ -25,6 +25,12 @@ for (const [path, text] of files) {
   if (present === text) continue;
   if (values.check) problems.push(`${path} is not what \`npm run translate\` makes`);
   else writeFileSync(join(folder, path), text);
+}
+// A page shows pictures in its notebook's own folder only: the film is there twice.
+const [film, copy] = ["moving.webp", join("zh", "moving.webp")].map((name) => join(folder, name));
+if (existsSync(film) && !(existsSync(copy) && readFileSync(film).equals(readFileSync(copy)))) {
+  if (values.check) problems.push("zh/moving.webp is not the film that `npm run translate` copies");
+  else copyFileSync(film, copy);
 }
 for (const problem of problems) console.error(problem);
 if (problems.length > 0) process.exitCode = 1;

@@ -8,7 +8,7 @@ import { UsageError, warn } from "./errors.js";
 import { type Notebook, readNotebook } from "./notebook/format.js";
 import { chineseNotebooks, pageNames, projectNotebooks } from "./notebook/paths.js";
 import { htmlPage } from "./page/html.js";
-import { renderMarkdown } from "./page/markdown.js";
+import { type RenderedHtml, renderMarkdown } from "./page/markdown.js";
 import { mediaUrl, shownType } from "./page/media.js";
 import { renderPage } from "./page/page.js";
 import { noNeeds } from "./page/policy.js";
@@ -16,7 +16,8 @@ import { languageOf, words } from "./page/words.js";
 import { writeOutput } from "./write.js";
 
 /**
- * `firstframe site`: a page per notebook, as it is, and an index, which links to the API reference if it is there. Every
+ * `firstframe site`: a page per notebook, as it is, and an index, which begins with the picture that the first notebook opens
+ * with, if it does, and links to the API reference if it is there. Every
  * file works on its own and offline. What can't be shown is named on standard error and does not affect the rest.
  */
 export async function siteCommand(argv: string[]): Promise<void> {
@@ -102,7 +103,9 @@ async function buildEdition(
     cards.push(await card(notebook, openings[i]!, names[i]!, warnOf));
   }
   const ways = elsewhere === "" ? "" : site(elsewhere);
-  const body = `<main><h1>${escapeXml(title)}</h1>${ways}<ul class="cards">${cards.join("")}</ul></main>`;
+  const film = openings[0]?.picture;
+  const above = film ? `<p class="film"><img src="${film.src}" alt="${escapeXml(film.alt)}"></p>` : "";
+  const body = `<main><h1>${escapeXml(title)}</h1>${ways}${above}<ul class="cards">${cards.join("")}</ul></main>`;
   const index = join(out, "index.html");
   await writeOutput(index, htmlPage(title, body, noNeeds(), language));
   console.log(`${paths.length} pages and ${index}`);
@@ -124,18 +127,19 @@ async function card(
 interface Opening {
   readonly title: string | undefined;
   readonly paragraph: string;
+  readonly picture: RenderedHtml["picture"];
 }
 
-/** The first heading and paragraph of a notebook's text. */
+/** The first heading, paragraph and picture of the text that a notebook begins with. */
 async function opening({ cells }: Notebook, path: string): Promise<Opening> {
   const source = cells.find((cell) => cell.cell_type === "markdown")?.source ?? "";
   try {
     const context = { folder: dirname(path), pages: new Set<string>() };
-    const { headings, paragraph } = await renderMarkdown(source, context);
-    return { title: headings[0]?.text, paragraph };
+    const { headings, paragraph, picture } = await renderMarkdown(source, context);
+    return { title: headings[0]?.text, paragraph, picture };
   } catch {
     // The page has already said why.
-    return { title: undefined, paragraph: "" };
+    return { title: undefined, paragraph: "", picture: undefined };
   }
 }
 

@@ -27,8 +27,10 @@ export interface Heading {
 export interface RenderedHtml {
   readonly html: string;
   readonly headings: readonly Heading[];
-  /** The first paragraph as plain text, without a heading that runs into it. */
+  /** The first paragraph that has text, as plain text, without a heading that runs into it. */
   readonly paragraph: string;
+  /** The first picture that is part of the page: its data as an address, and what it shows in words. */
+  readonly picture: { readonly src: string; readonly alt: string } | undefined;
   readonly hasMath: boolean;
   /** Whether it shows pictures that the reader's browser has to fetch. */
   readonly hasRemotePictures: boolean;
@@ -98,6 +100,7 @@ export async function renderHtml(source: string, context: MarkdownContext): Prom
     html: body.innerHTML,
     headings,
     paragraph: firstParagraph(body),
+    picture: firstPicture(body),
     hasMath: body.querySelector(".katex") !== null,
     hasRemotePictures: remote.size > 0,
   };
@@ -111,11 +114,19 @@ function plainText(element: Element): string {
 }
 
 function firstParagraph(body: HTMLElement): string {
-  const paragraph = body.querySelector("p")?.cloneNode(true) as Element | undefined;
+  const paragraphs = [...body.querySelectorAll("p")];
+  const paragraph = paragraphs.find(({ textContent }) => textContent?.trim())?.cloneNode(true) as
+    | Element
+    | undefined;
   if (paragraph === undefined) return "";
   const [first] = paragraph.childNodes;
   if (first?.nodeName === "STRONG") first.remove();
   return plainText(paragraph);
+}
+
+function firstPicture(body: HTMLElement): RenderedHtml["picture"] {
+  const image = [...body.querySelectorAll("img")].find(({ src }) => src.startsWith("data:"));
+  return image && { src: image.src, alt: image.alt };
 }
 
 /** An address as notes and warnings show it, since it may contain a whole file. */

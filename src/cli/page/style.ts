@@ -55,6 +55,7 @@ details>summary{cursor:pointer;color:var(--muted);font-size:.9em}
 .neighbours small{display:block;color:var(--muted)}
 summary code{background:none!important;padding:0!important;overflow-wrap:anywhere}
 details[open]>summary{margin-bottom:.4em}details[open]>summary code{display:none}
+.film img{display:block;max-width:100%;border-radius:10px}
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(17rem,1fr));gap:1.2rem;padding:0;list-style:none}
 .cards a{display:flex;flex-direction:column;height:100%;border:1px solid var(--line);border-radius:10px;overflow:hidden;color:inherit;text-decoration:none;background:var(--panel)}
 .cards a:hover{border-color:var(--link)}

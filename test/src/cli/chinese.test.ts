@@ -90,6 +90,11 @@ describe("the Chinese edition", () => {
     }
   });
 
+  it("has the film that both begin with", () => {
+    const [film, copy] = ["", "zh"].map((path) => readFileSync(join(folder, path, "moving.webp")));
+    assert.ok(film!.equals(copy!), "npm run translate copies it");
+  });
+
   it("finds models and clips where the code that it shares looks for them", () => {
     for (const name of SHARED_FOLDERS) assert.equal(readlinkSync(join(folder, "zh", name)), `../${name}`);
   });

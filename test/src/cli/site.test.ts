@@ -43,6 +43,7 @@ it("firstframe site makes a page of each notebook as it is, and an index", async
     index,
     /<a href="01-first\.html"><img src="data:image\/webp;base64,[^"]+".*<strong>First &#38; foremost<\/strong><p>It says x\^2\. On<\/p>/,
   );
+  assert.ok(!index.includes('class="film"'), "the first text has no picture");
   assert.ok(index.length < png.length + 40_000, "small pictures");
   const page = readFileSync(cli.path("site/01-first.html"), "utf8");
   assert.ok(
@@ -69,6 +70,11 @@ it("firstframe site has the tutorials in both languages, which lead to each othe
   assert.deepEqual([english.documentElement.lang, chinese.documentElement.lang], ["en", "zh"]);
   assert.equal(english.querySelector(".site [lang=zh]")?.getAttribute("href"), "zh/index.html");
   assert.equal(chinese.querySelector(".site [lang=en]")?.getAttribute("href"), "../index.html");
+  for (const index of [english, chinese]) {
+    const film = index.querySelector<HTMLImageElement>("h1 ~ .film img");
+    assert.match(film?.src ?? "", /^data:image\/webp;base64,/, "the index begins with the film");
+    assert.ok(film!.alt.length > 10 && index.querySelector(".cards p")!.textContent!.length > 10);
+  }
   const tutorial = page("zh/01-vae-compression.html");
   assert.equal(tutorial.querySelector("[rel=next]")?.getAttribute("href"), "02-first-frame-duplication.html");
   assert.equal(tutorial.querySelector("[rel=next] small")?.textContent, "下一篇");
