@@ -396,6 +396,11 @@ export const commands = {
         help: "checkpoints, losses and pictures",
       },
       from: { type: "string", value: "DIR", help: "a transformer to begin with (default: random weights)" },
+      worlds: {
+        type: "string",
+        value: "NAME[,NAME...]",
+        help: "that clips are drawn from in turn, or all; one named twice is drawn twice as often (default: --world)",
+      },
       seed: { type: "integer", value: "N", min: 0, default: 0, help: "of everything that is drawn" },
       steps: { type: "integer", value: "N", min: 1, default: 400, help: "optimizer steps" },
       clips: { type: "integer", value: "N", min: 1, default: 1600, help: "drawn before one comes again" },

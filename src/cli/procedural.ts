@@ -30,7 +30,7 @@ export async function datasetCommand(argv: string[]): Promise<void> {
 export async function pipelineCommand(argv: string[]): Promise<void> {
   const { values } = parseCommand("procedural pipeline", commands["procedural pipeline"], argv);
   const { out, seed, layers, heads, vae } = values;
-  const worlds = values.worlds === "all" ? WORLD_NAMES : values.worlds.split(",").map(worldOf);
+  const worlds = worldsOf(values.worlds);
   await startEngine();
   await makeSmallPipeline({
     ...{ out, seed, worlds, layers, heads, log, vae },
@@ -48,6 +48,7 @@ export async function trainTransformerCommand(argv: string[]): Promise<void> {
   await startEngine();
   await trainTransformer({
     ...{ ...rest, numFrames, world, log },
+    worlds: values.worlds === undefined ? [world] : worldsOf(values.worlds),
     batchSize: values["batch-size"],
     learningRate: values["learning-rate"],
     mixedPrecision: values["mixed-precision"] as "no" | "bf16" | "fp16",
@@ -55,6 +56,9 @@ export async function trainTransformerCommand(argv: string[]): Promise<void> {
     evaluationClips: values["evaluation-clips"],
   });
 }
+
+const worldsOf = (list: string): readonly WorldName[] =>
+  list === "all" ? WORLD_NAMES : list.split(",").map(worldOf);
 
 function worldOf(name: string): WorldName {
   const found = WORLD_NAMES.find((each) => each === name);

@@ -23,7 +23,10 @@ export interface TrainTransformerOptions extends Size {
   readonly model: string;
   /** Where checkpoints, losses and pictures go. */
   readonly work: string;
+  /** Of the held-out clips. */
   readonly world: WorldName;
+  /** Clip i is of the world at place i, and on from the start when they end. */
+  readonly worlds: readonly WorldName[];
   /** A transformer's folder to start from. Default: random weights. */
   readonly from?: string | undefined;
   readonly numFrames: number;
@@ -64,7 +67,7 @@ export async function trainTransformer(options: TrainTransformerOptions): Promis
 }
 
 async function trainInOwnFolder(options: TrainTransformerOptions): Promise<void> {
-  const { model, work, world, from, seed, steps, numFrames, height, width, fps, log } = options;
+  const { model, work, world, worlds, from, seed, steps, numFrames, height, width, fps, log } = options;
   await mkdir(work, { recursive: true });
   const pipeline = await CogVideoXImageToVideoPipeline.fromPretrained(model);
   const { vae, tokenizer, textEncoder } = pipeline;
@@ -76,7 +79,8 @@ async function trainInOwnFolder(options: TrainTransformerOptions): Promise<void>
   const promptEncoder = await T5PromptEncoder.open(model, transformer.config.max_text_seq_length, work);
   const data = new DrawnClips({
     count: options.clips,
-    clip: (each) => proceduralClip({ seed: each, world, numFrames, height, width, fps }),
+    clip: (each) =>
+      proceduralClip({ seed: each, world: worlds[each % worlds.length]!, numFrames, height, width, fps }),
     vae,
     promptEncoder,
     cacheDir: join(work, "clips"),
@@ -157,7 +161,7 @@ async function trainInOwnFolder(options: TrainTransformerOptions): Promise<void>
     const report = await look(steps);
     await trainer.withEma(() => transformer.savePretrained(join(model, "transformer"), { dtype: "float16" }));
     const { runs, yardsticks } = report;
-    const settings = { world, seed, steps, numFrames, height, width, fps, clips: report.clips };
+    const settings = { world, worlds, seed, steps, numFrames, height, width, fps, clips: report.clips };
     await writeFileAtomic(
       join(model, "motion.json"),
       `${JSON.stringify({ settings, runs, yardsticks }, null, 1)}\n`,

@@ -65,7 +65,7 @@ test("procedural train-transformer trains in a world, goes on where it was stopp
   const training = (world: string, steps: number) => [
     ...["train-transformer", "--model", model, "--work", "work", "--world", world, "--steps", String(steps)],
     ...["--clips", "2", "--batch-size", "1", "--frames", "9", "--height", "32", "--width", "32"],
-    ...["--evaluation-steps", "15", "--evaluation-clips", "1"],
+    ...["--evaluation-steps", "15", "--evaluation-clips", "1", "--worlds", `${world},pair`],
   ];
   const train = (steps: number) => run(...training("plain", steps));
   assert.match(train(2), /step 2, sampled in 10: left at 1 s /);
@@ -81,7 +81,7 @@ test("procedural train-transformer trains in a world, goes on where it was stopp
   assert.match(said, /step 20, sampled in 1: /);
   assert.doesNotMatch(said, /step 2, sampled/, "it begins anew");
   const { settings, runs, yardsticks } = JSON.parse(await readFile(join(model, "motion.json"), "utf8"));
-  assert.deepEqual([settings.world, settings.steps], ["plain", 20]);
+  assert.deepEqual([settings.world, settings.worlds, settings.steps], ["plain", ["plain", "pair"], 20]);
   assert.deepEqual(
     runs.map(({ steps }: { steps: number }) => steps),
     [1, 10],
