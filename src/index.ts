@@ -47,6 +47,15 @@ export type {
 export type { ModuleInfo } from "./nn/module-tree.js";
 export { type ProceduralClip, type ProceduralClipOptions, proceduralClip } from "./procedural/clip.js";
 export { DrawnClips, type DrawnClipsOptions } from "./procedural/drawn-clips.js";
+export {
+  type EvaluateOptions,
+  type Evaluation,
+  type EvaluationReport,
+  evaluateMotion,
+  type SamplingSettings,
+  type Yardstick,
+} from "./procedural/evaluate.js";
+export type { MotionScore, MotionTime } from "./procedural/motion.js";
 export type { SpriteTruth } from "./procedural/picture.js";
 export type { Background, Scene, Sprite, WorldName } from "./procedural/scene.js";
 export type { ImageEncoder, PosteriorDraw } from "./recipe/conditioning.js";

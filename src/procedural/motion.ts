@@ -25,13 +25,13 @@ export interface Track {
   readonly area: readonly number[];
 }
 
-/** Times (s) at which sprites are counted. */
+/** Times, in seconds, at which sprites are counted. */
 export const TIMES = ["0.5", "1", "2"] as const;
-type Time = (typeof TIMES)[number];
+export type MotionTime = (typeof TIMES)[number];
 
 /** Counts over sprites and clips; {@link summarize} turns them into means. */
 export interface MotionCounts {
-  readonly left: Record<Time, number[]>;
+  readonly left: Record<MotionTime, number[]>;
   /** One per moving sprite: whether it went the right way within a second. */
   readonly direction: boolean[];
   /** From where a sprite ends to where it should, in picture heights; only for sprites that are left. */
@@ -118,7 +118,7 @@ export function measureMotion(sample: Clip, truth: MotionTruth, counts: MotionCo
 /** Means; null where nothing was counted. */
 export interface MotionScore {
   /** How much of each sprite is left after so many seconds, 0 to 1. */
-  readonly sprites_left: Readonly<Record<Time, number | null>>;
+  readonly sprites_left: Readonly<Record<MotionTime, number | null>>;
   /** Share of sprites that went the right way within a second. */
   readonly direction: number | null;
   /** Distance from the true end, in picture heights. */
