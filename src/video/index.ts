@@ -5,4 +5,5 @@ export { Clip, type Size } from "./clip.js";
 export { selectFrames } from "./frames.js";
 export type { ClipInfo } from "./read.js";
 export { ClipError, probeClip, type ReadClipOptions, readClip } from "./read.js";
+export { cutStrip } from "./strip.js";
 export { encodePng, encodeWebp, type WriteClipOptions, writeClip } from "./write.js";
