@@ -30,7 +30,7 @@ export function filmStrip(rows: readonly Clip[], count: number): Clip {
 }
 
 /**
- * The inverse of {@link filmStrip}: cuts a picture into clips, one per row.
+ * Cuts a film strip, a picture whose rows are clips and whose columns their frames, into these clips.
  *
  * @throws InputError if the picture can't be divided into so many rows and columns.
  */
