@@ -97,14 +97,22 @@ export function moved(made: Clip, truth: Clip): number {
   return square === 0 ? 0 : product / square;
 }
 
-/**
- * Where the video's tokens look when there is only noise, in the first sampling step: for each layer and each temporal patch that
- * looks, the share of its attention that goes to the text and to each temporal patch, the mean of all heads, places and clips.
- */
-export async function attentionShares(
+/** Where the video's tokens look when there is only noise, in the first sampling step; the mean of all heads and clips. */
+export interface AttentionFound {
+  /** By layer and temporal patch that looks: the share of its attention that goes to the text and to each temporal patch. */
+  readonly shares: readonly (readonly (readonly number[])[])[];
+  /**
+   * From the last temporal patch to the first, the mean of all layers: attention to the token that lies so many rows and columns
+   * away, from (1 - height, 1 - width) on. The middle is the same place.
+   */
+  readonly map: readonly (readonly number[])[];
+}
+
+/** Measures the attention in the first sampling step. */
+export async function attention(
   { pipeline, maxTextLength, imagePlace }: Sampler,
   clips: readonly HeldOutClip[],
-): Promise<number[][][]> {
+): Promise<AttentionFound> {
   const { transformer } = pipeline;
   const { config } = transformer;
   const first = clips[0]!.truth.clip;
@@ -127,7 +135,7 @@ export async function attentionShares(
   const unhook = transformer.registerForwardHook((name, output) => {
     if (/attn1\.to_[qk]$/.test(name)) seen.set(name, tf.keep(output.clone()) as tf.Tensor3D);
   });
-  const shares = tf.tidy(() => {
+  const weights = tf.tidy(() => {
     const image = tf.slice(placed, [0, 0], [-1, 1]);
     const latent = tf.transpose(image, [0, 2, 1, 3, 4]) as tf.Tensor5D;
     const { sample: prediction } = transformer.forward({
@@ -139,27 +147,61 @@ export async function attentionShares(
     });
     prediction.dispose();
     return Array.from({ length: config.num_layers }, (_, layer) =>
-      layerShares(transformer, layer, seen, tables, frames),
+      layerWeights(transformer, layer, seen, tables).arraySync(),
     );
   });
   unhook();
+  const video = tables.cos.shape[0];
   tf.dispose([...seen.values(), images, latents, placed, promptEmbeds, tables.cos, tables.sin]);
-  return shares;
+  const slots = frames / (config.patch_size_t ?? 1);
+  const grid = { slots, height: height / config.patch_size, width: width / config.patch_size };
+  return {
+    shares: weights.map((layer) => sharesOf(layer, layer.length - video, slots)),
+    map: offsetMap(weights, weights[0]!.length - video, grid),
+  };
 }
 
-function layerShares(
+/** By temporal patch: how much of its attention goes to the text, then to each temporal patch. */
+function sharesOf(weights: readonly (readonly number[])[], text: number, slots: number): number[][] {
+  const size = (weights.length - text) / slots;
+  const slot = (i: number) => [text + i * size, text + (i + 1) * size] as const;
+  const sum = (row: readonly number[]) => row.reduce((total, value) => total + value, 0);
+  return Array.from({ length: slots }, (_, from) => {
+    const rows = weights.slice(...slot(from));
+    const share = (start: number, end: number) => sum(rows.map((row) => sum(row.slice(start, end)))) / size;
+    return [share(0, text), ...Array.from({ length: slots }, (_, to) => share(...slot(to)))];
+  });
+}
+
+function offsetMap(
+  layers: readonly (readonly (readonly number[])[])[],
+  text: number,
+  { slots, height, width }: { readonly slots: number; readonly height: number; readonly width: number },
+): number[][] {
+  const zeros = () => Array.from({ length: 2 * height - 1 }, () => Array<number>(2 * width - 1).fill(0));
+  const [sums, counts] = [zeros(), zeros()];
+  const last = text + (slots - 1) * height * width;
+  for (const weights of layers) {
+    for (let from = 0; from < height * width; from++) {
+      for (let to = 0; to < height * width; to++) {
+        const row = Math.floor(to / width) - Math.floor(from / width) + height - 1;
+        const column = (to % width) - (from % width) + width - 1;
+        sums[row]![column]! += weights[last + from]![text + to]!;
+        counts[row]![column]! += 1;
+      }
+    }
+  }
+  return sums.map((row, y) => row.map((sum, x) => sum / counts[y]![x]!));
+}
+
+/** From each token to each, the mean of heads and clips. */
+function layerWeights(
   transformer: CogVideoXTransformer3DModel,
   layer: number,
   seen: ReadonlyMap<string, tf.Tensor3D>,
   tables: { cos: tf.Tensor2D; sin: tf.Tensor2D },
-  frames: number,
-): number[][] {
-  const {
-    num_attention_heads: heads,
-    attention_head_dim: features,
-    patch_size_t: patch,
-  } = transformer.config;
-  const slots = frames / (patch ?? 1);
+): tf.Tensor2D {
+  const { num_attention_heads: heads, attention_head_dim: features } = transformer.config;
   const of = (which: "q" | "k"): tf.Tensor4D => {
     const name = `transformer_blocks.${layer}.attn1`;
     const x = seen.get(`${name}.to_${which}`)!;
@@ -174,19 +216,6 @@ function layerShares(
     const rotated = headNorm(x, norm("weight"), norm("bias"), rotary, { eps: 1e-6, trained: false });
     return tf.transpose(tf.reshape(rotated, [batch, tokens, heads, features]), [0, 2, 1, 3]);
   };
-  const [q, k] = [of("q"), of("k")];
-  const weights = tf.softmax(tf.mul(tf.matMul(q, k, false, true), features ** -0.5));
-  const mean = tf.mean(weights, [0, 1]) as tf.Tensor2D;
-  const tokens = mean.shape[0];
-  const text = tokens - tables.cos.shape[0];
-  const size = (tokens - text) / slots;
-  return Array.from({ length: slots }, (_, from) => {
-    const rows = [...tf.mean(tf.slice(mean, [text + from * size, 0], [size, -1]), 0).dataSync()];
-    const share = (start: number, end: number) =>
-      rows.slice(start, end).reduce((sum, value) => sum + value, 0);
-    return [
-      share(0, text),
-      ...Array.from({ length: slots }, (_, to) => share(text + to * size, text + (to + 1) * size)),
-    ];
-  });
+  const scores = tf.mul(tf.matMul(of("q"), of("k"), false, true), features ** -0.5);
+  return tf.mean(tf.softmax(scores), [0, 1]) as tf.Tensor2D;
 }

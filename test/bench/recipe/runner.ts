@@ -33,7 +33,15 @@ import {
 } from "./arms.js";
 import type { Values } from "./bootstrap.js";
 import { type ClipSettings, corrupt, type HeldOutClip, heldOutClip, laterRolls } from "./held-out.js";
-import { attentionShares, measures, type Request, type Sample, type Sampler, sample } from "./measure.js";
+import {
+  type AttentionFound,
+  attention,
+  measures,
+  type Request,
+  type Sample,
+  type Sampler,
+  sample,
+} from "./measure.js";
 
 /** Everything that figures depend on; results of other settings are not mixed with these. */
 export interface Settings {
@@ -90,8 +98,7 @@ export interface RunResult {
   readonly values: Readonly<Record<string, Values>>;
   /** Mean training loss of each {@link LOSS_WINDOW} steps. */
   readonly losses: readonly number[];
-  /** By layer: from each temporal patch, to the text and to each temporal patch. */
-  readonly attention: readonly (readonly (readonly number[])[])[];
+  readonly attention: AttentionFound;
   readonly trainingSeconds: number;
 }
 
@@ -253,14 +260,13 @@ export class Runner {
         maxTextLength: settings.maxTextLength,
         ...{ imagePlace, padding },
       };
-      const { values, attention } = await trainer.withEma(() => this.#measure(sampler, arm, seed, folder));
+      const measured = await trainer.withEma(() => this.#measure(sampler, arm, seed, folder));
       const result: RunResult = {
-        ...{ arm, seed, steps, parameters: trainer.numTrainableParameters, values },
+        ...{ arm, seed, steps, parameters: trainer.numTrainableParameters, ...measured },
         losses: windows(
           log.map(({ loss }) => loss),
           steps,
         ),
-        attention,
         trainingSeconds: Math.round(log.reduce((sum, { step_seconds: seconds }) => sum + seconds, 0)),
       };
       await writeFileAtomic(join(folder, "result.json"), `${JSON.stringify(result)}\n`);
@@ -323,10 +329,10 @@ export class Runner {
     const clips = Array.from({ length: Math.min(ATTENTION_CLIPS, this.settings.heldOut) }, (_, i) =>
       this.#clip(i),
     );
-    const attention = (await attentionShares(sampler, clips)).map((layer) =>
-      layer.map((from) => from.map((share) => rounded(share, 4))),
-    );
-    return { values, attention };
+    const { shares, map } = await attention(sampler, clips);
+    const digits = (row: readonly number[]) => row.map((value) => rounded(value, 4));
+    const found = { shares: shares.map((layer) => layer.map(digits)), map: map.map(digits) };
+    return { values, attention: found };
   }
 
   #clean(sampler: Sampler): Promise<Record<string, Values>> {

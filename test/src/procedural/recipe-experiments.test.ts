@@ -145,7 +145,14 @@ test("every arm of the table trains and is measured, and leaves no tensors", asy
       if (measure.includes("/") && !inE1) assert.equal(values[measure], undefined);
       else assert.equal(values[measure]?.length, TINY.heldOut, `${arm}: ${measure}`);
     }
-    for (const layer of attention) {
+    // 4x4 places: up to three away, in both directions; weighted by how many pairs there are, it is the share of the first patch.
+    assert.deepEqual([attention.map.length, attention.map[0]!.length], [7, 7]);
+    const pairs = (away: number) => 4 - Math.abs(away - 3);
+    const whole = attention.map.flatMap((row, y) => row.map((value, x) => value * pairs(y) * pairs(x)));
+    const toFirst = attention.shares.map((layer) => layer.at(-1)![1]!);
+    const mean = toFirst.reduce((sum, share) => sum + share, 0) / toFirst.length;
+    assert.ok(Math.abs(whole.reduce((sum, value) => sum + value, 0) / 16 - mean) < 1e-3);
+    for (const layer of attention.shares) {
       assert.equal(layer.length, arm === "patch-1" ? 3 : 2, "a row for each temporal patch");
       for (const from of layer) {
         assert.equal(from.length, layer.length + 1);
