@@ -68,7 +68,7 @@ export async function sample(sampler: Sampler, requests: readonly Request[], lik
 /** What a sampled clip is measured by, by the names of {@link MEASURES}. */
 export function measures(made: Clip, truth: MotionTruth): Record<string, number | null> {
   const counts = emptyCounts();
-  measureMotion(made, truth, counts);
+  measureMotion(made, truth, counts, { similarity: false });
   const right = counts.direction[0];
   return {
     direction: right === undefined ? null : Number(right),
