@@ -187,6 +187,7 @@ export function intervals(
     axes[`xaxis${number}`] = {
       domain: [left, right],
       anchor: `y${number}`,
+      rangemode: "tozero",
       zeroline: true,
       zerolinecolor: "#d62728",
       zerolinewidth: 1.5,

@@ -214,6 +214,7 @@ describe("intervals", () => {
     assert.deepEqual(domain("xaxis3"), domain("xaxis"));
     assert.ok(domain("yaxis3")[1] < domain("yaxis")[0]);
     assert.equal(layout.yaxis2!.showticklabels, false);
+    for (const axis of ["xaxis", "xaxis2", "xaxis3"]) assert.equal(layout[axis]!.rangemode, "tozero");
   });
 
   test("is drawn", async () => {
