@@ -22,6 +22,7 @@ export interface Effect extends Interval {
   readonly arm: string;
   /** What the arm is called in charts. */
   readonly name: string;
+  /** Of a single seed the interval says nothing about other seeds. */
   readonly seeds: number;
   readonly verdict: ReturnType<typeof verdict>;
 }
@@ -182,12 +183,12 @@ export async function readReport(file: string): Promise<RecipeReport> {
 export function printTables({ experiments }: RecipeReport, print: (line: string) => void): void {
   for (const [name, { question, measures, stepsToLoss }] of Object.entries(experiments)) {
     print(`\n## ${name}. ${question}\n`);
-    print("| measure | arm | mean | difference from the recipe, 95 % | |");
-    print("| --- | --- | --- | --- | --- |");
+    print("| measure | arm | seeds | mean | difference from the recipe, 95 % | |");
+    print("| --- | --- | --- | --- | --- | --- |");
     for (const { label, means, effects } of Object.values(measures)) {
-      if (means[RECIPE] !== undefined) print(`| ${label} | the recipe | ${means[RECIPE]} | | |`);
-      for (const { arm, name: shown, mean, low, high, verdict: says } of effects) {
-        print(`| | ${shown} | ${means[arm]} | ${mean} (${low} to ${high}) | ${says} |`);
+      if (means[RECIPE] !== undefined) print(`| ${label} | the recipe | | ${means[RECIPE]} | | |`);
+      for (const { arm, name: shown, seeds, mean, low, high, verdict: says } of effects) {
+        print(`| | ${shown} | ${seeds} | ${means[arm]} | ${mean} (${low} to ${high}) | ${says} |`);
       }
     }
     for (const [loss, arms] of Object.entries(stepsToLoss)) {
