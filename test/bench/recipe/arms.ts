@@ -89,7 +89,7 @@ export const MEASURES: Readonly<Record<string, Measure>> = {
   moved: { label: "of the true change made by the last frame", better: "higher", digits: 3 },
   psnr: { label: "PSNR of frames 1 to 8, dB", better: "higher", digits: 2 },
   first: { label: "PSNR of frame 0, dB", better: "higher", digits: 2 },
-  seam: { label: "seam: |frame 1 - frame 0| beyond the truth's, levels", digits: 2 },
+  seam: { label: "seam: step from frame 0 to 1 beyond the truth's, levels", digits: 2 },
   flicker: { label: "flicker of the background, levels", better: "lower", digits: 2 },
   copy: { label: "distance of latents 0 and 1, of their RMS", digits: 3 },
   ...Object.fromEntries([
