@@ -59,15 +59,21 @@ export type { MotionScore, MotionTime } from "./procedural/motion.js";
 export type { SpriteTruth } from "./procedural/picture.js";
 export type { Background, Scene, Sprite, WorldName } from "./procedural/scene.js";
 export type { ImageEncoder, PosteriorDraw } from "./recipe/conditioning.js";
-export { encodeImage } from "./recipe/conditioning.js";
-export type { DuplicatedFrames, DuplicateFirstFrameOptions, FrameAxis } from "./recipe/first-frame.js";
-export { dropDuplicatedFrames, duplicateFirstFrame } from "./recipe/first-frame.js";
+export { encodeImage, placeImageLatent } from "./recipe/conditioning.js";
+export type {
+  DuplicatedFrames,
+  DuplicateFirstFrameOptions,
+  FrameAxis,
+  PadFramesOptions,
+} from "./recipe/first-frame.js";
+export { dropDuplicatedFrames, duplicateFirstFrame, padFrames } from "./recipe/first-frame.js";
 export type { CompressionRatios, LatentSize, PatchSizes } from "./recipe/geometry.js";
 export { assertFrameRule, firstFrameCopies } from "./recipe/geometry.js";
 export {
   addImageNoise,
   type ImageNoiseDraws,
   imageNoiseSigma,
+  imageNoiseSigmas,
 } from "./recipe/image-noise.js";
 export type {
   Denoiser,
@@ -87,6 +93,7 @@ export {
   dropCaptions,
   prepareLoss,
 } from "./recipe/loss.js";
+export type { ImageNoiseDistribution, ImagePlace, Padding } from "./recipe/rules.js";
 export * from "./train/index.js";
 export * from "./video/index.js";
 export type { SaveWeightsOptions, WeightsLocation } from "./weights/checkpoint.js";

@@ -1,4 +1,5 @@
 import { WORLD_NAMES } from "../procedural/scene.js";
+import { IMAGE_PLACES, PADDINGS } from "../recipe/rules.js";
 import { ARGUMENTS, pickOptions, trainOptions } from "../train/arguments.js";
 import type { Command } from "./arguments.js";
 
@@ -294,6 +295,20 @@ export const commands = {
       num_inference_steps: fromTable(ARGUMENTS.num_inference_steps, "denoising steps"),
       guidance_scale: fromTable(ARGUMENTS.guidance_scale, "how closely to follow the prompt; 1 is off"),
       "use-dynamic-cfg": { type: "boolean", help: "varies the guidance over the steps" },
+      image_place: {
+        type: "string",
+        value: "NAME",
+        choices: IMAGE_PLACES,
+        default: ARGUMENTS.image_place.default,
+        help: "at which latent frames the image lies, as in training",
+      },
+      padding: {
+        type: "string",
+        value: "NAME",
+        choices: PADDINGS,
+        default: ARGUMENTS.padding.default,
+        help: "what fills the latent frames up to whole patches, as in training",
+      },
       scheduler: {
         type: "string",
         value: "NAME",

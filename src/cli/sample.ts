@@ -14,6 +14,7 @@ import { CogVideoXPipeline } from "../diffusion/text-to-video.js";
 import { RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import { assertFrameRule } from "../recipe/geometry.js";
+import type { ImagePlace, Padding } from "../recipe/rules.js";
 import type { Clip, Size } from "../video/clip.js";
 import { readClip } from "../video/read.js";
 import { writeClip } from "../video/write.js";
@@ -45,7 +46,7 @@ export async function sampleCommand(argv: string[]): Promise<number> {
     const started = performance.now();
     const options = { ...pipelineOptions(pipe, image, values), ...embeds };
     const frames = await withProgress(pipe, (callbackOnStepEnd) =>
-      generate(pipe, image, { ...options, callbackOnStepEnd }),
+      generate(pipe, image, values.image_place as ImagePlace, { ...options, callbackOnStepEnd }),
     );
     await writeClip(values.out, frames[0]!).catch((error: Error) => {
       throw new CommandFailure(error.message, { file: values.out });
@@ -127,10 +128,15 @@ type Pipeline = CogVideoXPipeline | CogVideoXImageToVideoPipeline;
 type Options = Omit<GenerateOptions<CogVideoXPipelineBase>, "outputType">;
 type PromptTensors = { promptEmbeds?: tf.Tensor3D; negativePromptEmbeds?: tf.Tensor3D };
 
-async function generate(pipe: Pipeline, image: Clip | null, options: Options): Promise<Clip[]> {
+async function generate(
+  pipe: Pipeline,
+  image: Clip | null,
+  imagePlace: ImagePlace,
+  options: Options,
+): Promise<Clip[]> {
   const { frames } =
     pipe instanceof CogVideoXImageToVideoPipeline
-      ? await pipe.generate({ ...options, image: image! })
+      ? await pipe.generate({ ...options, image: image!, imagePlace })
       : await pipe.generate(options);
   return frames;
 }
@@ -148,6 +154,7 @@ function pipelineOptions(pipe: Pipeline, image: Clip | null, values: Values): Op
     numInferenceSteps: values.num_inference_steps,
     guidanceScale: values.guidance_scale,
     useDynamicCfg: values["use-dynamic-cfg"],
+    padding: values.padding as Padding,
     maxSequenceLength: values["max-sequence-length"],
     generator: new RandomGenerator(values.seed),
     ...(values.fps === undefined ? {} : { fps: values.fps }),

@@ -3,6 +3,7 @@ import * as tf from "../engine/tf.js";
 import { encodeConditioningImage, imageLatentScale, placeImageLatent } from "../recipe/conditioning.js";
 import { duplicateFirstFrame } from "../recipe/first-frame.js";
 import { latentFrames, paddedFrames } from "../recipe/geometry.js";
+import type { ImagePlace } from "../recipe/rules.js";
 import { type ImageInput, preprocessImage } from "./image-processor.js";
 import {
   CogVideoXPipelineBase,
@@ -20,6 +21,8 @@ export interface ImageToVideoOptions<O extends OutputType = "clip">
   extends GenerateOptions<CogVideoXImageToVideoPipeline, O> {
   /** The first frame: one for all prompts, or one per prompt. */
   readonly image: ImageInput;
+  /** Where the image's latent lies, the rule that the model was trained with. Default "first". */
+  readonly imagePlace?: ImagePlace;
 }
 
 /**
@@ -66,7 +69,7 @@ export class CogVideoXImageToVideoPipeline extends CogVideoXPipelineBase {
         width: size.width * factor,
       });
       try {
-        return this.#imageLatents(image, size, options.generator);
+        return this.#imageLatents(image, size, options.generator, options.imagePlace);
       } finally {
         image.dispose();
       }
@@ -108,8 +111,13 @@ export class CogVideoXImageToVideoPipeline extends CogVideoXPipelineBase {
     });
   }
 
-  /** The images' latents in the first frame, zeros in the others: [B, F, C, h, w]. */
-  #imageLatents(image: tf.Tensor4D, size: LatentShape, generator: GeneratorInput): tf.Tensor5D {
+  /** The images' latents at their place, the first frame, and zeros at the others: [B, F, C, h, w]. */
+  #imageLatents(
+    image: tf.Tensor4D,
+    size: LatentShape,
+    generator: GeneratorInput,
+    place?: ImagePlace,
+  ): tf.Tensor5D {
     const { batch, frames } = size;
     const images = image.shape[0];
     if (images !== batch && images !== 1) {
@@ -125,7 +133,7 @@ export class CogVideoXImageToVideoPipeline extends CogVideoXPipelineBase {
         return encodeConditioningImage(this.vae, single[i % images]!, { imageNoise: null, posterior, scale })
           .latent;
       });
-      return placeImageLatent(tf.concat(latents, 0), frames);
+      return placeImageLatent(tf.concat(latents, 0), frames, place);
     });
   }
 }

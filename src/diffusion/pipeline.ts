@@ -14,6 +14,7 @@ import type { SaveOptions } from "../nn/module.js";
 import { concatImageLatents, ofsFor } from "../recipe/conditioning.js";
 import { dropDuplicatedFrames } from "../recipe/first-frame.js";
 import { firstFrameCopies, type LatentSize, latentFrames, latentSize } from "../recipe/geometry.js";
+import type { Padding } from "../recipe/rules.js";
 import { Clip } from "../video/clip.js";
 import type { WeightsLocation } from "../weights/checkpoint.js";
 import {
@@ -115,6 +116,8 @@ export interface GenerateOptions<P, O extends OutputType = "clip"> {
   readonly fps?: number;
   /** Number of tokens that prompts are truncated or padded to. Default: the transformer's max_text_seq_length. */
   readonly maxSequenceLength?: number;
+  /** What fills the latent frames up to whole patches, the rule that the model was trained with. Default "copy_first". */
+  readonly padding?: Padding;
   /** `scale` multiplies what LoRA adapters add. */
   readonly attentionKwargs?: { readonly scale?: number };
   /** Called after each step; what it returns replaces the tensors. */
@@ -388,7 +391,8 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
       }
 
       if (outputType === "latent") return { frames: latents.clone() as PipelineFrames[O] };
-      const kept = held.add(dropDuplicatedFrames(latents, { copies, frameAxis: 1 }));
+      const { padding } = options;
+      const kept = held.add(dropDuplicatedFrames(latents, { copies, frameAxis: 1, padding }));
       const video = held.add(await this.decodeLatents(kept));
       return { frames: toFrames(video, outputType, options.fps ?? this.#defaultFps) as PipelineFrames[O] };
     } finally {

@@ -141,6 +141,103 @@ export function heatmap(
   );
 }
 
+/** An estimate with the interval in which it lies. */
+export interface IntervalRow {
+  readonly name: string;
+  readonly mean: number;
+  readonly low: number;
+  readonly high: number;
+}
+
+export interface IntervalsOptions extends ChartOptions {
+  /** Panels side by side before a new row of them begins. Default 3. */
+  readonly columns?: number;
+}
+
+/** Colours of intervals that leave out 0, and of those that do not. */
+export const INTERVAL_COLORS = { shown: "#1f77b4", notShown: "#8a8a8a" } as const;
+
+/**
+ * Differences as dots with their intervals, a panel for each measure by its name, with a line at 0: where an interval reaches across
+ * it, no difference is shown, and it is grey.
+ *
+ * @example intervals({ "PSNR, dB": [{ name: "no noise", mean: -0.4, low: -0.6, high: -0.1 }] })
+ * @throws InputError without a panel, or for one without rows
+ */
+export function intervals(
+  panels: Readonly<Record<string, readonly IntervalRow[]>>,
+  options: IntervalsOptions = {},
+): Figure {
+  const all = Object.entries(panels);
+  if (all.length === 0) throw new InputError("intervals: expected panels, found none");
+  for (const [title, rows] of all)
+    if (rows.length === 0) throw new InputError(`intervals: expected rows in "${title}", found none`);
+  const columns = Math.min(options.columns ?? 3, all.length);
+  const lines = Math.ceil(all.length / columns);
+  const most = Math.max(...all.map(([, rows]) => rows.length));
+  const height = options.height ?? lines * (26 * most + 84) + 60;
+  const [gap, room] = [0.04, 66 / height];
+  const axes: Record<string, unknown> = {};
+  const annotations: object[] = [];
+  const traces = all.map(([title, rows], panel): Trace => {
+    const [column, line] = [panel % columns, Math.floor(panel / columns)];
+    const [left, right] = [column / columns, (column + 1) / columns - gap];
+    const [top, bottom] = [1 - line / lines, 1 - (line + 1) / lines + room];
+    const number = panel === 0 ? "" : String(panel + 1);
+    axes[`xaxis${number}`] = {
+      domain: [left, right],
+      anchor: `y${number}`,
+      rangemode: "tozero",
+      zeroline: true,
+      zerolinecolor: "#d62728",
+      zerolinewidth: 1.5,
+      nticks: 5,
+    };
+    axes[`yaxis${number}`] = {
+      domain: [bottom, top],
+      anchor: `x${number}`,
+      type: "category",
+      autorange: "reversed",
+      showticklabels: column === 0,
+    };
+    annotations.push({
+      text: title,
+      x: (left + right) / 2,
+      y: top,
+      xref: "paper",
+      yref: "paper",
+      xanchor: "center",
+      yanchor: "bottom",
+      showarrow: false,
+      font: { size: 12 },
+    });
+    const color = rows.map(({ low, high }) =>
+      low > 0 || high < 0 ? INTERVAL_COLORS.shown : INTERVAL_COLORS.notShown,
+    );
+    return {
+      type: "scatter",
+      mode: "markers",
+      x: rows.map(({ mean }) => mean),
+      y: rows.map(({ name }) => name),
+      xaxis: `x${number}`,
+      yaxis: `y${number}`,
+      marker: { color, size: 9 },
+      error_x: {
+        type: "data",
+        symmetric: false,
+        array: rows.map(({ mean, high }) => high - mean),
+        arrayminus: rows.map(({ mean, low }) => mean - low),
+        color: "#5f5f5f",
+        thickness: 1.5,
+      },
+      showlegend: false,
+    };
+  });
+  const margin = { b: 12, r: 12, t: options.title === undefined ? 36 : 64 };
+  const own = { height, width: Math.min(900, 300 * columns + 120), showlegend: false, annotations, margin };
+  return figure(traces, { ...axes, ...around(options, { ...own, xaxis: axes.xaxis, yaxis: axes.yaxis }) });
+}
+
 /** A row of {@link sequencePicture}. */
 export interface SequenceRow {
   /** Stands before the row. */

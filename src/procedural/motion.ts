@@ -79,8 +79,17 @@ export function truthOfScene(scene: Scene, like: Clip): MotionTruth {
   return truthOf({ ...render(scene, like), scene });
 }
 
-/** Adds a clip to the counts. It must have the truth's size; its first frame counts only for the seam. */
-export function measureMotion(sample: Clip, truth: MotionTruth, counts: MotionCounts): void {
+/**
+ * Adds a clip to the counts. It must have the truth's size; its first frame counts only for the seam.
+ *
+ * @param options.similarity false leaves out SSIM, which takes longer than all else.
+ */
+export function measureMotion(
+  sample: Clip,
+  truth: MotionTruth,
+  counts: MotionCounts,
+  { similarity = true }: { readonly similarity?: boolean } = {},
+): void {
   const tracks = track(sample, truth.ground, truth.sprites);
   const last = sample.numFrames - 1;
   for (const [i, { area, centre }] of tracks.entries()) {
@@ -112,7 +121,7 @@ export function measureMotion(sample: Clip, truth: MotionTruth, counts: MotionCo
   counts.flicker.push(flicker(sample, truth, tracks));
   counts.seam.push(seam(sample) - seam(truth.clip));
   counts.psnr.push(psnr(sample.slice(1), truth.clip.slice(1)));
-  counts.ssim.push(ssim(sample.slice(1), truth.clip.slice(1)));
+  if (similarity) counts.ssim.push(ssim(sample.slice(1), truth.clip.slice(1)));
 }
 
 /** Means; null where nothing was counted. */

@@ -5,6 +5,7 @@
 import type { RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import { addImageNoise, type ImageNoiseDraws } from "./image-noise.js";
+import { type ImagePlace, imageFrames } from "./rules.js";
 
 /** The value that CogVideoX-1.5's image-to-video model gets beside the time, always the same in its authors' code. */
 const OFS = 2;
@@ -119,17 +120,25 @@ export function encodeImage(
 }
 
 /**
- * The image latent at frame 0, zeros at the others, in the transformer's order.
+ * The image latent at frame 0, zeros at the others, in the transformer's order; or at other frames.
  *
  * @param latent [B, C, 1, h, w]
  * @param frames latent frames of the clip, its copies included.
  * @returns [B, frames, C, h, w]; the caller disposes it.
  */
-export function placeImageLatent(latent: tf.Tensor5D, frames: number): tf.Tensor5D {
+export function placeImageLatent(
+  latent: tf.Tensor5D,
+  frames: number,
+  place: ImagePlace = "first",
+): tf.Tensor5D {
   return tf.tidy(() => {
-    const first = tf.transpose(latent, [0, 2, 1, 3, 4]) as tf.Tensor5D;
-    const [batch, , channels, height, width] = first.shape;
-    return tf.concat([first, tf.zeros([batch, frames - 1, channels, height, width])], 1) as tf.Tensor5D;
+    const image = tf.transpose(latent, [0, 2, 1, 3, 4]) as tf.Tensor5D;
+    const nothing = tf.zerosLike(image);
+    const holds = new Set(imageFrames(place, frames));
+    return tf.concat(
+      Array.from({ length: frames }, (_, i) => (holds.has(i) ? image : nothing)),
+      1,
+    );
   });
 }
 

@@ -1,6 +1,7 @@
 import { InputError } from "../engine/errors.js";
 import * as tf from "../engine/tf.js";
 import { firstFrameCopies } from "./geometry.js";
+import type { Padding } from "./rules.js";
 
 /** Where the frames are: axis 2 in the VAE's order [B, C, F, H, W], axis 1 in the transformer's [B, F, C, H, W]. */
 export type FrameAxis = 1 | 2;
@@ -19,6 +20,11 @@ export interface DuplicatedFrames {
   copies: number;
 }
 
+export interface PadFramesOptions extends DuplicateFirstFrameOptions {
+  /** Default "copy_first". */
+  padding?: Padding;
+}
+
 /**
  * First-frame duplication: puts copies of the first latent frame in front until the transformer's temporal patches
  * come out even. The causal VAE turns 81 frames into 21 latent frames; with patchSizeT = 2 one copy makes them 22,
@@ -29,26 +35,44 @@ export interface DuplicatedFrames {
  */
 export function duplicateFirstFrame(
   latents: tf.Tensor5D,
-  { patchSizeT, frameAxis = 2 }: DuplicateFirstFrameOptions,
+  options: DuplicateFirstFrameOptions,
 ): DuplicatedFrames {
-  const copies = firstFrameCopies(latents.shape[frameAxis], patchSizeT);
+  return padFrames(latents, { ...options, padding: "copy_first" });
+}
+
+/** Fills latent frames up to whole temporal patches by a rule; {@link duplicateFirstFrame} is the recipe's. */
+export function padFrames(
+  latents: tf.Tensor5D,
+  { patchSizeT, frameAxis = 2, padding = "copy_first" }: PadFramesOptions,
+): DuplicatedFrames {
+  const frames = latents.shape[frameAxis];
+  const copies = firstFrameCopies(frames, patchSizeT);
   return tf.tidy(() => {
     if (copies === 0) return { latents: latents.clone(), copies };
+    const begin = [0, 0, 0, 0, 0] as [number, number, number, number, number];
+    begin[frameAxis] = padding === "copy_last" ? frames - 1 : 0;
     const size = [...latents.shape] as [number, number, number, number, number];
     size[frameAxis] = 1;
-    const first = tf.slice(latents, [0, 0, 0, 0, 0], size);
-    return { latents: tf.concat([...Array<tf.Tensor5D>(copies).fill(first), latents], frameAxis), copies };
+    const frame = tf.slice(latents, begin, size);
+    const added = Array<tf.Tensor5D>(copies).fill(padding === "zeros" ? tf.zerosLike(frame) : frame);
+    const all = padding === "copy_last" ? [latents, ...added] : [...added, latents];
+    return { latents: tf.concat(all, frameAxis), copies };
   });
 }
 
 /**
- * The inverse of {@link duplicateFirstFrame}: drops `copies` frames from the front.
+ * The inverse of {@link padFrames}, and so of {@link duplicateFirstFrame}: drops `copies` frames from the front, or from the end
+ * if that is where they were added.
  *
  * @throws InputError if that would leave no frame.
  */
 export function dropDuplicatedFrames(
   latents: tf.Tensor5D,
-  { copies, frameAxis = 2 }: { copies: number; frameAxis?: FrameAxis },
+  {
+    copies,
+    frameAxis = 2,
+    padding = "copy_first",
+  }: { copies: number; frameAxis?: FrameAxis; padding?: Padding },
 ): tf.Tensor5D {
   const frames = latents.shape[frameAxis];
   if (!Number.isInteger(copies) || copies < 0 || copies >= frames) {
@@ -57,6 +81,8 @@ export function dropDuplicatedFrames(
     );
   }
   const begin = [0, 0, 0, 0, 0] as [number, number, number, number, number];
-  begin[frameAxis] = copies;
-  return tf.slice(latents, begin);
+  begin[frameAxis] = padding === "copy_last" ? 0 : copies;
+  const size = [...latents.shape] as [number, number, number, number, number];
+  size[frameAxis] = frames - copies;
+  return tf.slice(latents, begin, size);
 }

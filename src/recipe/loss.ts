@@ -11,8 +11,10 @@ import {
   ofsFor,
   placeImageLatent,
 } from "./conditioning.js";
-import { duplicateFirstFrame } from "./first-frame.js";
+import { dropDuplicatedFrames, padFrames } from "./first-frame.js";
 import { type LatentSize, paddedFrames } from "./geometry.js";
+import { type ImageNoiseDraws, imageNoiseSigmas } from "./image-noise.js";
+import type { ImageNoiseDistribution, ImagePlace, Padding } from "./rules.js";
 
 /** What predicts the velocity: the part of CogVideoXTransformer3DModel that the loss needs. */
 export interface Denoiser {
@@ -57,7 +59,7 @@ export interface TrainingBatch {
 
 /** Every random draw of one loss. */
 export interface LossDraws {
-  /** Standard normal z; sigma = exp(-3 + 0.5 z), one for the whole batch. */
+  /** Standard normal z, one for the whole batch; sigma = exp(-3 + 0.5 z), or what {@link imageNoiseSigmas} makes of it. */
   readonly imageNoiseSigmaNormal: number;
   /** [B, 3, 1, H, W] */
   readonly imageNoise: tf.Tensor5D;
@@ -84,10 +86,14 @@ export interface DrawOptions {
 }
 
 export interface LossOptions {
-  /** Put noise on the image before it is encoded. Default true, as in the recipe. */
-  readonly imageNoise?: boolean;
-  /** Count the copies of the first frame too. Default true, as in the recipe. */
+  /** Put noise on the image before it is encoded, by another distribution if one is given. Default true, as in the recipe. */
+  readonly imageNoise?: boolean | ImageNoiseDistribution;
+  /** Count what was added to fill the patches too, the copies of the first frame. Default true, as in the recipe. */
   readonly paddingInLoss?: boolean;
+  /** What fills the latent frames up to whole patches. Default "copy_first", as in the recipe. Sampling has the same option. */
+  readonly padding?: Padding;
+  /** Where the image latent lies. Default "first", as in the recipe. Sampling has the same option. */
+  readonly imagePlace?: ImagePlace;
   /**
    * Min-SNR weighting (arXiv 2303.09556) as diffusers has it for v-prediction: the velocity's squared error counts
    * min(snr, gamma) / (snr + 1), with snr = alphas_cumprod / (1 - alphas_cumprod). In terms of the clean latent, as the loss
@@ -103,7 +109,7 @@ export interface LossInputs {
   readonly latentPadded: tf.Tensor5D;
   /** How many copies there are. */
   readonly copies: number;
-  /** The noise's standard deviation; 0 where image noise is off. */
+  /** The noise's standard deviation, their mean where samples have their own; 0 where image noise is off. */
   readonly imageNoiseSigma: number;
   /** [B, 3, 1, H, W] */
   readonly noisyImage: tf.Tensor5D;
@@ -111,7 +117,7 @@ export interface LossInputs {
   readonly imageMoments: tf.Tensor5D;
   /** [B, C, 1, h, w] */
   readonly imageLatent: tf.Tensor5D;
-  /** The image latent at frame 0, zeros after: [B, F, C, h, w]. */
+  /** The image latent at its place (frame 0), zeros elsewhere: [B, F, C, h, w]. */
   readonly imageLatentsPadded: tf.Tensor5D;
   /** The target in the transformer's order: [B, F, C, h, w]. */
   readonly target: tf.Tensor5D;
@@ -219,7 +225,7 @@ export function prepareLoss(
   { vae, transformer, scheduler }: LossModels,
   batch: TrainingBatch,
   draws: LossDraws,
-  { imageNoise = true, snrGamma }: LossOptions = {},
+  { imageNoise = true, snrGamma, padding, imagePlace }: LossOptions = {},
 ): LossInputs {
   const { encodedVideos, images } = batch;
   const count = encodedVideos.shape[0];
@@ -232,12 +238,13 @@ export function prepareLoss(
       `batch: expected ${count} images, prompts and timesteps (one a video), found ${images.shape[0]}, ${batch.promptEmbedding.shape[0]} and ${draws.timesteps.length}`,
     );
   }
-  const { latents: latentPadded, copies } = duplicateFirstFrame(encodedVideos, {
+  const { latents: latentPadded, copies } = padFrames(encodedVideos, {
     patchSizeT: transformer.config.patch_size_t,
+    padding,
   });
   const [, , frames, height, width] = latentPadded.shape;
   const encoded = encodeConditioningImage(vae, images, {
-    imageNoise: imageNoise ? { sigmaNormal: draws.imageNoiseSigmaNormal, noise: draws.imageNoise } : null,
+    imageNoise: noiseOf(imageNoise, draws, scheduler.length),
     posterior: { noise: draws.imagePosteriorNoise },
     scale: imageLatentScale(vae.config, "training"),
   });
@@ -249,7 +256,7 @@ export function prepareLoss(
       encoded.latent.dispose();
     }
     const target = tf.transpose(latentPadded, [0, 2, 1, 3, 4]) as tf.Tensor5D;
-    const imageLatentsPadded = placeImageLatent(imageLatent, frames);
+    const imageLatentsPadded = placeImageLatent(imageLatent, frames, imagePlace);
     const latentNoisy = scheduler.addNoise(target, draws.diffusionNoise, draws.timesteps);
     const modelInput = concatImageLatents(latentNoisy, imageLatentsPadded);
     return { imageLatent, target, imageLatentsPadded, latentNoisy, modelInput };
@@ -265,6 +272,16 @@ export function prepareLoss(
     rotary: transformer.rotaryTables({ frames, height, width }, "training"),
     weights: draws.timesteps.map((t) => lossWeight(scheduler.alphasCumprod[t]!, snrGamma)),
   };
+}
+
+function noiseOf(
+  imageNoise: boolean | ImageNoiseDistribution,
+  { imageNoiseSigmaNormal: sigmaNormal, imageNoise: noise, timesteps }: LossDraws,
+  numTrainTimesteps: number,
+): ImageNoiseDraws<tf.Tensor5D> | null {
+  if (imageNoise === false) return null;
+  if (imageNoise === true) return { sigmaNormal, noise };
+  return { sigmas: imageNoiseSigmas(sigmaNormal, timesteps, numTrainTimesteps, imageNoise), noise };
 }
 
 /** Of the clean latent's squared error. */
@@ -289,7 +306,7 @@ export function computeLoss(
   { transformer, scheduler }: Pick<LossModels, "transformer" | "scheduler">,
   inputs: LossInputs,
   promptEmbedding: tf.Tensor3D,
-  { paddingInLoss = true, generator }: LossOptions & { generator?: RandomGenerator } = {},
+  { paddingInLoss = true, padding, generator }: LossOptions & { generator?: RandomGenerator } = {},
 ): LossTerms {
   const { sample: prediction } = transformer.forward({
     hiddenStates: inputs.modelInput,
@@ -301,8 +318,8 @@ export function computeLoss(
   });
   const latentPred = scheduler.getVelocity(prediction, inputs.latentNoisy, inputs.timesteps);
   const squaredError = tf.tidy(() => {
-    let error = tf.square(tf.sub(latentPred, inputs.target));
-    if (!paddingInLoss) error = tf.slice(error, [0, inputs.copies, 0, 0, 0], [-1, -1, -1, -1, -1]);
+    let error = tf.square(tf.sub(latentPred, inputs.target)) as tf.Tensor5D;
+    if (!paddingInLoss) error = dropDuplicatedFrames(error, { copies: inputs.copies, frameAxis: 1, padding });
     return tf.mean(tf.reshape(error, [error.shape[0]!, -1]), 1) as tf.Tensor1D;
   });
   const loss = tf.tidy(() => tf.mean(tf.mul(squaredError, tf.tensor1d([...inputs.weights]))).asScalar());

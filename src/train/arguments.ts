@@ -7,6 +7,13 @@
 import { readFile } from "node:fs/promises";
 import { fileProblem, InputError, quote } from "../engine/errors.js";
 import { didYouMean } from "../engine/suggestion.js";
+import {
+  IMAGE_NOISE_DISTRIBUTIONS,
+  IMAGE_NOISE_LOG_MEAN,
+  IMAGE_NOISE_LOG_STD,
+  IMAGE_PLACES,
+  PADDINGS,
+} from "../recipe/rules.js";
 import { expectation, fileSchema, fits, type Rule } from "./argument-schema.js";
 import { LR_SCHEDULERS, POLYNOMIAL_END } from "./lr-scheduler.js";
 import { parseYaml } from "./yaml-text.js";
@@ -51,6 +58,9 @@ const kinds = <const R extends Resume>(resume: R) => {
       ({ kind: "integer", resume, help, value: "N", min, ...(extra as E) }) as const,
     number: <const E extends Extra>(help: string, extra?: E) =>
       ({ kind: "number", resume, help, value: "X", min: 0, ...(extra as E) }) as const,
+    /** Of either sign. */
+    real: (help: string, value: number) =>
+      ({ kind: "number", resume, help, value: "X", default: value }) as const,
     choice: <const C extends readonly string[]>(help: string, choices: C, value: C[number]) =>
       ({ kind: "string", resume, help, choices, default: value }) as const,
     flag: (help: string, value: boolean) =>
@@ -178,6 +188,29 @@ export const ARGUMENTS = {
     { above: 0 },
   ),
   image_noise: fixed.flag("noise on the image before it is encoded", true),
+  image_noise_distribution: fixed.choice(
+    "how its level is drawn: one a batch, or the higher the later a sample's timestep (arXiv 2406.15735)",
+    IMAGE_NOISE_DISTRIBUTIONS,
+    "log_normal",
+  ),
+  image_noise_log_mean: fixed.real("log_normal: mean of the level's logarithm", IMAGE_NOISE_LOG_MEAN),
+  image_noise_log_std: fixed.number("log_normal: standard deviation of that logarithm", {
+    default: IMAGE_NOISE_LOG_STD,
+  }),
+  image_noise_max: fixed.number("time_dependent: a level that none reaches; pixels go from -1 to 1", {
+    default: 1,
+    above: 0,
+  }),
+  image_place: fixed.choice(
+    "at which latent frames the image lies; sampling has to do the same",
+    IMAGE_PLACES,
+    "first",
+  ),
+  padding: fixed.choice(
+    "what fills the latent frames up to whole patches; sampling has to do the same",
+    PADDINGS,
+    "copy_first",
+  ),
   padding_in_loss: fixed.flag("count the first frame's copies in the loss", true),
   use_ema: fixed.flag("keep a moving average of the weights, and validate with it", false),
   ema_decay: fixed.number("largest decay of that average", { default: 0.9999, below: 1 }),
@@ -305,6 +338,12 @@ const TRAINER_ARGUMENTS = [
   "timestep_bias_end",
   "snr_gamma",
   "image_noise",
+  "image_noise_distribution",
+  "image_noise_log_mean",
+  "image_noise_log_std",
+  "image_noise_max",
+  "image_place",
+  "padding",
   "padding_in_loss",
   "use_ema",
   "ema_decay",

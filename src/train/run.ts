@@ -346,6 +346,8 @@ async function openValidation(
       seed: args.seed,
       fps: args.gen_fps,
       outputDir: join(args.output_dir, "validation_res"),
+      padding: args.padding,
+      imagePlace: args.image_place,
       negativePromptEmbeds,
       measures,
     },

@@ -420,9 +420,8 @@ export class Trainer {
     timesteps: readonly number[];
     sampleLosses: number[];
   } {
-    const { imageNoise, paddingInLoss, snrGamma, noisedImageDropout, captionDropout, mixedPrecision } =
-      this.options;
-    const options: LossOptions = { imageNoise, paddingInLoss, snrGamma };
+    const { noisedImageDropout, captionDropout, mixedPrecision } = this.options;
+    const options = lossOptions(this.options);
     const batch = collate(samples);
     const draws = drawLoss(this.#draws, batch, this.#models, {
       imageDropout: noisedImageDropout,
@@ -585,6 +584,17 @@ export class Trainer {
       await source.close();
     }
   }
+}
+
+function lossOptions(options: Options): LossOptions {
+  const { imageNoise, paddingInLoss, snrGamma, padding, imagePlace } = options;
+  const noise = {
+    distribution: options.imageNoiseDistribution,
+    logMean: options.imageNoiseLogMean,
+    logStd: options.imageNoiseLogStd,
+    max: options.imageNoiseMax,
+  };
+  return { imageNoise: imageNoise && noise, paddingInLoss, snrGamma, padding, imagePlace };
 }
 
 async function emptyPromptOf(data: TrainingData, spelling: Spelling): Promise<tf.Tensor2D> {

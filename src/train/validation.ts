@@ -7,6 +7,7 @@ import type { PipelineComponents } from "../diffusion/pipeline.js";
 import { fileProblem } from "../engine/errors.js";
 import { RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
+import type { ImagePlace, Padding } from "../recipe/rules.js";
 import type { Clip } from "../video/clip.js";
 import { filmStrip } from "../video/strip.js";
 import { writeClip } from "../video/write.js";
@@ -50,6 +51,9 @@ export interface ValidationOptions {
   readonly fps: number;
   /** Where samples are saved as MP4 and PNG. Default: nowhere. */
   readonly outputDir?: string;
+  /** The rules that the training follows, for what is sampled to follow them too. Default: the recipe's. */
+  readonly padding?: Padding;
+  readonly imagePlace?: ImagePlace;
   /** The embedding of the empty prompt, for guidance: [1, tokens, text_embed_dim]. */
   readonly negativePromptEmbeds?: tf.Tensor3D;
   /** Taken besides the measures that every validation has. */
@@ -154,6 +158,8 @@ export async function validate(
       guidanceScale: options.guidanceScale,
       generator: new RandomGenerator(options.seed + i),
       fps: options.fps,
+      padding: options.padding,
+      imagePlace: options.imagePlace,
     });
     const clip = frames[0]!;
     clips.push(clip);

@@ -5,5 +5,5 @@ export { Clip, type Size } from "./clip.js";
 export { selectFrames } from "./frames.js";
 export type { ClipInfo } from "./read.js";
 export { ClipError, probeClip, type ReadClipOptions, readClip } from "./read.js";
-export { filmGrid, filmStrip } from "./strip.js";
+export { cutStrip, filmGrid, filmStrip } from "./strip.js";
 export { encodePng, encodeWebp, type WriteClipOptions, writeClip } from "./write.js";

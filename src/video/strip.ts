@@ -30,6 +30,30 @@ export function filmStrip(rows: readonly Clip[], count: number): Clip {
 }
 
 /**
+ * Cuts a film strip, a picture whose rows are clips and whose columns their frames, into these clips.
+ *
+ * @throws InputError if the picture can't be divided into so many rows and columns.
+ */
+export function cutStrip(
+  picture: Clip,
+  { rows, columns }: { readonly rows: number; readonly columns: number },
+): Clip[] {
+  const [width, height] = [picture.width / columns, picture.height / rows];
+  if (!Number.isInteger(width) || !Number.isInteger(height))
+    throw new InputError(
+      `cutStrip: expected a picture of ${rows} rows and ${columns} columns, found ${picture.width}x${picture.height}`,
+    );
+  return Array.from({ length: rows }, (_, row) => {
+    const frames = Array.from(
+      { length: columns },
+      (_, column) =>
+        picture.slice(0, 1).crop({ width, height, left: column * width, top: row * height }).data,
+    );
+    return Clip.fromFrames(frames, { width, height, fps: picture.fps });
+  });
+}
+
+/**
  * One clip of clips of the same size, length and rate that play side by side, in rows and columns.
  *
  * @throws InputError if they differ, or rows have different lengths.

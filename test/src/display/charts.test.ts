@@ -1,6 +1,14 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { bars, heatmap, lines, SEQUENCE_COLORS, sequencePicture } from "../../../src/display/charts.js";
+import {
+  bars,
+  heatmap,
+  INTERVAL_COLORS,
+  intervals,
+  lines,
+  SEQUENCE_COLORS,
+  sequencePicture,
+} from "../../../src/display/charts.js";
 import type { Figure } from "../../../src/display/figure.js";
 import { InputError } from "../../../src/engine/errors.js";
 import { decode, distance } from "./decode.js";
@@ -165,5 +173,57 @@ describe("sequencePicture", () => {
   test("refuses nothing to draw, and colours of another number than boxes", () => {
     assert.throws(() => sequencePicture([]), InputError);
     assert.throws(() => sequencePicture([{ name: "a", boxes: [1, 2], colors: ["red"] }]), InputError);
+  });
+});
+
+describe("intervals", () => {
+  const row = (name: string, low: number, high: number) => ({ name, mean: (low + high) / 2, low, high });
+  const { shown, notShown } = INTERVAL_COLORS;
+
+  test("a panel a measure, each with axes of its own; what reaches across 0 is grey", async () => {
+    const panels = {
+      "PSNR, dB": [row("none", 1, 3), row("strong", -1, 2)],
+      seam: [row("none", -4, -2)],
+      flicker: [row("none", 0, 1)],
+    };
+    const { data, layout } = await spec(intervals(panels, { columns: 2, title: "Against the recipe" }));
+    assert.deepEqual(
+      data.map(({ x, y, xaxis, yaxis }) => [x, y, xaxis, yaxis]),
+      [
+        [[2, 0.5], ["none", "strong"], "x", "y"],
+        [[-3], ["none"], "x2", "y2"],
+        [[0.5], ["none"], "x3", "y3"],
+      ],
+    );
+    assert.deepEqual(
+      data.map(({ marker }) => (marker as { color: string[] }).color),
+      [[shown, notShown], [shown], [notShown]],
+    );
+    const [first] = data.map(({ error_x }) => error_x as { array: number[]; arrayminus: number[] });
+    assert.deepEqual(first!.array, [1, 1.5]);
+    assert.deepEqual(first!.arrayminus, [1, 1.5]);
+    assert.deepEqual(layout.title, { text: "Against the recipe" });
+    const titles = layout.annotations as unknown as { text: string }[];
+    assert.deepEqual(
+      titles.map(({ text }) => text),
+      Object.keys(panels),
+    );
+    // Two side by side, the third below the first.
+    const domain = (axis: string) => layout[axis]!.domain as [number, number];
+    assert.ok(domain("xaxis")[1] < domain("xaxis2")[0]);
+    assert.deepEqual(domain("xaxis3"), domain("xaxis"));
+    assert.ok(domain("yaxis3")[1] < domain("yaxis")[0]);
+    assert.equal(layout.yaxis2!.showticklabels, false);
+    for (const axis of ["xaxis", "xaxis2", "xaxis3"]) assert.equal(layout[axis]!.rangemode, "tozero");
+  });
+
+  test("is drawn", async () => {
+    const png = await intervals({ a: [row("one", -1, 1)] }).toPng();
+    assert.ok(png.length > 1000);
+  });
+
+  test("nothing to show is refused", () => {
+    assert.throws(() => intervals({}), /intervals: expected panels, found none/);
+    assert.throws(() => intervals({ a: [] }), /intervals: expected rows in "a", found none/);
   });
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Clip } from "../../../src/video/clip.js";
-import { filmGrid, filmStrip, spread } from "../../../src/video/strip.js";
+import { cutStrip, filmGrid, filmStrip, spread } from "../../../src/video/strip.js";
 
 test("frames of a strip are as evenly apart as can be, with the first and the last", () => {
   assert.deepEqual(spread(17, 6), [0, 3, 6, 10, 13, 16]);
@@ -20,6 +20,16 @@ test("a strip has a row a clip, frames side by side", () => {
   assert.deepEqual([strip.width, strip.height, strip.numFrames], [4, 2, 1]);
   const red = Array.from({ length: 8 }, (_, i) => strip.data[3 * i]);
   assert.deepEqual(red, [10, 110, 12, 112, 20, 120, 22, 122]);
+  const back = cutStrip(strip, { rows: 2, columns: 2 });
+  assert.deepEqual(
+    back.map(({ data }) => [...data]),
+    [clip(1), clip(2)].map((whole) => [...whole.select([0, 2]).data]),
+  );
+  assert.deepEqual([back[0]!.width, back[0]!.height, back[0]!.fps], [2, 1, 8]);
+  assert.throws(
+    () => cutStrip(strip, { rows: 2, columns: 3 }),
+    /cutStrip: expected a picture of 2 rows and 3 columns, found 4x2/,
+  );
 });
 
 test("a grid's clips play side by side, and all are of one size", () => {
