@@ -6,6 +6,7 @@ import { pathToFileURL } from "node:url";
 import {
   AbstractMessageWriter,
   CancellationTokenSource,
+  ConnectionError,
   createMessageConnection,
   type Message,
   type MessageConnection,
@@ -40,6 +41,8 @@ interface Running {
   watchdog?: Watchdog;
   /** Why it is gone. */
   failure?: CompilerError;
+  /** Its output has ended. */
+  silent?: true;
   /** We ended it because it did not answer. */
   gaveUp: boolean;
 }
@@ -193,14 +196,16 @@ export class Compiler {
     const answered = running.watchdog?.wait();
     try {
       await Promise.race([ready, lost]);
+      await connection.sendNotification("initialized", {});
+      for (const [file, document] of this.documents) {
+        await connection.sendNotification("textDocument/didOpen", opened(file, document));
+      }
+      if (running.silent) await lost;
     } catch (error) {
+      if (error instanceof ConnectionError) await lost;
       throw running.failure ?? error;
     } finally {
       answered?.();
-    }
-    await connection.sendNotification("initialized", {});
-    for (const [file, document] of this.documents) {
-      await connection.sendNotification("textDocument/didOpen", opened(file, document));
     }
     this.running = running;
     return running;
@@ -228,6 +233,12 @@ export class Compiler {
       child.once("error", ({ message }) => end(`could not be started: ${message}`));
       child.once("exit", (code, signal) => end(`ended with ${signal ?? `code ${code}`}`));
       child.stdin?.on("error", () => undefined);
+      // Its output may end before its process is known to have. Without it, it can't answer, and nothing can be sent.
+      connection.onClose(() => {
+        running.silent = true;
+        if (this.running === running) this.running = undefined;
+        child.kill("SIGKILL");
+      });
       if (child.pid !== undefined) running.watchdog = new Watchdog(child.pid, this.settings.limitMs, giveUp);
     });
     lost.catch(() => undefined);

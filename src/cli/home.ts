@@ -31,14 +31,18 @@ export async function tutorialsFolder(): Promise<string> {
   const staging = temporaryBeside(folder);
   try {
     await cp(own, staging, { recursive: true });
-    const { chineseEdition, SHARED_FOLDERS } = await import("./notebook/translate.js");
-    const { files } = await chineseEdition(staging);
-    for (const [path, text] of files) await writeFile(join(staging, path), text);
-    for (const name of SHARED_FOLDERS) await symlink(join("..", name), join(staging, "zh", name));
+    if (existsSync(join(staging, "zh"))) await addChineseEdition(staging);
     await rename(staging, folder);
   } finally {
     await rm(staging, { recursive: true, force: true });
   }
   console.error(`The tutorials are in ${folder} now.`);
   return folder;
+}
+
+async function addChineseEdition(folder: string): Promise<void> {
+  const { chineseEdition, SHARED_FOLDERS } = await import("./notebook/translate.js");
+  const { files } = await chineseEdition(folder);
+  for (const [path, text] of files) await writeFile(join(folder, path), text);
+  for (const name of SHARED_FOLDERS) await symlink(join("..", name), join(folder, "zh", name));
 }

@@ -35,12 +35,25 @@ function compilersOf(kernel: TestKernel): number[] {
   });
 }
 
+/** The one that answers: one that was replaced may be there for a moment more. */
 async function compilerOf(kernel: TestKernel): Promise<number> {
   for (;;) {
-    const [pid] = compilersOf(kernel);
-    if (pid !== undefined) return pid;
+    const [pid, ...others] = compilersOf(kernel);
+    if (pid !== undefined && others.length === 0) return pid;
     await sleep(50);
   }
+}
+
+const stateOf = (pid: number) => /^State:\s+(\w)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
+
+/** Stops the compiler. On a busy machine its threads may go on for a while after the signal. */
+async function stopCompilerOf(kernel: TestKernel): Promise<number> {
+  // After a cell it is asked for types, which nobody waits for; once it has answered a later question, it is at rest.
+  await kernel.client.request("inspect_request", { code: "Array", cursor_pos: 2, detail_level: 0 });
+  const pid = await compilerOf(kernel);
+  process.kill(pid, "SIGSTOP");
+  while (stateOf(pid) !== "T") await sleep(5);
+  return pid;
 }
 
 const unchecked = /types were not checked: the TypeScript compiler /g;
@@ -55,8 +68,7 @@ test("a stopped compiler is replaced by one that knows the session's cells", { s
   const kernel = await startKernel();
   await kernel.run("const known: number[] = [1]; interface Known { a: string }");
   for (let time = 1; time <= 3; time++) {
-    const pid = await compilerOf(kernel);
-    process.kill(pid, "SIGSTOP");
+    const pid = await stopCompilerOf(kernel);
     const first = kernel.run(wrong);
     const second = kernel.run("known.length");
     // Said once, and both ran.
@@ -68,7 +80,6 @@ test("a stopped compiler is replaced by one that knows the session's cells", { s
     await isChecked(kernel);
     assert.equal((await kernel.run("const again: Known = { a: String(known.length) }; again.a")).text, "'1'");
     assert.notEqual(await compilerOf(kernel), pid);
-    assert.equal(compilersOf(kernel).length, 1);
   }
 });
 
@@ -77,7 +88,7 @@ test("with a stopped compiler, completion and inspection have no answer, but are
 }, async () => {
   const kernel = await startKernel();
   await kernel.run("const list = [1]");
-  process.kill(await compilerOf(kernel), "SIGSTOP");
+  await stopCompilerOf(kernel);
   const completed = kernel.client.request("complete_request", { code: "list.le", cursor_pos: 7 });
   const inspected = kernel.client.request("inspect_request", {
     code: "list",
@@ -97,8 +108,9 @@ test("with a stopped compiler, completion and inspection have no answer, but are
 test("an interrupt ends a cell that waits for a stopped compiler", { skip: linux }, async () => {
   const kernel = await startKernel();
   await kernel.run("1");
-  process.kill(await compilerOf(kernel), "SIGSTOP");
-  const cell = kernel.run("2");
+  await stopCompilerOf(kernel);
+  // It does not end by itself either, if the machine is so busy that the compiler is replaced first.
+  const cell = kernel.run("await new Promise(() => {})");
   await kernel.client.request("kernel_info_request", {});
   await kernel.client.interrupt();
   assert.equal((await cell).reply.ename, "KeyboardInterrupt");
@@ -109,11 +121,9 @@ test("a kernel that is shut down leaves no stopped compiler behind", { skip: lin
   const kernel = new TestKernel();
   await kernel.start();
   await kernel.run("1");
-  const pid = await compilerOf(kernel);
-  process.kill(pid, "SIGSTOP");
+  const pid = await stopCompilerOf(kernel);
   await kernel.stop();
-  while (existsSync(`/proc/${pid}`) && !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8")))
-    await sleep(50);
+  while (existsSync(`/proc/${pid}`) && stateOf(pid) !== "Z") await sleep(50);
 });
 
 test("a compiler that is killed is started again, and the cell is checked", async () => {

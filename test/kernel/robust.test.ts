@@ -249,8 +249,18 @@ test("a display method that fails is the cell's error", async () => {
 });
 
 test("native output keeps its place among the rest", async () => {
+  // Native output comes before what is printed after it. That it comes after what was printed before it takes a kernel that has
+  // read this by then, which on a busy machine it may not have: the cell waits for it.
+  const gates = ["stream", "display_data"].map((name) => join(kernel.folder, `native-after-${name}`));
+  const [printed, shown] = gates.map((gate) => `while (!existsSync(${JSON.stringify(gate)})) {}`);
   const { outputs } = await kernel.run(
-    'const { execSync } = await import("node:child_process"); console.log("a"); execSync("echo b", { stdio: "inherit" }); console.log("c"); display("d"); execSync("echo e >&2", { stdio: "inherit" }); 1',
+    `const { execSync } = await import("node:child_process"); const { existsSync } = await import("node:fs"); console.log("a"); ${printed} execSync("echo b", { stdio: "inherit" }); console.log("c"); display("d"); ${shown} execSync("echo e >&2", { stdio: "inherit" }); 1`,
+    {
+      onOutput: ({ header }) => {
+        const gate = gates.find((name) => name.endsWith(`-${header.msg_type}`));
+        if (gate !== undefined) writeFileSync(gate, "");
+      },
+    },
   );
   const parts = outputs.map((output) => (output.output_type === "stream" ? output.text : output.output_type));
   assert.deepEqual(parts, ["a\nb\nc\n", "display_data", "e\n", "execute_result"]);
