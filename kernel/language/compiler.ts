@@ -6,7 +6,6 @@ import { pathToFileURL } from "node:url";
 import {
   AbstractMessageWriter,
   CancellationTokenSource,
-  ConnectionError,
   createMessageConnection,
   type Message,
   type MessageConnection,
@@ -202,7 +201,7 @@ export class Compiler {
       }
       if (running.silent) await lost;
     } catch (error) {
-      if (error instanceof ConnectionError) await lost;
+      if (running.silent) await lost;
       throw running.failure ?? error;
     } finally {
       answered?.();

@@ -422,9 +422,11 @@ export const commands = {
       "batch-size": { type: "integer", value: "N", min: 1, default: 32, help: "clips a step" },
       "learning-rate": { type: "number", value: "X", above: 0, default: 3e-3, help: "at its height" },
       "mixed-precision": {
-        ...trainOptions.mixed_precision,
-        default: "bf16",
-        help: "as of train: no or bf16",
+        type: "string",
+        value: "NAME",
+        choices: ARGUMENTS.mixed_precision.choices,
+        default: ARGUMENTS.mixed_precision.default,
+        help: ARGUMENTS.mixed_precision.help,
       },
       "evaluation-steps": { type: "integer", value: "N", min: 1, default: 100, help: "between looks" },
       "evaluation-clips": {

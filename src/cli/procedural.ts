@@ -6,7 +6,7 @@ import { overfitClip } from "../procedural/overfit-clip.js";
 import { makeSmallPipeline } from "../procedural/pipeline.js";
 import { WORLD_NAMES, type WorldName } from "../procedural/scene.js";
 import { storeTransformer } from "../procedural/store-transformer.js";
-import { trainTransformer } from "../procedural/train-transformer.js";
+import { type TrainTransformerOptions, trainTransformer } from "../procedural/train-transformer.js";
 import { trainSmallVae } from "../procedural/train-vae.js";
 import type { Clip } from "../video/clip.js";
 import { filmGrid, filmStrip } from "../video/strip.js";
@@ -51,7 +51,7 @@ export async function trainTransformerCommand(argv: string[]): Promise<void> {
     worlds: values.worlds === undefined ? [world] : worldsOf(values.worlds),
     batchSize: values["batch-size"],
     learningRate: values["learning-rate"],
-    mixedPrecision: values["mixed-precision"] as "no" | "bf16" | "fp16",
+    mixedPrecision: values["mixed-precision"] as TrainTransformerOptions["mixedPrecision"],
     evaluationSteps: values["evaluation-steps"],
     evaluationClips: values["evaluation-clips"],
   });

@@ -9,7 +9,7 @@ import { WORK_SPELLING } from "../train/arguments.js";
 import { lockOutput } from "../train/output-lock.js";
 import { T5PromptEncoder } from "../train/prompt-encoder.js";
 import { JsonlTracker, stepValues } from "../train/trackers.js";
-import { Trainer } from "../train/trainer.js";
+import { Trainer, type TrainerOptions } from "../train/trainer.js";
 import type { Clip, Size } from "../video/clip.js";
 import { filmStrip } from "../video/strip.js";
 import { writeClip } from "../video/write.js";
@@ -37,7 +37,7 @@ export interface TrainTransformerOptions extends Size {
   readonly clips: number;
   readonly batchSize: number;
   readonly learningRate: number;
-  readonly mixedPrecision: "no" | "bf16" | "fp16";
+  readonly mixedPrecision: NonNullable<TrainerOptions["mixedPrecision"]>;
   /** Steps between evaluations of how held-out sprites move. */
   readonly evaluationSteps: number;
   readonly evaluationClips: number;

@@ -10,6 +10,7 @@
 #pragma GCC target("arch=sapphirerapids")
 #include <immintrin.h>
 
+// Of this, vectors and their transposition.
 #define FIRSTFRAME_KIND amx
 #define FIRSTFRAME_LANES 16
 #define FIRSTFRAME_ROWS 1

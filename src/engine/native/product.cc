@@ -55,6 +55,7 @@ bool MultipliesBfloat16() {
 #endif
 }
 
+#ifdef FIRSTFRAME_X86
 namespace {
 
 // Tiles take 32 of the depth at a time; of less than 16 they would not fit into a float32 panel's place, nor pay.
@@ -63,6 +64,7 @@ bool InTiles(Factors factors, int64_t depth) {
 }
 
 }  // namespace
+#endif
 
 int64_t PackedSize(int64_t depth, int64_t columns) {
   const int64_t width = ThisProcessor().columns;

@@ -7,17 +7,17 @@ import { addLowRank } from "../../../src/engine/ops/low-rank/low-rank.js";
 import { currentPrecision, withPrecision } from "../../../src/engine/precision.js";
 import { RandomGenerator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
+import { fromFloat32, toFloat32 } from "../../../src/weights/dtype.js";
 
 let engine: Engine;
 before(async () => {
   engine = await useEngine();
 });
 
-/** Each number rounded to bfloat16, half to even. */
+/** Each number rounded to bfloat16, half to even, as files hold it. */
 function rounded<T extends tf.Tensor>(x: T): T {
-  const bits = new Uint32Array(x.dataSync().slice().buffer);
-  for (let i = 0; i < bits.length; i++) bits[i] = (bits[i]! + 0x7fff + ((bits[i]! >>> 16) & 1)) & 0xffff0000;
-  return tf.tensor(new Float32Array(bits.buffer), x.shape) as T;
+  const stored = fromFloat32("BF16", x.dataSync() as Float32Array);
+  return tf.tensor(toFloat32("BF16", stored), x.shape) as T;
 }
 
 /** How far b is from a, relative to a. */
