@@ -131,6 +131,8 @@ static void Convert(const Matrix& a, int64_t row, int64_t rows, int64_t from, in
         const float* line = a.data + (from + at) * a.step + row + i;
         const __m512 low = at < depth ? Part(line, rows - i) : _mm512_setzero_ps();
         const __m512 high = at + 1 < depth ? Part(line + a.step, rows - i) : _mm512_setzero_ps();
+        __builtin_prefetch(line + kStep * a.step);
+        __builtin_prefetch(line + (kStep + 1) * a.step);
         const __m512i pairs = InTurn(Halves(low, high));
         memcpy(&square[pair], &pairs, 64);
       }
@@ -194,11 +196,11 @@ void Multiply(const Matrix& a, int64_t rows, int64_t depth, const float* packed,
       const int64_t length = depth - from < kDepth ? depth - from : kDepth;
       const Start sums = from > 0 ? Start{c, cStep} : start;
       Convert(a, row, high, from, length, near);
-      for (int64_t n = 0; n < columns; n += kPanel) {
-        const Half* panel = reinterpret_cast<const Half*>(packed + n * depth) + from / kStep * 2 * kTile;
-        const int64_t wide = columns - n < kPanel ? columns - n : kPanel;
-        for (int64_t i = 0; i < high; i += 32) {
-          const int64_t tall = high - i < 32 ? high - i : 32;
+      for (int64_t i = 0; i < high; i += 32) {
+        const int64_t tall = high - i < 32 ? high - i : 32;
+        for (int64_t n = 0; n < columns; n += kPanel) {
+          const Half* panel = reinterpret_cast<const Half*>(packed + n * depth) + from / kStep * 2 * kTile;
+          const int64_t wide = columns - n < kPanel ? columns - n : kPanel;
           const float* begin = sums.data ? sums.data + (row + i) * sums.step + n : nullptr;
           float* target = c + (row + i) * cStep + n;
           if (wide == 32 && tall == 32) {

@@ -69,6 +69,26 @@ void Product(const Matrix& left, int64_t rows, int64_t depth, const Matrix& righ
     });
     return;
   }
+  if (factors == Factors::kBfloat16 && left.byColumn && rows <= columns && MultipliesBfloat16()) {
+    // A long sum, as of a weight's gradient: each thread takes columns of its own, and a piece of the depth at a time, whose
+    // panels stay in the second cache.
+    constexpr int64_t kPiece = 1024, kWide = 256;
+    const int64_t all = (columns + width - 1) / width, each = std::max<int64_t>(1, std::min<int64_t>((all + Threads() - 1) / Threads(), kWide / width));
+    ParallelFor((all + each - 1) / each, 1, [&](int64_t begin, int64_t end) {
+      thread_local Buffer panels;
+      for (int64_t part = begin; part < end; part++) {
+        const int64_t from = part * each * width, count = std::min((part + 1) * each * width, columns) - from;
+        float* packed = panels.Need(PackedSize(std::min(kPiece, depth), count));
+        for (int64_t k = 0; k < depth; k += kPiece) {
+          const int64_t length = std::min(kPiece, depth - k);
+          Pack({right.At(k, from), right.step, right.byColumn}, length, count, packed, factors);
+          const Start so = k > 0 ? Start{y + from, columns} : start.data ? Start{start.data + from, start.step} : Start{};
+          Multiply({left.At(0, k), left.step, true}, rows, length, packed, count, so, y + from, columns, factors);
+        }
+      }
+    });
+    return;
+  }
   const int64_t group = factors == Factors::kBfloat16 ? 4 * kGroup : kGroup;
   Buffer buffer;
   float* packed = buffer.Need(PackedSize(depth, std::min(columns, group)));
