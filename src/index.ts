@@ -100,7 +100,7 @@ export type { SaveWeightsOptions, WeightsLocation } from "./weights/checkpoint.j
 export { CheckpointError } from "./weights/checkpoint.js";
 export type { ConfigOf, ConfigOrigin, Field, Fields as ConfigFields } from "./weights/config.js";
 export { ConfigError } from "./weights/config.js";
-export type { Dtype, FloatDtype, TensorData } from "./weights/dtype.js";
+export type { Dtype, FloatDtype, ModelDtype, TensorData } from "./weights/dtype.js";
 export { HubError, type HubOptions, type LoadModelOptions } from "./weights/hub.js";
 export type { LoadLoraOptions, SaveLoraOptions } from "./weights/lora-files.js";
 export * as safetensors from "./weights/safetensors.js";

@@ -1,6 +1,7 @@
 import { WORLD_NAMES } from "../procedural/scene.js";
 import { IMAGE_PLACES, PADDINGS } from "../recipe/rules.js";
 import { ARGUMENTS, pickOptions, trainOptions } from "../train/arguments.js";
+import { MODEL_DTYPES } from "../weights/dtype.js";
 import type { Command } from "./arguments.js";
 
 const command = <const C extends Command>(entry: C): C => entry;
@@ -208,6 +209,7 @@ export const commands = {
         "cache_dir",
         "enable_slicing",
         "enable_tiling",
+        "mixed_precision",
       ),
       "skip-broken": {
         type: "boolean",
@@ -328,6 +330,13 @@ export const commands = {
         default: undefined,
       },
       "lora-scale": { type: "number", value: "X", default: 1, help: "a factor on it" },
+      dtype: {
+        type: "string",
+        value: "NAME",
+        choices: MODEL_DTYPES,
+        default: "float32",
+        help: "of weights in memory and of products' factors; bfloat16 takes half the memory",
+      },
       tiling: { type: "boolean", help: "the VAE works tile by tile, for less memory" },
       variant: { type: "string", value: "NAME", help: "weights of this name, such as fp16" },
       "max-sequence-length": {

@@ -29,9 +29,10 @@ export async function doctorCommand(argv: string[]): Promise<number> {
   console.log();
   if ("error" in trial) console.log(`no engine runs: ${trial.error}`);
   else {
-    const { name, device, version, threads } = trial.engine;
+    const { name, device, version, threads, bfloat16 } = trial.engine;
     console.log(`runs: ${name} on ${device}, ${version}, ${threads} thread${threads === 1 ? "" : "s"}`);
     console.log(`      ${trial.gflops.toFixed(0)} GFLOP/s in a product of two ${side} x ${side} matrices`);
+    console.log(`      bfloat16: ${bfloat16 ? `multiplied by ${bfloat16}` : "computed in float32"}`);
   }
   for (const reason of trial.notes) console.log(`      ${reason}`);
   if (found.advice.length > 0) {

@@ -19,6 +19,7 @@ import type { Clip, Size } from "../video/clip.js";
 import { readClip } from "../video/read.js";
 import { writeClip } from "../video/write.js";
 import { readModelIndex } from "../weights/config.js";
+import type { ModelDtype } from "../weights/dtype.js";
 import { resolveModel } from "../weights/hub.js";
 import { safeOpen } from "../weights/safetensors.js";
 import { type Arguments, parseCommand } from "./arguments.js";
@@ -100,7 +101,11 @@ async function checkValues(values: Values): Promise<{ model: string; image: stri
 }
 
 async function loadPipeline(model: string, values: Values): Promise<Pipeline> {
-  const location = { variant: values.variant, revision: values.revision };
+  const location = {
+    variant: values.variant,
+    revision: values.revision,
+    dtype: values.dtype as ModelDtype,
+  };
   const pipe =
     values.image === undefined
       ? await CogVideoXPipeline.fromPretrained(model, location)

@@ -24,6 +24,7 @@ import {
   readModelIndex,
   writeModelIndex,
 } from "../weights/config.js";
+import type { ModelDtype } from "../weights/dtype.js";
 import {
   componentFiles,
   type HubOptions,
@@ -53,6 +54,8 @@ export interface PipelineComponents {
 export interface LoadPipelineOptions extends Partial<PipelineComponents>, HubOptions {
   /** E.g. "fp16", for weights named so. */
   readonly variant?: string;
+  /** Format of the weights in memory, as of {@link LoadModelOptions}; not of components that are given. */
+  readonly dtype?: ModelDtype | undefined;
 }
 
 /** What the frames are returned as. */
@@ -526,7 +529,8 @@ export async function loadComponents(
   if (!classNames.includes(index.className)) {
     throw new ConfigError(`expected ${classNames.join(" or ")}, found ${index.className}`, where);
   }
-  const location: WeightsLocation = options.variant === undefined ? {} : { variant: options.variant };
+  const { variant, dtype } = options;
+  const location = { ...(variant === undefined ? {} : { variant }), dtype };
   const files = pipelineFiles(location);
   const wanted: Partial<typeof files> = {};
   let root = top;

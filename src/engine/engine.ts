@@ -1,7 +1,8 @@
 import { writeFileAtomic } from "../files/atomic.js";
 import { configFile, readJson } from "./cache.js";
-import { asEngineError, EngineError } from "./errors.js";
+import { asEngineError, EngineError, InputError } from "./errors.js";
 import { isWanted } from "./install.js";
+import { PRECISIONS, type Precision, usePrecision } from "./precision.js";
 import {
   currentEngine,
   type Engine,
@@ -13,6 +14,11 @@ import {
 
 /** Options of {@link useEngine}. */
 export interface UseEngineOptions {
+  /**
+   * What matrix products and attention are computed in from now on: bfloat16 rounds their factors, as PyTorch's autocast does,
+   * if the processor has instructions for that ({@link Engine}'s `bfloat16` says which). Default: as it is, at first float32.
+   */
+  precision?: Precision;
   /** Called with a line that says why a better engine or device does not run. Default: writes to standard error. */
   log?: (line: string) => void;
 }
@@ -27,7 +33,25 @@ export interface UseEngineOptions {
  *   back to the next one and logs why.
  * @throws EngineError when the engine asked for, by argument or by FIRSTFRAME_ENGINE, can't run.
  */
-export async function useEngine(name?: EngineName, options: UseEngineOptions = {}): Promise<Engine> {
+export async function useEngine(options?: UseEngineOptions): Promise<Engine>;
+export async function useEngine(name?: EngineName, options?: UseEngineOptions): Promise<Engine>;
+export async function useEngine(
+  first?: EngineName | UseEngineOptions,
+  second: UseEngineOptions = {},
+): Promise<Engine> {
+  const [name, options] = typeof first === "object" ? [undefined, first] : [first, second];
+  const { precision } = options;
+  if (precision !== undefined && !PRECISIONS.includes(precision)) {
+    throw new InputError(
+      `precision: expected ${PRECISIONS.join(" or ")}, found ${JSON.stringify(precision)}`,
+    );
+  }
+  const engine = await startFirst(name, options);
+  if (precision !== undefined) usePrecision(precision);
+  return engine;
+}
+
+async function startFirst(name: EngineName | undefined, options: UseEngineOptions): Promise<Engine> {
   const log = options.log ?? ((line: string) => process.stderr.write(`${line}\n`));
   const asked = name ?? engineFromEnvironment();
   if (asked !== undefined) return start(asked, log);

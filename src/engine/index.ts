@@ -35,7 +35,9 @@ export {
   isInstalled,
   type TensorflowName,
 } from "./install.js";
-export type { Affine } from "./ops/linear/linear.js";
+export type { HeldWeight } from "./ops/linear/held.js";
+export type { Affine, Weight } from "./ops/linear/linear.js";
+export type { Precision } from "./precision.js";
 export { Generator, type GeneratorState, RandomGenerator } from "./random.js";
-export type { Running } from "./running.js";
+export type { Bfloat16Instructions, Running } from "./running.js";
 export { currentEngine, type Engine, type EngineName, engineNames } from "./running.js";

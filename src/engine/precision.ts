@@ -5,15 +5,22 @@
  * instructions for it, and their sums are float32, as in PyTorch's autocast. Weights, norms, softmax, losses and optimizers are
  * float32 in both.
  */
-export type Precision = "float32" | "bfloat16";
+export const PRECISIONS = ["float32", "bfloat16"] as const;
+
+export type Precision = (typeof PRECISIONS)[number];
 
 let current: Precision = "float32";
+
+/** Sets the precision that products are computed in from now on. */
+export function usePrecision(precision: Precision): void {
+  current = precision;
+}
 
 /** The precision that products are computed in now. */
 export const currentPrecision = (): Precision => current;
 
 /**
- * Runs a function, and the gradients that are taken within it, in a precision.
+ * Runs a function in a precision. The gradients of what it computes have the same, whenever they are taken.
  *
  * @param run synchronous: what is awaited would run after the precision has changed back.
  */

@@ -1,5 +1,8 @@
 /** Which engine is running. Operations and backends both import this; it imports neither. */
 
+/** A processor's instructions for products of bfloat16 factors, by Linux's names. */
+export type Bfloat16Instructions = "amx" | "avx512_bf16";
+
 /** What a backend says about itself once it runs. */
 export interface Running {
   /** TensorFlow.js's name of the backend. */
@@ -9,8 +12,8 @@ export interface Running {
   /** The library that computes, and its version. */
   version: string;
   threads: number;
-  /** Whether products of bfloat16 factors are faster than float32's; if not, that precision is computed in float32. */
-  bfloat16: boolean;
+  /** What multiplies bfloat16 factors; null if nothing does, so that they are multiplied in float32. */
+  bfloat16: Bfloat16Instructions | null;
 }
 
 /** The engines, the fastest first. */

@@ -38,6 +38,7 @@ export class Linear {
     this.weight = scope.parameter("weight", [outFeatures, ...(patchShape ?? [inFeatures])], {
       init,
       permutation: this.#inOut ? [1, 0] : undefined,
+      hold: "weight",
     });
     this.bias = bias ? scope.parameter("bias", [outFeatures], { init: torchDefault(inFeatures) }) : null;
   }
@@ -45,7 +46,7 @@ export class Linear {
   /** @param x [..., in] */
   forward<T extends tf.Tensor>(x: T, context: ForwardContext): T {
     return tf.tidy(() => {
-      const { value: weight, trainable } = this.weight;
+      const { weight, trainable } = this.weight;
       const bias = this.bias?.value ?? null;
       const inOut = this.#inOut;
       const adapters = [...this.lora.values()];
@@ -61,8 +62,8 @@ export class Linear {
   /** Adds `factor` times an update [out, in] to the weight. */
   addToWeight(update: tf.Tensor2D, factor: number): void {
     tf.tidy(() => {
-      const shaped = tf.reshape(update, [...this.weight.shape]);
-      this.weight.value.assign(tf.add(this.weight.value, tf.mul(this.weight.toMemoryLayout(shaped), factor)));
+      const shaped = tf.mul(this.weight.toMemoryLayout(tf.reshape(update, [...this.weight.shape])), factor);
+      this.weight.assign(this.weight.use((weight) => tf.add(weight, shaped)));
     });
   }
 }

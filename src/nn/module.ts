@@ -8,6 +8,16 @@
 
 import { mkdir } from "node:fs/promises";
 import { InputError } from "../engine/errors.js";
+import {
+  canHold,
+  type HeldWeight,
+  holdWeight,
+  releaseWeight,
+  roundToBfloat16,
+  widenBfloat16,
+} from "../engine/ops/linear/held.js";
+import type { Weight } from "../engine/ops/linear/linear.js";
+import { withPrecision } from "../engine/precision.js";
 import type { RandomGenerator } from "../engine/random.js";
 import { grouped, showAs } from "../engine/shown.js";
 import { textOfTensor } from "../engine/tensor-show.js";
@@ -20,7 +30,14 @@ import {
   type WeightSource,
   type WeightsLocation,
 } from "../weights/checkpoint.js";
-import { FLOAT_DTYPES, type FloatDtype, toFloat32 } from "../weights/dtype.js";
+import {
+  FLOAT_DTYPES,
+  type FloatDtype,
+  fromFloat32,
+  MODEL_DTYPES,
+  type ModelDtype,
+  toFloat32,
+} from "../weights/dtype.js";
 import type { DeferredTensor } from "../weights/safetensors.js";
 import { type ModuleInfo, moduleTree } from "./module-tree.js";
 
@@ -58,6 +75,11 @@ export interface ParameterOptions {
   readonly permutation?: readonly number[];
   /** False for what PyTorch calls a buffer: stored, not trained. Default true. */
   readonly trainable?: boolean;
+  /**
+   * How a bfloat16 model holds it in half the memory: as a linear layer's weight, [out, ...], or as numbers that are widened
+   * to float32 before each use. Default: as float32, rounded.
+   */
+  readonly hold?: "weight" | "numbers";
 }
 
 /** A named tensor of a model. Its shape is the file's (PyTorch's); in memory its axes may have another order. */
@@ -65,14 +87,20 @@ export class Parameter {
   readonly permutation: readonly number[] | undefined;
   readonly #init: Initializer;
   readonly #buffer: boolean;
+  readonly #hold: ParameterOptions["hold"];
   #trainable: boolean;
+  #dtype: ModelDtype = "float32";
+  /** One of these three, if there are values. */
   #value: tf.Variable | undefined;
+  #weight: HeldWeight | undefined;
+  #numbers: tf.Tensor | undefined;
 
   constructor(
     readonly name: string,
     readonly shape: readonly number[],
-    { init, permutation, trainable = true }: ParameterOptions,
+    { init, permutation, trainable = true, hold }: ParameterOptions,
   ) {
+    this.#hold = hold;
     this.permutation = permutation;
     this.#buffer = !trainable;
     this.#trainable = trainable;
@@ -86,14 +114,40 @@ export class Parameter {
 
   set trainable(trainable: boolean) {
     this.#trainable = trainable && !this.#buffer;
+    if (this.#trainable) this.dtype = "float32";
     if (this.#value) this.#value.trainable = this.#trainable;
+  }
+
+  /** What its values are rounded to. A trained parameter is float32, and one of bfloat16 is frozen. */
+  get dtype(): ModelDtype {
+    return this.#dtype;
+  }
+
+  set dtype(dtype: ModelDtype) {
+    this.#dtype = dtype;
+    if (dtype === "bfloat16") {
+      this.#trainable = false;
+      if (this.#value) this.#keep(this.#value.clone());
+    } else if (this.#weight || this.#numbers) {
+      this.#keep(this.#widened());
+    }
+  }
+
+  /** For a linear layer: the values in memory's layout, or as they are held. */
+  get weight(): Weight {
+    return this.#weight ?? this.value;
   }
 
   /**
    * The values, in memory's layout.
    * @throws Error if the model has been neither loaded nor initialised, or is disposed.
+   * @throws InputError if they are held as bfloat16.
    */
   get value(): tf.Variable {
+    if (this.#weight || this.#numbers)
+      throw new InputError(`parameter ${this.name} is held as bfloat16`, {
+        hint: "read it by use() or values(), or load its model in float32",
+      });
     if (!this.#value)
       throw new InputError(`parameter ${this.name} has no values`, {
         hint: "load or initialise its model first",
@@ -103,7 +157,25 @@ export class Parameter {
 
   /** Whether it has been loaded or initialised, and is not disposed. */
   get hasValues(): boolean {
-    return this.#value !== undefined;
+    return (this.#value ?? this.#weight ?? this.#numbers) !== undefined;
+  }
+
+  /** Calls `work` with the values as float32, in memory's layout, however they are held. They are gone when it has ended. */
+  use<T>(work: (value: tf.Tensor) => T): T {
+    if (!this.#weight && !this.#numbers) return work(this.value);
+    const wide = this.#widened();
+    try {
+      return work(wide);
+    } finally {
+      wide.dispose();
+    }
+  }
+
+  /** Rows of a matrix, as float32. The caller disposes them. */
+  gather(rows: tf.Tensor1D): tf.Tensor2D {
+    const numbers = this.#numbers;
+    if (!numbers) return this.use((value) => tf.gather(value as tf.Tensor2D, rows));
+    return tf.tidy(() => widenBfloat16(tf.gather(numbers, rows)) as tf.Tensor2D);
   }
 
   get size(): number {
@@ -117,15 +189,72 @@ export class Parameter {
         `parameter ${this.name}: [${this.shape}] has ${this.size} values, found ${values.length}`,
       );
     const { permutation } = this;
-    const inMemory = permutation
-      ? tf.tensor(
-          permute(values, this.shape, permutation),
-          permutation.map((axis) => this.shape[axis]!),
-        )
-      : tf.tensor(values, [...this.shape]);
-    if (this.#value) this.#value.assign(inMemory);
-    else this.#value = tf.variable(inMemory, this.trainable);
-    inMemory.dispose();
+    if (this.#holdsAs === "weight") {
+      // As in the file: what holds it puts it into order.
+      const weight = tf.tensor2d(values, [this.shape[0]!, this.size / this.shape[0]!]);
+      this.#keepWeight(holdWeight(weight));
+      weight.dispose();
+      return;
+    }
+    this.#keep(
+      permutation
+        ? tf.tensor(permute(values, this.shape, permutation), this.#memoryShape)
+        : tf.tensor(values, this.#memoryShape),
+    );
+  }
+
+  /** Sets the values from memory's layout. */
+  assign(values: tf.Tensor): void {
+    this.#keep(values.clone());
+  }
+
+  get #memoryShape(): number[] {
+    const { permutation, shape } = this;
+    return permutation ? permutation.map((axis) => shape[axis]!) : [...shape];
+  }
+
+  get #holdsAs(): ParameterOptions["hold"] {
+    const wanted = this.#dtype === "bfloat16" && canHold() ? this.#hold : undefined;
+    // Two numbers lie in one of TensorFlow.js's.
+    return wanted === "numbers" && this.#memoryShape.at(-1)! % 2 !== 0 ? undefined : wanted;
+  }
+
+  /** Takes over values in memory's layout, and disposes what was there before. */
+  #keep(values: tf.Tensor): void {
+    const how = this.#holdsAs;
+    if (how === "weight") {
+      const held = tf.tidy(() =>
+        holdWeight(tf.reshape(this.toFileLayout(values), [this.shape[0]!, this.size / this.shape[0]!])),
+      );
+      this.#keepWeight(held);
+    } else if (how === "numbers") {
+      const numbers = tf.keep(roundToBfloat16(values));
+      this.dispose();
+      this.#numbers = numbers;
+    } else {
+      const kept = this.#dtype === "bfloat16" ? rounded(values) : values;
+      if (this.#value) this.#value.assign(kept);
+      else {
+        const value = tf.variable(kept, this.trainable);
+        this.dispose();
+        this.#value = value;
+      }
+      if (kept !== values) kept.dispose();
+    }
+    values.dispose();
+  }
+
+  #keepWeight(weight: HeldWeight): void {
+    this.dispose();
+    tf.keep(weight.held); // as variables are, whatever tidies around this
+    this.#weight = weight;
+  }
+
+  /** The held values as float32, in memory's layout. */
+  #widened(): tf.Tensor {
+    const weight = this.#weight;
+    if (!weight) return widenBfloat16(this.#numbers!);
+    return tf.tidy(() => this.toMemoryLayout(tf.reshape(releaseWeight(weight), [...this.shape])));
   }
 
   /** Draws new values. */
@@ -150,7 +279,7 @@ export class Parameter {
 
   /** The values in the file's layout. */
   async values(): Promise<Float32Array> {
-    const tensor = this.toFileLayout(this.value);
+    const tensor = this.use((value) => this.toFileLayout(value));
     try {
       return (await tensor.data()) as Float32Array;
     } finally {
@@ -160,7 +289,9 @@ export class Parameter {
 
   dispose(): void {
     this.#value?.dispose();
-    this.#value = undefined;
+    this.#weight?.held.dispose();
+    this.#numbers?.dispose();
+    this.#value = this.#weight = this.#numbers = undefined;
   }
 
   static {
@@ -168,14 +299,20 @@ export class Parameter {
     showAs<Parameter>(Parameter, {
       line,
       text: (parameter) => {
-        const value = parameter.#value;
-        if (!value) return `${line(parameter)} without values`;
+        if (!parameter.hasValues) return `${line(parameter)} without values`;
         const { shape, trainable: requiresGrad } = parameter;
         const view = (x: tf.Tensor) => parameter.toFileLayout(x);
-        return `Parameter containing:\n${textOfTensor(value, { shape, view, requiresGrad })}`;
+        const text = parameter.use((value) => textOfTensor(value, { shape, view, requiresGrad }));
+        return `Parameter containing:\n${text}`;
       },
     });
   }
+}
+
+/** Float32 values, each rounded to bfloat16. */
+function rounded(values: tf.Tensor): tf.Tensor {
+  const read = values.dataSync() as Float32Array;
+  return tf.tensor(toFloat32("BF16", fromFloat32("BF16", read)), values.shape);
 }
 
 /** Where a module declares its parameters; `child` names a submodule, as attributes and list indices do in PyTorch. */
@@ -227,6 +364,8 @@ export class ParameterScope {
 export interface LoadOptions {
   /** The parameter's name for a name in the file, or undefined for a tensor to leave out. Default: the same. */
   readonly rename?: (key: string) => string | undefined;
+  /** As of {@link LoadModelOptions}. Default: as the model is, at first float32. */
+  readonly dtype?: ModelDtype | undefined;
 }
 
 export interface SaveOptions extends SaveWeightsOptions {
@@ -238,6 +377,7 @@ export interface SaveOptions extends SaveWeightsOptions {
 export abstract class Model {
   readonly #root = new ParameterScope();
   readonly #weightsName: string | undefined;
+  #dtype: ModelDtype = "float32";
 
   /** @param weightsName the weight files' name without extension; default: diffusers' "diffusion_pytorch_model". */
   protected constructor(weightsName?: string) {
@@ -278,8 +418,34 @@ export abstract class Model {
     return this.trainableParameters().map(({ value }) => value);
   }
 
-  /** Freezes all parameters (false), or lets them train again (true), as PyTorch's `requires_grad_`. */
+  /** What its weights are rounded to, and the factors of its products with them. */
+  get dtype(): ModelDtype {
+    return this.#dtype;
+  }
+
+  /** Runs what the model computes, in its precision. */
+  protected compute<T>(run: () => T): T {
+    return this.#dtype === "bfloat16" ? withPrecision("bfloat16", run) : run();
+  }
+
+  /**
+   * Rounds the weights to bfloat16 and holds them so, which freezes them; or widens them to float32.
+   * @throws InputError for another dtype.
+   */
+  to({ dtype }: { readonly dtype: ModelDtype }): this {
+    if (!MODEL_DTYPES.includes(dtype)) {
+      throw new InputError(`dtype: expected ${MODEL_DTYPES.join(" or ")}, found ${JSON.stringify(dtype)}`);
+    }
+    this.#dtype = dtype;
+    for (const parameter of this.parameters.values()) parameter.dtype = dtype;
+    return this;
+  }
+
+  /**
+   * Freezes all parameters (false), or lets them train again (true), as PyTorch's `requires_grad_`. What trains is float32.
+   */
   requiresGrad(trainable: boolean): void {
+    if (trainable) this.#dtype = "float32";
     for (const parameter of this.parameters.values()) parameter.trainable = trainable;
   }
 
@@ -289,10 +455,12 @@ export abstract class Model {
   }
 
   /**
-   * Reads all values from a folder or a safetensors file, one tensor at a time.
+   * Reads all values from a folder or a safetensors file, one tensor at a time, so that a model is never there twice.
    * @throws CheckpointError listing every missing, unexpected and mismatched tensor, or naming the tensor that is not finite.
    */
   async loadWeights(path: string, options: LoadOptions & WeightsLocation = {}): Promise<void> {
+    const { dtype } = options;
+    if (dtype !== undefined) this.to({ dtype });
     const source = await openWeights(path, { weightsName: this.#weightsName, ...options });
     try {
       await loadParameters(this.parameters, source, options);

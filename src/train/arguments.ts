@@ -129,7 +129,7 @@ export const ARGUMENTS = {
   batch_size: fixed.integer("clips per batch", 1, { default: 1 }),
   gradient_accumulation_steps: fixed.integer("batches per optimizer step", 1, { default: 1 }),
   mixed_precision: fixed.choice(
-    "bf16: products of factors in bfloat16, sums and weights in float32; fp16 computes in float32",
+    "bf16: frozen weights and the factors of products in bfloat16, sums and trained weights in float32; fp16 computes in float32",
     ["no", "fp16", "bf16"],
     "no",
   ),

@@ -9,6 +9,7 @@ import {
 } from "../models/transformer/transformer.js";
 import { AutoencoderKLCogVideoX } from "../models/vae/autoencoder.js";
 import { ClipError } from "../video/read.js";
+import type { ModelDtype } from "../weights/dtype.js";
 import { ArgumentError, type TrainArguments } from "./arguments.js";
 import { assignBuckets, type Bucket, type DatasetEntry, DatasetError, readDataset } from "./dataset.js";
 import { type EncodeReport, LatentCache } from "./latent-cache.js";
@@ -31,6 +32,7 @@ export type CacheArguments = Pick<
   | "short_clips"
   | "broken_clips"
   | "cache_dir"
+  | "mixed_precision"
 >;
 
 /** A clip of the data set and the size it is brought to. */
@@ -50,9 +52,14 @@ const cacheDir = ({ cache_dir, data_root }: CacheArguments): string => cache_dir
 /** Where hashes of files are kept beside the cache. */
 export const contentDir = (args: CacheArguments): string => join(cacheDir(args), "content");
 
+/** The format of frozen models' weights, as in the recipe. */
+export const frozenDtype = ({ mixed_precision }: Pick<TrainArguments, "mixed_precision">): ModelDtype =>
+  mixed_precision === "bf16" ? "bfloat16" : "float32";
+
 /** The pipeline's VAE, with slicing and tiling as the arguments say. The caller disposes it. */
 export async function openVae(args: CacheArguments): Promise<AutoencoderKLCogVideoX> {
-  const vae = await AutoencoderKLCogVideoX.fromPretrained(join(args.model_path!, "vae"));
+  const dtype = frozenDtype(args);
+  const vae = await AutoencoderKLCogVideoX.fromPretrained(join(args.model_path!, "vae"), { dtype });
   if (args.enable_slicing) vae.enableSlicing();
   if (args.enable_tiling) vae.enableTiling();
   return vae;
@@ -94,7 +101,12 @@ export async function openCache(
   log?: (line: string) => void,
 ): Promise<{ cache: LatentCache; promptEncoder: T5PromptEncoder }> {
   const { max_text_seq_length: maxLength, patch_size_t: patch } = transformer;
-  const promptEncoder = await T5PromptEncoder.open(args.model_path!, maxLength, contentDir(args));
+  const promptEncoder = await T5PromptEncoder.open(
+    args.model_path!,
+    maxLength,
+    contentDir(args),
+    frozenDtype(args),
+  );
   const cache = await LatentCache.open({
     cacheDir: cacheDir(args),
     modelName: args.model_name ?? (patch === null ? "cogvideox-i2v" : "cogvideox1.5-i2v"),

@@ -1,6 +1,7 @@
 import * as tf from "../engine/tf.js";
 import type { CogVideoXTransformer3DModelConfig } from "../models/transformer/transformer.js";
 import { type CompressionRatios, videoTokens } from "../recipe/geometry.js";
+import type { ModelDtype } from "../weights/dtype.js";
 import type { Bucket } from "./dataset.js";
 
 /** Bytes that a training takes, by what they are for. */
@@ -24,6 +25,8 @@ export interface MemoryQuestion extends CompressionRatios {
   readonly bucket: Bucket;
   readonly batchSize: number;
   readonly gradientCheckpointing: boolean;
+  /** Format of the weights that are not trained. Default float32. */
+  readonly frozenDtype?: ModelDtype;
 }
 
 /** Numbers that a transformer block keeps for its gradient, per token and channel (Korthikanti et al. 2022, arXiv 2205.05198). */
@@ -41,7 +44,7 @@ export function countTokens(
 
 /** Roughly what a training step takes at its peak; attention is computed in blocks and adds little. */
 export function estimateMemory(question: MemoryQuestion): MemoryEstimate {
-  const { config, trainable, batchSize, gradientCheckpointing } = question;
+  const { config, trainable, batchSize, gradientCheckpointing, frozenDtype } = question;
   const tokens = countTokens(config, question.bucket, question);
   const inner = config.num_attention_heads * config.attention_head_dim;
   const stream = tokens * inner * batchSize * BYTES;
@@ -49,7 +52,7 @@ export function estimateMemory(question: MemoryQuestion): MemoryEstimate {
     ? stream * (config.num_layers + KEPT_PER_CHANNEL)
     : stream * config.num_layers * KEPT_PER_CHANNEL;
   const parts = {
-    weights: question.parameters * BYTES,
+    weights: trainable * BYTES + (question.parameters - trainable) * (frozenDtype === "bfloat16" ? 2 : BYTES),
     gradients: trainable * BYTES,
     optimizer: (question.optimizerState ?? 2 * trainable) * BYTES,
     ema: question.ema ? trainable * BYTES : 0,

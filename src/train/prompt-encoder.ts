@@ -2,6 +2,7 @@ import { join } from "node:path";
 import * as tf from "../engine/tf.js";
 import { T5EncoderModel } from "../models/text/t5-encoder.js";
 import { T5Tokenizer } from "../models/text/tokenizer.js";
+import type { ModelDtype } from "../weights/dtype.js";
 import { fingerprint, fingerprintContent } from "./fingerprint.js";
 import type { PromptEncoder } from "./latent-cache.js";
 
@@ -15,8 +16,11 @@ export class T5PromptEncoder implements PromptEncoder {
   readonly #maxLength: number;
   #loaded: Promise<{ tokenizer: T5Tokenizer; textEncoder: T5EncoderModel }> | undefined;
 
-  private constructor(id: string, modelPath: string, maxLength: number) {
+  readonly #dtype: ModelDtype;
+
+  private constructor(id: string, modelPath: string, maxLength: number, dtype: ModelDtype) {
     this.id = id;
+    this.#dtype = dtype;
     this.#modelPath = modelPath;
     this.#maxLength = maxLength;
   }
@@ -24,12 +28,19 @@ export class T5PromptEncoder implements PromptEncoder {
   /**
    * @param maxLength the transformer's max_text_seq_length.
    * @param memoDir where the files' hashes are kept.
+   * @param dtype of T5's weights in memory.
    */
-  static async open(modelPath: string, maxLength: number, memoDir: string): Promise<T5PromptEncoder> {
+  static async open(
+    modelPath: string,
+    maxLength: number,
+    memoDir: string,
+    dtype: ModelDtype = "float32",
+  ): Promise<T5PromptEncoder> {
     const files = ["tokenizer", "text_encoder"].map((name) =>
       fingerprintContent(join(modelPath, name), memoDir),
     );
-    return new T5PromptEncoder(fingerprint([await Promise.all(files), maxLength]), modelPath, maxLength);
+    const facts = [await Promise.all(files), maxLength, ...(dtype === "float32" ? [] : [dtype])];
+    return new T5PromptEncoder(fingerprint(facts), modelPath, maxLength, dtype);
   }
 
   async encode(prompt: string): Promise<tf.Tensor2D> {
@@ -43,7 +54,9 @@ export class T5PromptEncoder implements PromptEncoder {
     const tokenizer = await T5Tokenizer.fromPretrained(join(this.#modelPath, "tokenizer"));
     return {
       tokenizer,
-      textEncoder: await T5EncoderModel.fromPretrained(join(this.#modelPath, "text_encoder")),
+      textEncoder: await T5EncoderModel.fromPretrained(join(this.#modelPath, "text_encoder"), {
+        dtype: this.#dtype,
+      }),
     };
   }
 

@@ -24,6 +24,7 @@ import {
   type ClipReport,
   contentDir,
   fillCache,
+  frozenDtype,
   openCache,
   openVae,
   readEntries,
@@ -229,7 +230,10 @@ async function openModels(args: TrainArguments): Promise<{ models: Models; bucke
 /** The folder's transformer, or a new one. */
 async function openTransformer(args: TrainArguments): Promise<CogVideoXTransformer3DModel> {
   return args.transformer_config === undefined
-    ? CogVideoXTransformer3DModel.fromPretrained(join(args.model_path!, "transformer"))
+    ? CogVideoXTransformer3DModel.fromPretrained(join(args.model_path!, "transformer"), {
+        // A LoRA's model is frozen. What is trained is float32.
+        dtype: args.training_type === "lora" ? frozenDtype(args) : "float32",
+      })
     : CogVideoXTransformer3DModel.fromConfig(
         await readTransformerConfig(args),
         new RandomGenerator(args.seed),
@@ -444,6 +448,7 @@ function describeTraining(
       bucket,
       batchSize: args.batch_size,
       gradientCheckpointing: args.gradient_checkpointing,
+      frozenDtype: frozenDtype(args),
       ...ratios,
     }),
   );
@@ -460,9 +465,9 @@ function describeTraining(
     `memory: about ${formatBytes(memory.total)}: ${parts.join(", ")}`,
   ];
   if (args.mixed_precision !== "no") {
-    const rounded = args.mixed_precision === "bf16" && currentEngine()?.bfloat16;
-    const how = rounded
-      ? "products of bfloat16 factors, sums in float32"
+    const instructions = args.mixed_precision === "bf16" ? currentEngine()?.bfloat16 : undefined;
+    const how = instructions
+      ? `products of bfloat16 factors (${instructions}), sums in float32`
       : "this engine computes in float32 here";
     lines.push(`mixed_precision ${args.mixed_precision}: ${how}`);
   }

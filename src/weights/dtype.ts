@@ -32,6 +32,11 @@ export const FLOAT_DTYPES = { float32: "F32", float16: "F16", bfloat16: "BF16" }
 
 export type FloatDtype = keyof typeof FLOAT_DTYPES;
 
+/** Formats that a model's weights can have in memory, by PyTorch's names. */
+export const MODEL_DTYPES = ["float32", "bfloat16"] as const;
+
+export type ModelDtype = (typeof MODEL_DTYPES)[number];
+
 /** A tensor's elements as stored; F16 and BF16 as bits. */
 export type TensorData =
   | Uint8Array

@@ -2,6 +2,7 @@
  * Models by their id on the Hugging Face Hub, such as "zai-org/CogVideoX1.5-5B-I2V". They are read from the cache that
  * Python's huggingface_hub keeps, and what is missing there is downloaded into it: only the files that are read.
  */
+
 import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, rm, stat, symlink } from "node:fs/promises";
 import { homedir } from "node:os";
@@ -16,6 +17,7 @@ import { writeFileAtomic } from "../files/atomic.js";
 import { type Lock, withLock } from "../files/lock.js";
 import { CheckpointError, readShardIndex, type WeightsLocation, weightFiles } from "./checkpoint.js";
 import { ConfigError, MODEL_CONFIG } from "./config.js";
+import type { ModelDtype } from "./dtype.js";
 
 /** A model that can't be found or fetched; one line that says what was looked for, where, and what to do. */
 export class HubError extends InputError {
@@ -39,7 +41,13 @@ export interface HubOptions {
 }
 
 /** Where a model and its weights are. */
-export interface LoadModelOptions extends HubOptions, WeightsLocation {}
+export interface LoadModelOptions extends HubOptions, WeightsLocation {
+  /**
+   * Format of the weights in memory, whatever the file's: diffusers' `torch_dtype`. In bfloat16 they take half the memory, the
+   * factors of products are rounded, too, and the model is frozen. Default float32.
+   */
+  readonly dtype?: ModelDtype | undefined;
+}
 
 /**
  * Which files of a repository's folder are going to be read.

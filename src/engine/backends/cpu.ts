@@ -13,6 +13,6 @@ export async function startCpu(): Promise<Running> {
     device: cpus()[0]?.model ?? "CPU",
     version: `tfjs-backend-cpu ${version}`,
     threads: 1,
-    bfloat16: false,
+    bfloat16: null,
   };
 }

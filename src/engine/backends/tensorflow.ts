@@ -42,7 +42,7 @@ export async function startTensorflow(name: Name, log: (line: string) => void): 
       const { addon, fault } = await loadOperations(library);
       if (addon !== undefined) {
         registerNativeKernels(addon);
-        running.bfloat16 = addon.multipliesBfloat16;
+        running.bfloat16 = addon.bfloat16 || null;
         running.version += " with fused operations";
       } else if (fault.damaged) {
         const command = `firstframe engine install ${name}`;
@@ -111,6 +111,6 @@ function register(name: Name, binding: Binding, installed: string | undefined): 
     device: gpu ? (nvidiaDevices()[0] ?? "CUDA GPU") : (cpus()[0]?.model ?? "CPU"),
     version: `libtensorflow ${binding.TF_Version}`,
     threads: Number(process.env.TF_NUM_INTRAOP_THREADS),
-    bfloat16: false,
+    bfloat16: null,
   };
 }

@@ -50,7 +50,7 @@ async function register(): Promise<Running> {
     device: cpus()[0]?.model ?? "CPU",
     version: `tfjs-backend-wasm ${version}${simd ? " with SIMD" : ""}`,
     threads: Math.max(1, getThreadsCountOrOne()),
-    bfloat16: false,
+    bfloat16: null,
   };
 }
 

@@ -189,7 +189,7 @@ async function register(log: (line: string) => void): Promise<Running> {
     device: name,
     version: `Dawn (webgpu ${version})`,
     threads: 1,
-    bfloat16: false,
+    bfloat16: null,
   };
 }
 

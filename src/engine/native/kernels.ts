@@ -1,6 +1,7 @@
 import { type AttributeType, type NativeKernel, useNativeKernels } from "../ops/operation.js";
 import { replaceSoftmax } from "../ops/softmax/softmax.js";
 import { currentPrecision } from "../precision.js";
+import type { Bfloat16Instructions } from "../running.js";
 import * as tf from "../tf.js";
 
 /** What the kernels need of tfjs-node's backend. */
@@ -18,8 +19,8 @@ interface NodeBackend {
 export interface OperationsAddon {
   /** Makes a TensorFlow operation of the kernel with that name. @throws Error for an unknown kernel or attribute. */
   define(name: string, inputs: string[], outputs: string[], attributes: string[]): void;
-  /** Whether this processor has instructions for products of bfloat16 factors. */
-  readonly multipliesBfloat16: boolean;
+  /** This processor's instructions for products of bfloat16 factors; "" if it has none. */
+  readonly bfloat16: Bfloat16Instructions | "";
 }
 
 /** tfjs-node's attribute types; for a list it takes the element's type and an array. */
@@ -63,9 +64,10 @@ export function registerNativeKernels(addon: OperationsAddon): void {
 }
 
 function define(addon: OperationsAddon, kernel: NativeKernel): void {
-  const { name, inputs, outputs, attributes, settings } = kernel;
-  const float = (names: readonly string[]) => names.map((each) => `${snakeCase(each)}: float`);
-  addon.define(name, float(settings ? [...inputs, "settings"] : inputs), float(outputs), [
+  const { name, inputs, outputs, integers, attributes, settings } = kernel;
+  const typed = (names: readonly string[]) =>
+    names.map((each) => `${snakeCase(each)}: ${integers.includes(each) ? "int32" : "float"}`);
+  addon.define(name, typed(settings ? [...inputs, "settings"] : inputs), typed(outputs), [
     ...Object.entries(attributes).map(([attribute, type]) => `${attribute}: ${type}`),
     ...(kernel.products ? [`${PRODUCTS}: bool`] : []),
   ]);

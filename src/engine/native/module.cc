@@ -1,5 +1,5 @@
 // The addon: `define(name, inputs, outputs, attributes)` registers an operation with the libtensorflow that is loaded;
-// `multipliesBfloat16` says whether this processor has instructions for it.
+// `bfloat16` names this processor's instructions for products of bfloat16 factors, or is empty.
 
 #include <node_api.h>
 
@@ -45,8 +45,12 @@ NAPI_MODULE_INIT() {
   napi_value define;
   napi_create_function(env, "define", NAPI_AUTO_LENGTH, Define, nullptr, &define);
   napi_set_named_property(env, exports, "define", define);
-  napi_value multipliesBfloat16;
-  napi_get_boolean(env, firstframe::MultipliesBfloat16(), &multipliesBfloat16);
-  napi_set_named_property(env, exports, "multipliesBfloat16", multipliesBfloat16);
+  const firstframe::Instructions instructions = firstframe::Bfloat16Instructions();
+  const char* name = instructions == firstframe::Instructions::kTiles     ? "amx"
+                     : instructions == firstframe::Instructions::kVectors ? "avx512_bf16"
+                                                                          : "";
+  napi_value bfloat16;
+  napi_create_string_utf8(env, name, NAPI_AUTO_LENGTH, &bfloat16);
+  napi_set_named_property(env, exports, "bfloat16", bfloat16);
   return exports;
 }

@@ -148,7 +148,8 @@ const Member<bool> kFlags[] = {
     {"silu", &Attributes::silu}, {"transposeA", &Attributes::transposeA}, {"transposeB", &Attributes::transposeB},
     {"rounded", &Attributes::rounded}};
 const Member<int64_t> kNumbers[] = {
-    {"groups", &Attributes::groups}, {"batch", &Attributes::batch}, {"heads", &Attributes::heads}};
+    {"groups", &Attributes::groups}, {"batch", &Attributes::batch}, {"heads", &Attributes::heads},
+    {"depth", &Attributes::depth}, {"columns", &Attributes::columns}};
 const Member<std::vector<int64_t>> kLists[] = {
     {"lengths", &Attributes::lengths}, {"calls", &Attributes::calls}, {"chunks", &Attributes::chunks}};
 
@@ -253,9 +254,9 @@ View Call::Input(int i) {
   return view;
 }
 
-View Call::Output(int i, const std::vector<int64_t>& shape) {
+View Call::Output(int i, const std::vector<int64_t>& shape, TF_DataType type) {
   View view{nullptr, shape};
-  TF_Tensor* tensor = TF_AllocateOutput(context_, i, TF_FLOAT, shape.data(), static_cast<int>(shape.size()),
+  TF_Tensor* tensor = TF_AllocateOutput(context_, i, type, shape.data(), static_cast<int>(shape.size()),
                                         sizeof(float) * static_cast<size_t>(view.size()), status_);
   if (!ok()) return {nullptr, {0}};
   tensors_.push_back(tensor);

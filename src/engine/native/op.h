@@ -35,11 +35,11 @@ void ParallelFor(int64_t count, int64_t grain, const std::function<void(int64_t,
 struct Attributes {
   float eps = 0, scale = 0;
   bool silu = false, transposeA = false, transposeB = false, rounded = false;
-  int64_t groups = 0, batch = 0, heads = 0;
+  int64_t groups = 0, batch = 0, heads = 0, depth = 0, columns = 0;
   std::vector<int64_t> lengths, calls, chunks;
 };
 
-// A float tensor that is not owned here.
+// A tensor of floats, or of as many other bits, that is not owned here.
 struct View {
   float* data;
   std::vector<int64_t> shape;
@@ -54,7 +54,7 @@ class Call {
   explicit Call(TF_OpKernelContext* context);
   ~Call();
   View Input(int i);
-  View Output(int i, const std::vector<int64_t>& shape);
+  View Output(int i, const std::vector<int64_t>& shape, TF_DataType type = TF_FLOAT);
   bool ok() const { return TF_GetCode(status_) == TF_OK; }
 
  private:
@@ -63,7 +63,7 @@ class Call {
   std::vector<TF_Tensor*> tensors_;
 };
 
-// What an operation computes, for float tensors on the processor. Its inputs, outputs and attributes are defined where the
+// What an operation computes on the processor. Its inputs, outputs and attributes are defined where the
 // operation is, in TypeScript (../ops), under the same name.
 using Compute = void (*)(Call&, const Attributes&);
 struct Implementation {

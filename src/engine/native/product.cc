@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include <algorithm>
+#include <string>
 
 namespace firstframe {
 
@@ -16,13 +17,14 @@ const Processor& Functions();
 namespace v4 {
 const Processor& Functions();
 }
-namespace amx {
-bool Runs();
-void Pack(const Matrix& b, int64_t depth, int64_t columns, float* packed);
+namespace bfloat16 {
+Instructions Fastest();
+void Pack(const Matrix& b, int64_t depth, int64_t columns, Half* packed, int64_t panelStep);
 int64_t Scratch();
-void Multiply(const Matrix& a, int64_t rows, int64_t depth, const float* packed, int64_t columns, Start start, float* c,
-              int64_t cStep, float* scratch);
-}  // namespace amx
+void Multiply(const Matrix& a, int64_t rows, int64_t depth, const Half* packed, int64_t panelStep, int64_t columns, Start start,
+              float* c, int64_t cStep, float* scratch);
+void Turn(const Halves& b, int64_t begin, int64_t end, Half* turned);
+}  // namespace bfloat16
 #endif
 
 const Processor& ThisProcessor() {
@@ -47,11 +49,20 @@ float* Buffer::Need(int64_t size) {
   return data_.get();
 }
 
-bool MultipliesBfloat16() {
+Instructions Bfloat16Instructions() {
 #ifdef FIRSTFRAME_X86
-  return amx::Runs();
+  static const Instructions chosen = [] {
+    const Instructions fastest = bfloat16::Fastest();
+    const char* asked = getenv("FIRSTFRAME_BFLOAT16");
+    const std::string most = asked ? asked : "";
+    const Instructions allowed = most == "none"          ? Instructions::kNone
+                                 : most == "avx512_bf16" ? Instructions::kVectors
+                                                         : Instructions::kTiles;
+    return std::min(fastest, allowed);
+  }();
+  return chosen;
 #else
-  return false;
+  return Instructions::kNone;
 #endif
 }
 
@@ -59,12 +70,35 @@ bool MultipliesBfloat16() {
 namespace {
 
 // Tiles take 32 of the depth at a time; of less than 16 they would not fit into a float32 panel's place, nor pay.
-bool InTiles(Factors factors, int64_t depth) {
+bool InHalves(Factors factors, int64_t depth) {
   return factors == Factors::kBfloat16 && depth >= 16 && MultipliesBfloat16();
+}
+
+// Panels lie as far apart as float32's would.
+int64_t PanelStep(int64_t depth) { return depth * kHalfColumns * 2; }
+
+float* HalvesScratch() {
+  thread_local Buffer scratch;
+  return scratch.Need(bfloat16::Scratch());
 }
 
 }  // namespace
 #endif
+
+void Multiply(const Matrix& a, int64_t rows, const Halves& b, int64_t firstPanel, int64_t lastPanel, Start start, float* c,
+              int64_t cStep) {
+#ifdef FIRSTFRAME_X86
+  const int64_t from = firstPanel * kHalfColumns, columns = std::min(lastPanel * kHalfColumns, b.columns) - from;
+  bfloat16::Multiply(a, rows, b.depth, b.data + firstPanel * b.panelSize(), b.panelSize(), columns, start, c, cStep,
+                     HalvesScratch());
+#endif
+}
+
+void Turn(const Halves& b, int64_t begin, int64_t end, Half* turned) {
+#ifdef FIRSTFRAME_X86
+  bfloat16::Turn(b, begin, end, turned);
+#endif
+}
 
 int64_t PackedSize(int64_t depth, int64_t columns) {
   const int64_t width = ThisProcessor().columns;
@@ -73,7 +107,7 @@ int64_t PackedSize(int64_t depth, int64_t columns) {
 
 void Pack(const Matrix& b, int64_t depth, int64_t columns, float* packed, Factors factors) {
 #ifdef FIRSTFRAME_X86
-  if (InTiles(factors, depth)) return amx::Pack(b, depth, columns, packed);
+  if (InHalves(factors, depth)) return bfloat16::Pack(b, depth, columns, reinterpret_cast<Half*>(packed), PanelStep(depth));
 #endif
   const Processor& processor = ThisProcessor();
   const int64_t width = processor.columns, panels = columns / width, from = panels * width, rest = columns - from;
@@ -116,9 +150,9 @@ Matrix Closer(const Matrix& a, int64_t row, int64_t rows, int64_t k, int64_t dep
 void Multiply(const Matrix& a, int64_t rows, int64_t depth, const float* packed, int64_t columns, Start start, float* c,
               int64_t cStep, Factors factors) {
 #ifdef FIRSTFRAME_X86
-  if (InTiles(factors, depth)) {
-    thread_local Buffer scratch;
-    return amx::Multiply(a, rows, depth, packed, columns, start, c, cStep, scratch.Need(amx::Scratch()));
+  if (InHalves(factors, depth)) {
+    return bfloat16::Multiply(a, rows, depth, reinterpret_cast<const Half*>(packed), PanelStep(depth), columns, start, c, cStep,
+                              HalvesScratch());
   }
 #endif
   const Processor& processor = ThisProcessor();

@@ -67,8 +67,27 @@ inline Factors FactorsOf(const Attributes& attributes) {
   return attributes.rounded ? Factors::kBfloat16 : Factors::kFloat32;
 }
 
-// Whether this processor has instructions for rounded factors. Without, they are multiplied as they are.
-bool MultipliesBfloat16();
+// What this processor has for rounded factors: nothing, so that they are multiplied as they are; AVX512-BF16; AMX.
+// FIRSTFRAME_BFLOAT16 takes less than there is: "avx512_bf16" or "none".
+enum class Instructions { kNone, kVectors, kTiles };
+Instructions Bfloat16Instructions();
+inline bool MultipliesBfloat16() { return Bfloat16Instructions() != Instructions::kNone; }
+
+// bfloat16: the upper half of a float.
+typedef uint16_t Half;
+
+// A matrix that is held as bfloat16, in the order that tiles take it. A panel of kHalfColumns columns is made of steps of 32
+// rows; a step is two tiles, of 16 columns each; a tile is 16 lines, each of two rows' numbers in turn. Zeros fill the last.
+constexpr int64_t kHalfColumns = 32, kHalfRows = 32;
+struct Halves {
+  const Half* data;
+  int64_t depth, columns;
+
+  int64_t steps() const { return (depth + kHalfRows - 1) / kHalfRows; }
+  int64_t panels() const { return (columns + kHalfColumns - 1) / kHalfColumns; }
+  int64_t panelSize() const { return steps() * kHalfRows * kHalfColumns; }
+  int64_t size() const { return panels() * panelSize(); }
+};
 
 // Numbers that `columns` columns of some depth take when packed, for whatever factors.
 int64_t PackedSize(int64_t depth, int64_t columns);
@@ -85,5 +104,16 @@ struct Start {
 // c [rows, columns] = start + a [rows, depth] * packed b, on this thread.
 void Multiply(const Matrix& a, int64_t rows, int64_t depth, const float* packed, int64_t columns, Start start, float* c,
               int64_t cStep, Factors factors);
+
+// The same of a factor that is held as bfloat16, of which these panels are taken. Only if the processor MultipliesBfloat16.
+void Multiply(const Matrix& a, int64_t rows, const Halves& b, int64_t firstPanel, int64_t lastPanel, Start start, float* c,
+              int64_t cStep);
+
+// The transposed matrix's panels from `begin` to `end`, each of 32 of b's rows. Only if the processor MultipliesBfloat16.
+void Turn(const Halves& b, int64_t begin, int64_t end, Half* turned);
+
+// c [rows, columns] = start + left [rows, depth] right, on all threads.
+void Product(const Matrix& left, int64_t rows, int64_t depth, const Matrix& right, int64_t columns, Start start, float* y,
+             Factors factors);
 
 }  // namespace firstframe

@@ -1,3 +1,4 @@
+import { currentPrecision, withPrecision } from "../precision.js";
 import * as tf from "../tf.js";
 import { releasing, withOwnTape } from "./tape.js";
 
@@ -21,6 +22,7 @@ export function checkpoint<T extends tf.Tensor>(
   inputs: readonly tf.Tensor[],
   { constants = [], variables = [] }: CheckpointOptions = {},
 ): T {
+  const precision = currentPrecision();
   const operation = tf.customGrad((...given) => {
     (given.at(-1) as tf.GradSaveFunc)([...inputs, ...constants]);
     return {
@@ -28,9 +30,10 @@ export function checkpoint<T extends tf.Tensor>(
       gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) =>
         tf.tidy(() => {
           const xs = [...saved.slice(0, inputs.length), ...variables];
+          const again = () => f(...saved);
           const { grads } = withOwnTape(() =>
             tf.engine().gradients(
-              releasing(() => f(...saved), dy),
+              releasing(() => withPrecision(precision, again), dy),
               xs,
               dy,
               true,

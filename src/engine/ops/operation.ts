@@ -1,3 +1,4 @@
+import { currentPrecision, type Precision, withPrecision } from "../precision.js";
 import * as tf from "../tf.js";
 
 /** Backends, by TensorFlow.js's names, that an operation made of tensor operations runs on. */
@@ -10,9 +11,11 @@ export type AttributeType = "float" | "int" | "bool" | "list(int)";
 
 /** Inputs and outputs of an operation's C++ kernel, which has the operation's name and is next to it. */
 export interface NativeSignature<I, A> {
-  /** In the kernel's order; all of them float tensors. */
+  /** In the kernel's order. */
   readonly inputs: readonly (keyof I & string)[];
   readonly outputs: readonly string[];
+  /** The inputs and outputs that are int32 tensors; all others are float tensors. */
+  readonly integers?: readonly string[];
   readonly attributes?: { readonly [K in keyof A & string]?: AttributeType };
   /** Whether it has products, whose factors are rounded if the precision says so. The kernel has an attribute for that. */
   readonly products?: boolean;
@@ -48,6 +51,7 @@ export interface NativeKernel {
   readonly name: string;
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
+  readonly integers: readonly string[];
   readonly attributes: Readonly<Record<string, AttributeType>>;
   readonly products: boolean;
   readonly settings?: (attributes: object) => readonly number[];
@@ -57,6 +61,9 @@ const natives: NativeKernel[] = [];
 
 /** Operations with a C++ kernel, from the files that have been loaded. */
 export const nativeKernels = (): readonly NativeKernel[] => natives;
+
+/** Whether the running backend computes with them. */
+export const hasNativeKernels = (): boolean => nativeKernel !== undefined && tf.getBackend() === "tensorflow";
 
 let nativeKernel: ((kernel: NativeKernel) => tf.KernelFunc) | undefined;
 
@@ -95,11 +102,12 @@ export function defineOperation<I extends Inputs, A extends object>({
     });
   }
   if (native) {
-    const { inputs, outputs, attributes = {}, products = false, settings } = native;
+    const { inputs, outputs, integers = [], attributes = {}, products = false, settings } = native;
     const kernel: NativeKernel = {
       name,
       inputs,
       outputs,
+      integers,
       attributes: attributes as Record<string, AttributeType>,
       products,
       settings: settings as NativeKernel["settings"],
@@ -112,15 +120,19 @@ export function defineOperation<I extends Inputs, A extends object>({
       kernelName: name,
       inputsToSave: [...(save.inputs ?? [])],
       outputsToSave: [...(save.outputs ?? [])],
-      gradFunc: (dy, saved, attrs) =>
-        gradient(Array.isArray(dy) ? dy : [dy], saved, attrs as unknown as A) as Record<
-          string,
-          () => tf.Tensor
-        >,
+      gradFunc: (dy, saved, attrs) => {
+        const { precision } = attrs as unknown as { precision: Precision };
+        const run = () => gradient(Array.isArray(dy) ? dy : [dy], saved, attrs as unknown as A);
+        const functions = Object.entries<() => tf.Tensor>(withPrecision(precision, run));
+        return Object.fromEntries(
+          functions.map(([key, each]) => [key, () => withPrecision(precision, each)]),
+        );
+      },
     });
   }
   return (inputs, attributes) => {
-    const outputs = tf.engine().runKernel(name, inputs, attributes as unknown as tf.NamedAttrMap);
+    const all = gradient ? { ...attributes, precision: currentPrecision() } : attributes;
+    const outputs = tf.engine().runKernel(name, inputs, all as unknown as tf.NamedAttrMap);
     return Array.isArray(outputs) ? outputs : [outputs];
   };
 }

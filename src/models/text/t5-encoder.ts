@@ -91,6 +91,7 @@ export class T5EncoderModel extends Model {
       .module("Embedding")
       .parameter("weight", [config.vocab_size, config.d_model], {
         init: normal(config.initializer_factor),
+        hold: "numbers",
       });
     const encoder = scope.child("encoder").module("T5Stack");
     this.#blocks = Array.from(
@@ -158,10 +159,10 @@ export class T5EncoderModel extends Model {
   forward({ inputIds, attentionMask, outputHiddenStates = false }: T5Inputs): T5Output {
     const ids = this.#checkIds(inputIds);
     const { config } = this;
-    const tensors = tf.tidy(() => {
+    const compute = () => {
       const [batch, length] = [ids.length, ids[0]!.length];
       const flat = tf.tensor1d(ids.flat(), "int32");
-      let x: tf.Tensor3D = tf.reshape(tf.gather(this.#shared.value, flat), [batch, length, config.d_model]);
+      let x: tf.Tensor3D = tf.reshape(this.#shared.gather(flat), [batch, length, config.d_model]);
       const mask = attentionMask ? maskBias(attentionMask, batch, length) : null;
       const positions = this.#blocks[0]!.positionBias(length);
       const bias = mask ? (tf.add(positions, mask) as tf.Tensor4D) : positions;
@@ -173,7 +174,8 @@ export class T5EncoderModel extends Model {
       const last = this.#finalNorm.forward(x);
       states[states.length - 1] = last;
       return outputHiddenStates ? states : [last];
-    });
+    };
+    const tensors = this.compute(() => tf.tidy(compute));
     const lastHiddenState = tensors.at(-1)!;
     return outputHiddenStates ? { lastHiddenState, hiddenStates: tensors } : { lastHiddenState };
   }

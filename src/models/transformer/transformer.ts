@@ -399,7 +399,7 @@ export class CogVideoXTransformer3DModel extends Model {
       dropout: generator,
       hook: this.#hooks.size > 0 ? (...seen) => this.#callHooks(...seen) : undefined,
     };
-    const sample = tf.tidy(() => {
+    const compute = () => {
       const emb = this.#embedTime(inputs, context);
       context.hook?.("emb", emb);
       const condition = silu(emb);
@@ -426,8 +426,8 @@ export class CogVideoXTransformer3DModel extends Model {
       context.hook?.("norm_final", normed);
       const patches = this.#projOut.forward(this.#normOut.forward(normed, condition, context), context);
       return unpatchify(patches, [frames, height, width], config.patch_size, config.patch_size_t);
-    });
-    return { sample };
+    };
+    return { sample: this.compute(() => tf.tidy(compute)) };
   }
 
   #runBlock(

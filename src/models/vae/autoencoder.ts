@@ -374,13 +374,14 @@ export class AutoencoderKLCogVideoX extends Model {
         `encode: tiling leaves a tile of ${height}x${width} pixels, smaller than ${smallest}x${smallest}`,
         { hint: "choose other tiles" },
       );
-    return tf.tidy(() => {
+    const compute = () => {
       if (direction === "encode") {
         const moments = this.#encoder.forward(x, layout, context);
         return this.#quantConv ? this.#quantConv.forward(moments) : moments;
       }
       return this.#decoder.forward(this.#postQuantConv ? this.#postQuantConv.forward(x) : x, layout, context);
-    });
+    };
+    return this.compute(() => tf.tidy(compute));
   }
 
   #callHooks(module: string, output: tf.Tensor4D, layout: FrameLayout): void {

@@ -34,15 +34,16 @@ export class CausalConv3d {
     const inner = scope.module("CogVideoXCausalConv3d").child("conv").module("CogVideoXSafeConv3d");
     const init = torchDefault(inChannels * size ** 3);
     const shape = [outChannels, inChannels, size, size, size];
-    this.#kernel = inner.parameter("weight", shape, { init, permutation: [2, 3, 4, 1, 0] });
+    this.#kernel = inner.parameter("weight", shape, { init, permutation: [2, 3, 4, 1, 0], hold: "numbers" });
     this.#bias = inner.parameter("bias", [outChannels], { init });
   }
 
   forward(x: tf.Tensor4D, layout: FrameLayout, { cache, hook }: CoderContext): tf.Tensor4D {
-    const kernel = this.#kernel.value as tf.Tensor5D;
     const options = { batch: layout.batch, history: cache?.get(this.#kernel) };
-    const output = causalConv3d(x, kernel, this.#bias.value as tf.Tensor1D, options);
-    cache?.set(this.#kernel, historyAfter(x, kernel.shape[0] - 1, options));
+    const output = this.#kernel.use((kernel) =>
+      causalConv3d(x, kernel as tf.Tensor5D, this.#bias.value as tf.Tensor1D, options),
+    );
+    cache?.set(this.#kernel, historyAfter(x, this.#kernel.shape[2]! - 1, options));
     hook?.(this.name, output, layout);
     return output;
   }
@@ -61,14 +62,16 @@ export class PointwiseConv {
     scope.module("CogVideoXSafeConv3d");
     const init = torchDefault(inChannels);
     const shape = [outChannels, inChannels, 1, 1, 1];
-    this.#kernel = scope.parameter("weight", shape, { init, permutation: [2, 3, 4, 1, 0] });
+    this.#kernel = scope.parameter("weight", shape, { init, permutation: [2, 3, 4, 1, 0], hold: "numbers" });
     this.#bias = scope.parameter("bias", [outChannels], { init });
   }
 
   forward(x: tf.Tensor4D): tf.Tensor4D {
     return tf.tidy(() => {
-      const kernel = tf.reshape(this.#kernel.value, [1, 1, this.inChannels, this.outChannels]) as tf.Tensor4D;
-      return conv2d(x, kernel, this.#bias.value as tf.Tensor1D);
+      const shape: [number, number, number, number] = [1, 1, this.inChannels, this.outChannels];
+      return this.#kernel.use((kernel) =>
+        conv2d(x, tf.reshape(kernel, shape), this.#bias.value as tf.Tensor1D),
+      );
     });
   }
 }
@@ -80,7 +83,11 @@ class Conv2d {
   constructor(scope: ParameterScope, channels: number) {
     scope.module("Conv2d");
     const init = torchDefault(channels * 9);
-    this.kernel = scope.parameter("weight", [channels, channels, 3, 3], { init, permutation: [2, 3, 1, 0] });
+    this.kernel = scope.parameter("weight", [channels, channels, 3, 3], {
+      init,
+      permutation: [2, 3, 1, 0],
+      hold: "numbers",
+    });
     this.bias = scope.parameter("bias", [channels], { init });
   }
 }
@@ -309,7 +316,9 @@ export class DownBlock3D {
       if (this.#compressTime) h = replace(h, (h) => poolFrames(h, layout));
       const { kernel, bias } = this.#downsampler ?? {};
       if (kernel && bias)
-        h = replace(h, (h) => downsample2d(h, kernel.value as tf.Tensor4D, bias.value as tf.Tensor1D));
+        h = replace(h, (h) =>
+          kernel.use((value) => downsample2d(h, value as tf.Tensor4D, bias.value as tf.Tensor1D)),
+        );
       return h;
     });
     context.hook?.(this.name, output, this.outputLayout(layout));
@@ -377,7 +386,9 @@ export class UpBlock3D {
       for (const resnet of this.#resnets) h = replace(h, (h) => resnet.forward(h, layout, context, latent));
       const { kernel, bias } = this.#upsampler ?? {};
       if (kernel && bias)
-        h = replace(h, (h) => upsample2d(h, kernel.value as tf.Tensor4D, bias.value as tf.Tensor1D));
+        h = replace(h, (h) =>
+          kernel.use((value) => upsample2d(h, value as tf.Tensor4D, bias.value as tf.Tensor1D)),
+        );
       // diffusers repeats the frames first and convolves each copy, with the same result.
       if (this.#compressTime) h = replace(h, (h) => repeatFrames(h, layout, 2));
       return h;

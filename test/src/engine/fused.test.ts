@@ -11,12 +11,14 @@ import "../../../src/engine/ops/gelu/gelu.js";
 import "../../../src/engine/ops/group-norm/group-norm.js";
 import "../../../src/engine/ops/head-norm/head-norm.js";
 import "../../../src/engine/ops/layer-norm/layer-norm.js";
+import { holdWeight } from "../../../src/engine/ops/linear/held.js";
 import "../../../src/engine/ops/linear/linear.js";
 import "../../../src/engine/ops/low-rank/low-rank.js";
 import "../../../src/engine/ops/modulated-norm/modulated-norm.js";
 import { nativeKernels } from "../../../src/engine/ops/operation.js";
 import { RandomGenerator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
+import { fromFloat32, toFloat32 } from "../../../src/weights/dtype.js";
 import { attend } from "./attend.js";
 
 // Each fused operation on libtensorflow against its composite on the cpu engine, with the same inputs.
@@ -31,12 +33,16 @@ before(async () => {
 });
 after(() => assert.equal(tf.memory().numTensors, tensorsBefore));
 
+const inBfloat16 = (values: Float32Array) => toFloat32("BF16", fromFloat32("BF16", values));
+
 interface Case {
   kernel: string;
   shapes: Record<string, number[]>;
   attributes?: Record<string, unknown>;
   /** An input without negative numbers. */
   positive?: string;
+  /** A weight that is held as bfloat16; all numbers are ones that bfloat16 has. */
+  held?: { depth: number; columns: number };
   title?: string;
 }
 
@@ -128,6 +134,34 @@ const lowRank = [1, 60].flatMap((tokens): Case[] => [
 ]);
 
 const modulated = { eps: 1e-5, lengths: [3, 8] };
+// A tile and more, a panel that is not whole, and more rows than threads share a panel for.
+const held = (
+  [
+    [70, 33],
+    [32, 64],
+    [100, 37],
+  ] as const
+).flatMap(([depth, columns]): Case[] => {
+  const attributes = { depth, columns };
+  const title = `[${columns}, ${depth}]`;
+  const matMul = (transposeB: boolean, rows: number): Case => ({
+    kernel: "FirstframeHeldMatMul",
+    shapes: { a: [2, rows, transposeB ? columns : depth] },
+    attributes: { ...attributes, transposeB },
+    held: attributes,
+    title: `${rows} rows, ${title}${transposeB ? " transposed" : ""}`,
+  });
+  const first = matMul(false, 9);
+  return [
+    { kernel: "FirstframeHold", shapes: { weight: [columns, depth] }, title },
+    { kernel: "FirstframeRelease", shapes: {}, attributes, held: attributes, title },
+    ...[3, 9, 300].flatMap((rows) => [matMul(false, rows), matMul(true, rows)]),
+    { ...first, kernel: "FirstframeHeldMatMulBias", shapes: { ...first.shapes, bias: [columns] } },
+    { kernel: "FirstframeRound", shapes: { x: [columns, 2 * depth] }, title },
+    { kernel: "FirstframeWiden", shapes: {}, held: attributes, title },
+  ];
+});
+
 const cases: Case[] = [
   { kernel: "FirstframeGeluTanh", shapes: { x: [7, 333] } },
   { kernel: "FirstframeGeluTanhGrad", shapes: { x: [7, 333], dy: [7, 333] } },
@@ -218,6 +252,7 @@ const cases: Case[] = [
       title: `decay ${decay}`,
     }),
   ),
+  ...held,
   { kernel: "Softmax", shapes: { logits: [3, 5, 77] }, attributes: { dim: 2 } },
 ];
 
@@ -242,20 +277,25 @@ test("each kernel in C++ has a definition, and is compared with its composite he
   );
 });
 
-for (const { kernel, shapes, attributes = {}, positive, title = "" } of cases) {
+for (const { kernel, shapes, attributes = {}, positive, held, title = "" } of cases) {
   test(`${kernel} ${title}`, async () => {
     const values = Object.entries(shapes).map(([name, shape]) => {
       const size = tf.util.sizeFromShape(shape);
       // an offset that cancels badly where a mean is taken carelessly
       const draw = () => 3 + generator.normal();
       const values = Float32Array.from({ length: size }, name === positive ? () => draw() ** 2 : draw);
-      return [name, shape, values] as const;
+      return [name, shape, held ? inBfloat16(values) : values] as const;
     });
+    const weight = held && Float32Array.from({ length: held.columns * held.depth }, () => generator.normal());
     const run = (): { shape: number[]; data: Float32Array }[] =>
       tf.tidy(() => {
         const inputs = Object.fromEntries(
           values.map(([name, shape, data]) => [name, tf.tensor(data, [...shape])]),
         );
+        if (weight) {
+          const given = holdWeight(tf.tensor2d(weight, [held.columns, held.depth])).held;
+          inputs[kernel === "FirstframeWiden" ? "rounded" : "held"] = given;
+        }
         const outputs = tf.engine().runKernel(kernel, inputs, attributes as tf.NamedAttrMap);
         return (Array.isArray(outputs) ? outputs : [outputs]).map((output: tf.Tensor) => ({
           shape: output.shape,

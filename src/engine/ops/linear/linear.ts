@@ -2,6 +2,7 @@ import { InputError } from "../../errors.js";
 import * as tf from "../../tf.js";
 import { defineOperation } from "../operation.js";
 import { sumSegments } from "../segments/segments.js";
+import { type HeldWeight, heldProduct } from "./held.js";
 
 export interface LinearOptions {
   /** The weight is [in, out] instead of PyTorch's [out, in]. */
@@ -53,22 +54,29 @@ const matMulBias = defineOperation<Factors & { bias: tf.Tensor }, Transposed>({
 const multiply = (x: tf.Tensor, weight: tf.Tensor, transposeB: boolean) =>
   matMul({ a: x, b: matrix(weight) }, { transposeA: false, transposeB })[0]!;
 
-/** A linear layer's tensors; the weight is [in, out] if `inOut`. */
+/** A weight as float32, or one that is held as bfloat16, which is frozen. */
+export type Weight = tf.Tensor | HeldWeight;
+
+const isHeld = (weight: Weight): weight is HeldWeight => "held" in weight;
+
+/** A linear layer's tensors; a float32 weight is [in, out] if `inOut`. */
 export interface Affine {
-  readonly weight: tf.Tensor;
+  readonly weight: Weight;
   readonly bias?: tf.Tensor | null;
   readonly inOut: boolean;
 }
 
 /** {@link linear} for use inside an operation, where nothing is differentiated. */
-export const applyAffine = (x: tf.Tensor, { weight, bias, inOut }: Affine): tf.Tensor =>
-  bias
+export function applyAffine(x: tf.Tensor, { weight, bias, inOut }: Affine): tf.Tensor {
+  if (isHeld(weight)) return heldProduct(x, weight, bias, false);
+  return bias
     ? matMulBias({ a: x, b: matrix(weight), bias }, { transposeA: false, transposeB: !inOut })[0]!
     : multiply(x, weight, !inOut);
+}
 
 /** What {@link applyAffine} passes to the gradient of x. */
 export const affineGradient = (dy: tf.Tensor, { weight, inOut }: Affine): tf.Tensor =>
-  multiply(dy, weight, inOut);
+  isHeld(weight) ? heldProduct(dy, weight, null, true) : multiply(dy, weight, inOut);
 
 const trained = defineOperation<Trained, { inOut: boolean }>({
   name: "FirstframeLinear",
@@ -97,7 +105,7 @@ const frozen = defineOperation<Frozen, Affine>({
 
 /** @throws InputError if x has another number of features than the weight. */
 export function checkFeatures(x: tf.Tensor, { weight, inOut }: Affine): void {
-  const features = inOut ? weight.shape[0]! : weight.size / weight.shape[0]!;
+  const features = isHeld(weight) ? weight.depth : inOut ? weight.shape[0]! : weight.size / weight.shape[0]!;
   if (x.shape.at(-1) !== features) {
     throw new InputError(`linear: expected ${features} features, found a tensor of shape [${x.shape}]`);
   }
@@ -107,19 +115,21 @@ export function checkFeatures(x: tf.Tensor, { weight, inOut }: Affine): void {
  * x times a weight matrix, plus a bias, over the last axis.
  *
  * @param x [..., in]
- * @param weight [out, in], or [out, ...] with as many values in the other axes; a variable if it is frozen.
+ * @param weight [out, in], or [out, ...] with as many values in the other axes; a variable if it is frozen. One that is held
+ *   as bfloat16 is always frozen.
  * @returns [..., out]
  * @throws InputError if x has another number of features than the weight.
  */
 export function linear<T extends tf.Tensor>(
   x: T,
-  weight: tf.Tensor,
+  weight: Weight,
   bias: tf.Tensor | null,
   { inOut = false, frozen: isFrozen = false }: LinearOptions = {},
 ): T {
   checkFeatures(x, { weight, inOut });
-  const [y] = isFrozen
-    ? frozen({ x }, { weight, bias, inOut })
-    : trained({ x, weight, ...(bias ? { bias } : {}) }, { inOut });
+  const [y] =
+    isFrozen || isHeld(weight)
+      ? frozen({ x }, { weight, bias, inOut })
+      : trained({ x, weight, ...(bias ? { bias } : {}) }, { inOut });
   return y as T;
 }

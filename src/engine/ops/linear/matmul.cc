@@ -39,7 +39,8 @@ void MultiplyFew(const Matrix& a, int64_t rows, int64_t depth, const Matrix& b, 
   }
 }
 
-// y [rows, columns] = start + left right.
+}  // namespace
+
 void Product(const Matrix& left, int64_t rows, int64_t depth, const Matrix& right, int64_t columns, Start start, float* y,
              Factors factors) {
   if (rows < kFew) {
@@ -110,6 +111,8 @@ void Product(const Matrix& left, int64_t rows, int64_t depth, const Matrix& righ
     });
   }
 }
+
+namespace {
 
 template <bool kBias>
 void MatMul(Call& call, const Attributes& attributes) {

@@ -1,0 +1,171 @@
+/**
+ * Weights that are held as bfloat16: half of float32's memory, in the order that products take them. For TensorFlow.js they are
+ * int32 tensors, two numbers in each.
+ */
+import * as tf from "../../tf.js";
+import { defineOperation, hasNativeKernels } from "../operation.js";
+
+/** A linear layer's weight that is held as bfloat16. */
+export type HeldWeight = {
+  readonly held: tf.Tensor;
+  /** Features in. */
+  readonly depth: number;
+  /** Features out. */
+  readonly columns: number;
+};
+
+/** Whether the running engine can hold weights as bfloat16. */
+export const canHold = hasNativeKernels;
+
+type Shape = { readonly depth: number; readonly columns: number };
+type Turned = Shape & { readonly transposeB: boolean };
+
+/** Columns of a panel, and rows of one of its steps, which is two tiles of 16 columns. */
+const PANEL = 32;
+const TILE = 16;
+
+/** How many numbers a held weight takes, with the zeros that fill the last panel and step. */
+const panelsOf = ({ depth, columns }: Shape) => {
+  const size = Math.ceil(depth / PANEL) * PANEL * PANEL;
+  return { panels: Math.ceil(columns / PANEL), size };
+};
+
+/** Where a weight's number lies: tiles hold two rows' numbers in turn. */
+function placeOf(row: number, column: number, size: number): number {
+  const [step, inStep] = [Math.floor(row / PANEL), row % PANEL];
+  const [tile, inTile] = [Math.floor((column % PANEL) / TILE), column % TILE];
+  const line = Math.floor(inStep / 2);
+  const start = Math.floor(column / PANEL) * size + (2 * step + tile) * PANEL * TILE;
+  return start + line * PANEL + 2 * inTile + (inStep % 2);
+}
+
+/** The upper halves of float32's bits, to the nearest, ties to even. */
+function halvesOf(values: Float32Array): Uint16Array {
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  return Uint16Array.from(bits, (word) => (word + 0x7fff + ((word >>> 16) & 1)) >>> 16);
+}
+
+function floatsOf(halves: Uint16Array): Float32Array {
+  return new Float32Array(Uint32Array.from(halves, (half) => half << 16).buffer);
+}
+
+const bitsOf = (tensor: tf.Tensor): Uint16Array =>
+  new Uint16Array((tensor.dataSync() as Int32Array).slice().buffer);
+const integers = (halves: Uint16Array, shape: number[]): tf.Tensor =>
+  tf.tensor(new Int32Array(halves.buffer), shape, "int32");
+
+function held(weight: tf.Tensor): tf.Tensor {
+  const [columns, depth] = weight.shape as [number, number];
+  const { panels, size } = panelsOf({ depth, columns });
+  const halves = halvesOf(weight.dataSync() as Float32Array);
+  const all = new Uint16Array(panels * size);
+  for (let n = 0; n < columns; n++) {
+    for (let k = 0; k < depth; k++) all[placeOf(k, n, size)] = halves[n * depth + k]!;
+  }
+  return integers(all, [panels, size / 2]);
+}
+
+function released(from: tf.Tensor, { depth, columns }: Shape): tf.Tensor2D {
+  const { size } = panelsOf({ depth, columns });
+  const all = bitsOf(from);
+  const halves = new Uint16Array(columns * depth);
+  for (let n = 0; n < columns; n++) {
+    for (let k = 0; k < depth; k++) halves[n * depth + k] = all[placeOf(k, n, size)]!;
+  }
+  return tf.tensor2d(floatsOf(halves), [columns, depth]);
+}
+
+function product(
+  { a, held }: { a: tf.Tensor; held: tf.Tensor },
+  { transposeB, ...shape }: Turned,
+): tf.Tensor {
+  const rows = tf.reshape(a, [-1, a.shape.at(-1)!]) as tf.Tensor2D;
+  const y = tf.matMul(rows, released(held, shape), false, !transposeB);
+  return tf.reshape(y, [...a.shape.slice(0, -1), y.shape[1]!]);
+}
+
+const hold = defineOperation<{ weight: tf.Tensor }, object>({
+  name: "FirstframeHold",
+  native: { inputs: ["weight"], outputs: ["held"], integers: ["held"] },
+  forward: ({ weight }) => held(weight),
+});
+
+const release = defineOperation<{ held: tf.Tensor }, Shape>({
+  name: "FirstframeRelease",
+  native: {
+    inputs: ["held"],
+    outputs: ["weight"],
+    integers: ["held"],
+    attributes: { depth: "int", columns: "int" },
+  },
+  forward: ({ held }, shape) => released(held, shape),
+});
+
+const matMul = defineOperation<{ a: tf.Tensor; held: tf.Tensor }, Turned>({
+  name: "FirstframeHeldMatMul",
+  native: {
+    inputs: ["a", "held"],
+    outputs: ["y"],
+    integers: ["held"],
+    attributes: { depth: "int", columns: "int", transposeB: "bool" },
+  },
+  forward: product,
+});
+
+const matMulBias = defineOperation<{ a: tf.Tensor; held: tf.Tensor; bias: tf.Tensor }, Turned>({
+  name: "FirstframeHeldMatMulBias",
+  native: {
+    inputs: ["a", "held", "bias"],
+    outputs: ["y"],
+    integers: ["held"],
+    attributes: { depth: "int", columns: "int", transposeB: "bool" },
+  },
+  forward: ({ bias, ...factors }, attributes) => tf.add(product(factors, attributes), bias),
+});
+
+const halved = (shape: readonly number[], by: number) => shape.with(-1, shape.at(-1)! / by);
+
+const round = defineOperation<{ x: tf.Tensor }, object>({
+  name: "FirstframeRound",
+  native: { inputs: ["x"], outputs: ["rounded"], integers: ["rounded"] },
+  forward: ({ x }) => integers(halvesOf(x.dataSync() as Float32Array), halved(x.shape, 2)),
+});
+
+const widen = defineOperation<{ rounded: tf.Tensor }, object>({
+  name: "FirstframeWiden",
+  native: { inputs: ["rounded"], outputs: ["x"], integers: ["rounded"] },
+  forward: ({ rounded }) => tf.tensor(floatsOf(bitsOf(rounded)), halved(rounded.shape, 1 / 2)),
+});
+
+/** @param weight [out, in]; the caller keeps it. */
+export function holdWeight(weight: tf.Tensor2D): HeldWeight {
+  const [columns, depth] = weight.shape;
+  return { held: hold({ weight }, {})[0]!, depth, columns };
+}
+
+/** The weight as float32, [out, in]. */
+export const releaseWeight = ({ held, depth, columns }: HeldWeight): tf.Tensor2D =>
+  release({ held }, { depth, columns })[0] as tf.Tensor2D;
+
+/**
+ * x times the weight, plus the bias. The factors are bfloat16 where the processor has instructions for those; elsewhere x stays
+ * float32. Sums are float32.
+ *
+ * @param x [..., in]; [..., out] if `transposed`
+ * @returns [..., out]; [..., in] if `transposed`
+ */
+export function heldProduct(
+  x: tf.Tensor,
+  { held, depth, columns }: HeldWeight,
+  bias: tf.Tensor | null | undefined,
+  transposed: boolean,
+): tf.Tensor {
+  const attributes = { depth, columns, transposeB: transposed };
+  return bias ? matMulBias({ a: x, held, bias }, attributes)[0]! : matMul({ a: x, held }, attributes)[0]!;
+}
+
+/** Each number rounded to bfloat16. @param x its last axis is even. @returns its last axis is half as long. */
+export const roundToBfloat16 = (x: tf.Tensor): tf.Tensor => round({ x }, {})[0]!;
+
+/** The numbers that {@link roundToBfloat16} rounded, as float32. */
+export const widenBfloat16 = (rounded: tf.Tensor): tf.Tensor => widen({ rounded }, {})[0]!;
