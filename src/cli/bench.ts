@@ -3,6 +3,7 @@ import { cpus, loadavg } from "node:os";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { mallocEnvironment } from "../engine/environment.js";
+import type { ModelDtype } from "../weights/dtype.js";
 import { parseCommand } from "./arguments.js";
 import type { Measured } from "./bench/measure.js";
 import { benchmarkOf, type Manifest, readManifest } from "./bench/work.js";
@@ -17,7 +18,7 @@ export async function benchCommand(argv: string[]): Promise<void> {
   const names = benchmarkNames(await readManifest(values.weights), values.only);
   const results: Record<string, Measured> = {};
   for (const name of names) {
-    const result = await measureApart(name, values.weights, values);
+    const result = await measureApart(name, values.weights, { ...values, dtype: values.dtype as ModelDtype });
     results[name] = result;
     if (!values.json) console.log(row(name, result));
   }
@@ -29,6 +30,7 @@ export async function benchCommand(argv: string[]): Promise<void> {
     cores: cpus().length,
     load_1min_at_end: Number(loadavg()[0]!.toFixed(2)),
     gradient_checkpointing: values.checkpointing,
+    dtype: values.dtype,
   };
   console.log(JSON.stringify({ benchmarks: results, env }, null, 2));
 }
@@ -51,7 +53,12 @@ export function benchmarkNames(manifest: Manifest, only: string): string[] {
 export async function measureApart(
   name: string,
   weights: string,
-  options: { readonly repeat: number; readonly threads: number; readonly checkpointing: boolean },
+  options: {
+    readonly repeat: number;
+    readonly threads: number;
+    readonly checkpointing: boolean;
+    readonly dtype: ModelDtype;
+  },
 ): Promise<Measured> {
   const script = fileURLToPath(new URL("./bench/measure.js", import.meta.url));
   const threads = String(options.threads);
@@ -62,7 +69,7 @@ export async function measureApart(
     TF_NUM_INTRAOP_THREADS: threads,
     TF_NUM_INTEROP_THREADS: "1",
   };
-  const argv = [script, name, weights, String(options.repeat), String(options.checkpointing)];
+  const argv = [script, name, weights, String(options.repeat), String(options.checkpointing), options.dtype];
   const { stdout, stderr } = await promisify(execFile)(process.execPath, argv, {
     env,
     maxBuffer: 1 << 26,

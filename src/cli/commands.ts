@@ -58,6 +58,14 @@ const fromTable = <
  * Every command of the program, in the order of the help page; some have two words. Parsing, `--help` and errors about flags come from
  * here; the command itself is loaded only when it runs (`main.ts`).
  */
+const dtypeOption = {
+  type: "string",
+  value: "NAME",
+  choices: MODEL_DTYPES,
+  default: "float32",
+  help: "of weights in memory and of products' factors; bfloat16 takes half the memory",
+} as const;
+
 export const commands = {
   doctor: command({
     summary: "shows what this machine offers, which engine will run and why, and what would make it faster",
@@ -330,13 +338,7 @@ export const commands = {
         default: undefined,
       },
       "lora-scale": { type: "number", value: "X", default: 1, help: "a factor on it" },
-      dtype: {
-        type: "string",
-        value: "NAME",
-        choices: MODEL_DTYPES,
-        default: "float32",
-        help: "of weights in memory and of products' factors; bfloat16 takes half the memory",
-      },
+      dtype: dtypeOption,
       tiling: { type: "boolean", help: "the VAE works tile by tile, for less memory" },
       variant: { type: "string", value: "NAME", help: "weights of this name, such as fp16" },
       "max-sequence-length": {
@@ -557,6 +559,7 @@ export const commands = {
       repeat: { type: "integer", value: "N", min: 1, default: 5, help: "timed runs of each" },
       threads: { type: "integer", value: "N", min: 1, default: 2, help: "threads that may compute" },
       checkpointing: { type: "boolean", help: "gradient checkpointing in the training steps" },
+      dtype: dtypeOption,
       json: { type: "boolean", help: "print as JSON, as peer_torch.py does" },
     },
   }),

@@ -1,11 +1,12 @@
 /**
  * One benchmark in its own process, so that the peak memory is its own:
- * `node measure.js NAME FOLDER REPEAT CHECKPOINTING`, which prints one JSON object: figures, or why there are none.
+ * `node measure.js NAME FOLDER REPEAT CHECKPOINTING DTYPE`, which prints one JSON object: figures, or why there are none.
  */
 
 import { readFileSync } from "node:fs";
 import { FirstframeError } from "../../engine/errors.js";
 import { useEngine } from "../../engine/index.js";
+import type { ModelDtype } from "../../weights/dtype.js";
 import { benchmarkOf, differenceFromPeer, prepare, readManifest } from "./work.js";
 
 export interface Measured {
@@ -20,15 +21,23 @@ export interface Measured {
   readonly repeat: number;
   readonly peak_rss_mb: number;
   readonly rss_before_mb: number;
-  /** From PyTorch's output, relative to its largest value. */
+  /** From PyTorch's output in float32: the largest one, relative to its largest value. */
   readonly difference?: number;
+  /** The same by the Euclidean norm, relative to that of PyTorch's output: what peer_torch.py calls its difference. */
+  readonly distance?: number;
 }
 
-async function measure(name: string, folder: string, repeat: number, checkpoint: boolean): Promise<Measured> {
+async function measure(
+  name: string,
+  folder: string,
+  repeat: number,
+  checkpoint: boolean,
+  dtype: ModelDtype,
+): Promise<Measured> {
   const { name: engine, device } = await useEngine();
   const manifest = await readManifest(folder);
   const benchmark = benchmarkOf(manifest, name)!;
-  const work = await prepare(folder, manifest, benchmark, checkpoint);
+  const work = await prepare(folder, manifest, benchmark, checkpoint, dtype);
   const before = memory("VmRSS");
   const start = performance.now();
   const first = await work();
@@ -44,7 +53,7 @@ async function measure(name: string, folder: string, repeat: number, checkpoint:
     cpu.push((user + system) / 1e6);
   }
   const peak = memory("VmHWM");
-  const difference = await differenceFromPeer(folder, benchmark, first);
+  const apart = await differenceFromPeer(folder, benchmark, first);
   return {
     engine,
     device,
@@ -56,7 +65,10 @@ async function measure(name: string, folder: string, repeat: number, checkpoint:
     repeat: times.length,
     peak_rss_mb: peak,
     rss_before_mb: before,
-    ...(difference === undefined ? {} : { difference: Number(difference.toPrecision(2)) }),
+    ...(apart && {
+      difference: Number(apart.largest.toPrecision(2)),
+      distance: Number(apart.norm.toPrecision(2)),
+    }),
   };
 }
 
@@ -78,9 +90,13 @@ function memory(field: "VmRSS" | "VmHWM"): number {
   }
 }
 
-const [name, folder, repeats, checkpointing] = process.argv.slice(2);
+const [name, folder, repeats, checkpointing, dtype] = process.argv.slice(2);
 try {
-  console.log(JSON.stringify(await measure(name!, folder!, Number(repeats), checkpointing === "true")));
+  console.log(
+    JSON.stringify(
+      await measure(name!, folder!, Number(repeats), checkpointing === "true", dtype as ModelDtype),
+    ),
+  );
 } catch (error) {
   if (!(error instanceof FirstframeError)) throw error;
   console.log(JSON.stringify({ fault: error.message }));

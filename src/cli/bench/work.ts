@@ -9,6 +9,7 @@ import { trainingRotaryTables } from "../../models/transformer/rotary-positions.
 import { CogVideoXTransformer3DModel } from "../../models/transformer/transformer.js";
 import { AutoencoderKLCogVideoX } from "../../models/vae/autoencoder.js";
 import { Adam, clipFactor, gradNorm } from "../../train/optimizer.js";
+import type { ModelDtype } from "../../weights/dtype.js";
 import { loadFile } from "../../weights/safetensors.js";
 import { UsageError } from "../errors.js";
 
@@ -101,17 +102,20 @@ export async function prepare(
   manifest: Manifest,
   benchmark: Benchmark,
   gradientCheckpointing: boolean,
+  dtype: ModelDtype,
 ): Promise<Work> {
   const { spec } = manifest;
   const inputs = await inputsOf(folder, manifest, benchmark);
   if (benchmark.kind === "encode" || benchmark.kind === "decode") {
-    const vae = await AutoencoderKLCogVideoX.fromPretrained(join(folder, "vae"));
+    const vae = await AutoencoderKLCogVideoX.fromPretrained(join(folder, "vae"), { dtype });
     return benchmark.kind === "encode"
       ? () =>
           values({ moments: tf.tidy(() => vae.encode(inputs.video as tf.Tensor5D).latentDist.parameters) })
       : () => values({ video: tf.tidy(() => vae.decode(inputs.latents as tf.Tensor5D).sample) });
   }
-  const transformer = await CogVideoXTransformer3DModel.fromPretrained(join(folder, "transformer"));
+  const transformer = await CogVideoXTransformer3DModel.fromPretrained(join(folder, "transformer"), {
+    dtype,
+  });
   const [frames, height, width] = benchmark.sizes;
   const imageRotaryEmb = trainingRotaryTables(transformer.config, { frames, height, width });
   const scheduler = CogVideoXDPMScheduler.fromConfig(spec.scheduler);
@@ -167,29 +171,37 @@ async function values(outputs: Record<string, tf.Tensor>): Promise<Record<string
   return read;
 }
 
-/** Largest difference from what PyTorch computed, relative to its largest value; undefined if that is not stored. */
+/**
+ * How far results are from what PyTorch computed in float32; undefined if that is not stored. `largest` is the largest
+ * difference, relative to the largest value; `norm` is by the Euclidean norm, of the first result alone, as peer_torch.py has it.
+ */
 export async function differenceFromPeer(
   folder: string,
   benchmark: Benchmark,
   found: Record<string, Float32Array>,
-): Promise<number | undefined> {
+): Promise<{ largest: number; norm: number } | undefined> {
   if (benchmark.expected === undefined) return undefined;
   const expected = await loadFile(join(folder, benchmark.expected)).catch(() => undefined);
   if (expected === undefined) return undefined;
   let worst = 0;
+  let norm: number | undefined;
   for (const [name, value] of Object.entries(found)) {
     const reference = expected[name];
     if (reference === undefined) continue;
     const data = await reference.data();
     if (data.length !== value.length)
       throw new InputError(`${name}: expected ${data.length} values, found ${value.length}`);
-    let [largest, apart] = [0, 0];
+    let [largest, apart, squares, differences] = [0, 0, 0, 0];
     for (let i = 0; i < data.length; i++) {
       largest = Math.max(largest, Math.abs(data[i]!));
-      apart = Math.max(apart, Math.abs(data[i]! - value[i]!));
+      const difference = data[i]! - value[i]!;
+      apart = Math.max(apart, Math.abs(difference));
+      squares += data[i]! ** 2;
+      differences += difference ** 2;
     }
     worst = Math.max(worst, apart / largest);
+    norm ??= Math.sqrt(differences / squares);
   }
   tf.dispose(expected);
-  return worst;
+  return { largest: worst, norm: norm ?? 0 };
 }
