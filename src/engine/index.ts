@@ -35,7 +35,7 @@ export {
   isInstalled,
   type TensorflowName,
 } from "./install.js";
-export type { HeldWeight } from "./ops/linear/held.js";
+export type { HeldKernel, HeldWeight } from "./ops/linear/held.js";
 export type { Affine, Weight } from "./ops/linear/linear.js";
 export type { Precision } from "./precision.js";
 export { Generator, type GeneratorState, RandomGenerator } from "./random.js";

@@ -8,10 +8,14 @@
 
 import { mkdir } from "node:fs/promises";
 import { InputError } from "../engine/errors.js";
+import { convolvesHeld } from "../engine/ops/conv/held-conv.js";
 import {
   canHold,
+  type HeldKernel,
   type HeldWeight,
+  holdKernel,
   holdWeight,
+  releaseKernel,
   releaseWeight,
   roundToBfloat16,
   widenBfloat16,
@@ -76,10 +80,11 @@ export interface ParameterOptions {
   /** False for what PyTorch calls a buffer: stored, not trained. Default true. */
   readonly trainable?: boolean;
   /**
-   * How a bfloat16 model holds it in half the memory: as a linear layer's weight, [out, ...], or as numbers that are widened
-   * to float32 before each use. Default: as float32, rounded.
+   * How a bfloat16 model holds it in half the memory: as a linear layer's weight, [out, ...]; as a convolution's kernel, which
+   * in memory is [(time,) height, width, in, out]; or as numbers that are widened to float32 before each use. Default: as
+   * float32, rounded.
    */
-  readonly hold?: "weight" | "numbers";
+  readonly hold?: "weight" | "kernel" | "numbers";
 }
 
 /** A named tensor of a model. Its shape is the file's (PyTorch's); in memory its axes may have another order. */
@@ -90,9 +95,10 @@ export class Parameter {
   readonly #hold: ParameterOptions["hold"];
   #trainable: boolean;
   #dtype: ModelDtype = "float32";
-  /** One of these three, if there are values. */
+  /** One of these four, if there are values. */
   #value: tf.Variable | undefined;
   #weight: HeldWeight | undefined;
+  #kernel: HeldKernel | undefined;
   #numbers: tf.Tensor | undefined;
 
   constructor(
@@ -128,9 +134,18 @@ export class Parameter {
     if (dtype === "bfloat16") {
       this.#trainable = false;
       if (this.#value) this.#keep(this.#value.clone());
-    } else if (this.#weight || this.#numbers) {
+    } else if (this.#isHeld) {
       this.#keep(this.#widened());
     }
+  }
+
+  get #isHeld(): boolean {
+    return (this.#weight ?? this.#kernel ?? this.#numbers) !== undefined;
+  }
+
+  /** A convolution's kernel, if it is held. */
+  get heldKernel(): HeldKernel | undefined {
+    return this.#kernel;
   }
 
   /** For a linear layer: the values in memory's layout, or as they are held. */
@@ -144,7 +159,7 @@ export class Parameter {
    * @throws InputError if they are held as bfloat16.
    */
   get value(): tf.Variable {
-    if (this.#weight || this.#numbers)
+    if (this.#isHeld)
       throw new InputError(`parameter ${this.name} is held as bfloat16`, {
         hint: "read it by use() or values(), or load its model in float32",
       });
@@ -157,12 +172,12 @@ export class Parameter {
 
   /** Whether it has been loaded or initialised, and is not disposed. */
   get hasValues(): boolean {
-    return (this.#value ?? this.#weight ?? this.#numbers) !== undefined;
+    return this.#value !== undefined || this.#isHeld;
   }
 
   /** Calls `work` with the values as float32, in memory's layout, however they are held. They are gone when it has ended. */
   use<T>(work: (value: tf.Tensor) => T): T {
-    if (!this.#weight && !this.#numbers) return work(this.value);
+    if (!this.#isHeld) return work(this.value);
     const wide = this.#widened();
     try {
       return work(wide);
@@ -214,7 +229,8 @@ export class Parameter {
   }
 
   get #holdsAs(): ParameterOptions["hold"] {
-    const wanted = this.#dtype === "bfloat16" && canHold() ? this.#hold : undefined;
+    let wanted = this.#dtype === "bfloat16" && canHold() ? this.#hold : undefined;
+    if (wanted === "kernel" && !convolvesHeld(this.#memoryShape.at(-2)!)) wanted = "numbers";
     // Two numbers lie in one of TensorFlow.js's.
     return wanted === "numbers" && this.#memoryShape.at(-1)! % 2 !== 0 ? undefined : wanted;
   }
@@ -227,6 +243,15 @@ export class Parameter {
         holdWeight(tf.reshape(this.toFileLayout(values), [this.shape[0]!, this.size / this.shape[0]!])),
       );
       this.#keepWeight(held);
+    } else if (how === "kernel") {
+      const size = this.#memoryShape;
+      const shape = [...(size.length < 5 ? [1] : []), ...size] as [number, number, number, number, number];
+      const kernel = tf.reshape<tf.Rank.R5>(values, shape);
+      const held = holdKernel(kernel);
+      kernel.dispose();
+      this.dispose();
+      tf.keep(held.held);
+      this.#kernel = held;
     } else if (how === "numbers") {
       const numbers = tf.keep(roundToBfloat16(values));
       this.dispose();
@@ -252,7 +277,8 @@ export class Parameter {
 
   /** The held values as float32, in memory's layout. */
   #widened(): tf.Tensor {
-    const weight = this.#weight;
+    const [weight, kernel] = [this.#weight, this.#kernel];
+    if (kernel) return tf.tidy(() => tf.reshape(releaseKernel(kernel), this.#memoryShape));
     if (!weight) return widenBfloat16(this.#numbers!);
     return tf.tidy(() => this.toMemoryLayout(tf.reshape(releaseWeight(weight), [...this.shape])));
   }
@@ -290,8 +316,9 @@ export class Parameter {
   dispose(): void {
     this.#value?.dispose();
     this.#weight?.held.dispose();
+    this.#kernel?.held.dispose();
     this.#numbers?.dispose();
-    this.#value = this.#weight = this.#numbers = undefined;
+    this.#value = this.#weight = this.#kernel = this.#numbers = undefined;
   }
 
   static {

@@ -46,7 +46,7 @@ INLINE __m512 Part(const float* from, int64_t n) {
   return n <= 0 ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps((1u << n) - 1, from);
 }
 
-INLINE __m512i ToHalves(__m512 low, __m512 high) { return (__m512i)_mm512_cvtne2ps_pbh(high, low); }
+INLINE __m512i Rounded(__m512 low, __m512 high) { return (__m512i)_mm512_cvtne2ps_pbh(high, low); }
 
 // Of 16 halves and another 16: one of each in turn.
 INLINE __m512i InTurn(__m512i both) {
@@ -60,7 +60,7 @@ INLINE void Turn(const float* from, int64_t step, int64_t lines, int64_t depth, 
   Vector square[16];
   for (int i = 0; i < 16; i++) {
     const float* line = from + i * step;
-    const __m512i pairs = i < lines ? ToHalves(Part(line, depth), Part(line + 16, depth - 16)) : _mm512_setzero_si512();
+    const __m512i pairs = i < lines ? Rounded(Part(line, depth), Part(line + 16, depth - 16)) : _mm512_setzero_si512();
     memcpy(&square[i], &pairs, 64);
   }
   Transpose<1>(square);
@@ -92,7 +92,7 @@ void Pack(const Matrix& b, int64_t depth, int64_t columns, Half* packed, int64_t
           const __m512 low = k < depth ? Part(from, columns - n) : _mm512_setzero_ps();
           const __m512 high = k + 1 < depth ? Part(from + b.step, columns - n) : _mm512_setzero_ps();
           __builtin_prefetch(from + 8 * b.step);
-          _mm512_store_si512(to, InTurn(ToHalves(low, high)));
+          _mm512_store_si512(to, InTurn(Rounded(low, high)));
         }
       }
     }
@@ -113,7 +113,7 @@ static void Convert(const Matrix& a, int64_t row, int64_t rows, int64_t from, in
       const float* line = a.data + (row + i) * a.step + from;
       for (int64_t k = 0; k < padded; k += 32) {
         const __m512i both =
-            i < rows ? ToHalves(Part(line + k, depth - k), Part(line + k + 16, depth - k - 16)) : _mm512_setzero_si512();
+            i < rows ? Rounded(Part(line + k, depth - k), Part(line + k + 16, depth - k - 16)) : _mm512_setzero_si512();
         _mm512_storeu_si512(near + i * kLine + k, both);
       }
     }
@@ -129,7 +129,7 @@ static void Convert(const Matrix& a, int64_t row, int64_t rows, int64_t from, in
         const __m512 high = at + 1 < depth ? Part(line + a.step, rows - i) : _mm512_setzero_ps();
         __builtin_prefetch(line + kStep * a.step);
         __builtin_prefetch(line + (kStep + 1) * a.step);
-        const __m512i pairs = InTurn(ToHalves(low, high));
+        const __m512i pairs = InTurn(Rounded(low, high));
         memcpy(&square[pair], &pairs, 64);
       }
       Transpose<1>(square);
@@ -147,8 +147,17 @@ struct Square {
   bool upperOnly;
 };
 
-static void SumInTiles(const Half* upper, const Half* b, int64_t padded, const Square& square) {
-  const Half* lower = upper + 16 * kLine;
+// What a square sums: for each tap, rows of a from an offset on, times rows of b that follow those of the tap before.
+struct Rows {
+  const Half* a;
+  int64_t step;  // from one row of a to the next
+  const int64_t* offsets;
+  int64_t taps, padded;  // of each tap: a whole number of kStep
+  const Half* b;
+  int64_t tapStep;  // from one tap's rows of b to the next's
+};
+
+static void SumInTiles(const Rows& rows, const Square& square) {
   const float* from = square.start;
   if (from) {
     const int64_t step = square.startStep;
@@ -164,19 +173,25 @@ static void SumInTiles(const Half* upper, const Half* b, int64_t padded, const S
     _tile_zero(2);
     _tile_zero(3);
   }
-  if (square.upperOnly) {
-    for (int64_t k = 0; k < padded; k += kStep, b += 2 * kTile) {
-      _tile_loadd(4, upper + k, kLine * 2);
-      _tile_loadd(6, b, 64);
-      _tile_loadd(7, b + kTile, 64);
-      _tile_dpbf16ps(0, 4, 6);
-      _tile_dpbf16ps(1, 4, 7);
+  const int64_t line = rows.step * 2;
+  for (int64_t tap = 0; tap < rows.taps; tap++) {
+    const Half* upper = rows.a + rows.offsets[tap];
+    const Half* lower = upper + 16 * rows.step;
+    const Half* b = rows.b + tap * rows.tapStep;
+    if (square.upperOnly) {
+      for (int64_t k = 0; k < rows.padded; k += kStep, b += 2 * kTile) {
+        _tile_loadd(4, upper + k, line);
+        _tile_loadd(6, b, 64);
+        _tile_loadd(7, b + kTile, 64);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+      }
+      continue;
     }
-  } else {
-    for (int64_t k = 0; k < padded; k += kStep, b += 2 * kTile) {
-      _tile_loadd(4, upper + k, kLine * 2);
+    for (int64_t k = 0; k < rows.padded; k += kStep, b += 2 * kTile) {
+      _tile_loadd(4, upper + k, line);
       _tile_loadd(6, b, 64);
-      _tile_loadd(5, lower + k, kLine * 2);
+      _tile_loadd(5, lower + k, line);
       _tile_loadd(7, b + kTile, 64);
       _tile_dpbf16ps(0, 4, 6);
       _tile_dpbf16ps(1, 4, 7);
@@ -191,9 +206,9 @@ static void SumInTiles(const Half* upper, const Half* b, int64_t padded, const S
   _tile_stored(3, square.end + 16 * square.endStep + 16, square.endStep * 4);
 }
 
-static void SumInVectors(const Half* a, const Half* panel, int64_t padded, const Square& square) {
+static void SumInVectors(const Rows& rows, const Square& square) {
   constexpr int kTall = 8;
-  for (int row = 0; row < (square.upperOnly ? 16 : 32); row += kTall, a += kTall * kLine) {
+  for (int row = 0; row < (square.upperOnly ? 16 : 32); row += kTall) {
     __m512 sums[kTall][2];
 #pragma GCC unroll 8
     for (int m = 0; m < kTall; m++) {
@@ -201,18 +216,21 @@ static void SumInVectors(const Half* a, const Half* panel, int64_t padded, const
       sums[m][0] = square.start ? _mm512_loadu_ps(from) : _mm512_setzero_ps();
       sums[m][1] = square.start ? _mm512_loadu_ps(from + 16) : _mm512_setzero_ps();
     }
-    const Half* b = panel;
-    for (int64_t k = 0; k < padded; k += kStep, b += 2 * kTile) {
-      for (int64_t pair = 0; pair < 16; pair++) {
-        const __m512bh left = (__m512bh)_mm512_loadu_si512(b + pair * 32);
-        const __m512bh right = (__m512bh)_mm512_loadu_si512(b + kTile + pair * 32);
+    for (int64_t tap = 0; tap < rows.taps; tap++) {
+      const Half* a = rows.a + row * rows.step + rows.offsets[tap];
+      const Half* b = rows.b + tap * rows.tapStep;
+      for (int64_t k = 0; k < rows.padded; k += kStep, b += 2 * kTile) {
+        for (int64_t pair = 0; pair < 16; pair++) {
+          const __m512bh left = (__m512bh)_mm512_loadu_si512(b + pair * 32);
+          const __m512bh right = (__m512bh)_mm512_loadu_si512(b + kTile + pair * 32);
 #pragma GCC unroll 8
-        for (int m = 0; m < kTall; m++) {
-          int32_t both;
-          memcpy(&both, a + m * kLine + k + 2 * pair, sizeof both);
-          const __m512bh factors = (__m512bh)_mm512_set1_epi32(both);
-          sums[m][0] = _mm512_dpbf16_ps(sums[m][0], factors, left);
-          sums[m][1] = _mm512_dpbf16_ps(sums[m][1], factors, right);
+          for (int m = 0; m < kTall; m++) {
+            int32_t both;
+            memcpy(&both, a + m * rows.step + k + 2 * pair, sizeof both);
+            const __m512bh factors = (__m512bh)_mm512_set1_epi32(both);
+            sums[m][0] = _mm512_dpbf16_ps(sums[m][0], factors, left);
+            sums[m][1] = _mm512_dpbf16_ps(sums[m][1], factors, right);
+          }
         }
       }
     }
@@ -224,6 +242,25 @@ static void SumInVectors(const Half* a, const Half* panel, int64_t padded, const
     }
   }
 }
+
+static auto Summing() { return Bfloat16Instructions() == Instructions::kTiles ? SumInTiles : SumInVectors; }
+
+// Tiles are this thread's as long as one of these lives.
+class Tiles {
+ public:
+  Tiles() : used_(Bfloat16Instructions() == Instructions::kTiles) {
+    if (!used_) return;
+    Shapes shapes;
+    for (int i = 0; i < 8; i++) shapes.bytes[i] = 64, shapes.rows[i] = 16;
+    _tile_loadconfig(&shapes);
+  }
+  ~Tiles() {
+    if (used_) _tile_release();
+  }
+
+ private:
+  const bool used_;
+};
 
 // The panels of the transposed matrix that are of b's rows from 32 * begin to 32 * end.
 void Turn(const Halves& b, int64_t begin, int64_t end, Half* turned) {
@@ -257,13 +294,9 @@ int64_t Scratch() { return kRows * kLine / 2 + 32 * 32; }
 
 void Multiply(const Matrix& a, int64_t rows, int64_t depth, const Half* packed, int64_t panelStep, int64_t columns, Start start,
               float* c, int64_t cStep, float* scratch) {
-  const bool tiles = Bfloat16Instructions() == Instructions::kTiles;
-  const auto sum = tiles ? SumInTiles : SumInVectors;
-  if (tiles) {
-    Shapes shapes;
-    for (int i = 0; i < 8; i++) shapes.bytes[i] = 64, shapes.rows[i] = 16;
-    _tile_loadconfig(&shapes);
-  }
+  const auto sum = Summing();
+  const Tiles tiles;
+  const int64_t nowhere = 0;
   Half* near = reinterpret_cast<Half*>(scratch);
   float* edge = scratch + kRows * kLine / 2;  // a square that is not whole is computed here
   for (int64_t row = 0; row < rows; row += kRows) {
@@ -282,19 +315,48 @@ void Multiply(const Matrix& a, int64_t rows, int64_t depth, const Half* packed, 
             const int64_t wide = columns - n < kPanel ? columns - n : kPanel;
             const float* begin = sums.data ? sums.data + (row + i) * sums.step + n : nullptr;
             float* target = c + (row + i) * cStep + n;
+            const Rows factors{near + i * kLine, kLine, &nowhere, 1, Padded(length), panel, 0};
             if (wide == 32 && tall == 32) {
-              sum(near + i * kLine, panel, Padded(length), {begin, sums.step, target, cStep, false});
+              sum(factors, {begin, sums.step, target, cStep, false});
               continue;
             }
             for (int64_t j = 0; begin && j < tall; j++) memcpy(edge + j * 32, begin + j * sums.step, sizeof(float) * wide);
-            sum(near + i * kLine, panel, Padded(length), {begin ? edge : nullptr, 32, edge, 32, tall <= 16});
+            sum(factors, {begin ? edge : nullptr, 32, edge, 32, tall <= 16});
             for (int64_t j = 0; j < tall; j++) memcpy(target + j * cStep, edge + j * 32, sizeof(float) * wide);
           }
         }
       }
     }
   }
-  if (tiles) _tile_release();
+}
+
+void ToHalves(const float* from, int64_t n, Half* to) {
+  for (int64_t i = 0; i < n; i += 32) {
+    const __m512i both = Rounded(Part(from + i, n - i), Part(from + i + 16, n - i - 16));
+    _mm512_storeu_si512(to + i, both);
+  }
+}
+
+void Convolve(const Convolution& convolution, const Half* image, int64_t positions, float* sums) {
+  const Tiles tiles;
+  const auto sum = Summing();
+  const Halves& kernel = convolution.kernel;
+  // As many panels together as the second cache has room for, over all taps.
+  const int64_t bytes = kernel.panelSize() * convolution.taps * sizeof(Half);
+  const int64_t together = bytes < (1 << 20) ? (1 << 20) / bytes : 1;
+  float starts[kPanel * 32];
+  for (int64_t group = 0; group < kernel.panels(); group += together) {
+    const int64_t last = group + together < kernel.panels() ? group + together : kernel.panels();
+    for (int64_t i = 0; i < positions; i += 32) {
+      for (int64_t panel = group; panel < last; panel++) {
+        const Rows rows{image + i * convolution.step, convolution.step,  convolution.offsets, convolution.taps,
+                        kernel.steps() * kStep,       kernel.data + panel * kernel.panelSize(), kernel.size()};
+        for (int row = 0; row < 32; row++) memcpy(starts + row * kPanel, convolution.bias + panel * kPanel, sizeof(float) * kPanel);
+        const bool upperOnly = positions - i <= 16;
+        sum(rows, {starts, kPanel, sums + i * convolution.sumStep + panel * kPanel, convolution.sumStep, upperOnly});
+      }
+    }
+  }
 }
 
 }  // namespace bfloat16

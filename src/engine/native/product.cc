@@ -24,6 +24,8 @@ int64_t Scratch();
 void Multiply(const Matrix& a, int64_t rows, int64_t depth, const Half* packed, int64_t panelStep, int64_t columns, Start start,
               float* c, int64_t cStep, float* scratch);
 void Turn(const Halves& b, int64_t begin, int64_t end, Half* turned);
+void ToHalves(const float* from, int64_t n, Half* to);
+void Convolve(const Convolution& convolution, const Half* image, int64_t positions, float* sums);
 }  // namespace bfloat16
 #endif
 
@@ -97,6 +99,18 @@ void Multiply(const Matrix& a, int64_t rows, const Halves& b, int64_t firstPanel
 void Turn(const Halves& b, int64_t begin, int64_t end, Half* turned) {
 #ifdef FIRSTFRAME_X86
   bfloat16::Turn(b, begin, end, turned);
+#endif
+}
+
+void ToHalves(const float* from, int64_t n, Half* to) {
+#ifdef FIRSTFRAME_X86
+  bfloat16::ToHalves(from, n, to);
+#endif
+}
+
+void Convolve(const Convolution& convolution, const Half* image, int64_t positions, float* sums) {
+#ifdef FIRSTFRAME_X86
+  bfloat16::Convolve(convolution, image, positions, sums);
 #endif
 }
 

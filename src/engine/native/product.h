@@ -112,6 +112,22 @@ void Multiply(const Matrix& a, int64_t rows, const Halves& b, int64_t firstPanel
 // The transposed matrix's panels from `begin` to `end`, each of 32 of b's rows. Only if the processor MultipliesBfloat16.
 void Turn(const Halves& b, int64_t begin, int64_t end, Half* turned);
 
+// n numbers as bfloat16, filled up with zeros to a multiple of 32. Only if the processor MultipliesBfloat16.
+void ToHalves(const float* from, int64_t n, Half* to);
+
+// A convolution: at each position of an image, a sum over taps of what lies at an offset, times the tap's matrix.
+struct Convolution {
+  Halves kernel;  // of the first tap; the others follow
+  int64_t taps;
+  const int64_t* offsets;
+  int64_t step;       // from one position of the image to the next
+  const float* bias;  // as many numbers as whole panels have columns
+  int64_t sumStep;    // from one position's sums to the next's: at least as many
+};
+
+// The sums at `positions` places from `image` on, on this thread. Reads and writes up to 31 positions more.
+void Convolve(const Convolution& convolution, const Half* image, int64_t positions, float* sums);
+
 // c [rows, columns] = start + left [rows, depth] right, on all threads.
 void Product(const Matrix& left, int64_t rows, int64_t depth, const Matrix& right, int64_t columns, Start start, float* y,
              Factors factors);

@@ -4,10 +4,19 @@
  */
 import { ACTIVATIONS, type ActivationName } from "../../engine/ops/activations.js";
 import { causalConv3d, conv2d, downsample2d, historyAfter, upsample2d } from "../../engine/ops/conv/conv.js";
+import { heldConv3d } from "../../engine/ops/conv/held-conv.js";
 import { groupNorm } from "../../engine/ops/group-norm/group-norm.js";
 import { sum } from "../../engine/ops/sum.js";
+import { resizeNearest } from "../../engine/ops/windows.js";
 import * as tf from "../../engine/tf.js";
-import { ones, type Parameter, type ParameterScope, torchDefault, zeros } from "../../nn/module.js";
+import {
+  ones,
+  type Parameter,
+  type ParameterOptions,
+  type ParameterScope,
+  torchDefault,
+  zeros,
+} from "../../nn/module.js";
 import { type ConvCache, type FrameLayout, poolFrames, repeatFrames } from "./frames.js";
 
 /** What one pass of the encoder or the decoder, over the frames of some calls, hands through its layers. */
@@ -34,15 +43,17 @@ export class CausalConv3d {
     const inner = scope.module("CogVideoXCausalConv3d").child("conv").module("CogVideoXSafeConv3d");
     const init = torchDefault(inChannels * size ** 3);
     const shape = [outChannels, inChannels, size, size, size];
-    this.#kernel = inner.parameter("weight", shape, { init, permutation: [2, 3, 4, 1, 0], hold: "numbers" });
+    this.#kernel = inner.parameter("weight", shape, { init, permutation: [2, 3, 4, 1, 0], hold: "kernel" });
     this.#bias = inner.parameter("bias", [outChannels], { init });
   }
 
   forward(x: tf.Tensor4D, layout: FrameLayout, { cache, hook }: CoderContext): tf.Tensor4D {
     const options = { batch: layout.batch, history: cache?.get(this.#kernel) };
-    const output = this.#kernel.use((kernel) =>
-      causalConv3d(x, kernel as tf.Tensor5D, this.#bias.value as tf.Tensor1D, options),
-    );
+    const bias = this.#bias.value as tf.Tensor1D;
+    const held = this.#kernel.heldKernel;
+    const output = held
+      ? heldConv3d(x, held, bias, options)
+      : this.#kernel.use((kernel) => causalConv3d(x, kernel as tf.Tensor5D, bias, options));
     cache?.set(this.#kernel, historyAfter(x, this.#kernel.shape[2]! - 1, options));
     hook?.(this.name, output, layout);
     return output;
@@ -80,13 +91,13 @@ class Conv2d {
   readonly kernel: Parameter;
   readonly bias: Parameter;
 
-  constructor(scope: ParameterScope, channels: number) {
+  constructor(scope: ParameterScope, channels: number, hold: ParameterOptions["hold"]) {
     scope.module("Conv2d");
     const init = torchDefault(channels * 9);
     this.kernel = scope.parameter("weight", [channels, channels, 3, 3], {
       init,
       permutation: [2, 3, 1, 0],
-      hold: "numbers",
+      hold,
     });
     this.bias = scope.parameter("bias", [channels], { init });
   }
@@ -203,6 +214,15 @@ export interface Latent {
   readonly layout: FrameLayout;
 }
 
+/** {@link upsample2d}, however the kernel is held. */
+function upsample(x: tf.Tensor4D, kernel: Parameter, bias: tf.Tensor1D): tf.Tensor4D {
+  const held = kernel.heldKernel;
+  if (!held) return kernel.use((value) => upsample2d(x, value as tf.Tensor4D, bias));
+  return tf.tidy(() =>
+    heldConv3d(resizeNearest(x, 2 * x.shape[1], 2 * x.shape[2]), held, bias, { batch: 1 }),
+  );
+}
+
 /** How many feature frames belong to one latent frame. */
 function timesLonger(latent: FrameLayout, features: FrameLayout): number {
   const odd = latent.calls[0]! % 2;
@@ -300,7 +320,7 @@ export class DownBlock3D {
     this.#resnets = resnetStack(scope, inChannels, outChannels, options);
     if (options.downsample) {
       const downsampler = scope.child("downsamplers").child(0).module("CogVideoXDownsample3D");
-      this.#downsampler = new Conv2d(downsampler.child("conv"), outChannels);
+      this.#downsampler = new Conv2d(downsampler.child("conv"), outChannels, "numbers");
     }
     this.#compressTime = options.downsample && options.compressTime;
   }
@@ -371,7 +391,7 @@ export class UpBlock3D {
     this.#resnets = resnetStack(scope, inChannels, outChannels, options);
     if (options.upsample) {
       const upsampler = scope.child("upsamplers").child(0).module("CogVideoXUpsample3D");
-      this.#upsampler = new Conv2d(upsampler.child("conv"), outChannels);
+      this.#upsampler = new Conv2d(upsampler.child("conv"), outChannels, "kernel");
     }
     this.#compressTime = options.upsample && options.compressTime;
   }
@@ -385,10 +405,7 @@ export class UpBlock3D {
       let h = x.clone();
       for (const resnet of this.#resnets) h = replace(h, (h) => resnet.forward(h, layout, context, latent));
       const { kernel, bias } = this.#upsampler ?? {};
-      if (kernel && bias)
-        h = replace(h, (h) =>
-          kernel.use((value) => upsample2d(h, value as tf.Tensor4D, bias.value as tf.Tensor1D)),
-        );
+      if (kernel && bias) h = replace(h, (h) => upsample(h, kernel, bias.value as tf.Tensor1D));
       // diffusers repeats the frames first and convolves each copy, with the same result.
       if (this.#compressTime) h = replace(h, (h) => repeatFrames(h, layout, 2));
       return h;

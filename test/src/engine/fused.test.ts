@@ -5,13 +5,14 @@ import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { type Engine, useEngine } from "../../../src/engine/index.js";
 import "../../../src/engine/ops/attention/attention.js";
+import "../../../src/engine/ops/conv/held-conv.js";
 import "../../../src/engine/ops/adam/adam.js";
 import "../../../src/engine/ops/gated-residual/gated-residual.js";
 import "../../../src/engine/ops/gelu/gelu.js";
 import "../../../src/engine/ops/group-norm/group-norm.js";
 import "../../../src/engine/ops/head-norm/head-norm.js";
 import "../../../src/engine/ops/layer-norm/layer-norm.js";
-import { holdWeight } from "../../../src/engine/ops/linear/held.js";
+import { holdKernel } from "../../../src/engine/ops/linear/held.js";
 import "../../../src/engine/ops/linear/linear.js";
 import "../../../src/engine/ops/low-rank/low-rank.js";
 import "../../../src/engine/ops/modulated-norm/modulated-norm.js";
@@ -42,7 +43,7 @@ interface Case {
   /** An input without negative numbers. */
   positive?: string;
   /** A weight that is held as bfloat16; all numbers are ones that bfloat16 has. */
-  held?: { depth: number; columns: number };
+  held?: { depth: number; columns: number; taps?: number };
   title?: string;
 }
 
@@ -153,13 +154,51 @@ const held = (
   });
   const first = matMul(false, 9);
   return [
-    { kernel: "FirstframeHold", shapes: { weight: [columns, depth] }, title },
-    { kernel: "FirstframeRelease", shapes: {}, attributes, held: attributes, title },
+    ...[true, false].flatMap((transposeB): Case[] => [
+      {
+        kernel: "FirstframeHold",
+        shapes: { weight: transposeB ? [2, columns, depth] : [2, depth, columns] },
+        attributes: { transposeB },
+        title,
+      },
+      {
+        kernel: "FirstframeRelease",
+        shapes: {},
+        attributes: { ...attributes, transposeB },
+        held: attributes,
+        title,
+      },
+    ]),
     ...[3, 9, 300].flatMap((rows) => [matMul(false, rows), matMul(true, rows)]),
     { ...first, kernel: "FirstframeHeldMatMulBias", shapes: { ...first.shapes, bias: [columns] } },
     { kernel: "FirstframeRound", shapes: { x: [columns, 2 * depth] }, title },
     { kernel: "FirstframeWiden", shapes: {}, held: attributes, title },
   ];
+});
+
+// A single frame, one with history, several samples, kernels without time; positions and channels about 16 and 32, and more
+// positions than are summed together.
+const convolutions = (
+  [
+    { frames: 3, batch: 1, past: 0, size: [5, 7], channels: [16, 8], kernel: [3, 3, 3] },
+    { frames: 1, batch: 1, past: 0, size: [9, 9], channels: [33, 40], kernel: [3, 3, 3] },
+    { frames: 2, batch: 2, past: 2, size: [4, 30], channels: [64, 32], kernel: [3, 3, 3] },
+    { frames: 5, batch: 1, past: 2, size: [33, 20], channels: [20, 70], kernel: [3, 3, 3] },
+    { frames: 2, batch: 1, past: 0, size: [17, 16], channels: [32, 32], kernel: [1, 3, 3] },
+  ] as const
+).map(({ frames, batch, past, size, channels: [depth, columns], kernel }): Case => {
+  const lengths = [...kernel];
+  return {
+    kernel: "FirstframeHeldConv",
+    shapes: {
+      history: [past * batch, ...size, depth],
+      x: [frames * batch, ...size, depth],
+      bias: [columns],
+    },
+    attributes: { depth, columns, lengths, batch },
+    held: { depth, columns, taps: kernel[0] * kernel[1] * kernel[2] },
+    title: `${frames} frames after ${past}, ${batch} samples of [${size}], ${depth} to ${columns} channels, [${kernel}]`,
+  };
 });
 
 const cases: Case[] = [
@@ -253,6 +292,7 @@ const cases: Case[] = [
     }),
   ),
   ...held,
+  ...convolutions,
   { kernel: "Softmax", shapes: { logits: [3, 5, 77] }, attributes: { dim: 2 } },
 ];
 
@@ -278,7 +318,11 @@ test("each kernel in C++ has a definition, and is compared with its composite he
 });
 
 for (const { kernel, shapes, attributes = {}, positive, held, title = "" } of cases) {
-  test(`${kernel} ${title}`, async () => {
+  test(`${kernel} ${title}`, async (t) => {
+    if (kernel === "FirstframeHeldConv" && engine.bfloat16 === null) {
+      t.skip("this processor has no instructions for bfloat16");
+      return;
+    }
     const values = Object.entries(shapes).map(([name, shape]) => {
       const size = tf.util.sizeFromShape(shape);
       // an offset that cancels badly where a mean is taken carelessly
@@ -286,14 +330,29 @@ for (const { kernel, shapes, attributes = {}, positive, held, title = "" } of ca
       const values = Float32Array.from({ length: size }, name === positive ? () => draw() ** 2 : draw);
       return [name, shape, held ? inBfloat16(values) : values] as const;
     });
-    const weight = held && Float32Array.from({ length: held.columns * held.depth }, () => generator.normal());
+    const taps = held?.taps ?? 1;
+    // A single frame sees the sum of the kernels of all times: small whole numbers, so that bfloat16 has it.
+    const draw =
+      held &&
+      Array.from({ length: held.columns * held.depth }, () => {
+        const value = generator.normal();
+        return taps > 1 ? Math.max(-7, Math.min(7, Math.round(2.5 * value))) : value;
+      });
+    const weight =
+      draw &&
+      inBfloat16(
+        Float32Array.from(
+          { length: taps * draw.length },
+          (_, i) => draw[i % draw.length]! * (1 + (Math.floor(i / draw.length) % 9)),
+        ),
+      );
     const run = (): { shape: number[]; data: Float32Array }[] =>
       tf.tidy(() => {
         const inputs = Object.fromEntries(
           values.map(([name, shape, data]) => [name, tf.tensor(data, [...shape])]),
         );
         if (weight) {
-          const given = holdWeight(tf.tensor2d(weight, [held.columns, held.depth])).held;
+          const given = holdKernel(tf.tensor5d(weight, [1, 1, taps, held.depth, held.columns])).held;
           inputs[kernel === "FirstframeWiden" ? "rounded" : "held"] = given;
         }
         const outputs = tf.engine().runKernel(kernel, inputs, attributes as tf.NamedAttrMap);

@@ -2,8 +2,12 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { before, test } from "node:test";
 import { type Engine, useEngine } from "../../../src/engine/index.js";
+import { causalConv3d } from "../../../src/engine/ops/conv/conv.js";
+import { heldConv3d } from "../../../src/engine/ops/conv/held-conv.js";
 import {
+  holdKernel,
   holdWeight,
+  releaseKernel,
   releaseWeight,
   roundToBfloat16,
   widenBfloat16,
@@ -57,12 +61,27 @@ for (const [rows, features, outputs] of SHAPES) {
   });
 }
 
-test("a held weight takes two bytes a number, and large ones lose nothing to the panels", () => {
+test("held weights and kernels take two bytes a number, and large ones lose nothing to the panels", () => {
   const weight = randn(1, [512, 1024]) as tf.Tensor2D;
+  const kernel = randn(1, [3, 3, 3, 64, 96]) as tf.Tensor5D;
   const before = tf.memory().numBytes;
-  const { held } = holdWeight(weight);
-  assert.equal(tf.memory().numBytes - before, 2 * 512 * 1024);
-  held.dispose();
+  const [a, b] = [holdWeight(weight), holdKernel(kernel)];
+  assert.equal(tf.memory().numBytes - before, 2 * (weight.size + kernel.size));
+  assert.equal(distance(rounded(kernel), releaseKernel(b)), 0);
+  tf.dispose([a.held, b.held]);
+});
+
+test("a convolution with a held kernel has the gradient of the one in float32", () => {
+  const [kernel, bias] = [randn(1, [3, 3, 3, 16, 24]) as tf.Tensor5D, randn(2, [24]) as tf.Tensor1D];
+  const [history, x] = [randn(3, [2, 6, 8, 16]), randn(4, [3, 6, 8, 16])] as [tf.Tensor4D, tf.Tensor4D];
+  const [held, dy] = [holdKernel(kernel), randn(5, [3, 6, 8, 24])];
+  for (const options of [{ batch: 1 }, { batch: 1, history }]) {
+    const mine = (x: tf.Tensor) => heldConv3d(x as tf.Tensor4D, held, bias, options);
+    const exact = (x: tf.Tensor) => causalConv3d(x as tf.Tensor4D, releaseKernel(held), bias, options);
+    assert.ok(distance(exact(x), mine(x)) < 5e-3);
+    const [found, expected] = [tf.grad(mine)(x, dy), tf.grad(exact)(x, dy)];
+    assert.ok(distance(expected, found) < 1e-6, `${distance(expected, found)}`);
+  }
 });
 
 test("numbers are rounded to nearest, ties to even, at every size of exponent", () => {
@@ -106,9 +125,11 @@ test("a LoRA on a held weight has the low-rank update's output and gradients", (
 /** What a process with less than this processor has prints. */
 const PROGRAM = `
 import { useEngine } from "./src/engine/index.js";
-import { heldProduct, holdWeight } from "./src/engine/ops/linear/held.js";
+import { heldProduct, holdKernel, holdWeight, releaseKernel } from "./src/engine/ops/linear/held.js";
+import { heldConv3d } from "./src/engine/ops/conv/held-conv.js";
 import { linear } from "./src/engine/ops/linear/linear.js";
 import { withPrecision } from "./src/engine/precision.js";
+import { causalConv3d } from "./src/engine/ops/conv/conv.js";
 import { RandomGenerator } from "./src/engine/random.js";
 const engine = await useEngine("tensorflow");
 const randn = (seed, shape) => new RandomGenerator(seed).randn(shape);
@@ -116,6 +137,9 @@ const [x, weight] = [randn(1, [300, 130]), randn(2, [70, 130])];
 const held = holdWeight(weight);
 const y = [heldProduct(x, held, null, false), heldProduct(randn(3, [300, 70]), held, null, true)];
 y.push(withPrecision("bfloat16", () => linear(x, weight, null)));
+const kernel = holdKernel(randn(4, [3, 3, 3, 40, 24]));
+const conv = engine.bfloat16 ? (...given) => heldConv3d(...given) : (x, kernel, bias, options) => causalConv3d(x, releaseKernel(kernel), bias, options);
+y.push(conv(randn(5, [3, 10, 12, 40]), kernel, randn(6, [24]), { batch: 1 }));
 console.log(JSON.stringify({ with: engine.bfloat16, y: y.map((each) => [...each.dataSync()]) }));
 `;
 

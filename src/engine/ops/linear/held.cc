@@ -29,29 +29,44 @@ INLINE int64_t Place(int64_t k, int64_t n) {
 const Half* DataOf(const View& view) { return reinterpret_cast<const Half*>(view.data); }
 
 // Tensors of bfloat16 numbers are int32's for TensorFlow.js, two numbers in each.
-void Hold(Call& call, const Attributes&) {
-  const View weight = call.Input(0);  // [columns, depth]
+// A matrix for each of the first axis, [columns, depth] if transposed, else [depth, columns].
+void Hold(Call& call, const Attributes& attributes) {
+  const View weight = call.Input(0);
   if (!call.ok()) return;
-  const Halves shape{nullptr, weight.width(), weight.rows()};
-  const View held = call.Output(0, {shape.panels(), shape.panelSize() / 2}, TF_INT32);
+  const bool turned = attributes.transposeB;
+  const int64_t count = weight.shape[0], depth = weight.shape[turned ? 2 : 1], columns = weight.shape[turned ? 1 : 2];
+  const Halves one{nullptr, depth, columns};
+  const View held = call.Output(0, {count, one.panels(), one.panelSize() / 2}, TF_INT32);
   if (!call.ok()) return;
   Half* all = reinterpret_cast<Half*>(held.data);
-  ParallelFor(shape.panels(), 1 + (1 << 14) / shape.panelSize(), [&](int64_t begin, int64_t end) {
-    std::fill(all + begin * shape.panelSize(), all + end * shape.panelSize(), 0);
-    for (int64_t n = begin * kHalfColumns; n < std::min(end * kHalfColumns, shape.columns); n++) {
-      const float* from = weight.data + n * shape.depth;
-      Half* panel = all + n / kHalfColumns * shape.panelSize();
-      for (int64_t k = 0; k < shape.depth; k++) panel[Place(k, n % kHalfColumns)] = Rounded(from[k]);
+  ParallelFor(count * one.panels(), 1 + (1 << 14) / one.panelSize(), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) {
+      const int64_t first = i % one.panels() * kHalfColumns, last = std::min(first + kHalfColumns, columns);
+      const Matrix matrix{weight.data + i / one.panels() * depth * columns, turned ? depth : columns, turned};
+      Half* panel = all + i * one.panelSize();
+      std::fill(panel, panel + one.panelSize(), 0);
+      if (turned) {
+        for (int64_t n = first; n < last; n++) {
+          for (int64_t k = 0; k < depth; k++) panel[Place(k, n - first)] = Rounded(*matrix.At(k, n));
+        }
+      } else {
+        for (int64_t k = 0; k < depth; k++) {
+          for (int64_t n = first; n < last; n++) panel[Place(k, n - first)] = Rounded(*matrix.At(k, n));
+        }
+      }
     }
   });
 }
 
-// [columns, depth] again.
-void Widen(const Halves& held, float* to) {
-  ParallelFor(held.columns, 1 + (1 << 14) / (1 + held.depth), [&](int64_t begin, int64_t end) {
-    for (int64_t n = begin; n < end; n++) {
-      const Half* panel = held.data + n / kHalfColumns * held.panelSize();
-      for (int64_t k = 0; k < held.depth; k++) to[n * held.depth + k] = Widened(panel[Place(k, n % kHalfColumns)]);
+// One matrix again, [columns, depth] if turned.
+void Widen(const Halves& held, bool turned, float* to) {
+  ParallelFor(turned ? held.columns : held.depth, 1 + (1 << 14) / (1 + held.depth), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) {
+      const int64_t length = turned ? held.depth : held.columns;
+      for (int64_t j = 0; j < length; j++) {
+        const int64_t k = turned ? j : i, n = turned ? i : j;
+        to[i * length + j] = Widened(held.data[n / kHalfColumns * held.panelSize() + Place(k, n % kHalfColumns)]);
+      }
     }
   });
 }
@@ -59,8 +74,14 @@ void Widen(const Halves& held, float* to) {
 void Release(Call& call, const Attributes& attributes) {
   const View held = call.Input(0);
   if (!call.ok()) return;
-  const View weight = call.Output(0, {attributes.columns, attributes.depth});
-  if (call.ok()) Widen({DataOf(held), attributes.depth, attributes.columns}, weight.data);
+  const bool turned = attributes.transposeB;
+  const int64_t count = held.shape[0], depth = attributes.depth, columns = attributes.columns;
+  const View weight = call.Output(0, turned ? std::vector<int64_t>{count, columns, depth} : std::vector<int64_t>{count, depth, columns});
+  if (!call.ok()) return;
+  const Halves one{DataOf(held), depth, columns};
+  for (int64_t i = 0; i < count; i++) {
+    Widen({one.data + i * one.size(), depth, columns}, turned, weight.data + i * depth * columns);
+  }
 }
 
 constexpr int64_t kShort = 448;  // rows for which each thread takes panels of its own
@@ -98,7 +119,7 @@ void HeldMatMul(Call& call, const Attributes& attributes) {
   Buffer buffer;
   if (!MultipliesBfloat16()) {
     float* weight = buffer.Need(b.depth * b.columns);
-    Widen(b, weight);
+    Widen(b, true, weight);
     return Product(left, rows, depth, {weight, b.depth, !turned}, columns, start, y.data, Factors::kFloat32);
   }
   if (!turned) return HeldProduct(left, rows, b, start, y.data);

@@ -54,25 +54,43 @@ const bitsOf = (tensor: tf.Tensor): Uint16Array =>
 const integers = (halves: Uint16Array, shape: number[]): tf.Tensor =>
   tf.tensor(new Int32Array(halves.buffer), shape, "int32");
 
-function held(weight: tf.Tensor): tf.Tensor {
-  const [columns, depth] = weight.shape as [number, number];
+/** Calls `visit` with each number's place among `count` matrices, and where it is held. */
+function eachPlace(
+  count: number,
+  { depth, columns, transposeB }: Turned,
+  visit: (place: number, heldAt: number) => void,
+): void {
   const { panels, size } = panelsOf({ depth, columns });
-  const halves = halvesOf(weight.dataSync() as Float32Array);
-  const all = new Uint16Array(panels * size);
-  for (let n = 0; n < columns; n++) {
-    for (let k = 0; k < depth; k++) all[placeOf(k, n, size)] = halves[n * depth + k]!;
+  for (let i = 0; i < count; i++) {
+    for (let n = 0; n < columns; n++) {
+      for (let k = 0; k < depth; k++) {
+        const inMatrix = transposeB ? n * depth + k : k * columns + n;
+        visit(i * depth * columns + inMatrix, i * panels * size + placeOf(k, n, size));
+      }
+    }
   }
-  return integers(all, [panels, size / 2]);
 }
 
-function released(from: tf.Tensor, { depth, columns }: Shape): tf.Tensor2D {
-  const { size } = panelsOf({ depth, columns });
-  const all = bitsOf(from);
-  const halves = new Uint16Array(columns * depth);
-  for (let n = 0; n < columns; n++) {
-    for (let k = 0; k < depth; k++) halves[n * depth + k] = all[placeOf(k, n, size)]!;
-  }
-  return tf.tensor2d(floatsOf(halves), [columns, depth]);
+function held(weight: tf.Tensor, { transposeB }: { readonly transposeB: boolean }): tf.Tensor {
+  const [count, first, second] = weight.shape as [number, number, number];
+  const [depth, columns] = transposeB ? [second, first] : [first, second];
+  const { panels, size } = panelsOf({ depth, columns });
+  const halves = halvesOf(weight.dataSync() as Float32Array);
+  const all = new Uint16Array(count * panels * size);
+  eachPlace(count, { depth, columns, transposeB }, (place, heldAt) => {
+    all[heldAt] = halves[place]!;
+  });
+  return integers(all, [count, panels, size / 2]);
+}
+
+function released(from: tf.Tensor, shape: Turned): tf.Tensor {
+  const [all, count] = [bitsOf(from), from.shape[0]!];
+  const { depth, columns, transposeB } = shape;
+  const halves = new Uint16Array(count * columns * depth);
+  eachPlace(count, shape, (place, heldAt) => {
+    halves[place] = all[heldAt]!;
+  });
+  return tf.tensor(floatsOf(halves), [count, ...(transposeB ? [columns, depth] : [depth, columns])]);
 }
 
 function product(
@@ -80,23 +98,29 @@ function product(
   { transposeB, ...shape }: Turned,
 ): tf.Tensor {
   const rows = tf.reshape(a, [-1, a.shape.at(-1)!]) as tf.Tensor2D;
-  const y = tf.matMul(rows, released(held, shape), false, !transposeB);
+  const weight = tf.squeeze(released(held, { ...shape, transposeB: true }), [0]) as tf.Tensor2D;
+  const y = tf.matMul(rows, weight, false, !transposeB);
   return tf.reshape(y, [...a.shape.slice(0, -1), y.shape[1]!]);
 }
 
-const hold = defineOperation<{ weight: tf.Tensor }, object>({
+const hold = defineOperation<{ weight: tf.Tensor }, { readonly transposeB: boolean }>({
   name: "FirstframeHold",
-  native: { inputs: ["weight"], outputs: ["held"], integers: ["held"] },
-  forward: ({ weight }) => held(weight),
+  native: {
+    inputs: ["weight"],
+    outputs: ["held"],
+    integers: ["held"],
+    attributes: { transposeB: "bool" },
+  },
+  forward: ({ weight }, attributes) => held(weight, attributes),
 });
 
-const release = defineOperation<{ held: tf.Tensor }, Shape>({
+const release = defineOperation<{ held: tf.Tensor }, Turned>({
   name: "FirstframeRelease",
   native: {
     inputs: ["held"],
     outputs: ["weight"],
     integers: ["held"],
-    attributes: { depth: "int", columns: "int" },
+    attributes: { depth: "int", columns: "int", transposeB: "bool" },
   },
   forward: ({ held }, shape) => released(held, shape),
 });
@@ -140,12 +164,34 @@ const widen = defineOperation<{ rounded: tf.Tensor }, object>({
 /** @param weight [out, in]; the caller keeps it. */
 export function holdWeight(weight: tf.Tensor2D): HeldWeight {
   const [columns, depth] = weight.shape;
-  return { held: hold({ weight }, {})[0]!, depth, columns };
+  const [held] = tf.tidy(() => hold({ weight: tf.expandDims(weight, 0) }, { transposeB: true }));
+  return { held: held!, depth, columns };
 }
 
 /** The weight as float32, [out, in]. */
-export const releaseWeight = ({ held, depth, columns }: HeldWeight): tf.Tensor2D =>
-  release({ held }, { depth, columns })[0] as tf.Tensor2D;
+export const releaseWeight = ({ held, ...shape }: HeldWeight): tf.Tensor2D =>
+  tf.tidy(() => tf.squeeze(release({ held }, { ...shape, transposeB: true })[0]!, [0]));
+
+/** A convolution's kernel that is held as bfloat16: a matrix for each tap. */
+export type HeldKernel = HeldWeight & {
+  /** Of the kernel in time, height and width. */
+  readonly size: readonly [number, number, number];
+};
+
+/** @param kernel [time, height, width, in, out]; the caller keeps it. */
+export function holdKernel(kernel: tf.Tensor5D): HeldKernel {
+  const [time, height, width, depth, columns] = kernel.shape;
+  const [held] = tf.tidy(() =>
+    hold({ weight: tf.reshape(kernel, [time * height * width, depth, columns]) }, { transposeB: false }),
+  );
+  return { held: held!, depth, columns, size: [time, height, width] };
+}
+
+/** The kernel as float32, [time, height, width, in, out]. */
+export const releaseKernel = ({ held, depth, columns, size }: HeldKernel): tf.Tensor5D =>
+  tf.tidy(() =>
+    tf.reshape(release({ held }, { depth, columns, transposeB: false })[0]!, [...size, depth, columns]),
+  );
 
 /**
  * x times the weight, plus the bias. The factors are bfloat16 where the processor has instructions for those; elsewhere x stays
