@@ -99,11 +99,12 @@ void Pack(const Matrix& b, int64_t depth, int64_t columns, Half* packed, int64_t
   }
 }
 
-struct alignas(64) Shapes {
+// Constant, since the compiler does not see that more than the first bytes are read.
+alignas(64) static const struct {
   uint8_t palette = 1, start = 0, reserved[14] = {};
-  uint16_t bytes[16] = {};
-  uint8_t rows[16] = {};
-};
+  uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+} kShapes;
 
 // A piece of a as halves, row by row; filled up with zeros to whole tiles.
 static void Convert(const Matrix& a, int64_t row, int64_t rows, int64_t from, int64_t depth, Half* near) {
@@ -249,10 +250,7 @@ static auto Summing() { return Bfloat16Instructions() == Instructions::kTiles ? 
 class Tiles {
  public:
   Tiles() : used_(Bfloat16Instructions() == Instructions::kTiles) {
-    if (!used_) return;
-    Shapes shapes;
-    for (int i = 0; i < 8; i++) shapes.bytes[i] = 64, shapes.rows[i] = 16;
-    _tile_loadconfig(&shapes);
+    if (used_) _tile_loadconfig(&kShapes);
   }
   ~Tiles() {
     if (used_) _tile_release();
