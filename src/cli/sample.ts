@@ -1,18 +1,23 @@
 import { existsSync } from "node:fs";
 import { access, constants } from "node:fs/promises";
-import { dirname, extname, resolve } from "node:path";
+import { dirname, extname, join, resolve } from "node:path";
 import { SingleBar } from "cli-progress";
 import { CogVideoXDDIMScheduler } from "../diffusion/ddim.js";
 import { CogVideoXDPMScheduler } from "../diffusion/dpm.js";
 import { CogVideoXImageToVideoPipeline } from "../diffusion/image-to-video.js";
 import {
   type CogVideoXPipelineBase,
+  embedTexts,
   type GenerateOptions,
+  pipelineFiles,
   pipelineIndexFiles,
 } from "../diffusion/pipeline.js";
 import { CogVideoXPipeline } from "../diffusion/text-to-video.js";
 import { RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
+import { T5EncoderModel } from "../models/text/t5-encoder.js";
+import { T5Tokenizer } from "../models/text/tokenizer.js";
+import { CogVideoXTransformer3DModel } from "../models/transformer/transformer.js";
 import { assertFrameRule } from "../recipe/geometry.js";
 import type { ImagePlace, Padding } from "../recipe/rules.js";
 import type { Clip, Size } from "../video/clip.js";
@@ -20,7 +25,7 @@ import { readClip } from "../video/read.js";
 import { writeClip } from "../video/write.js";
 import { readModelIndex } from "../weights/config.js";
 import type { ModelDtype } from "../weights/dtype.js";
-import { resolveModel } from "../weights/hub.js";
+import { componentFiles, resolveModel } from "../weights/hub.js";
 import { safeOpen } from "../weights/safetensors.js";
 import { type Arguments, parseCommand } from "./arguments.js";
 import { commands } from "./commands.js";
@@ -40,14 +45,15 @@ export async function sampleCommand(argv: string[]): Promise<number> {
   await startEngine();
 
   const image = imagePath === undefined ? null : await readClip(imagePath, { select: () => [0] });
-  const pipe = await loadPipeline(model, values);
-  let embeds: PromptTensors = {};
+  const embeds = await promptTensors(model, values);
+  let pipe: Pipeline | undefined;
   try {
-    embeds = await promptTensors(values);
+    pipe = await loadPipeline(model, values);
     const started = performance.now();
     const options = { ...pipelineOptions(pipe, image, values), ...embeds };
+    const sampling = pipe;
     const frames = await withProgress(pipe, (callbackOnStepEnd) =>
-      generate(pipe, image, values.image_place as ImagePlace, { ...options, callbackOnStepEnd }),
+      generate(sampling, image, values.image_place as ImagePlace, { ...options, callbackOnStepEnd }),
     );
     await writeClip(values.out, frames[0]!).catch((error: Error) => {
       throw new CommandFailure(error.message, { file: values.out });
@@ -57,7 +63,7 @@ export async function sampleCommand(argv: string[]): Promise<number> {
     console.log(`${values.out}: ${numFrames} frames ${width}x${height} in ${duration(seconds)}`);
   } finally {
     tf.dispose(Object.values(embeds));
-    pipe.dispose();
+    pipe?.dispose();
   }
   return 0;
 }
@@ -100,12 +106,15 @@ async function checkValues(values: Values): Promise<{ model: string; image: stri
   return { model, image };
 }
 
+const locationOf = ({ variant, revision, dtype }: Values) => ({
+  variant,
+  revision,
+  dtype: dtype as ModelDtype,
+});
+
+/** Everything but what makes embeddings of prompts: {@link promptTensors}. */
 async function loadPipeline(model: string, values: Values): Promise<Pipeline> {
-  const location = {
-    variant: values.variant,
-    revision: values.revision,
-    dtype: values.dtype as ModelDtype,
-  };
+  const location = { ...locationOf(values), tokenizer: null, textEncoder: null };
   const pipe =
     values.image === undefined
       ? await CogVideoXPipeline.fromPretrained(model, location)
@@ -153,14 +162,11 @@ function pipelineOptions(pipe: Pipeline, image: Clip | null, values: Values): Op
     ...size,
     ...(values.height === undefined ? {} : { height: values.height }),
     ...(values.width === undefined ? {} : { width: values.width }),
-    prompt: values.prompt,
-    negativePrompt: values.prompt === undefined ? undefined : values["negative-prompt"],
     numFrames: values["num-frames"] ?? transformer.config.sample_frames,
     numInferenceSteps: values.num_inference_steps,
     guidanceScale: values.guidance_scale,
     useDynamicCfg: values["use-dynamic-cfg"],
     padding: values.padding as Padding,
-    maxSequenceLength: values["max-sequence-length"],
     generator: new RandomGenerator(values.seed),
     ...(values.fps === undefined ? {} : { fps: values.fps }),
   };
@@ -172,8 +178,28 @@ function nearestSize({ height, width }: Size, multiple: number): Size {
   return { height: fit(height), width: fit(width) };
 }
 
-async function promptTensors(values: Values): Promise<PromptTensors> {
-  const path = values["prompt-embeds"];
+/** The prompts' embeddings, from a file or from T5, which is as large as the rest and gone before that is read. */
+async function promptTensors(model: string, values: Values): Promise<PromptTensors> {
+  const { prompt, "prompt-embeds": path } = values;
+  if (prompt !== undefined) {
+    const location = locationOf(values);
+    // All of it, so that what is missing is known before T5 has done its work.
+    const folder = await resolveModel(model, location, componentFiles(pipelineFiles(location)));
+    const { max_text_seq_length: most } = await CogVideoXTransformer3DModel.loadConfig(
+      join(folder, "transformer"),
+    );
+    const maxLength = values["max-sequence-length"] ?? most;
+    const tokenizer = await T5Tokenizer.fromPretrained(join(folder, "tokenizer"));
+    const textEncoder = await T5EncoderModel.fromPretrained(join(folder, "text_encoder"), location);
+    const embed = (text: string) => embedTexts(tokenizer, textEncoder, [text], maxLength);
+    try {
+      const promptEmbeds = embed(prompt);
+      if (values.guidance_scale <= 1) return { promptEmbeds };
+      return { promptEmbeds, negativePromptEmbeds: embed(values["negative-prompt"] ?? "") };
+    } finally {
+      textEncoder.dispose();
+    }
+  }
   if (path === undefined) return {};
   const file = await safeOpen(path);
   try {

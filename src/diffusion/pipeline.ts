@@ -467,11 +467,7 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
         hint: "pass promptEmbeds and negativePromptEmbeds",
       });
     }
-    const { inputIds, truncated } = this.tokenizer.encode(texts, { maxLength });
-    for (const text of truncated.filter((text) => text !== "")) {
-      process.emitWarning(`the prompt was cut off at ${maxLength} tokens; left out: ${JSON.stringify(text)}`);
-    }
-    return this.textEncoder.forward({ inputIds }).lastHiddenState;
+    return embedTexts(this.tokenizer, this.textEncoder, texts, maxLength);
   }
 
   #checkSize(height: number, width: number, numFrames: number): void {
@@ -594,6 +590,20 @@ export async function loadComponents(
     for (const model of models) model.dispose();
     throw error;
   }
+}
+
+/** T5's last states for prompts, [prompts, maxLength, features]; warns of what is cut off. */
+export function embedTexts(
+  tokenizer: T5Tokenizer,
+  textEncoder: T5EncoderModel,
+  texts: readonly string[],
+  maxLength: number,
+): tf.Tensor3D {
+  const { inputIds, truncated } = tokenizer.encode(texts, { maxLength });
+  for (const text of truncated.filter((text) => text !== "")) {
+    process.emitWarning(`the prompt was cut off at ${maxLength} tokens; left out: ${JSON.stringify(text)}`);
+  }
+  return textEncoder.forward({ inputIds }).lastHiddenState;
 }
 
 /** Tensors of a run that is spread over several turns of the event loop, where `tf.tidy` can't reach. */
