@@ -520,6 +520,19 @@ export const commands = {
     examples: ["firstframe procedural evaluate --clips 32 --steps 1,4,10 --guidance 1,6"],
     numerics: true,
   }),
+  "procedural real-size": command({
+    summary: "writes a pipeline as large as the real one, with weights that mean nothing",
+    usage: "DIR [options]",
+    description:
+      "CogVideoX1.5-5B-I2V with T5-XXL by their published configurations, in bfloat16 and in shards: about 21 GB, to try what memory and time the real weights take.",
+    positionals: [1, 1],
+    options: {
+      seed: { type: "integer", value: "N", min: 0, default: 0, help: "of the weights" },
+      layers: { type: "integer", value: "N", min: 1, default: 42, help: "blocks of the transformer" },
+      "text-layers": { type: "integer", value: "N", min: 1, default: 24, help: "blocks of T5" },
+    },
+    examples: ["firstframe procedural real-size /data/real-size"],
+  }),
   "procedural overfit-clip": command({
     summary: "lets a LoRA learn one clip by heart, and draws what it samples",
     usage: "--clip FILE [options]",

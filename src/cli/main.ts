@@ -25,6 +25,7 @@ const load: Record<CommandName, () => Promise<Run>> = {
   "procedural store-transformer": async () => (await import("./procedural.js")).storeTransformerCommand,
   "procedural evaluate": async () => (await import("./procedural.js")).evaluateCommand,
   "procedural train-transformer": async () => (await import("./procedural.js")).trainTransformerCommand,
+  "procedural real-size": async () => (await import("./procedural.js")).realSizeCommand,
   "procedural overfit-clip": async () => (await import("./procedural.js")).overfitClipCommand,
   bench: async () => (await import("./bench.js")).benchCommand,
   start: async () => (await import("./start.js")).startCommand,

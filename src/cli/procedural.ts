@@ -4,6 +4,7 @@ import { writeProceduralDataset } from "../procedural/dataset.js";
 import { type EvaluationReport, evaluateMotion, YARDSTICKS } from "../procedural/evaluate.js";
 import { overfitClip } from "../procedural/overfit-clip.js";
 import { makeSmallPipeline } from "../procedural/pipeline.js";
+import { makeRealSizePipeline } from "../procedural/real-size.js";
 import { WORLD_NAMES, type WorldName } from "../procedural/scene.js";
 import { storeTransformer } from "../procedural/store-transformer.js";
 import { type TrainTransformerOptions, trainTransformer } from "../procedural/train-transformer.js";
@@ -82,6 +83,16 @@ export async function storeTransformerCommand(argv: string[]): Promise<void> {
   const { values } = parseCommand(name, commands[name], argv);
   await startEngine();
   await storeTransformer({ ...values, log });
+}
+
+export async function realSizeCommand(argv: string[]): Promise<void> {
+  const { values, positionals } = parseCommand(
+    "procedural real-size",
+    commands["procedural real-size"],
+    argv,
+  );
+  const { seed, layers } = values;
+  await makeRealSizePipeline({ out: positionals[0]!, seed, layers, textLayers: values["text-layers"], log });
 }
 
 export async function overfitClipCommand(argv: string[]): Promise<void> {

@@ -40,6 +40,7 @@ import {
   fromFloat32,
   MODEL_DTYPES,
   type ModelDtype,
+  type TensorData,
   toFloat32,
 } from "../weights/dtype.js";
 import type { DeferredTensor } from "../weights/safetensors.js";
@@ -398,6 +399,8 @@ export interface LoadOptions {
 export interface SaveOptions extends SaveWeightsOptions {
   /** Number format of the weights in the files. Default float32. */
   readonly dtype?: FloatDtype;
+  /** What is written for a parameter, in the file's layout, as float32 or in the format. Default: its values. */
+  readonly values?: (parameter: Parameter) => Promise<TensorData>;
 }
 
 /** What all models share: their parameters by name, loading, saving, disposal. */
@@ -497,13 +500,16 @@ export abstract class Model {
   }
 
   /** Writes the weights into a folder, which is created if need be. */
-  async saveWeights(folder: string, { dtype = "float32", ...options }: SaveOptions = {}): Promise<void> {
+  async saveWeights(
+    folder: string,
+    { dtype = "float32", values = (parameter) => parameter.values(), ...options }: SaveOptions = {},
+  ): Promise<void> {
     await mkdir(folder, { recursive: true });
     const stored = FLOAT_DTYPES[dtype];
     if (!stored) throw new InputError(`dtype: expected float32, float16 or bfloat16, found ${dtype}`);
     const tensors = [...this.parameters].map(([name, parameter]): [string, DeferredTensor] => [
       name,
-      { dtype: stored, shape: parameter.shape, load: () => parameter.values() },
+      { dtype: stored, shape: parameter.shape, load: () => values(parameter) },
     ]);
     await saveWeights(folder, tensors, { weightsName: this.#weightsName, ...options });
   }

@@ -102,12 +102,12 @@ export class T5EncoderModel extends Model {
   }
 
   /**
-   * A new encoder with transformers' initialisation, drawn from `generator`.
+   * A new encoder with transformers' initialisation, drawn from `generator`; without one, it has no values yet.
    * @throws ConfigError naming the invalid key.
    */
-  static fromConfig(config: Partial<T5Config>, generator: RandomGenerator): T5EncoderModel {
+  static fromConfig(config: Partial<T5Config>, generator?: RandomGenerator): T5EncoderModel {
     const model = new T5EncoderModel({ ...config }, { subject: CLASS_NAME });
-    model.initialize(generator);
+    if (generator) model.initialize(generator);
     return model;
   }
 

@@ -191,18 +191,18 @@ export class CogVideoXTransformer3DModel extends Model {
   }
 
   /**
-   * A new transformer with PyTorch's default initialisation, drawn from `generator`.
+   * A new transformer with PyTorch's default initialisation, drawn from `generator`; without one, it has no values yet.
    * @param config keys of diffusers' configuration; what is left out has diffusers' default.
    * @throws ConfigError naming the invalid key.
    */
   static fromConfig(
     config: Partial<CogVideoXTransformer3DModelConfig>,
-    generator: RandomGenerator,
+    generator?: RandomGenerator,
   ): CogVideoXTransformer3DModel {
     const model = new CogVideoXTransformer3DModel(CogVideoXTransformer3DModel.completeConfig(config), {
       subject: CLASS_NAME,
     });
-    model.initialize(generator);
+    if (generator) model.initialize(generator);
     return model;
   }
 

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import sharp from "sharp";
-import { loadFile } from "../../../src/weights/safetensors.js";
+import { loadFile, safeOpen } from "../../../src/weights/safetensors.js";
 
 const main = fileURLToPath(new URL("../../../src/cli/main.js", import.meta.url));
 const stored = fileURLToPath(new URL("../../../../notebooks/models/procedural", import.meta.url));
@@ -97,6 +97,34 @@ test("procedural train-transformer trains in a world, goes on where it was stopp
   const wrong = procedural("pipeline", "--out", model, "--worlds", "flat");
   assert.equal(wrong.status, 2);
   assert.match(wrong.stderr, /--worlds: expected plain, paced, .* or all, found "flat"/);
+});
+
+test("procedural real-size writes a folder with the real model's shapes, in bfloat16", async () => {
+  const out = join(folder, "real-size");
+  const { status, stdout, stderr } = procedural("real-size", out, "--layers", "1", "--text-layers", "1");
+  assert.equal(status, 0, stderr);
+  assert.match(stdout, /^T5EncoderModel: 0.32 billion weights$/m);
+  const shapes = async (file: string) => {
+    const opened = await safeOpen(join(out, file));
+    const all = opened.keys().map((key): [string, string] => {
+      const { dtype, shape } = opened.info(key);
+      return [key, `${dtype} [${shape}]`];
+    });
+    await opened.close();
+    return Object.fromEntries(all);
+  };
+  // As the published files have them.
+  const transformer = await shapes("transformer/diffusion_pytorch_model.safetensors");
+  assert.equal(transformer["transformer_blocks.0.ff.net.0.proj.weight"], "BF16 [12288,3072]");
+  assert.equal(transformer["patch_embed.proj.weight"], "BF16 [3072,256]");
+  assert.equal(transformer["proj_out.weight"], "BF16 [128,3072]");
+  const text = await shapes("text_encoder/model.safetensors");
+  assert.equal(text["shared.weight"], "BF16 [32128,4096]");
+  assert.equal(text["encoder.block.0.layer.1.DenseReluDense.wi_1.weight"], "BF16 [10240,4096]");
+  const vae = await shapes("vae/diffusion_pytorch_model.safetensors");
+  assert.equal(vae["decoder.conv_out.conv.weight"], "BF16 [3,128,3,3,3]");
+  const config = JSON.parse(await readFile(join(out, "transformer/config.json"), "utf8"));
+  assert.deepEqual([config.num_attention_heads, config.sample_frames], [48, 81]);
 });
 
 test("procedural commands say in one line that there is nothing to export or to store", async () => {
