@@ -13,6 +13,7 @@ import {
   canHold,
   type HeldKernel,
   type HeldWeight,
+  holdFileKernel,
   holdKernel,
   holdWeight,
   releaseKernel,
@@ -212,6 +213,10 @@ export class Parameter {
       weight.dispose();
       return;
     }
+    if (this.#holdsAs === "kernel") {
+      this.#keepKernel(holdFileKernel(values, this.shape));
+      return;
+    }
     this.#keep(
       permutation
         ? tf.tensor(permute(values, this.shape, permutation), this.#memoryShape)
@@ -250,9 +255,7 @@ export class Parameter {
       const kernel = tf.reshape<tf.Rank.R5>(values, shape);
       const held = holdKernel(kernel);
       kernel.dispose();
-      this.dispose();
-      tf.keep(held.held);
-      this.#kernel = held;
+      this.#keepKernel(held);
     } else if (how === "numbers") {
       const numbers = tf.keep(roundToBfloat16(values));
       this.dispose();
@@ -274,6 +277,12 @@ export class Parameter {
     this.dispose();
     tf.keep(weight.held); // as variables are, whatever tidies around this
     this.#weight = weight;
+  }
+
+  #keepKernel(kernel: HeldKernel): void {
+    this.dispose();
+    tf.keep(kernel.held);
+    this.#kernel = kernel;
   }
 
   /** The held values as float32, in memory's layout. */

@@ -154,13 +154,22 @@ const held = (
   });
   const first = matMul(false, 9);
   return [
-    ...[true, false].flatMap((transposeB): Case[] => [
-      {
+    ...(
+      [
+        [0, 2, 1],
+        [0, 1, 2],
+        [2, 1, 0],
+      ] as const
+    ).map((lengths): Case => {
+      const shape = [2, 0, 0].with(lengths[1], depth).with(lengths[2], columns);
+      return {
         kernel: "FirstframeHold",
-        shapes: { weight: transposeB ? [2, columns, depth] : [2, depth, columns] },
-        attributes: { transposeB },
-        title,
-      },
+        shapes: { weight: shape.with(lengths[0], 2) },
+        attributes: { lengths: [...lengths] },
+        title: `${title}, axes [${lengths}]`,
+      };
+    }),
+    ...[true, false].flatMap((transposeB): Case[] => [
       {
         kernel: "FirstframeRelease",
         shapes: {},

@@ -29,29 +29,31 @@ INLINE int64_t Place(int64_t k, int64_t n) {
 const Half* DataOf(const View& view) { return reinterpret_cast<const Half*>(view.data); }
 
 // Tensors of bfloat16 numbers are int32's for TensorFlow.js, two numbers in each.
-// A matrix for each of the first axis, [columns, depth] if transposed, else [depth, columns].
+// Matrices of three axes: which of them counts the matrices, their rows and their columns, `lengths` says.
 void Hold(Call& call, const Attributes& attributes) {
   const View weight = call.Input(0);
   if (!call.ok()) return;
-  const bool turned = attributes.transposeB;
-  const int64_t count = weight.shape[0], depth = weight.shape[turned ? 2 : 1], columns = weight.shape[turned ? 1 : 2];
+  const int64_t strides[] = {weight.shape[1] * weight.shape[2], weight.shape[2], 1};
+  const auto size = [&](int i) { return weight.shape[attributes.lengths[i]]; };
+  const auto step = [&](int i) { return strides[attributes.lengths[i]]; };
+  const int64_t count = size(0), depth = size(1), columns = size(2), apart = step(0), down = step(1), across = step(2);
   const Halves one{nullptr, depth, columns};
   const View held = call.Output(0, {count, one.panels(), one.panelSize() / 2}, TF_INT32);
   if (!call.ok()) return;
   Half* all = reinterpret_cast<Half*>(held.data);
-  ParallelFor(count * one.panels(), 1 + (1 << 14) / one.panelSize(), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i++) {
-      const int64_t first = i % one.panels() * kHalfColumns, last = std::min(first + kHalfColumns, columns);
-      const Matrix matrix{weight.data + i / one.panels() * depth * columns, turned ? depth : columns, turned};
-      Half* panel = all + i * one.panelSize();
-      std::fill(panel, panel + one.panelSize(), 0);
-      if (turned) {
-        for (int64_t n = first; n < last; n++) {
-          for (int64_t k = 0; k < depth; k++) panel[Place(k, n - first)] = Rounded(*matrix.At(k, n));
-        }
-      } else {
-        for (int64_t k = 0; k < depth; k++) {
-          for (int64_t n = first; n < last; n++) panel[Place(k, n - first)] = Rounded(*matrix.At(k, n));
+  ParallelFor(one.panels(), 1 + (1 << 14) / (count * one.panelSize()), [&](int64_t begin, int64_t end) {
+    for (int64_t panel = begin; panel < end; panel++) {
+      Half* to = all + panel * one.panelSize();
+      for (int64_t i = 0; i < count; i++) std::fill(to + i * one.size(), to + i * one.size() + one.panelSize(), 0);
+      const int64_t first = panel * kHalfColumns, last = std::min(first + kHalfColumns, columns);
+      // In the order that they lie in: columns farthest apart, or rows.
+      const bool byColumn = across > down;
+      for (int64_t outer = byColumn ? first : 0; outer < (byColumn ? last : depth); outer++) {
+        for (int64_t inner = byColumn ? 0 : first; inner < (byColumn ? depth : last); inner++) {
+          const int64_t k = byColumn ? inner : outer, n = byColumn ? outer : inner;
+          const float* from = weight.data + k * down + n * across;
+          Half* place = to + Place(k, n - first);
+          for (int64_t i = 0; i < count; i++) place[i * one.size()] = Rounded(from[i * apart]);
         }
       }
     }

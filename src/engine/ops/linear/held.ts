@@ -71,13 +71,16 @@ function eachPlace(
   }
 }
 
-function held(weight: tf.Tensor, { transposeB }: { readonly transposeB: boolean }): tf.Tensor {
-  const [count, first, second] = weight.shape as [number, number, number];
-  const [depth, columns] = transposeB ? [second, first] : [first, second];
+/** Which of a tensor's three axes counts matrices, their rows and their columns. */
+type Axes = { readonly lengths: readonly [count: number, rows: number, columns: number] };
+
+function held(weight: tf.Tensor, { lengths }: Axes): tf.Tensor {
+  const matrices = tf.transpose(weight, [...lengths]);
+  const [count, depth, columns] = matrices.shape as [number, number, number];
   const { panels, size } = panelsOf({ depth, columns });
-  const halves = halvesOf(weight.dataSync() as Float32Array);
+  const halves = halvesOf(matrices.dataSync() as Float32Array);
   const all = new Uint16Array(count * panels * size);
-  eachPlace(count, { depth, columns, transposeB }, (place, heldAt) => {
+  eachPlace(count, { depth, columns, transposeB: false }, (place, heldAt) => {
     all[heldAt] = halves[place]!;
   });
   return integers(all, [count, panels, size / 2]);
@@ -103,13 +106,13 @@ function product(
   return tf.reshape(y, [...a.shape.slice(0, -1), y.shape[1]!]);
 }
 
-const hold = defineOperation<{ weight: tf.Tensor }, { readonly transposeB: boolean }>({
+const hold = defineOperation<{ weight: tf.Tensor }, Axes>({
   name: "FirstframeHold",
   native: {
     inputs: ["weight"],
     outputs: ["held"],
     integers: ["held"],
-    attributes: { transposeB: "bool" },
+    attributes: { lengths: "list(int)" },
   },
   forward: ({ weight }, attributes) => held(weight, attributes),
 });
@@ -164,7 +167,7 @@ const widen = defineOperation<{ rounded: tf.Tensor }, object>({
 /** @param weight [out, in]; the caller keeps it. */
 export function holdWeight(weight: tf.Tensor2D): HeldWeight {
   const [columns, depth] = weight.shape;
-  const [held] = tf.tidy(() => hold({ weight: tf.expandDims(weight, 0) }, { transposeB: true }));
+  const [held] = tf.tidy(() => hold({ weight: tf.expandDims(weight, 0) }, { lengths: [0, 2, 1] }));
   return { held: held!, depth, columns };
 }
 
@@ -181,10 +184,20 @@ export type HeldKernel = HeldWeight & {
 /** @param kernel [time, height, width, in, out]; the caller keeps it. */
 export function holdKernel(kernel: tf.Tensor5D): HeldKernel {
   const [time, height, width, depth, columns] = kernel.shape;
-  const [held] = tf.tidy(() =>
-    hold({ weight: tf.reshape(kernel, [time * height * width, depth, columns]) }, { transposeB: false }),
-  );
+  const weight = tf.reshape(kernel, [time * height * width, depth, columns]);
+  const [held] = hold({ weight }, { lengths: [0, 1, 2] });
+  weight.dispose();
   return { held: held!, depth, columns, size: [time, height, width] };
+}
+
+/** The same of a file's kernel, [out, in, (time,) height, width]. */
+export function holdFileKernel(values: Float32Array, shape: readonly number[]): HeldKernel {
+  const [columns, depth, ...rest] = shape as [number, number, ...number[]];
+  const size = [...(rest.length < 3 ? [1] : []), ...rest] as [number, number, number];
+  const weight = tf.tensor3d(values, [columns, depth, size[0] * size[1] * size[2]]);
+  const [held] = hold({ weight }, { lengths: [2, 1, 0] });
+  weight.dispose();
+  return { held: held!, depth, columns, size };
 }
 
 /** The kernel as float32, [time, height, width, in, out]. */
