@@ -14,8 +14,13 @@ const globals = new Set(
   `Array ReadonlyArray Map ReadonlyMap Set ReadonlySet WeakMap WeakSet Promise PromiseLike Record Partial Required Readonly Date
    RegExp Error TypeError RangeError Iterable AsyncIterable ArrayBuffer SharedArrayBuffer ArrayBufferLike DataView Int8Array
    Uint8Array Uint8ClampedArray Int16Array Uint16Array Int32Array Uint32Array Float32Array Float64Array BigInt64Array
-   BigUint64Array Buffer URL URLSearchParams Function`.split(/\s+/),
+   BigUint64Array Buffer URL URLSearchParams Function RegExpMatchArray RegExpExecArray`.split(/\s+/),
 );
+
+/** Whether a name without a declaration in the notebook is a type of the standard library that is no union. */
+export function isLibraryType(name: string): boolean {
+  return globals.has(name);
+}
 
 /** Longer types are left for the compiler to work out again. */
 const longest = 1000;
@@ -60,11 +65,17 @@ function initialized(value: Node | null, constant: boolean): string | undefined 
   return type === "number" || type === "string" || type === "boolean" ? `: ${type}` : undefined;
 }
 
+/** The type in the declaration of a variable that the compiler shows. */
+export function shownType(shown: string, name: string): { kind: string; type: string } | null {
+  const match = /^```\w*\n(let|const|var) (\S+?): ([\s\S]*?)\n```/.exec(shown);
+  return match && match[2] === name ? { kind: match[1]!, type: match[3]! } : null;
+}
+
 /** The type of a variable, from the declaration that the compiler shows; null if it is not plain. */
 export function plainTypeOf(shown: string, name: string): PlainType | null {
-  const match = /^```\w*\n(let|const|var) (\S+?): ([\s\S]*)\n```/.exec(shown);
-  if (!match || match[2] !== name) return null;
-  const [, kind, , text] = match as unknown as [string, string, string, string];
+  const declaration = shownType(shown, name);
+  if (!declaration) return null;
+  const { kind, type: text } = declaration;
   if (text.length > longest || /\.\.\. \d+ more/.test(text)) return null;
   // `const b = true` may widen to boolean where it is assigned, a declared `true` may not.
   if (kind === "const" && /\b(?:true|false)\b|\d(?:n|\s*n)\b/.test(text)) return null;

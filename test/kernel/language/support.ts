@@ -1,6 +1,7 @@
 /**
  * A notebook's folder and the compiler that knows it, for tests.
  */
+import assert from "node:assert/strict";
 import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -57,6 +58,16 @@ export class Notebook {
     for (const code of cells) {
       const diagnostics = await this.run(code);
       if (diagnostics.length > 0) throw new Error(`${code}: ${JSON.stringify(diagnostics)}`);
+    }
+  }
+
+  /** Runs cells, each of which must have exactly the errors that its comments name: `// error 2322`. */
+  async expect(...cells: string[]): Promise<void> {
+    for (const code of cells) {
+      const expected = [...code.matchAll(/\/\/ error (\d+)/g)].map(([, number]) => Number(number));
+      const errors = (await this.run(code)).filter(({ severity }) => severity === "error");
+      const found = errors.map((error) => error.code);
+      assert.deepEqual(found, expected, `${code}: ${errors.map(({ message }) => message).join("; ")}`);
     }
   }
 
