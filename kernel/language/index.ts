@@ -47,6 +47,8 @@ const checkAtMostMs = 60_000;
 const openAtMost = 200;
 /** The maximum number of a cell's variables whose types are requested. */
 const learnedAtMost = 100;
+/** How many cells may have been checked without being accepted. */
+const uncertainAtMost = 10;
 /** How many names from earlier cells are declared for a completion that does not mention them. */
 const offeredWithTypes = 500;
 /** Errors that say that a module, or its types, could not be found. */
@@ -55,6 +57,8 @@ const currentFile = ".firstframe-current";
 
 export interface LanguageOptions {
   readonly cwd: string;
+  /** The Node that cells run on; by default the one that runs this. */
+  readonly nodeVersion?: string;
   /** Called with each new compiler process. */
   readonly onCompiler?: (pid: number | undefined) => void;
 }
@@ -65,6 +69,7 @@ export interface LanguageOptions {
  */
 export class TypeScriptLanguage {
   private readonly cwd: string;
+  private readonly nodeVersion: string;
   private readonly compiler: Compiler;
   private readonly files: LocalFiles;
   private readonly session = new Session();
@@ -73,11 +78,12 @@ export class TypeScriptLanguage {
   private stamp: string;
   private queue: Promise<unknown> = Promise.resolve();
   private waiting = 0;
-  /** About the last checked cell. */
-  private learned: { cell: string; about: Learned } | undefined;
+  /** About cells that were checked and may be accepted. */
+  private readonly learned = new Map<string, Learned>();
 
-  constructor({ cwd, onCompiler }: LanguageOptions) {
+  constructor({ cwd, nodeVersion = process.versions.node, onCompiler }: LanguageOptions) {
     this.cwd = path.resolve(cwd);
+    this.nodeVersion = nodeVersion;
     this.compiler = new Compiler(this.cwd, {
       limitMs: checkLimitMs(),
       ...(onCompiler && { onProcess: onCompiler }),
@@ -121,7 +127,8 @@ export class TypeScriptLanguage {
         }
         const clean = !found.some(isError);
         const about = { types: new Map(), references, ends: new Map(), clean, wide };
-        this.learned = { cell: cell.id, about };
+        this.learned.set(cell.id, about);
+        if (this.learned.size > uncertainAtMost) this.learned.delete(this.learned.keys().next().value!);
         resolve(found);
         // The cell need not wait for this, but the next request has to, because they share the document.
         if (clean) await this.learn(source, query, probe, about);
@@ -135,7 +142,8 @@ export class TypeScriptLanguage {
   }
 
   accept(cell: Cell): void {
-    this.session.accept(cell, this.learned?.cell === cell.id ? this.learned.about : undefined);
+    this.session.accept(cell, this.learned.get(cell.id));
+    this.learned.delete(cell.id);
   }
 
   complete(code: string, cursor: number, signal?: AbortSignal): Promise<Completions> {
@@ -335,7 +343,8 @@ export class TypeScriptLanguage {
   private writeProject(): void {
     const files = ["ts", "tsx"].map((extension) => path.join(this.cwd, `${currentFile}.${extension}`));
     // Replaces any tsconfig.json in the folder itself, since the compiler takes the nearest one.
-    this.compiler.write(path.join(this.cwd, "tsconfig.json"), projectConfig(this.config, this.cwd, files));
+    const config = projectConfig(this.config, this.cwd, files, this.nodeVersion);
+    this.compiler.write(path.join(this.cwd, "tsconfig.json"), config);
     for (const file of files) this.compiler.write(file, "export {};\n");
   }
 

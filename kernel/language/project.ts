@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
 import type { CompilerOptions, UserConfig } from "./config.js";
@@ -8,25 +8,37 @@ const packageRoot = path.dirname(createRequire(import.meta.url).resolve("firstfr
 
 /** Declarations of the globals that the executor provides to cells. */
 export const globalsFile = path.join(packageRoot, "kernel", "executor", "globals.d.ts");
+/** What Node has of the web's names. */
+const webFile = path.join(packageRoot, "kernel", "executor", "web.d.ts");
+/** Folders in which the compiler finds the types of a Node version as those of the package `node`. */
+const nodeTypes = path.join(packageRoot, "kernel", "language", "node-types");
 
 /**
  * The tsconfig.json with which cells are checked: the user's options, plus what lets a cell be a module with top-level
  * await that can import any file and leave names unused for later cells.
  */
-export function projectConfig(user: UserConfig, cwd: string, files: readonly string[]): string {
+export function projectConfig(
+  user: UserConfig,
+  cwd: string,
+  files: readonly string[],
+  nodeVersion: string,
+): string {
   const options: CompilerOptions = { ...user.options };
   for (const name of aboutOutput) delete options[name];
   const base = user.path ? path.dirname(user.path) : cwd;
   const absolute = (entries: readonly string[] | undefined) =>
     entries?.map((entry) => path.resolve(base, entry));
+  const lib = options.lib ?? ["ESNext"];
+  const ownTypes = hasOwnNodeTypes(cwd) ? undefined : ownNodeTypes(nodeVersion);
+  const typeRoots = [...(ownTypes ? [ownTypes] : []), ...(absolute(options.typeRoots) ?? [])];
   const compilerOptions: CompilerOptions = {
     target: "ESNext",
-    lib: ["ESNext"],
     ...options,
+    lib: [...lib],
     ...(options.rootDirs ? { rootDirs: absolute(options.rootDirs) } : {}),
-    ...(options.typeRoots ? { typeRoots: absolute(options.typeRoots) } : {}),
+    ...(typeRoots.length > 0 ? { typeRoots } : {}),
     paths: paths(user, cwd),
-    types: [...(options.types ?? []).filter((type) => type !== "node"), nodeTypes(cwd)],
+    types: [...(options.types ?? []).filter((type) => type !== "node"), "node"],
     module: "ESNext",
     moduleResolution: "Bundler",
     customConditions: [...(options.customConditions ?? []), "node"],
@@ -46,7 +58,13 @@ export function projectConfig(user: UserConfig, cwd: string, files: readonly str
     noUnusedLocals: false,
     noUnusedParameters: false,
   };
-  return JSON.stringify({ compilerOptions, files: [...files, globalsFile], include: [], references: [] });
+  const web = lib.some((name) => /^(?:dom|webworker)/i.test(name)) ? [] : [webFile];
+  return JSON.stringify({
+    compilerOptions,
+    files: [...files, globalsFile, ...web],
+    include: [],
+    references: [],
+  });
 }
 
 /** Options that only say where files come from or go to. */
@@ -98,9 +116,29 @@ function ownTypes(): Record<string, string> {
   );
 }
 
-function nodeTypes(cwd: string): string {
-  if (findPackage("@types/node", cwd)) return "node";
-  return path.dirname(createRequire(import.meta.url).resolve("@types/node/package.json"));
+/** The folder with the types of the newest known Node that is not newer than the one that runs. */
+function ownNodeTypes(version: string): string {
+  const running = Number(version.split(".")[0]);
+  const known = readdirSync(nodeTypes)
+    .map(Number)
+    .sort((a, b) => a - b);
+  return path.join(nodeTypes, String(known.findLast((major) => major <= running) ?? known[0]));
+}
+
+/** Whether a project chose its types of Node itself. Those that are there because some package needs them may be of another Node. */
+function hasOwnNodeTypes(cwd: string): boolean {
+  const installed = findPackage("@types/node", cwd);
+  if (installed === null) return false;
+  const manifest = path.resolve(installed, "..", "..", "..", "package.json");
+  if (!existsSync(manifest)) return true;
+  try {
+    const project = JSON.parse(readFileSync(manifest, "utf8")) as Record<string, unknown>;
+    return ["dependencies", "devDependencies", "peerDependencies", "optionalDependencies"].some(
+      (kind) => "@types/node" in ((project[kind] as object | undefined) ?? {}),
+    );
+  } catch {
+    return true;
+  }
 }
 
 /** The folder of a package as seen from a folder: installed above it, or the package that the folder belongs to. */

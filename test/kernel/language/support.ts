@@ -29,13 +29,19 @@ export class Notebook {
   readonly language: TypeScriptLanguage;
   private count = 0;
 
-  private constructor(readonly folder: Folder) {
-    this.language = new TypeScriptLanguage({ cwd: folder.path });
+  private constructor(
+    readonly folder: Folder,
+    options: { nodeVersion?: string },
+  ) {
+    this.language = new TypeScriptLanguage({ cwd: folder.path, ...options });
     after(() => this.language.dispose());
   }
 
-  static async open(folder: Folder = new Folder()): Promise<Notebook> {
-    const notebook = new Notebook(folder);
+  static async open(
+    folder: Folder = new Folder(),
+    options: { nodeVersion?: string } = {},
+  ): Promise<Notebook> {
+    const notebook = new Notebook(folder, options);
     await notebook.language.start();
     return notebook;
   }
