@@ -16,7 +16,7 @@ import {
 import type { Cell, Completeness, Completions, Diagnostic, Inspection, TransformedCell } from "./language.js";
 import { isUseful, lost, type Probe, probeOf, type Reference } from "./narrowing.js";
 import { Lines, type Position } from "./positions.js";
-import { projectConfig } from "./project.js";
+import { problemsOf, projectConfig } from "./project.js";
 import { type AcceptedCell, closureOf, type Learned, ownNames, Session, type View } from "./session.js";
 import { type Declaration, parseCell, type Source } from "./source.js";
 import { transformCell } from "./transform.js";
@@ -47,6 +47,8 @@ const checkAtMostMs = 60_000;
 const openAtMost = 200;
 /** The maximum number of a cell's variables whose types are requested. */
 const learnedAtMost = 100;
+/** The cell with which the compiler begins. */
+const warmUp = "start";
 /** How many cells may have been checked without being accepted. */
 const uncertainAtMost = 10;
 /** How many names from earlier cells are declared for a completion that does not mention them. */
@@ -78,6 +80,8 @@ export class TypeScriptLanguage {
   private stamp: string;
   private queue: Promise<unknown> = Promise.resolve();
   private waiting = 0;
+  /** What the next cell is to say about the project. */
+  private notices: Diagnostic[] = [];
   /** About cells that were checked and may be accepted. */
   private readonly learned = new Map<string, Learned>();
 
@@ -89,8 +93,8 @@ export class TypeScriptLanguage {
       ...(onCompiler && { onProcess: onCompiler }),
     });
     this.files = new LocalFiles(this.cwd);
-    this.config = readConfig(this.cwd);
-    this.stamp = configStamp(this.cwd);
+    this.config = readUserConfig(this.cwd);
+    this.stamp = configStamp(this.cwd, this.config.sources);
     this.writeProject();
   }
 
@@ -98,7 +102,7 @@ export class TypeScriptLanguage {
   async start(): Promise<void> {
     await this.compiler.start().catch(() => undefined);
     // The first check reads the standard library, which need not wait for the first cell.
-    void this.check({ id: "start", count: 0, code: "undefined" }).catch(() => undefined);
+    void this.check({ id: warmUp, count: 0, code: "undefined" }).catch(() => undefined);
   }
 
   /** The compiler's process. */
@@ -129,7 +133,8 @@ export class TypeScriptLanguage {
         const about = { types: new Map(), references, ends: new Map(), clean, wide };
         this.learned.set(cell.id, about);
         if (this.learned.size > uncertainAtMost) this.learned.delete(this.learned.keys().next().value!);
-        resolve(found);
+        resolve([...this.notices, ...found]);
+        if (cell.id !== warmUp) this.notices = [];
         // The cell need not wait for this, but the next request has to, because they share the document.
         if (clean) await this.learn(source, query, probe, about);
       };
@@ -333,16 +338,22 @@ export class TypeScriptLanguage {
   }
 
   private refreshConfig(): void {
-    const stamp = configStamp(this.cwd);
-    if (stamp === this.stamp) return;
-    this.config = readConfig(this.cwd);
-    this.stamp = configStamp(this.cwd);
+    if (configStamp(this.cwd, this.config.sources) === this.stamp) return;
+    this.config = readUserConfig(this.cwd);
+    this.stamp = configStamp(this.cwd, this.config.sources);
     this.writeProject();
   }
 
   private writeProject(): void {
     const files = ["ts", "tsx"].map((extension) => path.join(this.cwd, `${currentFile}.${extension}`));
     // Replaces any tsconfig.json in the folder itself, since the compiler takes the nearest one.
+    this.notices = problemsOf(this.config).map((message) => ({
+      severity: "notice",
+      code: 0,
+      message,
+      start: 0,
+      end: 0,
+    }));
     const config = projectConfig(this.config, this.cwd, files, this.nodeVersion);
     this.compiler.write(path.join(this.cwd, "tsconfig.json"), config);
     for (const file of files) this.compiler.write(file, "export {};\n");
@@ -389,15 +400,6 @@ export class TypeScriptLanguage {
     if (file === query.file) return query.text;
     for (const cell of this.open) if (this.fileOf(cell) === file) return cell.text;
     return null;
-  }
-}
-
-function readConfig(cwd: string): UserConfig {
-  try {
-    return readUserConfig(cwd);
-  } catch {
-    // The author's editor reports what is wrong with it; cells run anyway.
-    return { path: path.join(cwd, "tsconfig.json"), options: {}, matchPaths: null };
   }
 }
 

@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
+import { parseSync } from "oxc-parser";
 import type { CompilerOptions, UserConfig } from "./config.js";
 
 /** The kernel's own package. */
@@ -28,17 +29,22 @@ export function projectConfig(
   const base = user.path ? path.dirname(user.path) : cwd;
   const absolute = (entries: readonly string[] | undefined) =>
     entries?.map((entry) => path.resolve(base, entry));
-  const lib = options.lib ?? ["ESNext"];
+  // Whatever a project is compiled for, cells run on this Node.
+  const lib = ["ESNext", ...(options.lib ?? []).filter((name) => !/^es/i.test(name))];
   const ownTypes = hasOwnNodeTypes(cwd) ? undefined : ownNodeTypes(nodeVersion);
   const typeRoots = [...(ownTypes ? [ownTypes] : []), ...(absolute(options.typeRoots) ?? [])];
   const compilerOptions: CompilerOptions = {
-    target: "ESNext",
+    ...(user.path && isStrictByDefault(base, user.options) ? {} : { strict: user.path === null }),
     ...options,
-    lib: [...lib],
+    target: "ESNext",
+    lib: lib as CompilerOptions["lib"],
     ...(options.rootDirs ? { rootDirs: absolute(options.rootDirs) } : {}),
     ...(typeRoots.length > 0 ? { typeRoots } : {}),
     paths: paths(user, cwd),
-    types: [...(options.types ?? []).filter((type) => type !== "node"), "node"],
+    types: [
+      ...(options.types ?? ownPackages(absolute(options.typeRoots))).filter((type) => type !== "node"),
+      "node",
+    ],
     module: "ESNext",
     moduleResolution: "Bundler",
     customConditions: [...(options.customConditions ?? []), "node"],
@@ -54,6 +60,7 @@ export function projectConfig(
     incremental: false,
     declaration: false,
     isolatedDeclarations: false,
+    erasableSyntaxOnly: false,
     skipLibCheck: true,
     noUnusedLocals: false,
     noUnusedParameters: false,
@@ -62,9 +69,21 @@ export function projectConfig(
   return JSON.stringify({
     compilerOptions,
     files: [...files, globalsFile, ...web],
-    include: [],
+    include: user.declarations,
+    exclude: user.excluded,
     references: [],
   });
+}
+
+/** What is wrong with a project's configuration, of which the rest applies. */
+export function problemsOf({ problems, sources }: UserConfig): string[] {
+  const broken = sources.flatMap((file) => {
+    const text = readFileSync(file, "utf8").replace(/^\ufeff/, "");
+    // With comments and commas where JSON has none, it is still an expression.
+    const [error] = text.trim() === "" ? [] : parseSync("config.js", `(${text}\n)`).errors;
+    return error ? [`${file}: ${error.message}`] : [];
+  });
+  return [...broken, ...problems].map((problem) => `${problem}. What else it says applies.`);
 }
 
 /** Options that only say where files come from or go to. */
@@ -78,7 +97,54 @@ const aboutOutput = [
   "declarationMap",
   "emitDeclarationOnly",
   "tsBuildInfoFile",
+  "noLib",
+  "noResolve",
 ] as const;
+
+/**
+ * Whether the compiler of a project, which need not be the kernel's, is strict unless told otherwise. It is since version
+ * 6, which no longer takes some options.
+ */
+function isStrictByDefault(folder: string, options: CompilerOptions): boolean {
+  const installed = findPackage("typescript", folder);
+  if (installed === null)
+    return !goneOptions.some(
+      ([name, values]) => name in options && values.test(String(options[name as keyof CompilerOptions])),
+    );
+  try {
+    const manifest = JSON.parse(readFileSync(path.join(installed, "package.json"), "utf8")) as {
+      version?: string;
+    };
+    return Number.parseInt(manifest.version ?? "", 10) >= 6;
+  } catch {
+    return true;
+  }
+}
+
+const goneOptions: readonly (readonly [string, RegExp])[] = [
+  ["target", /^es[35]$/i],
+  ["module", /^(?:amd|umd|system|none)$/i],
+  ["moduleResolution", /^(?:classic|node|node10)$/i],
+  ["baseUrl", /./],
+  ["outFile", /./],
+  ["out", /./],
+  ["downlevelIteration", /./],
+  ["charset", /./],
+  ["importsNotUsedAsValues", /./],
+  ["preserveValueImports", /./],
+  ["suppressExcessPropertyErrors", /./],
+  ["suppressImplicitAnyIndexErrors", /./],
+  ["keyofStringsOnly", /./],
+  ["noImplicitUseStrict", /./],
+  ["noStrictGenericChecks", /./],
+];
+
+/** The packages in a project's own folders of types, all of which count unless it says which. */
+function ownPackages(typeRoots: readonly string[] = []): string[] {
+  return typeRoots
+    .filter((root) => !/[\\/]node_modules[\\/]/.test(root) && existsSync(root))
+    .flatMap((root) => readdirSync(root).filter((name) => existsSync(path.join(root, name, "index.d.ts"))));
+}
 
 /** The user's aliases, and the packages that come with the kernel if the user's folder does not have them. */
 function paths(user: UserConfig, cwd: string): Record<string, string[]> {

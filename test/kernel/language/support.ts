@@ -4,22 +4,28 @@
 import assert from "node:assert/strict";
 import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import path from "node:path";
+import { dirname, join } from "node:path";
 import { after } from "node:test";
 import { type Cell, type Diagnostic, TypeScriptLanguage } from "../../../kernel/language/index.js";
 
 /** A folder of its own, removed after the tests of the file. */
 export class Folder {
-  readonly path = realpathSync(mkdtempSync(path.join(tmpdir(), "firstframe-language-")));
-
-  constructor(files: Record<string, string> = {}) {
+  constructor(
+    files: Record<string, string> = {},
+    readonly path = realpathSync(mkdtempSync(join(tmpdir(), "firstframe-language-"))),
+  ) {
     after(() => rmSync(this.path, { recursive: true, force: true }));
     for (const [file, text] of Object.entries(files)) this.write(file, text);
   }
 
+  /** A folder in it, which exists. */
+  below(name: string): Folder {
+    return new Folder({}, join(this.path, name));
+  }
+
   write(file: string, text: string): void {
-    const full = path.join(this.path, file);
-    mkdirSync(path.dirname(full), { recursive: true });
+    const full = join(this.path, file);
+    mkdirSync(dirname(full), { recursive: true });
     writeFileSync(full, text);
   }
 }
