@@ -20,7 +20,7 @@ import { problemsOf, projectConfig } from "./project.js";
 import { type AcceptedCell, closureOf, type Learned, ownNames, Session, type View } from "./session.js";
 import { type Declaration, parseCell, type Source } from "./source.js";
 import { transformCell } from "./transform.js";
-import { evidentTypes, plainTypeOf, shownType } from "./types.js";
+import { evidentTypes, plainFunctionOf, plainTypeOf, shownType } from "./types.js";
 import { blanksStart, nameEnd, nameStart } from "./words.js";
 
 export * from "./language.js";
@@ -130,7 +130,7 @@ export class TypeScriptLanguage {
           found = wrongEitherWay(narrow, found, cell.code);
         }
         const clean = !found.some(isError);
-        const about = { types: new Map(), references, ends: new Map(), clean, wide };
+        const about = { types: new Map(), references, ends: new Map(), declared: new Map(), clean, wide };
         this.learned.set(cell.id, about);
         if (this.learned.size > uncertainAtMost) this.learned.delete(this.learned.keys().next().value!);
         resolve([...this.notices, ...found]);
@@ -252,8 +252,14 @@ export class TypeScriptLanguage {
   private async learn(source: Source, query: Query, probe: Probe, about: Learned): Promise<void> {
     const { types, references, ends } = about;
     for (const [name, type] of evidentTypes(source.program)) types.set(name, type);
-    const variables = source.declarations.filter(
-      ({ kind, name }) => (kind === "let" || kind === "const") && !types.has(name),
+    const { declarations, code } = source;
+    const variables = declarations.filter(
+      ({ kind, name }) =>
+        ((kind === "let" || kind === "const") && !types.has(name)) ||
+        // Without overloads, a namespace, or properties of its own.
+        (kind === "function" &&
+          declarations.filter((other) => other.name === name).length === 1 &&
+          !code.includes(`${name}.`)),
     );
     const lines = new Lines(query.text);
     const hover = async (at: number) => {
@@ -261,17 +267,22 @@ export class TypeScriptLanguage {
       const shown = await this.compiler.request<Hover | null>("textDocument/hover", params);
       return shown ? hoverText(shown) : "";
     };
-    const learnOne = async ({ name, start }: Declaration) => {
-      const plain = plainTypeOf(await hover(query.offset - source.shift + start), name);
+    const learnOne = async ({ name, kind, start }: Declaration) => {
+      const shown = await hover(query.offset - source.shift + start);
+      const plain = kind === "function" ? plainFunctionOf(shown, name) : plainTypeOf(shown, name);
       if (plain) types.set(name, plain);
     };
     const after = query.offset - source.shift + source.code.length;
     const own = new Map(source.declarations.map((declaration) => [declaration.name, declaration]));
-    const learnEnd = async ({ text }: Reference, i: number) => {
+    const learnEnd = async ({ text, root }: Reference, i: number) => {
       const { name, at } = probe.ends[i]!;
       const end = await hover(after + at);
       const type = shownType(end, name)?.type;
-      const before = shownType(await hover(after + probe.declared[i]!.at), name)?.type;
+      const known = own.has(root) ? about : this.session.declaredIn(root)?.learned;
+      const before =
+        known?.declared.get(text) ?? shownType(await hover(after + probe.declared[i]!.at), name)?.type;
+      const assignable = (own.get(root) ?? this.session.declarationOf(root))?.kind === "let";
+      if (assignable && before !== undefined) known?.declared.set(text, before);
       if (type === undefined || before === undefined || type === before) return;
       const variable = own.get(text) ?? this.session.declarationOf(text);
       const firm = variable?.kind === "const" && variable.annotated === false;

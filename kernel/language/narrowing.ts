@@ -31,7 +31,7 @@ export const ownPrefix = "__firstframe";
 export const isFunctionName = `${ownPrefix}Is`;
 const endName = (i: number) => `${ownPrefix}End${i}`;
 
-/** How many types are requested for a cell. */
+/** The maximum number of a cell's references whose types at its end are requested. */
 const atMost = 40;
 /** The deepest property that is followed: `a.b.c.d`. */
 const deepest = 4;
@@ -56,9 +56,7 @@ export function narrowableIn(
     if (variable ? variable.settled : declared.has(root) || !mayNarrow(text, root)) return;
     references.set(text, { text, root });
   };
-  const addAll = (node: Node) => {
-    for (const { text, root } of referencesIn(node)) add(text, root);
-  };
+  const addAll = (node: Node) => forEachReference(node, ({ text, root }) => add(text, root));
   for (const [name, { narrowed }] of own) if (narrowed) add(name, name);
   let branches = false;
   for (const statement of source.program.body) {
@@ -77,9 +75,9 @@ export function narrowableIn(
   // What one variable is may say what another is: `const { data, error } = await load(); if (error) throw error;`.
   if (branches) for (const name of own.keys()) add(name, name);
   for (const { root } of [...references.values()]) for (const text of known(root)) add(text, root);
-  if (references.size > atMost) return [];
-  // An object before its properties, whose types depend on it.
-  return [...references.values()].sort((a, b) => a.text.length - b.text.length);
+  // Variables first, and each object before its properties, whose types depend on it.
+  const size = ({ text, root }: Reference) => (text === root ? 0 : text.length);
+  return [...references.values()].sort((a, b) => size(a) - size(b)).slice(0, atMost);
 }
 
 /**
@@ -220,26 +218,20 @@ function visit(node: Node, enter: (node: Node, parent: Node | null) => boolean):
 }
 
 /** Variables in a piece of code and properties of them, each with all that it begins with: of `a.b.c` also `a.b` and `a`. */
-function referencesIn(root: Node): Reference[] {
-  const references = new Map<string, Reference>();
+function forEachReference(root: Node, found: (reference: Reference) => void): void {
   visit(root, (node, parent) => {
     if (/^TS(?!\w*(?:Expression|Assertion)$)/.test(node.type)) return false;
-    const reference = referenceOf(node);
     // The method that is called is not a property that somebody looks at.
     const called = parent?.type === "CallExpression" && parent.callee === node;
-    if (reference && !(called && node.type === "MemberExpression")) references.set(reference.text, reference);
-    if (node.type === "MemberExpression" && !node.computed) {
-      // Not its property, which by itself is no variable.
-      for (const inner of referencesIn(node.object)) references.set(inner.text, inner);
-      return false;
-    }
-    if (node.type === "Property" && !node.computed && !node.shorthand) {
-      for (const inner of referencesIn(node.value)) references.set(inner.text, inner);
-      return false;
-    }
-    return true;
+    const reference = called && node.type === "MemberExpression" ? undefined : referenceOf(node);
+    if (reference) found(reference);
+    // A property's name is no variable.
+    const named =
+      (node.type === "MemberExpression" && !node.computed && node.object) ||
+      (node.type === "Property" && !node.computed && !node.shorthand && node.value);
+    if (named) forEachReference(named, found);
+    return !named;
   });
-  return [...references.values()];
 }
 
 function referenceOf(node: Node, depth = 0): Reference | undefined {

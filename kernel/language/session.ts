@@ -5,25 +5,28 @@ import { onOneLine, type PlainType } from "./types.js";
 
 /** What the compiler found out about a cell. All but `clean` arrives after the cell was accepted. */
 export interface Learned {
-  /** Types of its variables, so that later cells need not look into it. */
+  /** Types of its variables and signatures of its functions, so that later cells need not look into it. */
   readonly types: Map<string, PlainType>;
   /** What it may narrow. */
   readonly references: readonly Reference[];
   /** The types at its end of what it did narrow. */
   readonly ends: Map<string, End>;
+  /** Types as they are declared of what later cells may narrow: of its variables that can be assigned. */
+  readonly declared: Map<string, string>;
   /** Whether it has no errors, so that it needs no names but those it was checked with. */
   readonly clean: boolean;
   /** Whether that is so only if variables have the types they were declared with. */
   readonly wide: boolean;
 }
 
-const unknown: Learned = {
+const unknown = (): Learned => ({
   types: new Map(),
   references: [],
   ends: new Map(),
+  declared: new Map(),
   clean: false,
   wide: false,
-};
+});
 
 /** A cell that has run, as a module whose exports later cells see. */
 export interface AcceptedCell {
@@ -102,7 +105,7 @@ export class Session {
   private readonly augmenting = new Set<AcceptedCell>();
   private count = 0;
 
-  accept(cell: Cell, learned: Learned = unknown): void {
+  accept(cell: Cell, learned: Learned = unknown()): void {
     const source = parseCell(cell.code);
     if (source.errors.length > 0) return;
     if (source.declarations.length === 0 && !source.augments && learned.references.length === 0) return;
@@ -317,7 +320,8 @@ export class Session {
 
   private plainType(cell: AcceptedCell, name: string, own: Own): PlainType | undefined {
     const kind = cell.declarations.get(name)?.value?.kind;
-    const plain = kind === "let" || kind === "const" ? cell.learned.types.get(name) : undefined;
+    const isPlain = kind === "let" || kind === "const" || kind === "function";
+    const plain = isPlain ? cell.learned.types.get(name) : undefined;
     return plain && this.isPlainHere(plain, own) ? plain : undefined;
   }
 

@@ -284,6 +284,34 @@ function setup() { count = 5; }`,
   ],
 });
 
+cases("functions in later cells are what they were declared as", {
+  "parameters, results, overloads, predicates, properties": [
+    `function plain(x: number, y?: string, ...z: boolean[]) { return y ? { x, y } : null; }
+     async function later(x = 1) { return [x]; } function* ids() { yield 1; } function never(m: string): never { throw new Error(m); }
+     function over(x: string): number; function over(x: number): string; function over(x: any): any { return x; }
+     function isText(x: unknown): x is string { return typeof x === "string"; } function pick({ a }: { a: number }) { return a; }
+     function counted() { counted.calls += 1; } counted.calls = 0; function same<T>(x: T) { return x; }
+     function Shape(this: { r: number }, k: number) { return this.r * k; } interface Point { x: number } function point(): Point { return { x: 1 }; }`,
+    `plain(1)?.x; plain(1, "a", true)?.y.length; (await later())[0]?.toFixed(); for (const id of ids()) id.toFixed();
+     over("x").toFixed(); over(1).length; pick({ a: 1 }).toFixed(); counted.calls.toFixed(); same("x").length; Shape.call({ r: 1 }, 2); point().x;
+     const text: unknown = "x"; if (isText(text)) text.length; const home = process.env.HOME ?? never("x"); home.length;`,
+    "const maybe = process.env.MAYBE; if (!maybe) never('none');",
+    "maybe.length; type Result = ReturnType<typeof plain>; const r: Result = null;",
+    "plain() // error 2555",
+    "plain('x') // error 2345",
+    "plain = never // error 2630",
+    "Shape(1) // error 2684",
+    "interface Map { mine: true } function map(): globalThis.Map<string, number> { return new globalThis.Map(); }",
+    "map().get('x')?.toFixed();",
+  ],
+  "a chain of them needs no more than the last": [
+    "function c0(x: number) { return x; }",
+    ...Array.from({ length: 30 }, (_, i) => `function c${i + 1}(x: number) { return c${i}(x) + 1; }`),
+    "c30(1).toFixed();",
+    "c30(1).length // error 2339",
+  ],
+});
+
 cases("a cell that runs again unchanged declares the same types", {
   "a class with private members": [
     `class Stack<T> { private items: T[] = []; push(x: T) { this.items.push(x); } get size() { return this.items.length; } }`,
