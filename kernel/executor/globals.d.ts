@@ -53,20 +53,19 @@ declare var display: JupyterDisplay;
 /** Removes what the cell has shown so far; with `wait`, once there is something new to show. */
 declare function clearOutput(options?: { wait?: boolean }): void;
 
-interface JupyterPrompt {
-  /**
-   * Asks the reader for a line of text and waits for it.
-   *
-   * @returns what was typed, `defaultValue` if that was nothing, or null if the question was dismissed.
-   * @throws Error if the front end does not support input.
-   */
-  (message?: string, defaultValue?: string): string | null;
-  /** Asks for a line without showing what is typed. */
-  password(message?: string): string | null;
-}
+/**
+ * Asks the reader for a line of text and waits for it: `const name = prompt("Your name? ")`.
+ *
+ * @returns what was typed, `defaultValue` if that was nothing, or null if the question was dismissed.
+ * @throws Error if the front end does not support input.
+ */
+declare function prompt(message?: string, defaultValue?: string): string | null;
 
-/** Asks the reader for a line of text: `const name = prompt("Your name? ")`. */
-declare var prompt: JupyterPrompt;
+// Beside the function, which the DOM has, too.
+declare namespace prompt {
+  /** Asks for a line without showing what is typed. */
+  function password(message?: string): string | null;
+}
 
 /** Asks the reader a question; true if the answer is y or yes. */
 declare function confirm(message?: string): boolean;

@@ -1,7 +1,7 @@
 /**
  * What cells find in their global scope besides Node's own. Its types are in globals.d.ts.
  */
-import { createRequire } from "node:module";
+import { createRequire, Module } from "node:module";
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { interruptFlag, runtimeGlobal } from "../ipc/names.js";
@@ -29,10 +29,14 @@ export function installGlobals(
   // The notebook's own path, if the front end tells it.
   const file = notebookFile(process.env.JPY_SESSION_NAME, cwd) ?? join(cwd, "notebook.ipynb");
   const native = createRequire(file);
+  // As in a CommonJS file in the notebook's folder that Node was started with.
+  const module = new Module(file);
   const require = Object.assign(
     (id: string): unknown => (id === "tslab" ? loadTslab() : native(id)),
     native,
+    { main: module },
   ) as NodeJS.Require;
+  Object.assign(module, { filename: file, paths: native.resolve.paths("any") ?? [], require });
   const runtime = {
     import: importer,
     await: <T>(value: T) => {
@@ -69,6 +73,10 @@ export function installGlobals(
     confirm,
     comms: comms.api,
     require,
+    module,
+    exports: module.exports,
+    __filename: file,
+    __dirname: dirname(file),
   })) {
     Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
   }

@@ -1,4 +1,5 @@
 import type { Completions } from "./language.js";
+import { ownPrefix } from "./narrowing.js";
 import type { Position, Range } from "./positions.js";
 import { nameStart } from "./words.js";
 
@@ -57,7 +58,7 @@ export async function toCompletions(
   kindOf: (name: string) => string | undefined,
 ): Promise<Completions> {
   const known = list === null ? [] : "items" in list ? list.items : list;
-  const items = [...known];
+  const items = known.filter(({ label }) => !label.startsWith(ownPrefix));
   // Where any name is possible, so are those of earlier cells that were not shown to the compiler.
   const labels = new Set(known.map(({ label }) => label));
   if (labels.has("globalThis"))

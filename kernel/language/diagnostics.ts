@@ -15,6 +15,9 @@ const allowed = new Set([
   1202, // `import x = require()` in an ECMAScript module
 ]);
 
+/** A type is imported although an earlier cell has a value of that name. */
+const importBesideValue = 2440;
+
 /** What is worth mentioning, but no reason not to run a cell. */
 const harmless = new Set([
   7016, // a package without types
@@ -58,6 +61,7 @@ export function toDiagnostics(
     const end = lines.offsetAt(range.end) - offset;
     if (severity > 2 || allowed.has(number) || start < -1 || start > length) return [];
     const name = text.slice(offset + start, offset + end);
+    if (number === importBesideValue && kindOf(name)) return [];
     const reason = number === importAssigned ? assigned[kindOf(name) ?? "import"] : undefined;
     return [
       {

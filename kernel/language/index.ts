@@ -14,12 +14,13 @@ import {
   toInspection,
 } from "./inspection.js";
 import type { Cell, Completeness, Completions, Diagnostic, Inspection, TransformedCell } from "./language.js";
+import { isUseful, lost, type Probe, probeOf, type Reference } from "./narrowing.js";
 import { Lines, type Position } from "./positions.js";
-import { projectConfig } from "./project.js";
-import { type AcceptedCell, closureOf, Session } from "./session.js";
+import { problemsOf, projectConfig } from "./project.js";
+import { type AcceptedCell, closureOf, type Learned, ownNames, Session, type View } from "./session.js";
 import { type Declaration, parseCell, type Source } from "./source.js";
 import { transformCell } from "./transform.js";
-import { evidentTypes, type PlainType, plainTypeOf } from "./types.js";
+import { evidentTypes, plainFunctionOf, plainTypeOf, shownType } from "./types.js";
 import { blanksStart, nameEnd, nameStart } from "./words.js";
 
 export * from "./language.js";
@@ -30,6 +31,14 @@ interface Query {
   readonly text: string;
   /** Where the cell's code begins in `text`. */
   readonly offset: number;
+  /** Whether variables have types there that they may not have any more. */
+  readonly narrows: boolean;
+}
+
+/** How code is shown to the compiler. */
+interface Showing extends View {
+  /** What is put after it. */
+  readonly probe?: Probe;
 }
 
 /** How long the compiler may work on a cell, unless FIRSTFRAME_CHECK_TIMEOUT says so in seconds. */
@@ -38,6 +47,10 @@ const checkAtMostMs = 60_000;
 const openAtMost = 200;
 /** The maximum number of a cell's variables whose types are requested. */
 const learnedAtMost = 100;
+/** The cell with which the compiler begins. */
+const warmUp = "start";
+/** How many cells may have been checked without being accepted. */
+const uncertainAtMost = 10;
 /** How many names from earlier cells are declared for a completion that does not mention them. */
 const offeredWithTypes = 500;
 /** Errors that say that a module, or its types, could not be found. */
@@ -46,6 +59,8 @@ const currentFile = ".firstframe-current";
 
 export interface LanguageOptions {
   readonly cwd: string;
+  /** The Node that cells run on; by default the one that runs this. */
+  readonly nodeVersion?: string;
   /** Called with each new compiler process. */
   readonly onCompiler?: (pid: number | undefined) => void;
 }
@@ -56,6 +71,7 @@ export interface LanguageOptions {
  */
 export class TypeScriptLanguage {
   private readonly cwd: string;
+  private readonly nodeVersion: string;
   private readonly compiler: Compiler;
   private readonly files: LocalFiles;
   private readonly session = new Session();
@@ -64,18 +80,21 @@ export class TypeScriptLanguage {
   private stamp: string;
   private queue: Promise<unknown> = Promise.resolve();
   private waiting = 0;
-  /** Types of the last checked cell's variables. */
-  private learned: { cell: string; types: Map<string, PlainType> } | undefined;
+  /** What the next cell is to say about the project. */
+  private notices: Diagnostic[] = [];
+  /** About cells that were checked and may be accepted. */
+  private readonly learned = new Map<string, Learned>();
 
-  constructor({ cwd, onCompiler }: LanguageOptions) {
+  constructor({ cwd, nodeVersion = process.versions.node, onCompiler }: LanguageOptions) {
     this.cwd = path.resolve(cwd);
+    this.nodeVersion = nodeVersion;
     this.compiler = new Compiler(this.cwd, {
       limitMs: checkLimitMs(),
       ...(onCompiler && { onProcess: onCompiler }),
     });
     this.files = new LocalFiles(this.cwd);
-    this.config = readConfig(this.cwd);
-    this.stamp = configStamp(this.cwd);
+    this.config = readUserConfig(this.cwd);
+    this.stamp = configStamp(this.cwd, this.config.sources);
     this.writeProject();
   }
 
@@ -83,7 +102,7 @@ export class TypeScriptLanguage {
   async start(): Promise<void> {
     await this.compiler.start().catch(() => undefined);
     // The first check reads the standard library, which need not wait for the first cell.
-    void this.check({ id: "start", count: 0, code: "undefined" }).catch(() => undefined);
+    void this.check({ id: warmUp, count: 0, code: "undefined" }).catch(() => undefined);
   }
 
   /** The compiler's process. */
@@ -96,20 +115,28 @@ export class TypeScriptLanguage {
       const work = async () => {
         if (isUnchecked(cell.code)) return resolve([]);
         const source = parseCell(cell.code);
-        const query = this.show(source.code, source.shift, source);
-        let found = await this.diagnose(query, signal);
-        if (found.some(({ code }) => unresolved.has(Number(code)))) {
-          // It may exist by now; the compiler looks again when a file's imports change.
-          this.compiler.write(query.file, `${query.text}\nimport {} from "node:process";`);
-          found = await this.diagnose(query, signal);
+        const references = this.session.narrowableIn(source);
+        const probe = probeOf(references);
+        const view = async (wide: boolean) => {
+          const query = this.show(source.code, source.shift, source, { probe, wide });
+          return { query, found: await this.findErrors(query, cell, signal) };
+        };
+        let { query, found } = await view(false);
+        const wide = query.narrows && found.some(isError);
+        if (wide) {
+          // Between two cells, a variable may have got another value of its declared type. Only what is wrong either way is.
+          const narrow = found;
+          ({ query, found } = await view(true));
+          found = wrongEitherWay(narrow, found, cell.code);
         }
-        const kindOf = (name: string) => this.kindOf(name);
-        const result = toDiagnostics(found, query.text, query.offset, cell.code.length, kindOf);
-        const types = new Map<string, PlainType>();
-        this.learned = { cell: cell.id, types };
-        resolve(result);
+        const clean = !found.some(isError);
+        const about = { types: new Map(), references, ends: new Map(), declared: new Map(), clean, wide };
+        this.learned.set(cell.id, about);
+        if (this.learned.size > uncertainAtMost) this.learned.delete(this.learned.keys().next().value!);
+        resolve([...this.notices, ...found]);
+        if (cell.id !== warmUp) this.notices = [];
         // The cell need not wait for this, but the next request has to, because they share the document.
-        if (result.every(({ severity }) => severity !== "error")) await this.learn(source, query, types);
+        if (clean) await this.learn(source, query, probe, about);
       };
       this.exclusively(work, signal).catch(reject);
     });
@@ -120,15 +147,16 @@ export class TypeScriptLanguage {
   }
 
   accept(cell: Cell): void {
-    this.session.accept(cell, this.learned?.cell === cell.id ? this.learned.types : new Map());
+    this.session.accept(cell, this.learned.get(cell.id));
+    this.learned.delete(cell.id);
   }
 
   complete(code: string, cursor: number, signal?: AbortSignal): Promise<Completions> {
     const work = async () => {
       const source = parseCell(code);
       // Opening many cells at once takes long, and names can be offered without types.
-      const own = ownNames(code, source);
-      const names = this.session.allNames().filter((name) => !own.has(name));
+      const own = namesOf(code, source);
+      const names = this.session.allNames().filter((name) => !own.value.has(name) && !own.type.has(name));
       const also = names
         .filter((name) => this.session.isPlain(name) || this.isOpen(name))
         .slice(-offeredWithTypes);
@@ -157,10 +185,14 @@ export class TypeScriptLanguage {
   inspect(code: string, cursor: number, detail: 0 | 1, signal?: AbortSignal): Promise<Inspection | null> {
     const work = async () => {
       const query = this.show(code, 0, parseCell(code), { documented: true });
-      const place = this.placeOf(query, code, cursor) ?? {
+      const here = {
         ...this.document(query),
         position: new Lines(query.text).positionAt(query.offset + cursor),
       };
+      const there = this.placeOf(query, code, cursor);
+      // A cell belongs to the notebook's project only once the code that refers to it was read.
+      if (there) await this.compiler.request("textDocument/hover", here, signal);
+      const place = there ?? here;
       const hover = await this.compiler.request<Hover | null>("textDocument/hover", place, signal);
       const help = hover
         ? null
@@ -203,38 +235,74 @@ export class TypeScriptLanguage {
     return result;
   }
 
+  private async findErrors(query: Query, cell: Cell, signal?: AbortSignal): Promise<Diagnostic[]> {
+    let found = await this.diagnose(query, signal);
+    if (found.some(({ code }) => unresolved.has(Number(code)))) {
+      // It may exist by now; the compiler looks again when a file's imports change.
+      this.compiler.write(query.file, `${query.text}\nimport {} from "node:process";`);
+      found = await this.diagnose(query, signal);
+    }
+    return toDiagnostics(found, query.text, query.offset, cell.code.length, (name) => this.kindOf(name));
+  }
+
   /**
-   * Requests the types of a cell's variables. Later references to them then need not look into this cell, so that chains
-   * of cells stay short.
+   * Requests the types of a cell's variables, and those at its end of what it narrowed. Later references to them then need
+   * not look into this cell, so that chains of cells stay short.
    */
-  private async learn(source: Source, query: Query, types: Map<string, PlainType>): Promise<void> {
+  private async learn(source: Source, query: Query, probe: Probe, about: Learned): Promise<void> {
+    const { types, references, ends } = about;
     for (const [name, type] of evidentTypes(source.program)) types.set(name, type);
-    const variables = source.declarations.filter(
-      ({ kind, name }) => (kind === "let" || kind === "const") && !types.has(name),
+    const { declarations, code } = source;
+    const variables = declarations.filter(
+      ({ kind, name }) =>
+        ((kind === "let" || kind === "const") && !types.has(name)) ||
+        // Without overloads, a namespace, or properties of its own.
+        (kind === "function" &&
+          declarations.filter((other) => other.name === name).length === 1 &&
+          !code.includes(`${name}.`)),
     );
     const lines = new Lines(query.text);
-    const learnOne = async ({ name, start }: Declaration) => {
-      const position = lines.positionAt(query.offset - source.shift + start);
-      const params = { ...this.document(query), position };
-      const hover = await this.compiler.request<Hover | null>("textDocument/hover", params);
-      const plain = hover && plainTypeOf(hoverText(hover), name);
+    const hover = async (at: number) => {
+      const params = { ...this.document(query), position: lines.positionAt(at) };
+      const shown = await this.compiler.request<Hover | null>("textDocument/hover", params);
+      return shown ? hoverText(shown) : "";
+    };
+    const learnOne = async ({ name, kind, start }: Declaration) => {
+      const shown = await hover(query.offset - source.shift + start);
+      const plain = kind === "function" ? plainFunctionOf(shown, name) : plainTypeOf(shown, name);
       if (plain) types.set(name, plain);
     };
-    await Promise.all(variables.slice(0, learnedAtMost).map(learnOne));
+    const after = query.offset - source.shift + source.code.length;
+    const own = new Map(source.declarations.map((declaration) => [declaration.name, declaration]));
+    const learnEnd = async ({ text, root }: Reference, i: number) => {
+      const { name, at } = probe.ends[i]!;
+      const end = await hover(after + at);
+      const type = shownType(end, name)?.type;
+      const known = own.has(root) ? about : this.session.declaredIn(root)?.learned;
+      const before =
+        known?.declared.get(text) ?? shownType(await hover(after + probe.declared[i]!.at), name)?.type;
+      const assignable = (own.get(root) ?? this.session.declarationOf(root))?.kind === "let";
+      if (assignable && before !== undefined) known?.declared.set(text, before);
+      if (type === undefined || before === undefined || type === before) return;
+      const variable = own.get(text) ?? this.session.declarationOf(text);
+      const firm = variable?.kind === "const" && variable.annotated === false;
+      if (!isUseful(type, firm)) return;
+      const plain = plainTypeOf(end, name);
+      const without = firm && this.session.isFirm(text) ? undefined : lost(before, type, text);
+      ends.set(text, { ...(plain && { plain }), ...(without && { without }), name, firm });
+    };
+    // One after the other: the compiler would start from the beginning for each that it answers at the same time.
+    for (const variable of variables.slice(0, learnedAtMost)) await learnOne(variable);
+    for (const [i, reference] of references.entries()) await learnEnd(reference, i);
   }
 
   /** Shows code to the compiler, together with everything it refers to. */
-  private show(
-    code: string,
-    shift: number,
-    source: Source,
-    { also = [] as readonly string[], documented = false } = {},
-  ): Query {
+  private show(code: string, shift: number, source: Source, { probe, ...view }: Showing = {}): Query {
     this.refreshConfig();
-    const own = ownNames(code, source);
-    const { header, needs } = this.session.contextOf(code, own, {
-      also: [...also, ...this.factories(source)],
-      documented,
+    const own = namesOf(code, source);
+    const { header, needs, narrows } = this.session.contextOf(code, own, {
+      ...view,
+      also: [...(view.also ?? []), ...this.factories(source)],
     });
     const closure = closureOf(needs);
     if (this.open.size > openAtMost) {
@@ -251,8 +319,9 @@ export class TypeScriptLanguage {
     }
     const query = {
       file: path.join(this.cwd, `${currentFile}.${source.lang}`),
-      text: header + code,
+      text: `${header}${code}${probe?.text ?? ""}`,
       offset: header.length + shift,
+      narrows,
     };
     this.compiler.write(query.file, query.text);
     this.compiler.touch(this.files.changes(query.text, this.config));
@@ -280,17 +349,24 @@ export class TypeScriptLanguage {
   }
 
   private refreshConfig(): void {
-    const stamp = configStamp(this.cwd);
-    if (stamp === this.stamp) return;
-    this.config = readConfig(this.cwd);
-    this.stamp = configStamp(this.cwd);
+    if (configStamp(this.cwd, this.config.sources) === this.stamp) return;
+    this.config = readUserConfig(this.cwd);
+    this.stamp = configStamp(this.cwd, this.config.sources);
     this.writeProject();
   }
 
   private writeProject(): void {
     const files = ["ts", "tsx"].map((extension) => path.join(this.cwd, `${currentFile}.${extension}`));
     // Replaces any tsconfig.json in the folder itself, since the compiler takes the nearest one.
-    this.compiler.write(path.join(this.cwd, "tsconfig.json"), projectConfig(this.config, this.cwd, files));
+    this.notices = problemsOf(this.config).map((message) => ({
+      severity: "notice",
+      code: 0,
+      message,
+      start: 0,
+      end: 0,
+    }));
+    const config = projectConfig(this.config, this.cwd, files, this.nodeVersion);
+    this.compiler.write(path.join(this.cwd, "tsconfig.json"), config);
     for (const file of files) this.compiler.write(file, "export {};\n");
   }
 
@@ -304,14 +380,19 @@ export class TypeScriptLanguage {
   }
 
   /**
-   * Where a variable of an earlier cell was declared, which is where its documentation is; or a type, which by itself is
-   * not an expression.
+   * Where a variable of an earlier cell was declared, which is where its documentation is, or was narrowed; or a type, which
+   * by itself is not an expression.
    */
   private placeOf(query: Query, code: string, cursor: number) {
     const name = identifierAt(code, cursor);
     if (!name || isMember(code, name.start)) return undefined;
+    const last = this.session.lastReference(name.text);
+    if (last && this.open.has(last.cell)) {
+      const position = new Lines(last.cell.text).positionAt(last.offset);
+      return { textDocument: { uri: uriOf(this.fileOf(last.cell)) }, position };
+    }
     const cell = this.session.declaredIn(name.text);
-    const declaration = cell?.declarations.get(name.text);
+    const declaration = this.session.declarationOf(name.text);
     if (!cell || !declaration || !this.open.has(cell)) return undefined;
     const header = query.text.slice(0, query.offset);
     const variable = declaration.kind === "let" && header.includes(`declare let ${name.text}:`);
@@ -322,7 +403,7 @@ export class TypeScriptLanguage {
   }
 
   private kindOf(name: string): Declaration["kind"] | undefined {
-    const kind = this.session.declaredIn(name)?.declarations.get(name)?.kind;
+    const kind = this.session.declarationOf(name)?.kind;
     return kind === "import" ? undefined : kind;
   }
 
@@ -330,15 +411,6 @@ export class TypeScriptLanguage {
     if (file === query.file) return query.text;
     for (const cell of this.open) if (this.fileOf(cell) === file) return cell.text;
     return null;
-  }
-}
-
-function readConfig(cwd: string): UserConfig {
-  try {
-    return readUserConfig(cwd);
-  } catch {
-    // The author's editor reports what is wrong with it; cells run anyway.
-    return { path: path.join(cwd, "tsconfig.json"), options: {}, matchPaths: null };
   }
 }
 
@@ -375,10 +447,37 @@ function isUnchecked(code: string): boolean {
   return false;
 }
 
+function isError({ severity }: Diagnostic): boolean {
+  return severity === "error";
+}
+
+/** What is found at the same place whichever types variables have, in words that do not speak of impossible types. */
+function wrongEitherWay(
+  narrow: readonly Diagnostic[],
+  wide: readonly Diagnostic[],
+  code: string,
+): Diagnostic[] {
+  return narrow.flatMap((diagnostic) => {
+    // Of `value.name`, one of them may reject the name, and the other one the value.
+    const other = wide.find(
+      ({ start, end }) =>
+        start === diagnostic.start ||
+        (end < diagnostic.start && /^[?!]?\.?[\s["']*$/.test(code.slice(end, diagnostic.start))),
+    );
+    if (!other || (isError(diagnostic) && !isError(other))) return [];
+    return /\bnever\b/.test(diagnostic.message) ? [other] : [diagnostic];
+  });
+}
+
 /** The names that code itself declares. */
-function ownNames(code: string, source: Source): Set<string> {
-  const own = new Set(source.declarations.map(({ name }) => name));
-  if (source.errors.length > 0) for (const name of declaredByLine(code)) own.add(name);
+function namesOf(code: string, source: Source): ReturnType<typeof ownNames> {
+  const own = ownNames(source.declarations);
+  if (source.errors.length > 0) {
+    for (const name of declaredByLine(code)) {
+      own.value.add(name);
+      own.type.add(name);
+    }
+  }
   return own;
 }
 

@@ -37,7 +37,8 @@ export interface Cell {
 }
 
 export interface Diagnostic {
-  readonly severity: "error" | "warning" | "suggestion";
+  /** A notice is about the project, not the cell, and comes with one cell only. */
+  readonly severity: "error" | "warning" | "suggestion" | "notice";
   /** TypeScript's number, e.g. 2322. */
   readonly code: number;
   readonly message: string;

@@ -1,6 +1,7 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
+import { parseSync } from "oxc-parser";
 import type { CompilerOptions, UserConfig } from "./config.js";
 
 /** The kernel's own package. */
@@ -8,25 +9,42 @@ const packageRoot = path.dirname(createRequire(import.meta.url).resolve("firstfr
 
 /** Declarations of the globals that the executor provides to cells. */
 export const globalsFile = path.join(packageRoot, "kernel", "executor", "globals.d.ts");
+/** What Node has of the web's names. */
+const webFile = path.join(packageRoot, "kernel", "executor", "web.d.ts");
+/** Folders in which the compiler finds the types of a Node version as those of the package `node`. */
+const nodeTypes = path.join(packageRoot, "kernel", "language", "node-types");
 
 /**
  * The tsconfig.json with which cells are checked: the user's options, plus what lets a cell be a module with top-level
  * await that can import any file and leave names unused for later cells.
  */
-export function projectConfig(user: UserConfig, cwd: string, files: readonly string[]): string {
+export function projectConfig(
+  user: UserConfig,
+  cwd: string,
+  files: readonly string[],
+  nodeVersion: string,
+): string {
   const options: CompilerOptions = { ...user.options };
   for (const name of aboutOutput) delete options[name];
   const base = user.path ? path.dirname(user.path) : cwd;
   const absolute = (entries: readonly string[] | undefined) =>
     entries?.map((entry) => path.resolve(base, entry));
+  // Whatever a project is compiled for, cells run on this Node.
+  const lib = ["ESNext", ...(options.lib ?? []).filter((name) => !/^es/i.test(name))];
+  const ownTypes = hasOwnNodeTypes(cwd) ? undefined : ownNodeTypes(nodeVersion);
+  const typeRoots = [...(ownTypes ? [ownTypes] : []), ...(absolute(options.typeRoots) ?? [])];
   const compilerOptions: CompilerOptions = {
-    target: "ESNext",
-    lib: ["ESNext"],
+    ...(user.path && isStrictByDefault(base, user.options) ? {} : { strict: user.path === null }),
     ...options,
+    target: "ESNext",
+    lib: lib as CompilerOptions["lib"],
     ...(options.rootDirs ? { rootDirs: absolute(options.rootDirs) } : {}),
-    ...(options.typeRoots ? { typeRoots: absolute(options.typeRoots) } : {}),
+    ...(typeRoots.length > 0 ? { typeRoots } : {}),
     paths: paths(user, cwd),
-    types: [...(options.types ?? []).filter((type) => type !== "node"), nodeTypes(cwd)],
+    types: [
+      ...(options.types ?? ownPackages(absolute(options.typeRoots))).filter((type) => type !== "node"),
+      "node",
+    ],
     module: "ESNext",
     moduleResolution: "Bundler",
     customConditions: [...(options.customConditions ?? []), "node"],
@@ -42,11 +60,30 @@ export function projectConfig(user: UserConfig, cwd: string, files: readonly str
     incremental: false,
     declaration: false,
     isolatedDeclarations: false,
+    erasableSyntaxOnly: false,
     skipLibCheck: true,
     noUnusedLocals: false,
     noUnusedParameters: false,
   };
-  return JSON.stringify({ compilerOptions, files: [...files, globalsFile], include: [], references: [] });
+  const web = lib.some((name) => /^(?:dom|webworker)/i.test(name)) ? [] : [webFile];
+  return JSON.stringify({
+    compilerOptions,
+    files: [...files, globalsFile, ...web],
+    include: user.declarations,
+    exclude: user.excluded,
+    references: [],
+  });
+}
+
+/** What is wrong with a project's configuration, of which the rest applies. */
+export function problemsOf({ problems, sources }: UserConfig): string[] {
+  const broken = sources.flatMap((file) => {
+    const text = readFileSync(file, "utf8").replace(/^\ufeff/, "");
+    // With comments and commas where JSON has none, it is still an expression.
+    const [error] = text.trim() === "" ? [] : parseSync("config.js", `(${text}\n)`).errors;
+    return error ? [`${file}: ${error.message}`] : [];
+  });
+  return [...broken, ...problems].map((problem) => `${problem}. What else it says applies.`);
 }
 
 /** Options that only say where files come from or go to. */
@@ -60,7 +97,54 @@ const aboutOutput = [
   "declarationMap",
   "emitDeclarationOnly",
   "tsBuildInfoFile",
+  "noLib",
+  "noResolve",
 ] as const;
+
+/**
+ * Whether the compiler of a project, which need not be the kernel's, is strict unless told otherwise. It is since version
+ * 6, which no longer takes some options.
+ */
+function isStrictByDefault(folder: string, options: CompilerOptions): boolean {
+  const installed = findPackage("typescript", folder);
+  if (installed === null)
+    return !goneOptions.some(
+      ([name, values]) => name in options && values.test(String(options[name as keyof CompilerOptions])),
+    );
+  try {
+    const manifest = JSON.parse(readFileSync(path.join(installed, "package.json"), "utf8")) as {
+      version?: string;
+    };
+    return Number.parseInt(manifest.version ?? "", 10) >= 6;
+  } catch {
+    return true;
+  }
+}
+
+const goneOptions: readonly (readonly [string, RegExp])[] = [
+  ["target", /^es[35]$/i],
+  ["module", /^(?:amd|umd|system|none)$/i],
+  ["moduleResolution", /^(?:classic|node|node10)$/i],
+  ["baseUrl", /./],
+  ["outFile", /./],
+  ["out", /./],
+  ["downlevelIteration", /./],
+  ["charset", /./],
+  ["importsNotUsedAsValues", /./],
+  ["preserveValueImports", /./],
+  ["suppressExcessPropertyErrors", /./],
+  ["suppressImplicitAnyIndexErrors", /./],
+  ["keyofStringsOnly", /./],
+  ["noImplicitUseStrict", /./],
+  ["noStrictGenericChecks", /./],
+];
+
+/** The packages in a project's own folders of types, all of which count unless it says which. */
+function ownPackages(typeRoots: readonly string[] = []): string[] {
+  return typeRoots
+    .filter((root) => !/[\\/]node_modules[\\/]/.test(root) && existsSync(root))
+    .flatMap((root) => readdirSync(root).filter((name) => existsSync(path.join(root, name, "index.d.ts"))));
+}
 
 /** The user's aliases, and the packages that come with the kernel if the user's folder does not have them. */
 function paths(user: UserConfig, cwd: string): Record<string, string[]> {
@@ -98,9 +182,29 @@ function ownTypes(): Record<string, string> {
   );
 }
 
-function nodeTypes(cwd: string): string {
-  if (findPackage("@types/node", cwd)) return "node";
-  return path.dirname(createRequire(import.meta.url).resolve("@types/node/package.json"));
+/** The folder with the types of the newest known Node that is not newer than the one that runs. */
+function ownNodeTypes(version: string): string {
+  const running = Number(version.split(".")[0]);
+  const known = readdirSync(nodeTypes)
+    .map(Number)
+    .sort((a, b) => a - b);
+  return path.join(nodeTypes, String(known.findLast((major) => major <= running) ?? known[0]));
+}
+
+/** Whether a project chose its types of Node itself. Those that are there because some package needs them may be of another Node. */
+function hasOwnNodeTypes(cwd: string): boolean {
+  const installed = findPackage("@types/node", cwd);
+  if (installed === null) return false;
+  const manifest = path.resolve(installed, "..", "..", "..", "package.json");
+  if (!existsSync(manifest)) return true;
+  try {
+    const project = JSON.parse(readFileSync(manifest, "utf8")) as Record<string, unknown>;
+    return ["dependencies", "devDependencies", "peerDependencies", "optionalDependencies"].some(
+      (kind) => "@types/node" in ((project[kind] as object | undefined) ?? {}),
+    );
+  } catch {
+    return true;
+  }
 }
 
 /** The folder of a package as seen from a folder: installed above it, or the package that the folder belongs to. */

@@ -25,6 +25,18 @@ export interface Declaration {
   readonly exported: boolean;
   /** For an import: the declaration, with only this name in it, as later cells need it. */
   readonly statement?: string;
+  /** For a variable: whether it was declared with a type. */
+  readonly annotated?: boolean;
+  /** For an import: whether it is of a type only (`import type`). */
+  readonly typeOnly?: boolean;
+}
+
+/** A name means a value, a type, or both; what declares one of these leaves the other as it was. */
+export type Meaning = "value" | "type";
+
+export function meaningsOf({ kind, typeOnly = false }: Declaration): readonly Meaning[] {
+  if (kind === "type" || typeOnly) return ["type"];
+  return kind === "let" || kind === "const" || kind === "function" ? ["value"] : ["value", "type"];
 }
 
 let last: { cell: string; source: Source } | undefined;
@@ -106,12 +118,13 @@ function declarationsOf(statement: Statement, code: string, exported = false): D
     id: { name: string; start: number },
     kind: Declaration["kind"],
     text?: string,
+    typeOnly = false,
   ): Declaration => ({
     name: id.name,
     kind,
     start: id.start,
     exported,
-    ...(text === undefined ? {} : { statement: text }),
+    ...(text === undefined ? {} : { statement: text, typeOnly }),
   });
   switch (statement.type) {
     case "ExportNamedDeclaration":
@@ -124,7 +137,9 @@ function declarationsOf(statement: Statement, code: string, exported = false): D
     }
     case "VariableDeclaration": {
       const kind = statement.kind === "let" || statement.kind === "var" ? "let" : "const";
-      return statement.declarations.flatMap(({ id }) => boundNames(id).map((bound) => declare(bound, kind)));
+      return statement.declarations.flatMap(({ id }) =>
+        boundNames(id).map((bound) => ({ ...declare(bound, kind), annotated: Boolean(id.typeAnnotation) })),
+      );
     }
     case "FunctionDeclaration":
     case "TSDeclareFunction":
@@ -153,7 +168,12 @@ function declarationsOf(statement: Statement, code: string, exported = false): D
           (specifier.type === "ImportSpecifier" && specifier.importKind === "type");
         const text = code.slice(specifier.start, specifier.end).replace(/^type\s+/, "");
         const clause = specifier.type === "ImportSpecifier" ? `{ ${text} }` : text;
-        return declare(specifier.local, "import", `import ${type ? "type " : ""}${clause} from ${from};`);
+        return declare(
+          specifier.local,
+          "import",
+          `import ${type ? "type " : ""}${clause} from ${from};`,
+          type,
+        );
       });
     }
     default:

@@ -12,17 +12,22 @@ export interface PlainType {
 /** Generic and other global types that only the standard library declares. */
 const globals = new Set(
   `Array ReadonlyArray Map ReadonlyMap Set ReadonlySet WeakMap WeakSet Promise PromiseLike Record Partial Required Readonly Date
-   RegExp Error TypeError RangeError Iterable AsyncIterable ArrayBuffer SharedArrayBuffer ArrayBufferLike DataView Int8Array
+   RegExp Error TypeError RangeError Iterable AsyncIterable Generator AsyncGenerator ArrayBuffer SharedArrayBuffer ArrayBufferLike DataView Int8Array
    Uint8Array Uint8ClampedArray Int16Array Uint16Array Int32Array Uint32Array Float32Array Float64Array BigInt64Array
-   BigUint64Array Buffer URL URLSearchParams Function`.split(/\s+/),
+   BigUint64Array Buffer URL URLSearchParams Function RegExpMatchArray RegExpExecArray`.split(/\s+/),
 );
+
+/** Whether a name without a declaration in the notebook is a type of the standard library that is no union. */
+export function isLibraryType(name: string): boolean {
+  return globals.has(name);
+}
 
 /** Longer types are left for the compiler to work out again. */
 const longest = 1000;
 
 /** Type nodes that mean the same everywhere. */
 const plainNodes =
-  /^(?:Program|Identifier|Literal|RestElement|UnaryExpression|TemplateLiteral|TemplateElement|TS(?:TypeAliasDeclaration|TypeAnnotation|(?:Any|BigInt|Boolean|Never|Null|Number|Object|String|Symbol|Undefined|Unknown|Void)Keyword|ArrayType|TupleType|OptionalType|RestType|NamedTupleMember|UnionType|IntersectionType|TypeLiteral|PropertySignature|MethodSignature|IndexSignature(?:Name)?|FunctionType|LiteralType|TypeReference|TypeParameterInstantiation|TypeOperator|ParenthesizedType))$/;
+  /^(?:Program|Identifier|Literal|RestElement|UnaryExpression|TemplateLiteral|TemplateElement|TS(?:DeclareFunction|TypeAliasDeclaration|TypeAnnotation|(?:Any|BigInt|Boolean|Never|Null|Number|Object|String|Symbol|Undefined|Unknown|Void)Keyword|ArrayType|TupleType|OptionalType|RestType|NamedTupleMember|UnionType|IntersectionType|TypeLiteral|PropertySignature|MethodSignature|IndexSignature(?:Name)?|FunctionType|LiteralType|TypeReference|TypeParameterInstantiation|TypeOperator|ParenthesizedType))$/;
 
 /** Types that are obvious from a literal or a keyword, so that the compiler need not be asked. */
 export function evidentTypes(program: Program): Map<string, PlainType> {
@@ -60,16 +65,42 @@ function initialized(value: Node | null, constant: boolean): string | undefined 
   return type === "number" || type === "string" || type === "boolean" ? `: ${type}` : undefined;
 }
 
+/** The type in the declaration of a variable that the compiler shows. */
+export function shownType(shown: string, name: string): { kind: string; type: string } | null {
+  const match = /^```\w*\n(let|const|var) (\S+?): ([\s\S]*?)\n```/.exec(shown);
+  return match && match[2] === name ? { kind: match[1]!, type: match[3]! } : null;
+}
+
 /** The type of a variable, from the declaration that the compiler shows; null if it is not plain. */
 export function plainTypeOf(shown: string, name: string): PlainType | null {
-  const match = /^```\w*\n(let|const|var) (\S+?): ([\s\S]*)\n```/.exec(shown);
-  if (!match || match[2] !== name) return null;
-  const [, kind, , text] = match as unknown as [string, string, string, string];
+  const declaration = shownType(shown, name);
+  if (!declaration) return null;
+  const { kind, type: text } = declaration;
   if (text.length > longest || /\.\.\. \d+ more/.test(text)) return null;
   // `const b = true` may widen to boolean where it is assigned, a declared `true` may not.
   if (kind === "const" && /\b(?:true|false)\b|\d(?:n|\s*n)\b/.test(text)) return null;
   const { program, errors } = parseSync("type.ts", `type T = ${text};`, { lang: "ts" });
-  if (errors.length > 0) return null;
+  const used = errors.length === 0 && globalsIn(program);
+  if (!used) return null;
+  const [alias] = program.body;
+  const type = alias?.type === "TSTypeAliasDeclaration" ? alias.typeAnnotation : null;
+  const literal = kind === "const" && type?.type === "TSLiteralType";
+  const oneLine = onOneLine(text);
+  return { declared: literal ? ` = ${text}` : `: ${oneLine}`, globals: used };
+}
+
+/** The signature of a function, from the declaration that the compiler shows; null if it is not plain. */
+export function plainFunctionOf(shown: string, name: string): PlainType | null {
+  const match = /^```\w*\nfunction ([^\s(<]+)(\([\s\S]*?)\n```/.exec(shown);
+  const signature = match?.[1] === name ? match[2]! : "";
+  if (signature === "" || signature.length > longest || /\.\.\. \d+ more/.test(signature)) return null;
+  const { program, errors } = parseSync("type.ts", `declare function ${name}${signature};`, { lang: "ts" });
+  const used = errors.length === 0 && program.body.length === 1 && globalsIn(program);
+  return used ? { declared: onOneLine(signature), globals: used } : null;
+}
+
+/** The global names in types; false if they have others, or parts that do not mean the same everywhere. */
+function globalsIn(program: Program): string[] | false {
   const used = new Set<string>();
   let plain = true;
   walk(program, (node) => {
@@ -83,12 +114,7 @@ export function plainTypeOf(shown: string, name: string): PlainType | null {
     if (node.type === "TSTypeOperator" && node.operator === "unique") plain = false;
     return plain;
   });
-  if (!plain) return null;
-  const [alias] = program.body;
-  const type = alias?.type === "TSTypeAliasDeclaration" ? alias.typeAnnotation : null;
-  const literal = kind === "const" && type?.type === "TSLiteralType";
-  const oneLine = onOneLine(text);
-  return { declared: literal ? ` = ${text}` : `: ${oneLine}`, globals: [...used] };
+  return plain && [...used];
 }
 
 /** Puts a statement or type, for which line breaks mean nothing, on one line. */

@@ -170,6 +170,8 @@ export class CellExecution {
       if (script === "interrupted") return interrupted;
       const found = await this.unlessInterrupted(this.found(checked, id));
       if (found === "interrupted") return interrupted;
+      for (const { message } of found.filter(({ severity }) => severity === "notice"))
+        this.print("stderr", `${message}\n`, id);
       const errors = found.filter(({ severity }) => severity === "error");
       if (errors.length === 0) return { script };
       if (this.check === "before") return { error: diagnosticsContent("TypeScriptError", written, errors) };

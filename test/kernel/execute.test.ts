@@ -57,6 +57,17 @@ test("top-level await, and variables that live on and may be declared again", as
   assert.equal((await kernel.run('const x = "now text"; x.length')).text, "8");
 });
 
+test("a cell finds what a CommonJS file of its folder finds, and may declare these names", async () => {
+  const { text } = await kernel.run(
+    'module.exports = { a: 1 }; [__dirname === import.meta.dirname, __filename === import.meta.filename, require.main === module, typeof exports, module.exports.a, module.paths[0].endsWith("node_modules")]',
+  );
+  assert.equal(text, "[ true, true, true, 'object', 1, true ]");
+  const declared = await kernel.run(
+    "const module = 1, exports = 2, __dirname = 'three', __filename = 4; [module, exports, __dirname, __filename]",
+  );
+  assert.equal(declared.text, "[ 1, 2, 'three', 4 ]");
+});
+
 test("a type error is reported with its number and place, and nothing runs", async () => {
   const { reply, text } = await kernel.run('console.log("ran");\nconst n: number = "x";');
   assert.equal(reply.status, "error");

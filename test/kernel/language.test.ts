@@ -263,3 +263,30 @@ test("nothing but what the tests wrote is in the notebook's folder", () => {
     [],
   );
 });
+
+test("what a cell finds out about its variables, the next cells know; classes that run again are the same", async () => {
+  const stack =
+    "class Stack { private items: number[] = []; push(x: number) { return this.items.push(x); } }";
+  await kernel.run(stack);
+  await kernel.run("let found: { n: number } | undefined = [{ n: 1 }].find(({ n }) => n > 0);");
+  await kernel.run("if (!found) throw new Error('nothing'); const mine: Stack = new Stack();");
+  await kernel.run(stack);
+  assert.equal(await result("const other: Stack = mine; found.n + other.push(1)"), "2");
+});
+
+test("what is wrong with tsconfig.json is said below one cell, which runs", async () => {
+  write(
+    "tsconfig.json",
+    '{ "extends": "not-installed-anywhere/tsconfig.json", "compilerOptions": { "strict": false } }',
+  );
+  const { reply, outputs } = await kernel.run("function loose(x) { return x; } loose(5)");
+  assert.equal(reply.status, "ok");
+  const [first, second] = outputs;
+  assert.equal(first?.output_type === "stream" && first.name, "stderr");
+  assert.match(
+    first?.output_type === "stream" ? first.text : "",
+    /tsconfig\.json extends "not-installed-anywhere\/tsconfig\.json"/,
+  );
+  assert.equal(second?.output_type, "execute_result");
+  assert.equal((await kernel.run("loose(6)")).outputs.length, 1);
+});

@@ -109,6 +109,19 @@ test("inspection of a variable of an earlier cell finds its documentation", asyn
   assert.match(found!.plain, /The answer\./);
 });
 
+test("a variable that a cell narrowed has its members, and its documentation", async () => {
+  await notebook.ok(
+    "/** Where to. */\nconst home = process.env.HOME;\nif (!home) throw new Error('none');\nlet link: { send(): void } | null = null;",
+    "link = { send() {} };",
+  );
+  assert.deepEqual((await complete("home.toUpperC")).texts, ["toUpperCase"]);
+  assert.deepEqual((await complete("link.se")).texts, ["send"]);
+  const found = await notebook.language.inspect("home", 2, 0);
+  assert.match(found!.plain, /const home: string$/m);
+  assert.match(found!.plain, /Where to\./);
+  assert.deepEqual((await complete("link; home; __firstframe")).texts, []);
+});
+
 test("inspection among a call's arguments shows the call's signature", async () => {
   const found = await notebook.language.inspect("add( ", 5, 0);
   assert.match(found!.plain, /add\(a: number, b: number\): number/);

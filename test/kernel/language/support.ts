@@ -1,24 +1,31 @@
 /**
  * A notebook's folder and the compiler that knows it, for tests.
  */
+import assert from "node:assert/strict";
 import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import path from "node:path";
+import { dirname, join } from "node:path";
 import { after } from "node:test";
 import { type Cell, type Diagnostic, TypeScriptLanguage } from "../../../kernel/language/index.js";
 
 /** A folder of its own, removed after the tests of the file. */
 export class Folder {
-  readonly path = realpathSync(mkdtempSync(path.join(tmpdir(), "firstframe-language-")));
-
-  constructor(files: Record<string, string> = {}) {
+  constructor(
+    files: Record<string, string> = {},
+    readonly path = realpathSync(mkdtempSync(join(tmpdir(), "firstframe-language-"))),
+  ) {
     after(() => rmSync(this.path, { recursive: true, force: true }));
     for (const [file, text] of Object.entries(files)) this.write(file, text);
   }
 
+  /** A folder in it, which exists. */
+  below(name: string): Folder {
+    return new Folder({}, join(this.path, name));
+  }
+
   write(file: string, text: string): void {
-    const full = path.join(this.path, file);
-    mkdirSync(path.dirname(full), { recursive: true });
+    const full = join(this.path, file);
+    mkdirSync(dirname(full), { recursive: true });
     writeFileSync(full, text);
   }
 }
@@ -28,13 +35,19 @@ export class Notebook {
   readonly language: TypeScriptLanguage;
   private count = 0;
 
-  private constructor(readonly folder: Folder) {
-    this.language = new TypeScriptLanguage({ cwd: folder.path });
+  private constructor(
+    readonly folder: Folder,
+    options: { nodeVersion?: string },
+  ) {
+    this.language = new TypeScriptLanguage({ cwd: folder.path, ...options });
     after(() => this.language.dispose());
   }
 
-  static async open(folder: Folder = new Folder()): Promise<Notebook> {
-    const notebook = new Notebook(folder);
+  static async open(
+    folder: Folder = new Folder(),
+    options: { nodeVersion?: string } = {},
+  ): Promise<Notebook> {
+    const notebook = new Notebook(folder, options);
     await notebook.language.start();
     return notebook;
   }
@@ -57,6 +70,16 @@ export class Notebook {
     for (const code of cells) {
       const diagnostics = await this.run(code);
       if (diagnostics.length > 0) throw new Error(`${code}: ${JSON.stringify(diagnostics)}`);
+    }
+  }
+
+  /** Runs cells, each of which must have exactly the errors that its comments name: `// error 2322`. */
+  async expect(...cells: string[]): Promise<void> {
+    for (const code of cells) {
+      const expected = [...code.matchAll(/\/\/ error (\d+)/g)].map(([, number]) => Number(number));
+      const errors = (await this.run(code)).filter(({ severity }) => severity === "error");
+      const found = errors.map((error) => error.code);
+      assert.deepEqual(found, expected, `${code}: ${errors.map(({ message }) => message).join("; ")}`);
     }
   }
 

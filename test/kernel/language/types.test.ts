@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { plainTypeOf } from "../../../kernel/language/types.js";
+import { plainFunctionOf, plainTypeOf } from "../../../kernel/language/types.js";
 
 const shown = (declaration: string) => `\`\`\`typescript\n${declaration}\n\`\`\`\nAbout it.`;
 
@@ -45,4 +45,31 @@ for (const declaration of [
   "class x",
 ]) {
   test(`not plain: ${declaration}`, () => assert.equal(plainTypeOf(shown(declaration), "x"), null));
+}
+
+for (const [declaration, declared] of [
+  ["function f(x: number): string", "(x: number): string"],
+  [
+    "function f(x: {\n    a: number;\n}, y?: string, ...z: number[]): Promise<void>",
+    "(x: { a: number; }, y?: string, ...z: number[]): Promise<void>",
+  ],
+  ["function f(): Generator<number, void, unknown>", "(): Generator<number, void, unknown>"],
+  ["function f(m: string): never", "(m: string): never"],
+] as const) {
+  test(`plain: ${declaration}`, () =>
+    assert.equal(plainFunctionOf(shown(declaration), "f")?.declared, declared));
+}
+
+for (const declaration of [
+  "function f(x: Point): string",
+  "function f<T>(x: T): T",
+  "function f(x: unknown): asserts x is string",
+  "function f(x: unknown): x is string",
+  "function f(x: string): number (+1 overload)",
+  "function f(x: string): string\nnamespace f",
+  "function f({ a }: { a: number; }): number",
+  "function g(): void",
+  "let f: () => void",
+]) {
+  test(`not plain: ${declaration}`, () => assert.equal(plainFunctionOf(shown(declaration), "f"), null));
 }
