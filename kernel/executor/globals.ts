@@ -4,7 +4,7 @@
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { interruptFlag, runtimeGlobal } from "../ipc/names.js";
+import { runtimeGlobal } from "../ipc/names.js";
 import type { Comms } from "./comms.js";
 import { bundleOf, clearOutput, displayFunction } from "./display.js";
 import type { Evaluator } from "./evaluate.js";
@@ -41,6 +41,7 @@ export function installGlobals(
     },
     iterate: interrupts.iterate,
     interrupt: interrupts.check,
+    raise: interrupts.raise,
     require,
     box: evaluator.box,
     bundle: bundleOf,
@@ -55,12 +56,7 @@ export function installGlobals(
       resolve: (specifier: string) => pathToFileURL(native.resolve(specifier)).href,
     },
   };
-  for (const [name, value] of Object.entries({
-    [runtimeGlobal]: Object.freeze(runtime),
-    [interruptFlag]: interrupts.state,
-  })) {
-    Object.defineProperty(globalThis, name, { value });
-  }
+  Object.defineProperty(globalThis, runtimeGlobal, { value: Object.freeze(runtime) });
   const { prompt, confirm } = inputFunctions(interrupts);
   for (const [name, value] of Object.entries({
     display: displayFunction,

@@ -1,15 +1,17 @@
 /**
- * Interrupts. When a cell blocks the event loop, a small thread (control.ts) sets a flag in shared memory; the guards that
- * the transform put into cells' loops and functions read it and throw. A pending await is rejected. After the first throw
- * the cell is left alone for a moment, so that `finally` can clean up; then guards throw until it is over.
+ * Interrupts. When a cell blocks the event loop, a small thread (control.ts) says so in shared memory and has V8 stop the
+ * main thread at its next step to set a flag; the guards that the transform put into cells' loops and functions read it
+ * and throw. A pending await is rejected. After the first throw the cell is left alone for a moment, so that `finally` can
+ * clean up; then guards throw until it is over.
  */
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from "node:worker_threads";
 import { context } from "../ipc/channel.js";
 import type { Answer, Interrupt, KnownMap, MappedSource } from "../ipc/frames.js";
-import { whenIdle } from "../ipc/names.js";
+import { interruptFlag, whenIdle } from "../ipc/names.js";
 import {
   compareExchange,
   continueWith,
+  defineProperty,
   exchange,
   hasPrototype,
   later,
@@ -26,7 +28,7 @@ import {
 
 /** Slots of the shared memory. */
 export const slot = {
-  /** What guards read: 0, or the request to interrupt; {@link whenIdle} for what runs between cells. */
+  /** 0, or the request to interrupt; {@link whenIdle} for what runs between cells. */
   interrupt: 0,
   /** The running request; 0 for none. */
   running: 1,
@@ -102,8 +104,10 @@ export class Interrupts {
   private questions = 0;
   private answer: Answer | undefined;
   private known: KnownMap | undefined;
+  private raised = true;
 
   constructor() {
+    this.lower();
     const { port1, port2 } = new MessageChannel();
     this.port = port1;
     const worker = withOwnMethods(
@@ -133,13 +137,33 @@ export class Interrupts {
     store(this.state, slot.onStack, inside ? 1 : 0);
   }
 
+  /** Sets the flag that guards read, if there is an interrupt. */
+  readonly raise = (): void => {
+    if (this.raised || load(this.state, slot.interrupt) === 0) return;
+    this.raised = true;
+    (globalThis as unknown as Record<string, unknown>)[interruptFlag] = true;
+  };
+
+  /** Makes the flag anew, which V8 again takes for a constant, as it does not with one that has changed. */
+  private lower(): void {
+    if (!this.raised) return;
+    this.raised = false;
+    delete (globalThis as unknown as Record<string, unknown>)[interruptFlag];
+    const property = { __proto__: null, value: false, configurable: true, writable: true };
+    defineProperty(globalThis, interruptFlag, property as PropertyDescriptor);
+  }
+
   /** What a guard calls when the flag is set. Throws, unless the interrupt was for a cell that is over. */
   readonly check = (): void => {
     const id = load(this.state, slot.interrupt);
-    if (id === 0) return;
+    if (id === 0) {
+      this.lower();
+      return;
+    }
     const due = id === this.current();
     if (!due || load(this.state, slot.insist) === 0) {
       compareExchange(this.state, slot.interrupt, id, 0);
+      this.lower();
     }
     if (due) throw new KeyboardInterrupt();
   };
@@ -209,6 +233,7 @@ export class Interrupts {
   interrupt({ id, serial }: Interrupt): void {
     if (!claim(this.state, serial) || id !== this.current()) return;
     store(this.state, slot.interrupt, id);
+    this.raise();
     this.handle(id);
   }
 
@@ -239,6 +264,7 @@ export class Interrupts {
   private clear(): void {
     store(this.state, slot.interrupt, 0);
     store(this.state, slot.insist, 0);
+    this.lower();
   }
 
   private handle(id: number): void {
@@ -252,7 +278,7 @@ export class Interrupts {
       rejected += 1;
     });
     // The awaiting code throws now and may clean up; guards would cut that short.
-    if (rejected > 0) compareExchange(this.state, slot.interrupt, id, 0);
+    if (rejected > 0 && compareExchange(this.state, slot.interrupt, id, 0) === id) this.lower();
     if (id === whenIdle) this.clear(); // nothing is running that could be interrupted
     this.onInterrupt(id, rejected, exchange(this.state, slot.terminated, 0) === id);
   }

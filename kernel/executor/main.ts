@@ -12,6 +12,7 @@ import { CellErrors } from "./errors.js";
 import { type Importer, installGlobals } from "./globals.js";
 import { Interrupts } from "./interrupt.js";
 import { reportUncaught } from "./uncaught.js";
+import { showFunctionsAsWritten } from "./written.js";
 
 const interrupts = new Interrupts();
 
@@ -24,6 +25,7 @@ const errors = new CellErrors(
 const cells = new Cells(interrupts, errors);
 const importer = lazyImporter(process.cwd());
 const comms = new Comms();
+showFunctionsAsWritten();
 installGlobals(interrupts, process.cwd(), importer, comms, cells.evaluator);
 reportUncaught(errors, interrupts);
 

@@ -22,7 +22,7 @@ const arrayPrototype = Array.prototype;
 const json = { parse: JSON.parse, stringify: JSON.stringify };
 
 export const { min } = Math;
-export { isArray, keys };
+export { defineProperty, isArray, keys };
 
 /** A property's descriptor, which means what is written in it and nothing else. */
 function descriptorOf(owner: object, name: PropertyKey): PropertyDescriptor | undefined {
@@ -53,6 +53,9 @@ export const slice = uncurry(
   String.prototype.slice as (this: string, start?: number, end?: number) => string,
 );
 export const startsWith = uncurry(String.prototype.startsWith as (this: string, text: string) => boolean);
+export const indexOf = uncurry(
+  String.prototype.indexOf as (this: string, text: string, from?: number) => number,
+);
 export const unitAt = uncurry(String.prototype.charCodeAt as (this: string, at: number) => number);
 const isAbove = uncurry(objectPrototype.isPrototypeOf as (this: object, value: unknown) => boolean);
 export const hasPrototype = (value: unknown, prototype: object) => isAbove(prototype, value);

@@ -1,0 +1,48 @@
+/**
+ * Functions' text as their authors wrote it, also where it is sent elsewhere: to a worker, a browser, another realm, or a
+ * library that reads it. Of TypeScript it is the text without its types.
+ */
+import { withoutMarks } from "../ipc/marks.js";
+import { defineProperty } from "../ipc/primordials.js";
+
+/** Gives, for the text that V8 has of a function of some module, the one in the module's source. */
+export type Written = (compiled: string) => string | undefined;
+
+const modules = new Set<Written>();
+
+/** Has `toString` ask for the text of a module's functions. */
+export function addWritten(module: Written): void {
+  modules.add(module);
+}
+
+export function forgetWritten(module: Written): void {
+  modules.delete(module);
+}
+
+const { apply } = Reflect;
+const native = Function.prototype.toString;
+
+/** Replaces `Function.prototype.toString`; the new one looks like Node's own. */
+export function showFunctionsAsWritten(): void {
+  const { toString } = {
+    toString(this: unknown): string {
+      if (this === toString) return apply(native, native, []);
+      const text = withoutMarks(apply(native, this, []));
+      try {
+        for (const written of modules) {
+          const found = written(text);
+          if (found !== undefined) return found;
+        }
+      } catch {
+        // a cell has replaced what this needs
+      }
+      return text;
+    },
+  };
+  defineProperty(Function.prototype, "toString", {
+    value: toString,
+    configurable: true,
+    writable: true,
+    enumerable: false,
+  });
+}
