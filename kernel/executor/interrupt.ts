@@ -16,15 +16,13 @@ import {
   hasPrototype,
   later,
   load,
-  mapDelete,
-  mapForEach,
-  mapSet,
   NativePromise,
   resolved,
   store,
   wait,
   withOwnMethods,
 } from "../ipc/primordials.js";
+import { isSettled } from "./settled.js";
 
 /** Slots of the shared memory. */
 export const slot = {
@@ -99,7 +97,8 @@ export class Interrupts {
    * V8 ended what was running.
    */
   onInterrupt: (id: number, rejected: number, terminated: boolean) => void = () => undefined;
-  private readonly pending = new Map<(error: KeyboardInterrupt) => void, number>();
+  /** Of the circle of pending awaits. */
+  private readonly head = emptyCircle();
   private readonly port: MessagePort;
   private questions = 0;
   private answer: Answer | undefined;
@@ -170,24 +169,27 @@ export class Interrupts {
 
   /** Makes an awaited value interruptible. */
   readonly guard = <T>(value: T): T | Promise<Awaited<T>> => {
-    if (!isThenable(value)) return value;
-    return new NativePromise<Awaited<T>>((resolve, reject) => {
-      mapSet(this.pending, reject, context());
-      const done = () => mapDelete(this.pending, reject);
-      // A chain in which each link is settled by the one before, so that V8 finds the awaiting code for stack traces.
-      const settled = continueWith(
-        resolved(value),
-        (result) => {
-          done();
-          return result;
-        },
-        (error: unknown) => {
-          done();
-          throw error;
-        },
-      );
-      continueWith(settled as Promise<Awaited<T>>, resolve, reject);
-    });
+    if (!isThenable(value) || isSettled(value)) return value;
+    const promise = new NativePromise<Awaited<T>>(capture as Executor<Awaited<T>>);
+    const { resolve, reject } = captured;
+    const { head } = this;
+    const entry: PendingAwait = { owner: context(), reject, previous: head.previous, next: head };
+    head.previous.next = entry;
+    head.previous = entry;
+    // A chain in which each link is settled by the one before, so that V8 finds the awaiting code for stack traces.
+    const settled = continueWith(
+      resolved(value),
+      (result) => {
+        unlink(entry);
+        return result;
+      },
+      (error: unknown) => {
+        unlink(entry);
+        throw error;
+      },
+    );
+    continueWith(settled as Promise<unknown>, resolve, reject);
+    return promise;
   };
 
   /** Makes the steps of `for await` interruptible. */
@@ -271,17 +273,53 @@ export class Interrupts {
     if (id !== this.current()) return; // already over
     store(this.state, slot.heard, id);
     let rejected = 0;
-    mapForEach(this.pending, (owner, reject) => {
-      if (owner !== id) return;
-      mapDelete(this.pending, reject);
-      reject(KeyboardInterrupt.ofAwait());
+    for (let each = this.head.next, next = each.next; each !== this.head; each = next, next = each.next) {
+      if (each.owner !== id) continue;
+      unlink(each);
+      each.reject(KeyboardInterrupt.ofAwait());
       rejected += 1;
-    });
+    }
     // The awaiting code throws now and may clean up; guards would cut that short.
     if (rejected > 0 && compareExchange(this.state, slot.interrupt, id, 0) === id) this.lower();
     if (id === whenIdle) this.clear(); // nothing is running that could be interrupted
     this.onInterrupt(id, rejected, exchange(this.state, slot.terminated, 0) === id);
   }
+}
+
+/** An await that an interrupt rejects. They form a circle, which is quicker than a set. */
+interface PendingAwait {
+  readonly owner: number;
+  reject(error: unknown): void;
+  previous: PendingAwait;
+  next: PendingAwait;
+}
+
+function emptyCircle(): PendingAwait {
+  const head = { owner: 0, reject: () => undefined } as unknown as PendingAwait;
+  head.previous = head;
+  head.next = head;
+  return head;
+}
+
+function unlink(entry: PendingAwait): void {
+  entry.previous.next = entry.next;
+  entry.next.previous = entry.previous;
+  // Its promise may yet settle, after the interrupt.
+  entry.previous = entry;
+  entry.next = entry;
+}
+
+type Executor<T> = (resolve: (value: T | PromiseLike<T>) => void, reject: (error: unknown) => void) => void;
+
+/** What settles the promise that was made last: a function for each would take longer than the promise. */
+const captured: { resolve: (value: unknown) => void; reject: (error: unknown) => void } = {
+  resolve: () => undefined,
+  reject: () => undefined,
+};
+
+function capture(resolve: (value: unknown) => void, reject: (error: unknown) => void): void {
+  captured.resolve = resolve;
+  captured.reject = reject;
 }
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {

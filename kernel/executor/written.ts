@@ -24,9 +24,9 @@ const native = Function.prototype.toString;
 
 /** Replaces `Function.prototype.toString`; the new one looks like Node's own. */
 export function showFunctionsAsWritten(): void {
-  const { toString } = {
+  const methods = {
     toString(this: unknown): string {
-      if (this === toString) return apply(native, native, []);
+      if (this === methods.toString) return apply(native, native, []);
       const text = withoutMarks(apply(native, this, []));
       try {
         for (const written of modules) {
@@ -40,7 +40,7 @@ export function showFunctionsAsWritten(): void {
     },
   };
   defineProperty(Function.prototype, "toString", {
-    value: toString,
+    value: methods.toString,
     configurable: true,
     writable: true,
     enumerable: false,

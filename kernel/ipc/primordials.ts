@@ -59,12 +59,6 @@ export const indexOf = uncurry(
 export const unitAt = uncurry(String.prototype.charCodeAt as (this: string, at: number) => number);
 const isAbove = uncurry(objectPrototype.isPrototypeOf as (this: object, value: unknown) => boolean);
 export const hasPrototype = (value: unknown, prototype: object) => isAbove(prototype, value);
-export const mapSet = uncurry(Map.prototype.set) as <K, V>(map: Map<K, V>, key: K, value: V) => unknown;
-export const mapDelete = uncurry(Map.prototype.delete) as <K, V>(map: Map<K, V>, key: K) => boolean;
-export const mapForEach = uncurry(Map.prototype.forEach) as <K, V>(
-  map: Map<K, V>,
-  visit: (value: V, key: K) => void,
-) => void;
 export const weakAdd = uncurry(WeakSet.prototype.add) as (set: WeakSet<object>, value: object) => unknown;
 export const weakHas = uncurry(WeakSet.prototype.has) as (set: WeakSet<object>, value: object) => boolean;
 export const { compareExchange, exchange, load, store, wait } = Atomics;

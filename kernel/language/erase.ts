@@ -168,7 +168,9 @@ class Eraser {
     const { expression } = node;
     this.erase(node.start, expression.start);
     // At the beginning of a statement or of an arrow's body, these would mean something else.
-    if (/^(?:\{|function\b|async\b|class\b|let\b)/.test(this.code.slice(expression.start, expression.start + 9))) {
+    if (
+      /^(?:\{|function\b|async\b|class\b|let\b)/.test(this.code.slice(expression.start, expression.start + 9))
+    ) {
       this.edits.push({ start: expression.start, end: expression.start, text: "(" });
       this.edits.push({ start: expression.end, end: expression.end, text: ")" });
     }
@@ -186,7 +188,9 @@ class Eraser {
     const specifiers = (node.specifiers ?? []) as readonly Loose[];
     const types = specifiers.filter(({ importKind, exportKind }) => (importKind ?? exportKind) === "type");
     if (types.length > 0) {
-      const inBraces = specifiers.filter(({ type }) => type === "ImportSpecifier" || type === "ExportSpecifier");
+      const inBraces = specifiers.filter(
+        ({ type }) => type === "ImportSpecifier" || type === "ExportSpecifier",
+      );
       const kept = inBraces.filter((each) => !types.includes(each));
       this.edits.push({
         start: inBraces[0]!.start,
@@ -225,7 +229,7 @@ class Eraser {
   /** Takes out modifiers that only TypeScript has. */
   private words(start: number, end: number): void {
     const modifier =
-      /\/\/.*|\/\*[^]*?\*\/|\b(?:public|private|protected|override|readonly|abstract)\b\s*|[^]/y;
+      /\/\/.*|\/\*[\s\S]*?\*\/|\b(?:public|private|protected|override|readonly|abstract)\b\s*|[\s\S]/y;
     modifier.lastIndex = start;
     for (let at = start; at < end; at = modifier.lastIndex) {
       const [found] = modifier.exec(this.code)!;

@@ -25,7 +25,11 @@ function meaning(code: string, what: string): string {
     sourceType: "module",
     preserveParens: false,
   });
-  assert.deepEqual(errors.map(({ message }) => message), [], `${what}\n${code}`);
+  assert.deepEqual(
+    errors.map(({ message }) => message),
+    [],
+    `${what}\n${code}`,
+  );
   return JSON.stringify(withoutStyle(program.body), (_, each: unknown) =>
     typeof each === "bigint" ? `${each}n` : each,
   );
@@ -33,9 +37,7 @@ function meaning(code: string, what: string): string {
 
 function withoutStyle(node: unknown): unknown {
   if (Array.isArray(node))
-    return node
-      .filter((each) => !isNothing(each as Record<string, unknown> | null))
-      .map(withoutStyle);
+    return node.filter((each) => !isNothing(each as Record<string, unknown> | null)).map(withoutStyle);
   if (typeof node !== "object" || node === null) return node;
   const { start: _, end: __, raw: ___, shorthand: ____, ...rest } = node as Record<string, unknown>;
   const { type, computed, key } = rest as { type?: string; computed?: boolean; key?: { type?: string } };
