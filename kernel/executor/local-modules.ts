@@ -17,6 +17,7 @@ import { stampOf } from "../language/resolve.js";
 import { prepareModule } from "../language/transform.js";
 import { typescriptFile } from "../language/typescript.js";
 import { moduleMaps } from "./errors.js";
+import { writtenIn } from "./module-texts.js";
 import {
   commonJsExports,
   type ImportOptions,
@@ -25,6 +26,7 @@ import {
   metaOf,
   type Namespace,
 } from "./namespaces.js";
+import { addWritten } from "./written.js";
 
 interface LocalModule {
   readonly file: string;
@@ -185,12 +187,21 @@ export class LocalModules {
   }
 
   /** TypeScript or modern JavaScript to a CommonJS body. */
-  private compile(source: string, file: string): string {
-    const output = this.service().compile(withoutImportSyntax(source, file), file);
+  private compile(text: string, file: string): string {
+    const source = withoutImportSyntax(text, file);
+    const output = this.service().compile(source, file);
     // Its comment stays for debuggers.
     const comment = output.slice(Math.max(0, output.lastIndexOf("//# sourceMappingURL=data:")));
     const encoded = /^\/\/# sourceMappingURL=data:[^,]*;base64,(\S+)/.exec(comment)?.[1];
-    if (encoded) moduleMaps.set(file, new TraceMap(Buffer.from(encoded, "base64").toString("utf8")));
+    if (encoded) {
+      const map = new TraceMap(Buffer.from(encoded, "base64").toString("utf8"));
+      moduleMaps.set(file, map);
+      const written = writtenIn({ file, source, compiled: output, map });
+      addWritten(file, (compiled) => {
+        const found = written(compiled);
+        return found === undefined ? undefined : withImportSyntax(found);
+      });
+    }
     return output;
   }
 
@@ -248,6 +259,11 @@ function withoutImportSyntax(source: string, file: string): string {
   for (const { start } of module.dynamicImports) text.update(start, start + "import".length, importName);
   for (const { start, end } of module.importMetas) text.update(start, end, metaName);
   return text.toString();
+}
+
+/** The opposite. */
+function withImportSyntax(text: string): string {
+  return text.replaceAll(importName, "import").replaceAll(metaName, "import.meta");
 }
 
 /** Whether a JavaScript file is CommonJS, by its name or its content. */

@@ -8,15 +8,11 @@ import { defineProperty } from "../ipc/primordials.js";
 /** Gives, for the text that V8 has of a function of some module, the one in the module's source. */
 export type Written = (compiled: string) => string | undefined;
 
-const modules = new Set<Written>();
+const modules = new Map<string, Written>();
 
 /** Has `toString` ask for the text of a module's functions. */
-export function addWritten(module: Written): void {
-  modules.add(module);
-}
-
-export function forgetWritten(module: Written): void {
-  modules.delete(module);
+export function addWritten(file: string, written: Written): void {
+  modules.set(file, written);
 }
 
 const { apply } = Reflect;
@@ -28,8 +24,9 @@ export function showFunctionsAsWritten(): void {
     toString(this: unknown): string {
       if (this === methods.toString) return apply(native, native, []);
       const text = withoutMarks(apply(native, this, []));
+      if (modules.size === 0 || text.endsWith("{ [native code] }")) return text;
       try {
-        for (const written of modules) {
+        for (const written of modules.values()) {
           const found = written(text);
           if (found !== undefined) return found;
         }

@@ -22,8 +22,9 @@ export function withoutMarks(text: string): string {
   while (at >= 0) {
     const end = indexOf(text, openEnd, at);
     const next = indexOf(text, close, end);
-    if (next < 0) break;
     out = out + slice(text, from, at) + slice(text, at + open.length, end);
+    // The text of an arrow function ends with its expression, within what was put after that.
+    if (next < 0) return out;
     from = next + close.length;
     at = indexOf(text, open, from);
   }
