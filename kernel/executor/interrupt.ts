@@ -102,6 +102,7 @@ export class Interrupts {
   private readonly port: MessagePort;
   private questions = 0;
   private answer: Answer | undefined;
+  private readonly askers = new Map<number, (answer: unknown) => void>();
   private known: KnownMap | undefined;
   private raised = true;
 
@@ -225,6 +226,23 @@ export class Interrupts {
     }
   }
 
+  /** Asks the server without waiting. */
+  askLater(question: (id: number) => void, answered: (answer: unknown) => void): void {
+    this.questions += 1;
+    this.askers.set(this.questions, answered);
+    question(this.questions);
+  }
+
+  /** The request whose cell is running; 0 for none. */
+  running(): number {
+    return load(this.state, slot.running);
+  }
+
+  /** Rejects what a cell awaits. */
+  fail(id: number, error: unknown): void {
+    this.rejectAwaits(id, () => error);
+  }
+
   /** The source map of a script, if the server has already sent it. */
   knownMap(url: string): MappedSource | undefined {
     this.drain();
@@ -256,7 +274,25 @@ export class Interrupts {
   private hear(note: ControlNote): void {
     if (note.op === "interrupt") this.handle(note.id);
     else if (note.op === "map") this.known = note;
-    else this.answer = note;
+    else {
+      const asker = this.askers.get(note.id);
+      if (asker === undefined) this.answer = note;
+      else {
+        this.askers.delete(note.id);
+        asker(note.value);
+      }
+    }
+  }
+
+  private rejectAwaits(id: number, error: () => unknown): number {
+    let rejected = 0;
+    for (let each = this.head.next, next = each.next; each !== this.head; each = next, next = each.next) {
+      if (each.owner !== id) continue;
+      unlink(each);
+      each.reject(error());
+      rejected += 1;
+    }
+    return rejected;
   }
 
   private current(): number {
@@ -272,13 +308,7 @@ export class Interrupts {
   private handle(id: number): void {
     if (id !== this.current()) return; // already over
     store(this.state, slot.heard, id);
-    let rejected = 0;
-    for (let each = this.head.next, next = each.next; each !== this.head; each = next, next = each.next) {
-      if (each.owner !== id) continue;
-      unlink(each);
-      each.reject(KeyboardInterrupt.ofAwait());
-      rejected += 1;
-    }
+    const rejected = this.rejectAwaits(id, () => KeyboardInterrupt.ofAwait());
     // The awaiting code throws now and may clean up; guards would cut that short.
     if (rejected > 0 && compareExchange(this.state, slot.interrupt, id, 0) === id) this.lower();
     if (id === whenIdle) this.clear(); // nothing is running that could be interrupted

@@ -11,6 +11,7 @@ import { Comms } from "./comms.js";
 import { CellErrors } from "./errors.js";
 import { type Importer, installGlobals } from "./globals.js";
 import { Interrupts } from "./interrupt.js";
+import { replaceInput } from "./stdin.js";
 import { reportUncaught } from "./uncaught.js";
 import { showFunctionsAsWritten } from "./written.js";
 
@@ -26,6 +27,7 @@ const cells = new Cells(interrupts, errors);
 const importer = lazyImporter(process.cwd());
 const comms = new Comms();
 showFunctionsAsWritten();
+replaceInput(interrupts);
 installGlobals(interrupts, process.cwd(), importer, comms, cells.evaluator);
 reportUncaught(errors, interrupts);
 

@@ -91,8 +91,30 @@ export function parse(text: string): unknown {
 
 /** JSON, whatever `toJSON` cells give to all objects or arrays. */
 export function stringify(value: object): string {
-  return json.stringify(isPolluted() ? plain(value) : value);
+  return wellFormed(json.stringify(isPolluted() ? plain(value) : value));
 }
+
+const loneSurrogate = "\\ud";
+
+/** JSON whose texts others can write as UTF-8: half a character, which `JSON.stringify` escapes, would cost them the notebook. */
+export function wellFormed(text: string): string {
+  let at = indexOf(text, loneSurrogate);
+  if (at < 0) return text;
+  let out = "";
+  let from = 0;
+  while (at >= 0) {
+    let before = at;
+    while (before > from && unitAt(text, before - 1) === backslash) before -= 1;
+    const isEscape = (at - before) % 2 === 0;
+    const end = isEscape ? at + 6 : at + 3;
+    out += slice(text, from, at) + (isEscape ? "\\ufffd" : slice(text, at, end));
+    from = end;
+    at = indexOf(text, loneSurrogate, from);
+  }
+  return out + slice(text, from);
+}
+
+const backslash = 0x5c;
 
 function isPolluted(): boolean {
   return hasOwn(objectPrototype, "toJSON") || hasOwn(arrayPrototype, "toJSON");
