@@ -95,11 +95,18 @@ export class CellErrors {
       .map((line, i) => ({ line: stripColors(line), i }))
       .filter(({ line }) => isFrame.test(line));
     const inner = frames.find(({ line }) => cellFrame.test(line));
-    const start = frames[0]?.i ?? lines.length;
-    const head = lines.slice(0, start).join("\n");
     const shown = inner === undefined ? "" : this.excerpt(inner.line);
-    const coloured = head.startsWith(ename) ? red(ename) + head.slice(ename.length) : head;
-    return [coloured, ...(shown === "" ? [] : [shown]), ...lines.slice(start)].join("\n");
+    const excerpt = shown === "" ? [] : [shown];
+    // One without a stack, such as that of Promise.any, has frames only in the errors that it holds.
+    const hasStack = String(error.stack)
+      .split("\n")
+      .some((line) => isFrame.test(line));
+    const start = hasStack || frames.length === 0 ? (frames[0]?.i ?? lines.length) : headLength(error);
+    const head = lines.slice(0, start).join("\n");
+    const [, plainHead = head, rest = ""] = hasStack ? [] : (/^\[?([\s\S]*?)\]?( \{)?$/.exec(head) ?? []);
+    const coloured = plainHead.startsWith(ename) ? red(ename) + plainHead.slice(ename.length) : plainHead;
+    const more = rest === "" ? [] : [rest.trim()];
+    return [coloured, ...excerpt, ...more, ...lines.slice(start)].join("\n");
   }
 
   private excerpt(frame: string): string {
@@ -185,6 +192,11 @@ function withoutOwnFrames(lines: string[]): string[] {
     else if (text.endsWith(" {") && kept.length > 0) kept[kept.length - 1] += " {";
   });
   return kept;
+}
+
+/** How many lines an error's message takes. */
+function headLength(error: Error): number {
+  return headline(error).split("\n").length;
 }
 
 /** An error made in another realm, e.g. by `vm`. */

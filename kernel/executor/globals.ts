@@ -3,7 +3,6 @@
  */
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
-import { pathToFileURL } from "node:url";
 import { runtimeGlobal } from "../ipc/names.js";
 import type { Comms } from "./comms.js";
 import { bundleOf, clearOutput, displayFunction } from "./display.js";
@@ -11,6 +10,7 @@ import type { Evaluator } from "./evaluate.js";
 import { inputFunctions } from "./input.js";
 import type { Interrupts } from "./interrupt.js";
 import { bash, install } from "./magics.js";
+import { metaOf } from "./namespaces.js";
 import { loadTslab } from "./tslab.js";
 
 export type Importer = (
@@ -49,12 +49,7 @@ export function installGlobals(
     install,
     fetch: evaluator.fetch,
     abandon: evaluator.abandon,
-    meta: {
-      url: pathToFileURL(file).href,
-      dirname: dirname(file),
-      filename: file,
-      resolve: (specifier: string) => pathToFileURL(native.resolve(specifier)).href,
-    },
+    meta: metaOf(file),
   };
   Object.defineProperty(globalThis, runtimeGlobal, { value: Object.freeze(runtime) });
   const { prompt, confirm } = inputFunctions(interrupts);

@@ -91,8 +91,27 @@ export function parse(text: string): unknown {
 
 /** JSON, whatever `toJSON` cells give to all objects or arrays. */
 export function stringify(value: object): string {
-  return wellFormed(json.stringify(isPolluted() ? plain(value) : value));
+  const written = isPolluted() ? plain(value) : value;
+  let text: string;
+  try {
+    text = json.stringify(written);
+  } catch {
+    // JSON has no BigInt; whatever else is wrong is so again.
+    text = json.stringify(written, withoutBigInt);
+  }
+  return wellFormed(text);
 }
+
+/** A number where that is exact, else its digits. */
+function withoutBigInt(_: string, value: unknown): unknown {
+  if (typeof value !== "bigint") return value;
+  const number = toNumber(value);
+  return isSafeInteger(number) ? number : toText(value);
+}
+
+const { isSafeInteger } = Number;
+const toNumber = Number;
+const toText = String;
 
 const loneSurrogate = "\\ud";
 
