@@ -101,11 +101,13 @@ export class CellErrors {
     const hasStack = String(error.stack)
       .split("\n")
       .some((line) => isFrame.test(line));
-    const start = hasStack || frames.length === 0 ? (frames[0]?.i ?? lines.length) : headLength(error);
+    const start = hasStack ? (frames[0]?.i ?? lines.length) : headLength(error);
     const head = lines.slice(0, start).join("\n");
-    const [, plainHead = head, rest = ""] = hasStack ? [] : (/^\[?([\s\S]*?)\]?( \{)?$/.exec(head) ?? []);
-    const coloured = plainHead.startsWith(ename) ? red(ename) + plainHead.slice(ename.length) : plainHead;
-    const more = rest === "" ? [] : [rest.trim()];
+    // Node puts errors without a stack in brackets.
+    const [, plainHead = head, brace = ""] = hasStack ? [] : (/^\[?([\s\S]*?)\]?( \{)?$/.exec(head) ?? []);
+    const shownHead = shown === "" ? plainHead + brace : plainHead;
+    const coloured = shownHead.startsWith(ename) ? red(ename) + shownHead.slice(ename.length) : shownHead;
+    const more = shown === "" || brace === "" ? [] : ["{"];
     return [coloured, ...excerpt, ...more, ...lines.slice(start)].join("\n");
   }
 

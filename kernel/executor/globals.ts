@@ -13,11 +13,11 @@ import { bash, install } from "./magics.js";
 import { metaOf } from "./namespaces.js";
 import { loadTslab } from "./tslab.js";
 
-export type Importer = (
-  specifier: string,
-  options?: { with?: Record<string, string> },
-  names?: string[],
-) => Promise<unknown>;
+export interface Importer {
+  import(specifier: string, options?: { with?: Record<string, string> }, names?: string[]): Promise<unknown>;
+  /** Lets `require` load TypeScript. */
+  typescript(): Promise<unknown>;
+}
 
 export function installGlobals(
   interrupts: Interrupts,
@@ -34,7 +34,8 @@ export function installGlobals(
     native,
   ) as NodeJS.Require;
   const runtime = {
-    import: importer,
+    import: importer.import,
+    typescript: importer.typescript,
     await: <T>(value: T) => {
       evaluator.onSuspend();
       return interrupts.guard(value);

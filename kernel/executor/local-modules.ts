@@ -13,9 +13,10 @@ import MagicString from "magic-string";
 import { parseSync } from "oxc-parser";
 import type { Service } from "ts-node";
 import { readUserConfig } from "../language/config.js";
-import { stampOf } from "../language/resolve.js";
+import { isPath, resolveFile, stampOf } from "../language/resolve.js";
 import { prepareModule } from "../language/transform.js";
 import { typescriptFile } from "../language/typescript.js";
+import { Aliases } from "./aliases.js";
 import { moduleMaps } from "./errors.js";
 import { writtenIn } from "./module-texts.js";
 import {
@@ -36,6 +37,8 @@ interface LocalModule {
   readonly imports: Set<string>;
   /** Stamps of the CommonJS files that it required, which Node caches. */
   readonly required: Map<string, string>;
+  /** What it assigned to `module.exports`, or has by `export =`. */
+  commonJs?: { readonly value: unknown };
   /** Settles when it has run. */
   loaded: Promise<void>;
 }
@@ -48,7 +51,10 @@ type Body = (
   dirname: string,
   dynamicImport: (specifier: string, options?: ImportOptions) => Promise<Namespace>,
   meta: object,
-) => Promise<void>;
+) => Promise<void> | void;
+
+/** Kinds of files that Node's `require` gets from here. */
+const typescriptFiles = [".ts", ".tsx", ".mts", ".cts"];
 
 /** The names of dynamic imports and `import.meta` in a module's body. */
 const importName = "__firstframeImport";
@@ -57,10 +63,19 @@ const metaName = "__firstframeMeta";
 export class LocalModules {
   private readonly modules = new Map<string, LocalModule>();
   private readonly require: NodeJS.Require;
+  private readonly aliases: Aliases;
   private compiler: Service | undefined;
 
   constructor(private readonly loader: Loader) {
     this.require = createRequire(import.meta.url);
+    this.aliases = new Aliases(loader.cwd);
+    for (const extension of typescriptFiles) {
+      this.require.extensions[extension] = (module, file) => {
+        module.exports = this.requireFile(file);
+        // It is kept here, where a change is noticed.
+        delete this.require.cache[file];
+      };
+    }
   }
 
   /** The namespace of a file's module, run again if it or what it imports has changed. */
@@ -75,13 +90,18 @@ export class LocalModules {
   /** Drops every module below `root` that changed, or that imports, directly or not, one that did. */
   private forgetChanged(root: string): void {
     const reachable = new Set([root]);
-    for (const file of reachable)
-      for (const next of this.modules.get(file)?.imports ?? []) reachable.add(next);
+    for (const file of reachable) {
+      const module = this.modules.get(file);
+      for (const next of module?.imports ?? []) reachable.add(next);
+      for (const next of module?.required.keys() ?? []) if (this.modules.has(next)) reachable.add(next);
+    }
     const stale = new Set([...reachable].filter((file) => isStale(this.modules.get(file))));
     for (let before = -1; before !== stale.size; ) {
       before = stale.size;
       for (const file of reachable) {
-        if ([...(this.modules.get(file)?.imports ?? [])].some((next) => stale.has(next))) stale.add(file);
+        const module = this.modules.get(file);
+        if ([...(module?.imports ?? []), ...(module?.required.keys() ?? [])].some((next) => stale.has(next)))
+          stale.add(file);
       }
     }
     for (const file of stale) {
@@ -91,9 +111,48 @@ export class LocalModules {
     }
   }
 
-  private load(file: string): LocalModule {
+  /** What `require` gives for a file, run again if it or what it imports has changed. */
+  private requireFile(file: string): unknown {
+    this.forgetChanged(file);
+    return this.loadNow(file);
+  }
+
+  /** A module, and those that it imports, without waiting for anything. */
+  private loadNow(file: string): unknown {
+    if (/\.(?:node|wasm)$/.test(file)) return this.require(file);
     const known = this.modules.get(file);
-    if (known) return known;
+    if (known) return requiredOf(known);
+    const module = this.create(file);
+    try {
+      const source = readFileSync(file, "utf8");
+      if (file.endsWith(".json")) module.exports.default = parseJson(source, file);
+      else if (isCommonJs(file, source)) this.evaluateCommonJs(module);
+      else {
+        const { code } = prepareModule(this.compile(source, file));
+        const native = createRequire(file);
+        const require = Object.assign((id: string) => this.requireNow(id, module, native), native);
+        void this.run(module, bodyOf(file, code, ""), require);
+        this.finish(module);
+      }
+    } catch (error) {
+      this.modules.delete(file);
+      throw error;
+    }
+    return requiredOf(module);
+  }
+
+  private requireNow(specifier: string, importer: LocalModule, native: NodeJS.Require): unknown {
+    if (isBuiltin(specifier)) return native(specifier);
+    const folder = path.dirname(importer.file);
+    const file = isPath(specifier)
+      ? resolveFile(path.resolve(folder, specifier))
+      : this.aliases.file(specifier, folder);
+    if (file === null) return native(specifier);
+    importer.imports.add(file);
+    return this.loadNow(file);
+  }
+
+  private create(file: string): LocalModule {
     const exports: Record<string, unknown> = {};
     Object.defineProperty(exports, Symbol.toStringTag, { value: "Module" });
     const module = {
@@ -105,6 +164,13 @@ export class LocalModules {
       loaded: Promise.resolve(),
     };
     this.modules.set(file, module);
+    return module;
+  }
+
+  private load(file: string): LocalModule {
+    const known = this.modules.get(file);
+    if (known) return known;
+    const module = this.create(file);
     module.loaded = this.evaluate(module);
     module.loaded.catch(() => {
       // The next import tries again.
@@ -125,21 +191,42 @@ export class LocalModules {
       return;
     }
     const { code, requires } = prepareModule(this.compile(source, file));
-    const folder = path.dirname(file);
     const required = new Map<string, unknown>();
     for (const specifier of requires) required.set(specifier, await this.requirable(specifier, module));
-    const body = new Script(
-      `(async function (exports, require, module, __filename, __dirname, ${importName}, ${metaName}) {${code}\n})`,
-      { filename: file, importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER },
-    ).runInThisContext() as Body;
     const native = createRequire(file);
     const require = Object.assign(
-      (id: string) => (required.has(id) ? required.get(id) : (native(id) as unknown)),
+      (id: string) => (required.has(id) ? required.get(id) : this.requireNow(id, module, native)),
       native,
     );
+    await this.run(module, bodyOf(file, code, "async "), require);
+    this.finish(module);
+  }
+
+  private run(module: LocalModule, body: Body, require: (id: string) => unknown): Promise<void> | void {
+    const { file, exports } = module;
+    const folder = path.dirname(file);
     const dynamicImport = (specifier: string, options?: ImportOptions) =>
       this.loader.import(String(specifier), options, folder);
-    await body.call(undefined, module.exports, require, module, file, folder, dynamicImport, metaOf(file));
+    const holder = {
+      id: file,
+      filename: file,
+      path: folder,
+      require,
+      get exports() {
+        return module.commonJs === undefined ? exports : module.commonJs.value;
+      },
+      set exports(value: unknown) {
+        module.commonJs = { value };
+      },
+    };
+    const meta = metaOf(file, (specifier) => this.aliases.file(specifier, folder));
+    return body.call(undefined, exports, require, holder, file, folder, dynamicImport, meta);
+  }
+
+  /** Gives a module that assigned to `module.exports` the exports that an import finds. */
+  private finish(module: LocalModule): void {
+    if (module.commonJs !== undefined && module.commonJs.value !== module.exports)
+      addExports(module.exports, module.commonJs.value);
   }
 
   /** What `require` returns to a module's body for an import: exports, marked as an ES module's if they are. */
@@ -155,8 +242,7 @@ export class LocalModules {
     const module = this.load(file);
     // Modules that import each other see what exists when they run, like ES modules.
     if (!this.waitsFor(module, importer)) await module.loaded;
-    if (file.endsWith(".json")) return module.exports.default;
-    return module.exports;
+    return requiredOf(module);
   }
 
   private waitsFor(module: LocalModule, importer: LocalModule): boolean {
@@ -173,23 +259,15 @@ export class LocalModules {
       module.required.set(file, stampOf(file));
       queue.push(...(this.require.cache[file]?.children ?? []).map(({ filename }) => filename));
     }
-    const properties =
-      typeof exports === "object" || typeof exports === "function" ? (exports as object | null) : null;
-    for (const name of Object.keys(properties ?? {})) {
-      const descriptor = Object.getOwnPropertyDescriptor(properties, name);
-      Object.defineProperty(module.exports, name, { ...descriptor, enumerable: true, configurable: true });
-    }
-    const marked = (properties as { __esModule?: boolean } | null)?.__esModule === true;
-    if (!marked || !("default" in module.exports)) {
-      Object.defineProperty(module.exports, "default", { value: exports, enumerable: true });
-    }
-    Object.defineProperty(module.exports, "__esModule", { value: true });
+    module.commonJs = { value: exports };
+    addExports(module.exports, exports);
   }
 
   /** TypeScript or modern JavaScript to a CommonJS body. */
   private compile(text: string, file: string): string {
     const source = withoutImportSyntax(text, file);
-    const output = this.service().compile(source, file);
+    // Every file becomes a CommonJS body, also one whose name asks for an ES module.
+    const output = this.service().compile(source, file.replace(/\.[mc]([tj]s)$/, ".$1"));
     // Its comment stays for debuggers.
     const comment = output.slice(Math.max(0, output.lastIndexOf("//# sourceMappingURL=data:")));
     const encoded = /^\/\/# sourceMappingURL=data:[^,]*;base64,(\S+)/.exec(comment)?.[1];
@@ -243,6 +321,34 @@ export class LocalModules {
     if (traces) Object.defineProperty(Error, "prepareStackTrace", traces);
     return this.compiler;
   }
+}
+
+function bodyOf(file: string, code: string, kind: "" | "async "): Body {
+  return new Script(
+    `(${kind}function (exports, require, module, __filename, __dirname, ${importName}, ${metaName}) {${code}\n})`,
+    { filename: file, importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER },
+  ).runInThisContext() as Body;
+}
+
+/** What `require` gives of a module. */
+function requiredOf({ file, exports, commonJs }: LocalModule): unknown {
+  if (file.endsWith(".json")) return exports.default;
+  return commonJs === undefined ? exports : commonJs.value;
+}
+
+/** What a CommonJS module exports, as an import finds it. */
+function addExports(namespace: Record<string, unknown>, exports: unknown): void {
+  const properties =
+    typeof exports === "object" || typeof exports === "function" ? (exports as object | null) : null;
+  for (const name of Object.keys(properties ?? {})) {
+    const descriptor = Object.getOwnPropertyDescriptor(properties, name);
+    Object.defineProperty(namespace, name, { ...descriptor, enumerable: true, configurable: true });
+  }
+  const marked = (properties as { __esModule?: boolean } | null)?.__esModule === true;
+  if (!marked || !("default" in namespace)) {
+    Object.defineProperty(namespace, "default", { value: exports, enumerable: true });
+  }
+  Object.defineProperty(namespace, "__esModule", { value: true });
 }
 
 function isStale(module: LocalModule | undefined): boolean {

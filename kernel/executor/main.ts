@@ -119,10 +119,15 @@ type Hear = (...args: unknown[]) => void;
 
 /** The module loader is itself loaded when a cell first imports something. */
 function lazyImporter(cwd: string): Importer {
-  let made: Promise<Importer> | undefined;
-  return async (...request) => {
-    made ??= import("./modules.js" as string).then((module) => module.createImporter({ cwd }) as Importer);
-    return (await made)(...request);
+  type Loaded = Importer["import"] & Pick<Importer, "typescript">;
+  let made: Promise<Loaded> | undefined;
+  const loaded = () => {
+    made ??= import("./modules.js" as string).then((module) => module.createImporter({ cwd }) as Loaded);
+    return made;
+  };
+  return {
+    import: async (...request) => (await loaded())(...request),
+    typescript: async () => (await loaded()).typescript(),
   };
 }
 

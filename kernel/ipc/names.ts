@@ -10,6 +10,7 @@ export const whenIdle = -1;
  * - `iterate(iterable)`: what a cell iterates with `for await`; its steps are rejected by an interrupt.
  * - `interrupt()`: called where the flag was found set; throws.
  * - `raise()`: what the control thread has the main thread do to set the flag.
+ * - `typescript()`: lets `require` load TypeScript.
  * - `require(id)`: CommonJS require from the notebook's folder.
  * - `meta`: the cell's `import.meta`.
  * - `box(value)`: what holds the cell's result.

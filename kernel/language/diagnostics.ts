@@ -1,5 +1,6 @@
 import type { Diagnostic } from "./language.js";
 import { Lines, type Range } from "./positions.js";
+import { resolveInNodePath } from "./resolve.js";
 import { readableTypes } from "./session.js";
 import type { Declaration } from "./source.js";
 
@@ -9,6 +10,7 @@ export interface LspDiagnostic {
   readonly code?: number | string;
   readonly message: string;
 }
+
 
 /** What the compiler rejects in a module although cells can do it. */
 const allowed = new Set([
@@ -58,6 +60,9 @@ export function toDiagnostics(
     const end = lines.offsetAt(range.end) - offset;
     if (severity > 2 || allowed.has(number) || start < -1 || start > length) return [];
     const name = text.slice(offset + start, offset + end);
+    // Types don't say that it is there, so it is of type any.
+    if (missingModule.has(number) && packageOf.test(name) && resolveInNodePath(name.slice(1, -1)) !== null)
+      return [];
     const reason = number === importAssigned ? assigned[kindOf(name) ?? "import"] : undefined;
     return [
       {

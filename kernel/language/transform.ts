@@ -190,10 +190,32 @@ function rewrite(code: string, program: Program, hasResult: boolean): MagicStrin
     : new Set<string>();
   for (const node of body) rewriteStatement(node, text, used, hoist);
   // `void 0`, or the directive would become the result of a cell that has none.
-  text.prepend(`"use strict";void 0;${vars.length > 0 ? `let ${vars.join(",")};` : ""}`);
+  const typescript = requiresFile(program)
+    ? `await ${runtimeGlobal}.await(${runtimeGlobal}.typescript());`
+    : "";
+  text.prepend(`"use strict";void 0;${typescript}${vars.length > 0 ? `let ${vars.join(",")};` : ""}`);
   if (hasResult) boxResult(program, text);
   else text.append(`\n${runtimeGlobal}.box(void 0);`);
   return text;
+}
+
+/** Whether the code may require a file of the user's, rather than a package. */
+function requiresFile(program: Program): boolean {
+  let found = false;
+  walk(program, (node) => {
+    if (node.type === "CallExpression" && isRequire(node.callee)) {
+      const [id] = node.arguments;
+      found ||= id?.type !== "Literal" || (typeof id.value === "string" && /^[./]/.test(id.value));
+    }
+    return !found;
+  });
+  return found;
+}
+
+/** `require` or `require.resolve`. */
+function isRequire(callee: Node): boolean {
+  const called = callee.type === "MemberExpression" ? callee.object : callee;
+  return called.type === "Identifier" && called.name === "require";
 }
 
 /** The result goes to the executor in a box, because V8's inspector would copy a string, however long. */
