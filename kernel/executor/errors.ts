@@ -89,7 +89,8 @@ export class CellErrors {
     const plain = error instanceof KeyboardInterrupt && error.cause === undefined;
     const inspected = plain ? String(error.stack) : this.mapped(safeInspect(error, true));
     // Node puts errors without a stack in brackets.
-    const text = inspected.replace(/^\[(.*)\]$/s, "$1");
+    const line = headline(error);
+    const text = inspected.startsWith(`[${line}]`) ? line + inspected.slice(line.length + 2) : inspected;
     const lines = withoutOwnFrames(text.split("\n"));
     const frames = lines
       .map((line, i) => ({ line: stripColors(line), i }))
@@ -101,13 +102,12 @@ export class CellErrors {
     const hasStack = String(error.stack)
       .split("\n")
       .some((line) => isFrame.test(line));
-    const start = hasStack ? (frames[0]?.i ?? lines.length) : headLength(error);
+    const start = hasStack ? (frames[0]?.i ?? lines.length) : line.split("\n").length;
     const head = lines.slice(0, start).join("\n");
-    // Node puts errors without a stack in brackets.
-    const [, plainHead = head, brace = ""] = hasStack ? [] : (/^\[?([\s\S]*?)\]?( \{)?$/.exec(head) ?? []);
-    const shownHead = shown === "" ? plainHead + brace : plainHead;
+    const opens = !hasStack && shown !== "" && head.endsWith(" {");
+    const shownHead = opens ? head.slice(0, -2) : head;
     const coloured = shownHead.startsWith(ename) ? red(ename) + shownHead.slice(ename.length) : shownHead;
-    const more = shown === "" || brace === "" ? [] : ["{"];
+    const more = opens ? ["{"] : [];
     return [coloured, ...excerpt, ...more, ...lines.slice(start)].join("\n");
   }
 
@@ -194,11 +194,6 @@ function withoutOwnFrames(lines: string[]): string[] {
     else if (text.endsWith(" {") && kept.length > 0) kept[kept.length - 1] += " {";
   });
   return kept;
-}
-
-/** How many lines an error's message takes. */
-function headLength(error: Error): number {
-  return headline(error).split("\n").length;
 }
 
 /** An error made in another realm, e.g. by `vm`. */

@@ -15,8 +15,13 @@ import { loadTslab } from "./tslab.js";
 
 export interface Importer {
   import(specifier: string, options?: { with?: Record<string, string> }, names?: string[]): Promise<unknown>;
-  /** Lets `require` load TypeScript. */
-  typescript(): Promise<unknown>;
+  /** Lets `require` load TypeScript; what it resolves to requires the user's files, again once they change. */
+  typescript(): Promise<FileLoader>;
+}
+
+export interface FileLoader {
+  /** Undefined if it is none of the user's files. */
+  requireFrom(id: string, folder: string): { readonly value: unknown } | undefined;
 }
 
 export function installGlobals(
@@ -29,13 +34,17 @@ export function installGlobals(
   // The notebook's own path, if the front end tells it.
   const file = notebookFile(process.env.JPY_SESSION_NAME, cwd) ?? join(cwd, "notebook.ipynb");
   const native = createRequire(file);
-  const require = Object.assign(
-    (id: string): unknown => (id === "tslab" ? loadTslab() : native(id)),
-    native,
-  ) as NodeJS.Require;
+  let files: FileLoader | undefined;
+  const require = Object.assign((id: string): unknown => {
+    if (id === "tslab") return loadTslab();
+    const found = files?.requireFrom(id, dirname(file));
+    return found === undefined ? native(id) : found.value;
+  }, native) as NodeJS.Require;
   const runtime = {
     import: importer.import,
-    typescript: importer.typescript,
+    typescript: async () => {
+      files = await importer.typescript();
+    },
     await: <T>(value: T) => {
       evaluator.onSuspend();
       return interrupts.guard(value);

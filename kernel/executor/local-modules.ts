@@ -33,8 +33,8 @@ interface LocalModule {
   readonly file: string;
   readonly stamp: string;
   readonly exports: Record<string, unknown>;
-  /** The user's files that it imports. */
-  readonly imports: Set<string>;
+  /** The user's files that it imports, as they were then. */
+  readonly imports: Map<string, LocalModule | undefined>;
   /** Stamps of the CommonJS files that it required, which Node caches. */
   readonly required: Map<string, string>;
   /** What it assigned to `module.exports`, or has by `export =`. */
@@ -91,16 +91,13 @@ export class LocalModules {
   private forgetChanged(root: string): void {
     const reachable = new Set([root]);
     for (const file of reachable) {
-      const module = this.modules.get(file);
-      for (const next of module?.imports ?? []) reachable.add(next);
-      for (const next of module?.required.keys() ?? []) if (this.modules.has(next)) reachable.add(next);
+      for (const next of this.modules.get(file)?.imports.keys() ?? []) reachable.add(next);
     }
-    const stale = new Set([...reachable].filter((file) => isStale(this.modules.get(file))));
+    const stale = new Set([...reachable].filter((file) => this.isStale(this.modules.get(file))));
     for (let before = -1; before !== stale.size; ) {
       before = stale.size;
       for (const file of reachable) {
-        const module = this.modules.get(file);
-        if ([...(module?.imports ?? []), ...(module?.required.keys() ?? [])].some((next) => stale.has(next)))
+        if ([...(this.modules.get(file)?.imports.keys() ?? [])].some((next) => stale.has(next)))
           stale.add(file);
       }
     }
@@ -109,6 +106,21 @@ export class LocalModules {
         delete this.require.cache[required];
       this.modules.delete(file);
     }
+  }
+
+  /** Whether a module's file has changed, or one of those that it imports has been run again since. */
+  private isStale(module: LocalModule | undefined): boolean {
+    if (!module || module.stamp !== stampOf(module.file)) return true;
+    return (
+      [...module.required].some(([file, stamp]) => stampOf(file) !== stamp) ||
+      [...module.imports].some(([file, imported]) => this.modules.get(file) !== imported)
+    );
+  }
+
+  /** What a cell's `require` gives for one of the user's files; undefined if it names none. */
+  requireFrom(id: string, folder: string): { readonly value: unknown } | undefined {
+    const file = isPath(id) ? resolveFile(path.resolve(folder, id)) : null;
+    return file === null ? undefined : { value: this.requireFile(file) };
   }
 
   /** What `require` gives for a file, run again if it or what it imports has changed. */
@@ -148,8 +160,9 @@ export class LocalModules {
       ? resolveFile(path.resolve(folder, specifier))
       : this.aliases.file(specifier, folder);
     if (file === null) return native(specifier);
-    importer.imports.add(file);
-    return this.loadNow(file);
+    const value = this.loadNow(file);
+    importer.imports.set(file, this.modules.get(file));
+    return value;
   }
 
   private create(file: string): LocalModule {
@@ -159,7 +172,7 @@ export class LocalModules {
       file,
       stamp: stampOf(file),
       exports,
-      imports: new Set<string>(),
+      imports: new Map<string, LocalModule | undefined>(),
       required: new Map<string, string>(),
       loaded: Promise.resolve(),
     };
@@ -238,8 +251,8 @@ export class LocalModules {
       const namespace = await this.loader.import(specifier, undefined, folder);
       return commonJsExports(namespace) ?? asExports(namespace);
     }
-    importer.imports.add(file);
     const module = this.load(file);
+    importer.imports.set(file, module);
     // Modules that import each other see what exists when they run, like ES modules.
     if (!this.waitsFor(module, importer)) await module.loaded;
     return requiredOf(module);
@@ -247,7 +260,7 @@ export class LocalModules {
 
   private waitsFor(module: LocalModule, importer: LocalModule): boolean {
     const seen = new Set([module.file]);
-    for (const file of seen) for (const next of this.modules.get(file)?.imports ?? []) seen.add(next);
+    for (const file of seen) for (const next of this.modules.get(file)?.imports.keys() ?? []) seen.add(next);
     return seen.has(importer.file);
   }
 
@@ -257,6 +270,8 @@ export class LocalModules {
     for (let file = queue.pop(); file !== undefined; file = queue.pop()) {
       if (module.required.has(file) || file.includes(`${path.sep}node_modules${path.sep}`)) continue;
       module.required.set(file, stampOf(file));
+      const local = this.modules.get(file);
+      if (local !== undefined && local !== module) module.imports.set(file, local);
       queue.push(...(this.require.cache[file]?.children ?? []).map(({ filename }) => filename));
     }
     module.commonJs = { value: exports };
@@ -349,11 +364,6 @@ function addExports(namespace: Record<string, unknown>, exports: unknown): void 
     Object.defineProperty(namespace, "default", { value: exports, enumerable: true });
   }
   Object.defineProperty(namespace, "__esModule", { value: true });
-}
-
-function isStale(module: LocalModule | undefined): boolean {
-  if (!module || module.stamp !== stampOf(module.file)) return true;
-  return [...module.required].some(([file, stamp]) => stampOf(file) !== stamp);
 }
 
 /** A body is CommonJS, which has neither an ES module's `import()` nor `import.meta`. */

@@ -3,6 +3,7 @@
  * folder. The user's own files are loaded by {@link LocalModules}, which reloads them when they change.
  */
 import { existsSync, readFileSync } from "node:fs";
+import * as nodeModule from "node:module";
 import { createRequire, isBuiltin } from "node:module";
 import path from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -27,7 +28,7 @@ export type Importer = (
 ) => Promise<Namespace>;
 
 /** Makes the `import` of cells of a notebook in the folder `cwd`, and what lets `require` load TypeScript. */
-export function createImporter({ cwd }: { cwd: string }): Importer & { typescript(): Promise<unknown> } {
+export function createImporter({ cwd }: { cwd: string }): Importer & { typescript(): Promise<LocalModules> } {
   const modules = new ModuleLoader(cwd);
   const imported: Importer = async (specifier, options, names = []) => {
     const namespace = await modules.import(String(specifier), options, cwd);
@@ -56,7 +57,9 @@ export class ModuleLoader implements Loader {
   private local: Promise<LocalModules> | undefined;
   private paths: Aliases | undefined;
 
-  constructor(readonly cwd: string) {}
+  constructor(readonly cwd: string) {
+    refuseTypeScript((url) => url.endsWith("/notebook.js") && this.natives.has(folderOf(url)));
+  }
 
   /** Imports what a specifier means to a module in `folder`. */
   async import(specifier: string, options: ImportOptions | undefined, folder: string): Promise<Namespace> {
@@ -119,6 +122,38 @@ export class ModuleLoader implements Loader {
     this.local ??= import("./local-modules.js").then(({ LocalModules }) => new LocalModules(this));
     return this.local;
   }
+}
+
+interface Resolution {
+  readonly url: string;
+}
+type Resolve = (
+  specifier: string,
+  context: { readonly parentURL?: string },
+  next: (specifier: string, context: object) => Resolution,
+) => Resolution;
+
+/**
+ * Newer versions of Node run TypeScript, but only what is JavaScript with types, with all extensions written out, and
+ * once. What is imported by `isOurs` they are to refuse as the older ones do.
+ */
+function refuseTypeScript(isOurs: (parent: string) => boolean): void {
+  const { registerHooks } = nodeModule as { registerHooks?: (hooks: { resolve: Resolve }) => void };
+  registerHooks?.({
+    resolve(specifier, context, next) {
+      const resolved = next(specifier, context);
+      const extension = /^file:.*(\.[cm]?tsx?)$/.exec(resolved.url)?.[1];
+      if (extension === undefined || !isOurs(context.parentURL ?? "")) return resolved;
+      const file = fileURLToPath(resolved.url);
+      const error: NodeJS.ErrnoException = new TypeError(`Unknown file extension "${extension}" for ${file}`);
+      error.code = "ERR_UNKNOWN_FILE_EXTENSION";
+      throw error;
+    },
+  });
+}
+
+function folderOf(url: string): string {
+  return url.startsWith("file:") ? path.dirname(fileURLToPath(url)) : "";
 }
 
 /** Packages that the kernel brings along for notebooks in folders that have none. */

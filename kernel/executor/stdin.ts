@@ -62,6 +62,8 @@ class Stdin extends Readable {
 
   constructor(private readonly interrupts: Interrupts) {
     super({ highWaterMark: 0 });
+    // A loop over it that is left destroys it, in newer versions of Node with an error.
+    super.on("error", () => undefined);
   }
 
   override _read(): void {

@@ -11,7 +11,6 @@ export interface LspDiagnostic {
   readonly message: string;
 }
 
-
 /** What the compiler rejects in a module although cells can do it. */
 const allowed = new Set([
   1202, // `import x = require()` in an ECMAScript module
