@@ -50,8 +50,8 @@ function strike(id: number, first: boolean): void {
   if (first) {
     Atomics.store(state, slot.heard, 0);
     Atomics.store(state, slot.interrupt, id);
-    raise();
     tell({ op: "interrupt", id });
+    raise();
   }
   for (const timer of timers) clearTimeout(timer);
   timers = [
@@ -70,11 +70,15 @@ function strike(id: number, first: boolean): void {
   ];
 }
 
+let raiser: Session | undefined;
+
 /** Has the main thread set the flag that guards read, between two steps of whatever it is running. */
 function raise(): void {
-  const session = new Session();
-  session.connectToMainThread();
-  session.post("Runtime.evaluate", { expression: raiseExpression, silent: true }, () => session.disconnect());
+  if (raiser === undefined) {
+    raiser = new Session();
+    raiser.connectToMainThread();
+  }
+  raiser.post("Runtime.evaluate", { expression: raiseExpression, silent: true });
 }
 
 /**

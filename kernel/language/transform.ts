@@ -176,8 +176,9 @@ function isDefaultExpression(node: Program["body"][number] | undefined): boolean
 function rewrite(code: string, program: Program, hasResult: boolean): MagicString {
   const text = new MagicString(code);
   const body = program.body;
-  insertGuards(program, text);
+  // In this order: what ends at one place is closed from the inside out.
   rewriteAsync(program, text);
+  insertGuards(program, text);
   // Imports and functions are hoisted; those already at the top stay in place.
   const first = body.find((node) => node.type !== "ImportDeclaration");
   const hoist = (node: Node) => {
@@ -188,7 +189,15 @@ function rewrite(code: string, program: Program, hasResult: boolean): MagicStrin
   const used = body.some((node) => node.type === "ImportDeclaration")
     ? usedNames(program)
     : new Set<string>();
-  for (const node of body) rewriteStatement(node, text, used, hoist);
+  for (const node of body) {
+    rewriteStatement(node, text, used, hoist);
+    // What follows may be hoisted from between it and a line that would continue it.
+    if (
+      /^(?:Expression|Throw)Statement$|^VariableDeclaration$|^Export/.test(node.type) &&
+      code[node.end - 1] !== ";"
+    )
+      text.appendRight(node.end, ";");
+  }
   // `void 0`, or the directive would become the result of a cell that has none.
   const typescript = requiresFile(program)
     ? `await ${runtimeGlobal}.await(${runtimeGlobal}.typescript());`

@@ -104,6 +104,22 @@ test("every kind of declaration may follow every other under one name", async ()
   assert.equal(await run("let same = 'last'; same"), "last");
 });
 
+test("statements without semicolons end where their lines end", async () => {
+  assert.equal(await run("let n1 = 0\nfor (; n1 < 3; n1++) await null\nn1"), 3);
+  assert.equal(await run("let n2 = 0\nwhile (n2 < 3) n2 += await 1\nn2"), 3);
+  assert.equal(await run("const g1 = async () => await 5\nawait g1()"), 5);
+  assert.equal(await run("const h1 = () => Math.max(1, 2)\nh1()"), 2);
+  assert.equal(await run("for await (const x of [1]) await x\nawait 7"), 7);
+  assert.equal(await run("const f1 = (x: number) => x\nfunction between() {}\n(f1)(9)"), 9);
+  assert.equal(await run("let l1 = [1, 2]\nimport * as os1 from 'node:os'\n[0].concat(l1).length"), 3);
+  assert.equal(await run("let v1 = 1\nexport const e1 = v1\nfunction moved() {}\n[e1][0]"), 1);
+  assert.equal(await run("let o1 = {}\nfunction moved2() {}\n[1].length\n2"), 2);
+  assert.equal(await run("var { a: a1 } = await { a: 4 }\n;[a1][0]"), 4);
+  assert.equal(await run("export default await 6"), 6);
+  assert.equal(await run("async function af() { for (;;) return await 8 }\nawait af()"), 8);
+  assert.equal(await run("let d1 = 0\ndo await d1++\nwhile (d1 < 3)\nd1"), 3);
+});
+
 test("closures see what later cells assign or declare", async () => {
   await run(
     "let seen = 1; const read = () => seen; function callsOther() { return other(); } function other() { return 'old'; }",
