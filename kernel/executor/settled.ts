@@ -4,8 +4,10 @@
  */
 import { types } from "node:util";
 import { setFlagsFromString } from "node:v8";
+import { resolved } from "../ipc/primordials.js";
 
 const { isPromise } = types;
+const NativeFunction = Function;
 const pending = 0;
 
 type Status = (promise: object) => number;
@@ -14,10 +16,10 @@ const unknown: Status = () => pending;
 let status: Status | undefined;
 
 function statusFunction(): Status {
-  setFlagsFromString("--allow-natives-syntax");
   try {
-    const made = new Function("promise", "return %PromiseStatus(promise)") as Status;
-    made(Promise.resolve());
+    setFlagsFromString("--allow-natives-syntax");
+    const made = new NativeFunction("promise", "return %PromiseStatus(promise)") as Status;
+    made(resolved(undefined));
     return made;
   } catch {
     return unknown; // a newer V8
