@@ -125,8 +125,9 @@ export function breakable(
 ): { line: number; at: { line: number; column: number } } | null {
   if (!map) return { line, at: { line, column: 0 } };
   const lines = new Set<number>();
+  const isCode = codeLines(map.sourcesContent?.[0] ?? "");
   eachMapping(map, ({ originalLine }) => {
-    if (originalLine !== null && originalLine >= line) lines.add(originalLine);
+    if (originalLine !== null && originalLine >= line && isCode(originalLine)) lines.add(originalLine);
   });
   const first = Math.min(...lines);
   if (!Number.isFinite(first)) return null;
@@ -137,6 +138,20 @@ export function breakable(
     line: first,
     at: { line: at.line, column: code ? statementStart(code, at.line, at.column) : at.column },
   };
+}
+
+/** Which lines, counted from 1, have more than blanks and comments. */
+function codeLines(source: string): (line: number) => boolean {
+  if (!isShallow(source)) return () => true;
+  const { comments } = parseSync("cell.ts", source, { lang: "ts", sourceType: "module" });
+  let code = "";
+  let from = 0;
+  for (const { start, end } of comments) {
+    code += source.slice(from, start) + source.slice(start, end).replace(/[^\n]/g, " ");
+    from = end;
+  }
+  const lines = (code + source.slice(from)).split("\n");
+  return (line) => lines[line - 1]?.trim() !== "";
 }
 
 /** V8 stops where statements begin, which may be in what the transform put in front of them. */

@@ -13,7 +13,7 @@ import {
   type Interrupt,
   type ToControl,
 } from "../ipc/frames.js";
-import { abandonExpression, whenIdle } from "../ipc/names.js";
+import { abandonExpression, raiseExpression, whenIdle } from "../ipc/names.js";
 import { type ControlNote, type ControlSetup, claim, slot } from "./interrupt.js";
 
 /** How long an interrupted cell may clean up before its guards throw again. */
@@ -51,6 +51,7 @@ function strike(id: number, first: boolean): void {
     Atomics.store(state, slot.heard, 0);
     Atomics.store(state, slot.interrupt, id);
     tell({ op: "interrupt", id });
+    raise();
   }
   for (const timer of timers) clearTimeout(timer);
   timers = [
@@ -58,6 +59,7 @@ function strike(id: number, first: boolean): void {
       if (!isRunning(id) || (id === whenIdle && Atomics.load(state, slot.heard) === id)) return;
       Atomics.store(state, slot.insist, 1);
       Atomics.store(state, slot.interrupt, id);
+      raise();
     }, graceMs),
     setTimeout(() => {
       if (!isRunning(id) || Atomics.load(state, slot.heard) === id) return;
@@ -66,6 +68,17 @@ function strike(id: number, first: boolean): void {
       terminate();
     }, patienceMs),
   ];
+}
+
+let raiser: Session | undefined;
+
+/** Has the main thread set the flag that guards read, between two steps of whatever it is running. */
+function raise(): void {
+  if (raiser === undefined) {
+    raiser = new Session();
+    raiser.connectToMainThread();
+  }
+  raiser.post("Runtime.evaluate", { expression: raiseExpression, silent: true });
 }
 
 /**

@@ -89,17 +89,26 @@ export class CellErrors {
     const plain = error instanceof KeyboardInterrupt && error.cause === undefined;
     const inspected = plain ? String(error.stack) : this.mapped(safeInspect(error, true));
     // Node puts errors without a stack in brackets.
-    const text = inspected.replace(/^\[(.*)\]$/s, "$1");
+    const line = headline(error);
+    const text = inspected.startsWith(`[${line}]`) ? line + inspected.slice(line.length + 2) : inspected;
     const lines = withoutOwnFrames(text.split("\n"));
     const frames = lines
       .map((line, i) => ({ line: stripColors(line), i }))
       .filter(({ line }) => isFrame.test(line));
     const inner = frames.find(({ line }) => cellFrame.test(line));
-    const start = frames[0]?.i ?? lines.length;
-    const head = lines.slice(0, start).join("\n");
     const shown = inner === undefined ? "" : this.excerpt(inner.line);
-    const coloured = head.startsWith(ename) ? red(ename) + head.slice(ename.length) : head;
-    return [coloured, ...(shown === "" ? [] : [shown]), ...lines.slice(start)].join("\n");
+    const excerpt = shown === "" ? [] : [shown];
+    // One without a stack, such as that of Promise.any, has frames only in the errors that it holds.
+    const hasStack = String(error.stack)
+      .split("\n")
+      .some((line) => isFrame.test(line));
+    const start = hasStack ? (frames[0]?.i ?? lines.length) : line.split("\n").length;
+    const head = lines.slice(0, start).join("\n");
+    const opens = !hasStack && shown !== "" && head.endsWith(" {");
+    const shownHead = opens ? head.slice(0, -2) : head;
+    const coloured = shownHead.startsWith(ename) ? red(ename) + shownHead.slice(ename.length) : shownHead;
+    const more = opens ? ["{"] : [];
+    return [coloured, ...excerpt, ...more, ...lines.slice(start)].join("\n");
   }
 
   private excerpt(frame: string): string {

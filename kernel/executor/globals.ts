@@ -3,21 +3,26 @@
  */
 import { createRequire, Module } from "node:module";
 import { dirname, join } from "node:path";
-import { pathToFileURL } from "node:url";
-import { interruptFlag, runtimeGlobal } from "../ipc/names.js";
+import { runtimeGlobal } from "../ipc/names.js";
 import type { Comms } from "./comms.js";
 import { bundleOf, clearOutput, displayFunction } from "./display.js";
 import type { Evaluator } from "./evaluate.js";
 import { inputFunctions } from "./input.js";
 import type { Interrupts } from "./interrupt.js";
 import { bash, install } from "./magics.js";
+import { metaOf } from "./namespaces.js";
 import { loadTslab } from "./tslab.js";
 
-export type Importer = (
-  specifier: string,
-  options?: { with?: Record<string, string> },
-  names?: string[],
-) => Promise<unknown>;
+export interface Importer {
+  import(specifier: string, options?: { with?: Record<string, string> }, names?: string[]): Promise<unknown>;
+  /** Lets `require` load TypeScript; what it resolves to requires the user's files, again once they change. */
+  typescript(): Promise<FileLoader>;
+}
+
+export interface FileLoader {
+  /** Undefined if it is none of the user's files. */
+  requireFrom(id: string, folder: string): { readonly value: unknown } | undefined;
+}
 
 export function installGlobals(
   interrupts: Interrupts,
@@ -29,22 +34,31 @@ export function installGlobals(
   // The notebook's own path, if the front end tells it.
   const file = notebookFile(process.env.JPY_SESSION_NAME, cwd) ?? join(cwd, "notebook.ipynb");
   const native = createRequire(file);
+  let files: FileLoader | undefined;
   // As in a CommonJS file in the notebook's folder that Node was started with.
   const module = new Module(file);
   const require = Object.assign(
-    (id: string): unknown => (id === "tslab" ? loadTslab() : native(id)),
+    (id: string): unknown => {
+      if (id === "tslab") return loadTslab();
+      const found = files?.requireFrom(id, dirname(file));
+      return found === undefined ? native(id) : found.value;
+    },
     native,
     { main: module },
   ) as NodeJS.Require;
   Object.assign(module, { filename: file, paths: native.resolve.paths("any") ?? [], require });
   const runtime = {
-    import: importer,
+    import: importer.import,
+    typescript: async () => {
+      files = await importer.typescript();
+    },
     await: <T>(value: T) => {
       evaluator.onSuspend();
       return interrupts.guard(value);
     },
     iterate: interrupts.iterate,
     interrupt: interrupts.check,
+    raise: interrupts.raise,
     require,
     box: evaluator.box,
     bundle: bundleOf,
@@ -52,19 +66,9 @@ export function installGlobals(
     install,
     fetch: evaluator.fetch,
     abandon: evaluator.abandon,
-    meta: {
-      url: pathToFileURL(file).href,
-      dirname: dirname(file),
-      filename: file,
-      resolve: (specifier: string) => pathToFileURL(native.resolve(specifier)).href,
-    },
+    meta: metaOf(file),
   };
-  for (const [name, value] of Object.entries({
-    [runtimeGlobal]: Object.freeze(runtime),
-    [interruptFlag]: interrupts.state,
-  })) {
-    Object.defineProperty(globalThis, name, { value });
-  }
+  Object.defineProperty(globalThis, runtimeGlobal, { value: Object.freeze(runtime) });
   const { prompt, confirm } = inputFunctions(interrupts);
   for (const [name, value] of Object.entries({
     display: displayFunction,

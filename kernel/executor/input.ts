@@ -17,6 +17,8 @@ export function inputFunctions(interrupts: Interrupts): {
   confirm(message?: string): boolean;
 } {
   const ask = (prompt: string, password: boolean): string | null => {
+    if (interrupts.running() === 0 || interrupts.running() !== context())
+      throw new Error("the cell that asks is over, so that nobody is there to answer");
     const answer = interrupts.ask(
       (id) => sendControl({ op: "input", id, context: context(), prompt, password }),
       true,

@@ -1,32 +1,32 @@
 /**
- * Interrupts. When a cell blocks the event loop, a small thread (control.ts) sets a flag in shared memory; the guards that
- * the transform put into cells' loops and functions read it and throw. A pending await is rejected. After the first throw
- * the cell is left alone for a moment, so that `finally` can clean up; then guards throw until it is over.
+ * Interrupts. When a cell blocks the event loop, a small thread (control.ts) says so in shared memory and has V8 stop the
+ * main thread at its next step to set a flag; the guards that the transform put into cells' loops and functions read it
+ * and throw. A pending await is rejected. After the first throw the cell is left alone for a moment, so that `finally` can
+ * clean up; then guards throw until it is over.
  */
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from "node:worker_threads";
 import { context } from "../ipc/channel.js";
 import type { Answer, Interrupt, KnownMap, MappedSource } from "../ipc/frames.js";
-import { whenIdle } from "../ipc/names.js";
+import { interruptFlag, whenIdle } from "../ipc/names.js";
 import {
   compareExchange,
   continueWith,
+  defineProperty,
   exchange,
   hasPrototype,
   later,
   load,
-  mapDelete,
-  mapForEach,
-  mapSet,
   NativePromise,
   resolved,
   store,
   wait,
   withOwnMethods,
 } from "../ipc/primordials.js";
+import { isSettled } from "./settled.js";
 
 /** Slots of the shared memory. */
 export const slot = {
-  /** What guards read: 0, or the request to interrupt; {@link whenIdle} for what runs between cells. */
+  /** 0, or the request to interrupt; {@link whenIdle} for what runs between cells. */
   interrupt: 0,
   /** The running request; 0 for none. */
   running: 1,
@@ -97,13 +97,17 @@ export class Interrupts {
    * V8 ended what was running.
    */
   onInterrupt: (id: number, rejected: number, terminated: boolean) => void = () => undefined;
-  private readonly pending = new Map<(error: KeyboardInterrupt) => void, number>();
+  /** Of the circle of pending awaits. */
+  private readonly head = emptyCircle();
   private readonly port: MessagePort;
   private questions = 0;
   private answer: Answer | undefined;
+  private readonly askers = new Map<number, (answer: unknown) => void>();
   private known: KnownMap | undefined;
+  private raised = true;
 
   constructor() {
+    this.lower();
     const { port1, port2 } = new MessageChannel();
     this.port = port1;
     const worker = withOwnMethods(
@@ -133,37 +137,60 @@ export class Interrupts {
     store(this.state, slot.onStack, inside ? 1 : 0);
   }
 
+  /** Sets the flag that guards read, if there is an interrupt. */
+  readonly raise = (): void => {
+    if (this.raised || load(this.state, slot.interrupt) === 0) return;
+    this.raised = true;
+    (globalThis as unknown as Record<string, unknown>)[interruptFlag] = true;
+  };
+
+  /** Makes the flag anew, which V8 again takes for a constant, as it does not with one that has changed. */
+  private lower(): void {
+    if (!this.raised) return;
+    this.raised = false;
+    delete (globalThis as unknown as Record<string, unknown>)[interruptFlag];
+    const property = { __proto__: null, value: false, configurable: true, writable: true };
+    defineProperty(globalThis, interruptFlag, property as PropertyDescriptor);
+  }
+
   /** What a guard calls when the flag is set. Throws, unless the interrupt was for a cell that is over. */
   readonly check = (): void => {
     const id = load(this.state, slot.interrupt);
-    if (id === 0) return;
+    if (id === 0) {
+      this.lower();
+      return;
+    }
     const due = id === this.current();
     if (!due || load(this.state, slot.insist) === 0) {
       compareExchange(this.state, slot.interrupt, id, 0);
+      this.lower();
     }
     if (due) throw new KeyboardInterrupt();
   };
 
   /** Makes an awaited value interruptible. */
   readonly guard = <T>(value: T): T | Promise<Awaited<T>> => {
-    if (!isThenable(value)) return value;
-    return new NativePromise<Awaited<T>>((resolve, reject) => {
-      mapSet(this.pending, reject, context());
-      const done = () => mapDelete(this.pending, reject);
-      // A chain in which each link is settled by the one before, so that V8 finds the awaiting code for stack traces.
-      const settled = continueWith(
-        resolved(value),
-        (result) => {
-          done();
-          return result;
-        },
-        (error: unknown) => {
-          done();
-          throw error;
-        },
-      );
-      continueWith(settled as Promise<Awaited<T>>, resolve, reject);
-    });
+    if (!isThenable(value) || isSettled(value)) return value;
+    const promise = new NativePromise<Awaited<T>>(capture as Executor<Awaited<T>>);
+    const { resolve, reject } = captured;
+    const { head } = this;
+    const entry: PendingAwait = { owner: context(), reject, previous: head.previous, next: head };
+    head.previous.next = entry;
+    head.previous = entry;
+    // A chain in which each link is settled by the one before, so that V8 finds the awaiting code for stack traces.
+    const settled = continueWith(
+      resolved(value),
+      (result) => {
+        unlink(entry);
+        return result;
+      },
+      (error: unknown) => {
+        unlink(entry);
+        throw error;
+      },
+    );
+    continueWith(settled as Promise<unknown>, resolve, reject);
+    return promise;
   };
 
   /** Makes the steps of `for await` interruptible. */
@@ -199,6 +226,23 @@ export class Interrupts {
     }
   }
 
+  /** Asks the server without waiting. */
+  askLater(question: (id: number) => void, answered: (answer: unknown) => void): void {
+    this.questions += 1;
+    this.askers.set(this.questions, answered);
+    question(this.questions);
+  }
+
+  /** The request whose cell is running; 0 for none. */
+  running(): number {
+    return load(this.state, slot.running);
+  }
+
+  /** Rejects what a cell awaits. */
+  fail(id: number, error: unknown): void {
+    this.rejectAwaits(id, () => error);
+  }
+
   /** The source map of a script, if the server has already sent it. */
   knownMap(url: string): MappedSource | undefined {
     this.drain();
@@ -209,6 +253,7 @@ export class Interrupts {
   interrupt({ id, serial }: Interrupt): void {
     if (!claim(this.state, serial) || id !== this.current()) return;
     store(this.state, slot.interrupt, id);
+    this.raise();
     this.handle(id);
   }
 
@@ -229,7 +274,25 @@ export class Interrupts {
   private hear(note: ControlNote): void {
     if (note.op === "interrupt") this.handle(note.id);
     else if (note.op === "map") this.known = note;
-    else this.answer = note;
+    else {
+      const asker = this.askers.get(note.id);
+      if (asker === undefined) this.answer = note;
+      else {
+        this.askers.delete(note.id);
+        asker(note.value);
+      }
+    }
+  }
+
+  private rejectAwaits(id: number, error: () => unknown): number {
+    let rejected = 0;
+    for (let each = this.head.next, next = each.next; each !== this.head; each = next, next = each.next) {
+      if (each.owner !== id) continue;
+      unlink(each);
+      each.reject(error());
+      rejected += 1;
+    }
+    return rejected;
   }
 
   private current(): number {
@@ -239,23 +302,54 @@ export class Interrupts {
   private clear(): void {
     store(this.state, slot.interrupt, 0);
     store(this.state, slot.insist, 0);
+    this.lower();
   }
 
   private handle(id: number): void {
     if (id !== this.current()) return; // already over
     store(this.state, slot.heard, id);
-    let rejected = 0;
-    mapForEach(this.pending, (owner, reject) => {
-      if (owner !== id) return;
-      mapDelete(this.pending, reject);
-      reject(KeyboardInterrupt.ofAwait());
-      rejected += 1;
-    });
+    const rejected = this.rejectAwaits(id, () => KeyboardInterrupt.ofAwait());
     // The awaiting code throws now and may clean up; guards would cut that short.
-    if (rejected > 0) compareExchange(this.state, slot.interrupt, id, 0);
+    if (rejected > 0 && compareExchange(this.state, slot.interrupt, id, 0) === id) this.lower();
     if (id === whenIdle) this.clear(); // nothing is running that could be interrupted
     this.onInterrupt(id, rejected, exchange(this.state, slot.terminated, 0) === id);
   }
+}
+
+/** An await that an interrupt rejects. They form a circle, which is quicker than a set. */
+interface PendingAwait {
+  readonly owner: number;
+  reject(error: unknown): void;
+  previous: PendingAwait;
+  next: PendingAwait;
+}
+
+function emptyCircle(): PendingAwait {
+  const head = { owner: 0, reject: () => undefined } as unknown as PendingAwait;
+  head.previous = head;
+  head.next = head;
+  return head;
+}
+
+function unlink(entry: PendingAwait): void {
+  entry.previous.next = entry.next;
+  entry.next.previous = entry.previous;
+  // Its promise may yet settle, after the interrupt.
+  entry.previous = entry;
+  entry.next = entry;
+}
+
+type Executor<T> = (resolve: (value: T | PromiseLike<T>) => void, reject: (error: unknown) => void) => void;
+
+/** What settles the promise that was made last: a function for each would take longer than the promise. */
+const captured: { resolve: (value: unknown) => void; reject: (error: unknown) => void } = {
+  resolve: () => undefined,
+  reject: () => undefined,
+};
+
+function capture(resolve: (value: unknown) => void, reject: (error: unknown) => void): void {
+  captured.resolve = resolve;
+  captured.reject = reject;
 }
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {

@@ -13,10 +13,12 @@ import MagicString from "magic-string";
 import { parseSync } from "oxc-parser";
 import type { Service } from "ts-node";
 import { readUserConfig } from "../language/config.js";
-import { stampOf } from "../language/resolve.js";
+import { isPath, resolveFile, stampOf } from "../language/resolve.js";
 import { prepareModule } from "../language/transform.js";
 import { typescriptFile } from "../language/typescript.js";
+import { Aliases } from "./aliases.js";
 import { moduleMaps } from "./errors.js";
+import { writtenIn } from "./module-texts.js";
 import {
   commonJsExports,
   type ImportOptions,
@@ -25,15 +27,18 @@ import {
   metaOf,
   type Namespace,
 } from "./namespaces.js";
+import { addWritten } from "./written.js";
 
 interface LocalModule {
   readonly file: string;
   readonly stamp: string;
   readonly exports: Record<string, unknown>;
-  /** The user's files that it imports. */
-  readonly imports: Set<string>;
+  /** The user's files that it imports, as they were then. */
+  readonly imports: Map<string, LocalModule | undefined>;
   /** Stamps of the CommonJS files that it required, which Node caches. */
   readonly required: Map<string, string>;
+  /** What it assigned to `module.exports`, or has by `export =`. */
+  commonJs?: { readonly value: unknown };
   /** Settles when it has run. */
   loaded: Promise<void>;
 }
@@ -46,7 +51,10 @@ type Body = (
   dirname: string,
   dynamicImport: (specifier: string, options?: ImportOptions) => Promise<Namespace>,
   meta: object,
-) => Promise<void>;
+) => Promise<void> | void;
+
+/** Kinds of files that Node's `require` gets from here. */
+const typescriptFiles = [".ts", ".tsx", ".mts", ".cts"];
 
 /** The names of dynamic imports and `import.meta` in a module's body. */
 const importName = "__firstframeImport";
@@ -55,10 +63,19 @@ const metaName = "__firstframeMeta";
 export class LocalModules {
   private readonly modules = new Map<string, LocalModule>();
   private readonly require: NodeJS.Require;
+  private readonly aliases: Aliases;
   private compiler: Service | undefined;
 
   constructor(private readonly loader: Loader) {
     this.require = createRequire(import.meta.url);
+    this.aliases = new Aliases(loader.cwd);
+    for (const extension of typescriptFiles) {
+      this.require.extensions[extension] = (module, file) => {
+        module.exports = this.requireFile(file);
+        // It is kept here, where a change is noticed.
+        delete this.require.cache[file];
+      };
+    }
   }
 
   /** The namespace of a file's module, run again if it or what it imports has changed. */
@@ -73,13 +90,15 @@ export class LocalModules {
   /** Drops every module below `root` that changed, or that imports, directly or not, one that did. */
   private forgetChanged(root: string): void {
     const reachable = new Set([root]);
-    for (const file of reachable)
-      for (const next of this.modules.get(file)?.imports ?? []) reachable.add(next);
-    const stale = new Set([...reachable].filter((file) => isStale(this.modules.get(file))));
+    for (const file of reachable) {
+      for (const next of this.modules.get(file)?.imports.keys() ?? []) reachable.add(next);
+    }
+    const stale = new Set([...reachable].filter((file) => this.isStale(this.modules.get(file))));
     for (let before = -1; before !== stale.size; ) {
       before = stale.size;
       for (const file of reachable) {
-        if ([...(this.modules.get(file)?.imports ?? [])].some((next) => stale.has(next))) stale.add(file);
+        if ([...(this.modules.get(file)?.imports.keys() ?? [])].some((next) => stale.has(next)))
+          stale.add(file);
       }
     }
     for (const file of stale) {
@@ -89,20 +108,82 @@ export class LocalModules {
     }
   }
 
-  private load(file: string): LocalModule {
+  /** Whether a module's file has changed, or one of those that it imports has been run again since. */
+  private isStale(module: LocalModule | undefined): boolean {
+    if (!module || module.stamp !== stampOf(module.file)) return true;
+    return (
+      [...module.required].some(([file, stamp]) => stampOf(file) !== stamp) ||
+      [...module.imports].some(([file, imported]) => this.modules.get(file) !== imported)
+    );
+  }
+
+  /** What a cell's `require` gives for one of the user's files; undefined if it names none. */
+  requireFrom(id: string, folder: string): { readonly value: unknown } | undefined {
+    const file = isPath(id) ? resolveFile(path.resolve(folder, id)) : null;
+    return file === null ? undefined : { value: this.requireFile(file) };
+  }
+
+  /** What `require` gives for a file, run again if it or what it imports has changed. */
+  private requireFile(file: string): unknown {
+    this.forgetChanged(file);
+    return this.loadNow(file);
+  }
+
+  /** A module, and those that it imports, without waiting for anything. */
+  private loadNow(file: string): unknown {
+    if (/\.(?:node|wasm)$/.test(file)) return this.require(file);
     const known = this.modules.get(file);
-    if (known) return known;
+    if (known) return requiredOf(known);
+    const module = this.create(file);
+    try {
+      const source = readFileSync(file, "utf8");
+      if (file.endsWith(".json")) module.exports.default = parseJson(source, file);
+      else if (isCommonJs(file, source)) this.evaluateCommonJs(module);
+      else {
+        const { code } = prepareModule(this.compile(source, file));
+        const native = createRequire(file);
+        const require = Object.assign((id: string) => this.requireNow(id, module, native), native);
+        void this.run(module, bodyOf(file, code, ""), require);
+        this.finish(module);
+      }
+    } catch (error) {
+      this.modules.delete(file);
+      throw error;
+    }
+    return requiredOf(module);
+  }
+
+  private requireNow(specifier: string, importer: LocalModule, native: NodeJS.Require): unknown {
+    if (isBuiltin(specifier)) return native(specifier);
+    const folder = path.dirname(importer.file);
+    const file = isPath(specifier)
+      ? resolveFile(path.resolve(folder, specifier))
+      : this.aliases.file(specifier, folder);
+    if (file === null) return native(specifier);
+    const value = this.loadNow(file);
+    importer.imports.set(file, this.modules.get(file));
+    return value;
+  }
+
+  private create(file: string): LocalModule {
     const exports: Record<string, unknown> = {};
     Object.defineProperty(exports, Symbol.toStringTag, { value: "Module" });
     const module = {
       file,
       stamp: stampOf(file),
       exports,
-      imports: new Set<string>(),
+      imports: new Map<string, LocalModule | undefined>(),
       required: new Map<string, string>(),
       loaded: Promise.resolve(),
     };
     this.modules.set(file, module);
+    return module;
+  }
+
+  private load(file: string): LocalModule {
+    const known = this.modules.get(file);
+    if (known) return known;
+    const module = this.create(file);
     module.loaded = this.evaluate(module);
     module.loaded.catch(() => {
       // The next import tries again.
@@ -123,21 +204,42 @@ export class LocalModules {
       return;
     }
     const { code, requires } = prepareModule(this.compile(source, file));
-    const folder = path.dirname(file);
     const required = new Map<string, unknown>();
     for (const specifier of requires) required.set(specifier, await this.requirable(specifier, module));
-    const body = new Script(
-      `(async function (exports, require, module, __filename, __dirname, ${importName}, ${metaName}) {${code}\n})`,
-      { filename: file, importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER },
-    ).runInThisContext() as Body;
     const native = createRequire(file);
     const require = Object.assign(
-      (id: string) => (required.has(id) ? required.get(id) : (native(id) as unknown)),
+      (id: string) => (required.has(id) ? required.get(id) : this.requireNow(id, module, native)),
       native,
     );
+    await this.run(module, bodyOf(file, code, "async "), require);
+    this.finish(module);
+  }
+
+  private run(module: LocalModule, body: Body, require: (id: string) => unknown): Promise<void> | void {
+    const { file, exports } = module;
+    const folder = path.dirname(file);
     const dynamicImport = (specifier: string, options?: ImportOptions) =>
       this.loader.import(String(specifier), options, folder);
-    await body.call(undefined, module.exports, require, module, file, folder, dynamicImport, metaOf(file));
+    const holder = {
+      id: file,
+      filename: file,
+      path: folder,
+      require,
+      get exports() {
+        return module.commonJs === undefined ? exports : module.commonJs.value;
+      },
+      set exports(value: unknown) {
+        module.commonJs = { value };
+      },
+    };
+    const meta = metaOf(file, (specifier) => this.aliases.file(specifier, folder));
+    return body.call(undefined, exports, require, holder, file, folder, dynamicImport, meta);
+  }
+
+  /** Gives a module that assigned to `module.exports` the exports that an import finds. */
+  private finish(module: LocalModule): void {
+    if (module.commonJs !== undefined && module.commonJs.value !== module.exports)
+      addExports(module.exports, module.commonJs.value);
   }
 
   /** What `require` returns to a module's body for an import: exports, marked as an ES module's if they are. */
@@ -149,17 +251,16 @@ export class LocalModules {
       const namespace = await this.loader.import(specifier, undefined, folder);
       return commonJsExports(namespace) ?? asExports(namespace);
     }
-    importer.imports.add(file);
     const module = this.load(file);
+    importer.imports.set(file, module);
     // Modules that import each other see what exists when they run, like ES modules.
     if (!this.waitsFor(module, importer)) await module.loaded;
-    if (file.endsWith(".json")) return module.exports.default;
-    return module.exports;
+    return requiredOf(module);
   }
 
   private waitsFor(module: LocalModule, importer: LocalModule): boolean {
     const seen = new Set([module.file]);
-    for (const file of seen) for (const next of this.modules.get(file)?.imports ?? []) seen.add(next);
+    for (const file of seen) for (const next of this.modules.get(file)?.imports.keys() ?? []) seen.add(next);
     return seen.has(importer.file);
   }
 
@@ -169,28 +270,31 @@ export class LocalModules {
     for (let file = queue.pop(); file !== undefined; file = queue.pop()) {
       if (module.required.has(file) || file.includes(`${path.sep}node_modules${path.sep}`)) continue;
       module.required.set(file, stampOf(file));
+      const local = this.modules.get(file);
+      if (local !== undefined && local !== module) module.imports.set(file, local);
       queue.push(...(this.require.cache[file]?.children ?? []).map(({ filename }) => filename));
     }
-    const properties =
-      typeof exports === "object" || typeof exports === "function" ? (exports as object | null) : null;
-    for (const name of Object.keys(properties ?? {})) {
-      const descriptor = Object.getOwnPropertyDescriptor(properties, name);
-      Object.defineProperty(module.exports, name, { ...descriptor, enumerable: true, configurable: true });
-    }
-    const marked = (properties as { __esModule?: boolean } | null)?.__esModule === true;
-    if (!marked || !("default" in module.exports)) {
-      Object.defineProperty(module.exports, "default", { value: exports, enumerable: true });
-    }
-    Object.defineProperty(module.exports, "__esModule", { value: true });
+    module.commonJs = { value: exports };
+    addExports(module.exports, exports);
   }
 
   /** TypeScript or modern JavaScript to a CommonJS body. */
-  private compile(source: string, file: string): string {
-    const output = this.service().compile(withoutImportSyntax(source, file), file);
+  private compile(text: string, file: string): string {
+    const source = withoutImportSyntax(text, file);
+    // Every file becomes a CommonJS body, also one whose name asks for an ES module.
+    const output = this.service().compile(source, file.replace(/\.[mc]([tj]s)$/, ".$1"));
     // Its comment stays for debuggers.
     const comment = output.slice(Math.max(0, output.lastIndexOf("//# sourceMappingURL=data:")));
     const encoded = /^\/\/# sourceMappingURL=data:[^,]*;base64,(\S+)/.exec(comment)?.[1];
-    if (encoded) moduleMaps.set(file, new TraceMap(Buffer.from(encoded, "base64").toString("utf8")));
+    if (encoded) {
+      const map = new TraceMap(Buffer.from(encoded, "base64").toString("utf8"));
+      moduleMaps.set(file, map);
+      const written = writtenIn({ file, source, compiled: output, map });
+      addWritten(file, (compiled) => {
+        const found = written(compiled);
+        return found === undefined ? undefined : withImportSyntax(found);
+      });
+    }
     return output;
   }
 
@@ -234,9 +338,32 @@ export class LocalModules {
   }
 }
 
-function isStale(module: LocalModule | undefined): boolean {
-  if (!module || module.stamp !== stampOf(module.file)) return true;
-  return [...module.required].some(([file, stamp]) => stampOf(file) !== stamp);
+function bodyOf(file: string, code: string, kind: "" | "async "): Body {
+  return new Script(
+    `(${kind}function (exports, require, module, __filename, __dirname, ${importName}, ${metaName}) {${code}\n})`,
+    { filename: file, importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER },
+  ).runInThisContext() as Body;
+}
+
+/** What `require` gives of a module. */
+function requiredOf({ file, exports, commonJs }: LocalModule): unknown {
+  if (file.endsWith(".json")) return exports.default;
+  return commonJs === undefined ? exports : commonJs.value;
+}
+
+/** What a CommonJS module exports, as an import finds it. */
+function addExports(namespace: Record<string, unknown>, exports: unknown): void {
+  const properties =
+    typeof exports === "object" || typeof exports === "function" ? (exports as object | null) : null;
+  for (const name of Object.keys(properties ?? {})) {
+    const descriptor = Object.getOwnPropertyDescriptor(properties, name);
+    Object.defineProperty(namespace, name, { ...descriptor, enumerable: true, configurable: true });
+  }
+  const marked = (properties as { __esModule?: boolean } | null)?.__esModule === true;
+  if (!marked || !("default" in namespace)) {
+    Object.defineProperty(namespace, "default", { value: exports, enumerable: true });
+  }
+  Object.defineProperty(namespace, "__esModule", { value: true });
 }
 
 /** A body is CommonJS, which has neither an ES module's `import()` nor `import.meta`. */
@@ -248,6 +375,11 @@ function withoutImportSyntax(source: string, file: string): string {
   for (const { start } of module.dynamicImports) text.update(start, start + "import".length, importName);
   for (const { start, end } of module.importMetas) text.update(start, end, metaName);
   return text.toString();
+}
+
+/** The opposite. */
+function withImportSyntax(text: string): string {
+  return text.replaceAll(importName, "import").replaceAll(metaName, "import.meta");
 }
 
 /** Whether a JavaScript file is CommonJS, by its name or its content. */

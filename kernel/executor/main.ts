@@ -11,7 +11,9 @@ import { Comms } from "./comms.js";
 import { CellErrors } from "./errors.js";
 import { type Importer, installGlobals } from "./globals.js";
 import { Interrupts } from "./interrupt.js";
+import { replaceInput } from "./stdin.js";
 import { reportUncaught } from "./uncaught.js";
+import { showFunctionsAsWritten } from "./written.js";
 
 const interrupts = new Interrupts();
 
@@ -24,6 +26,8 @@ const errors = new CellErrors(
 const cells = new Cells(interrupts, errors);
 const importer = lazyImporter(process.cwd());
 const comms = new Comms();
+showFunctionsAsWritten();
+replaceInput(interrupts);
 installGlobals(interrupts, process.cwd(), importer, comms, cells.evaluator);
 reportUncaught(errors, interrupts);
 
@@ -115,10 +119,15 @@ type Hear = (...args: unknown[]) => void;
 
 /** The module loader is itself loaded when a cell first imports something. */
 function lazyImporter(cwd: string): Importer {
-  let made: Promise<Importer> | undefined;
-  return async (...request) => {
-    made ??= import("./modules.js" as string).then((module) => module.createImporter({ cwd }) as Importer);
-    return (await made)(...request);
+  type Loaded = Importer["import"] & Pick<Importer, "typescript">;
+  let made: Promise<Loaded> | undefined;
+  const loaded = () => {
+    made ??= import("./modules.js" as string).then((module) => module.createImporter({ cwd }) as Loaded);
+    return made;
+  };
+  return {
+    import: async (...request) => (await loaded())(...request),
+    typescript: async () => (await loaded()).typescript(),
   };
 }
 

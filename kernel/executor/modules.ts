@@ -3,11 +3,13 @@
  * folder. The user's own files are loaded by {@link LocalModules}, which reloads them when they change.
  */
 import { existsSync, readFileSync } from "node:fs";
+import * as nodeModule from "node:module";
 import { createRequire, isBuiltin } from "node:module";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { compileFunction, constants } from "node:vm";
-import { isPath, resolveFile } from "../language/resolve.js";
+import { isPath, resolveFile, resolveInNodePath } from "../language/resolve.js";
+import type { Aliases } from "./aliases.js";
 import type { LocalModules } from "./local-modules.js";
 import {
   type ImportOptions,
@@ -25,10 +27,10 @@ export type Importer = (
   names?: readonly string[],
 ) => Promise<Namespace>;
 
-/** Makes the `import` of cells of a notebook in the folder `cwd`. */
-export function createImporter({ cwd }: { cwd: string }): Importer {
+/** Makes the `import` of cells of a notebook in the folder `cwd`, and what lets `require` load TypeScript. */
+export function createImporter({ cwd }: { cwd: string }): Importer & { typescript(): Promise<LocalModules> } {
   const modules = new ModuleLoader(cwd);
-  return async (specifier, options, names = []) => {
+  const imported: Importer = async (specifier, options, names = []) => {
     const namespace = await modules.import(String(specifier), options, cwd);
     const missing = names.find((name) => !(name in namespace));
     if (missing !== undefined) {
@@ -38,6 +40,7 @@ export function createImporter({ cwd }: { cwd: string }): Importer {
     }
     return namespace;
   };
+  return Object.assign(imported, { typescript: () => modules.locals() });
 }
 
 /** Node's own loader for code outside files is marked as experimental, which cells need not be told. */
@@ -52,9 +55,11 @@ type NativeImport = (specifier: string, options: ImportOptions | undefined) => P
 export class ModuleLoader implements Loader {
   private readonly natives = new Map<string, NativeImport>();
   private local: Promise<LocalModules> | undefined;
-  private config: { stamp: string; matchPaths: ((specifier: string) => string[]) | null } | undefined;
+  private paths: Aliases | undefined;
 
-  constructor(readonly cwd: string) {}
+  constructor(readonly cwd: string) {
+    refuseTypeScript((url) => url.endsWith("/notebook.js") && this.natives.has(folderOf(url)));
+  }
 
   /** Imports what a specifier means to a module in `folder`. */
   async import(specifier: string, options: ImportOptions | undefined, folder: string): Promise<Namespace> {
@@ -67,6 +72,8 @@ export class ModuleLoader implements Loader {
     } catch (error) {
       const source = typeScriptOf(error);
       if (source !== null) return (await this.locals()).import(source);
+      const elsewhere = inNodePath(specifier);
+      if (elsewhere !== null) return this.importPackage(elsewhere, options, folder);
       if (isProvided(specifier) && !isInstalled(specifier.split("/")[0]!, folder))
         return this.importPackage(specifier, options, ownFolder);
       throw error;
@@ -78,11 +85,9 @@ export class ModuleLoader implements Loader {
     if (specifier.startsWith("file:")) return found(fileURLToPath(specifier), specifier, folder);
     if (isPath(specifier)) return found(path.resolve(folder, specifier), specifier, folder);
     if (isBuiltin(specifier) || /^[a-z]+:/.test(specifier)) return null;
-    for (const alias of await this.aliases(specifier)) {
-      const file = resolveFile(alias);
-      if (file !== null) return file;
-    }
-    return null;
+    if (!hasConfigAbove(folder) && !hasConfigAbove(this.cwd)) return null;
+    this.paths ??= new (await import("./aliases.js")).Aliases(this.cwd);
+    return this.paths.file(specifier, folder);
   }
 
   /** Imports a package as Node does; what it requires of CommonJS is served as TypeScript types it. */
@@ -112,25 +117,54 @@ export class ModuleLoader implements Loader {
     return native;
   }
 
-  private locals(): Promise<LocalModules> {
+  /** From now on, `require` loads TypeScript. */
+  locals(): Promise<LocalModules> {
     this.local ??= import("./local-modules.js").then(({ LocalModules }) => new LocalModules(this));
     return this.local;
   }
+}
 
-  /** The files for a specifier, by tsconfig.json's `paths`. */
-  private async aliases(specifier: string): Promise<string[]> {
-    if (!hasConfigAbove(this.cwd)) return [];
-    const { configStamp, readUserConfig } = await import("../language/config.js");
-    const stamp = configStamp(this.cwd);
-    if (this.config?.stamp !== stamp)
-      this.config = { stamp, matchPaths: readUserConfig(this.cwd).matchPaths };
-    return this.config.matchPaths?.(specifier) ?? [];
-  }
+interface Resolution {
+  readonly url: string;
+}
+type Resolve = (
+  specifier: string,
+  context: { readonly parentURL?: string },
+  next: (specifier: string, context: object) => Resolution,
+) => Resolution;
+
+/**
+ * Newer versions of Node run TypeScript, but only what is JavaScript with types, with all extensions written out, and
+ * once. What is imported by `isOurs` they are to refuse as the older ones do.
+ */
+function refuseTypeScript(isOurs: (parent: string) => boolean): void {
+  const { registerHooks } = nodeModule as { registerHooks?: (hooks: { resolve: Resolve }) => void };
+  registerHooks?.({
+    resolve(specifier, context, next) {
+      const resolved = next(specifier, context);
+      const extension = /^file:.*(\.[cm]?tsx?)$/.exec(resolved.url)?.[1];
+      if (extension === undefined || !isOurs(context.parentURL ?? "")) return resolved;
+      const file = fileURLToPath(resolved.url);
+      const error: NodeJS.ErrnoException = new TypeError(`Unknown file extension "${extension}" for ${file}`);
+      error.code = "ERR_UNKNOWN_FILE_EXTENSION";
+      throw error;
+    },
+  });
+}
+
+function folderOf(url: string): string {
+  return url.startsWith("file:") ? path.dirname(fileURLToPath(url)) : "";
 }
 
 /** Packages that the kernel brings along for notebooks in folders that have none. */
 const ownFolder = path.dirname(fileURLToPath(import.meta.url));
 const isProvided = (specifier: string) => /^firstframe(?:\/|$)/.test(specifier);
+
+/** The URL of a package in a folder of NODE_PATH, which Node only asks for `require`. */
+function inNodePath(specifier: string): string | null {
+  const file = isPath(specifier) ? null : resolveInNodePath(specifier);
+  return file === null ? null : pathToFileURL(file).href;
+}
 
 /** Whether Node finds a package from a folder. */
 function isInstalled(name: string, folder: string): boolean {

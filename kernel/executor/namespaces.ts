@@ -74,15 +74,17 @@ export function commonJsExports(namespace: Namespace): Record<string, unknown> |
     : null;
 }
 
-/** `import.meta` of a file. */
-export function metaOf(file: string): object {
+/** `import.meta` of a file; `alias` finds the files that a tsconfig.json means. */
+export function metaOf(file: string, alias: (specifier: string) => string | null = () => null): object {
   const require = createRequire(file);
   return {
     url: pathToFileURL(file).href,
     filename: file,
     dirname: path.dirname(file),
     resolve: (specifier: string) =>
-      isPath(specifier) ? new URL(specifier, pathToFileURL(file)).href : urlOf(require.resolve(specifier)),
+      isPath(specifier)
+        ? new URL(specifier, pathToFileURL(file)).href
+        : urlOf(alias(specifier) ?? require.resolve(specifier)),
   };
 }
 

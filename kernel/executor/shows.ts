@@ -24,7 +24,7 @@ export function known(value: unknown): Bundle | Promise<Bundle> | undefined {
 
 /** `{ data: [{ type: "scatter", ... }], layout: {...} }`, as plotly.js takes it. */
 function plotlyFigure(value: object): Bundle | undefined {
-  if (!isPlain(value)) return undefined;
+  if (!isPlain(value) || hasGetters(value)) return undefined;
   const { data, layout = {}, config, frames, ...rest } = value;
   if (!Array.isArray(data) || data.length === 0 || Object.keys(rest).length > 0) return undefined;
   if (!data.every(isTrace) || !isPlain(layout)) return undefined;
@@ -95,8 +95,9 @@ function sharpImage(value: object): Promise<Bundle> | undefined {
 
 /** Canvases of `canvas`, `@napi-rs/canvas` and `skia-canvas`. */
 function canvas(value: object): Bundle | Promise<Bundle> | undefined {
+  if (!/Canvas/.test(value.constructor?.name ?? "")) return undefined;
   const { toBuffer, width, height } = value as { toBuffer?: unknown; width?: unknown; height?: unknown };
-  if (!/Canvas/.test(value.constructor?.name ?? "") || typeof toBuffer !== "function") return undefined;
+  if (typeof toBuffer !== "function") return undefined;
   const text = `[canvas: ${String(width)}x${String(height)}]`;
   const png: unknown = toBuffer.call(value, "image/png");
   if (png instanceof Uint8Array) return { "image/png": png, "text/plain": text };
@@ -108,6 +109,7 @@ function canvas(value: object): Bundle | Promise<Bundle> | undefined {
 
 /** DOM elements, from jsdom or from d3 on top of it. */
 function element(value: object): Bundle | undefined {
+  if (!("nodeType" in value && "outerHTML" in value)) return undefined;
   const { nodeType, outerHTML, tagName } = value as {
     nodeType?: unknown;
     outerHTML?: unknown;
@@ -125,7 +127,7 @@ const maxColumns = 30;
 function table(value: object): Bundle | undefined {
   if (!Array.isArray(value) || value.length < 2) return undefined;
   const rows = value.slice(0, maxRows) as unknown[];
-  if (!rows.every((row) => isPlain(row) && Object.keys(row).length > 0)) return undefined;
+  if (!rows.every((row) => isPlain(row) && !hasGetters(row) && Object.keys(row).length > 0)) return undefined;
   const objects = rows as Bundle[];
   const columns = [...new Set(objects.flatMap((row) => Object.keys(row)))];
   if (columns.length > maxColumns) return undefined;
@@ -214,6 +216,11 @@ function isPlain(value: unknown): value is Bundle {
   if (typeof value !== "object" || value === null) return false;
   const prototype: unknown = Object.getPrototypeOf(value);
   return prototype === Object.prototype || prototype === null;
+}
+
+/** A getter may do anything, so it is not run only to see what a value is. */
+function hasGetters(value: object): boolean {
+  return Object.values(Object.getOwnPropertyDescriptors(value)).some(({ get }) => get !== undefined);
 }
 
 function escaped(text: string): string {

@@ -22,7 +22,7 @@ const arrayPrototype = Array.prototype;
 const json = { parse: JSON.parse, stringify: JSON.stringify };
 
 export const { min } = Math;
-export { isArray, keys };
+export { defineProperty, isArray, keys };
 
 /** A property's descriptor, which means what is written in it and nothing else. */
 function descriptorOf(owner: object, name: PropertyKey): PropertyDescriptor | undefined {
@@ -53,15 +53,12 @@ export const slice = uncurry(
   String.prototype.slice as (this: string, start?: number, end?: number) => string,
 );
 export const startsWith = uncurry(String.prototype.startsWith as (this: string, text: string) => boolean);
+export const indexOf = uncurry(
+  String.prototype.indexOf as (this: string, text: string, from?: number) => number,
+);
 export const unitAt = uncurry(String.prototype.charCodeAt as (this: string, at: number) => number);
 const isAbove = uncurry(objectPrototype.isPrototypeOf as (this: object, value: unknown) => boolean);
 export const hasPrototype = (value: unknown, prototype: object) => isAbove(prototype, value);
-export const mapSet = uncurry(Map.prototype.set) as <K, V>(map: Map<K, V>, key: K, value: V) => unknown;
-export const mapDelete = uncurry(Map.prototype.delete) as <K, V>(map: Map<K, V>, key: K) => boolean;
-export const mapForEach = uncurry(Map.prototype.forEach) as <K, V>(
-  map: Map<K, V>,
-  visit: (value: V, key: K) => void,
-) => void;
 export const weakAdd = uncurry(WeakSet.prototype.add) as (set: WeakSet<object>, value: object) => unknown;
 export const weakHas = uncurry(WeakSet.prototype.has) as (set: WeakSet<object>, value: object) => boolean;
 export const { compareExchange, exchange, load, store, wait } = Atomics;
@@ -94,8 +91,49 @@ export function parse(text: string): unknown {
 
 /** JSON, whatever `toJSON` cells give to all objects or arrays. */
 export function stringify(value: object): string {
-  return json.stringify(isPolluted() ? plain(value) : value);
+  const written = isPolluted() ? plain(value) : value;
+  let text: string;
+  try {
+    text = json.stringify(written);
+  } catch {
+    // JSON has no BigInt; whatever else is wrong is so again.
+    text = json.stringify(written, withoutBigInt);
+  }
+  return wellFormed(text);
 }
+
+/** A number where that is exact, else its digits. */
+function withoutBigInt(_: string, value: unknown): unknown {
+  if (typeof value !== "bigint") return value;
+  const number = toNumber(value);
+  return isSafeInteger(number) ? number : toText(value);
+}
+
+const { isSafeInteger } = Number;
+const toNumber = Number;
+const toText = String;
+
+const loneSurrogate = "\\ud";
+
+/** JSON whose texts others can write as UTF-8: half a character, which `JSON.stringify` escapes, would cost them the notebook. */
+export function wellFormed(text: string): string {
+  let at = indexOf(text, loneSurrogate);
+  if (at < 0) return text;
+  let out = "";
+  let from = 0;
+  while (at >= 0) {
+    let before = at;
+    while (before > from && unitAt(text, before - 1) === backslash) before -= 1;
+    const isEscape = (at - before) % 2 === 0;
+    const end = isEscape ? at + 6 : at + 3;
+    out += slice(text, from, at) + (isEscape ? "\\ufffd" : slice(text, at, end));
+    from = end;
+    at = indexOf(text, loneSurrogate, from);
+  }
+  return out + slice(text, from);
+}
+
+const backslash = 0x5c;
 
 function isPolluted(): boolean {
   return hasOwn(objectPrototype, "toJSON") || hasOwn(arrayPrototype, "toJSON");

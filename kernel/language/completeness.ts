@@ -1,17 +1,37 @@
+import type { Program } from "oxc-parser";
 import type { Completeness } from "./language.js";
 import { parseCell } from "./source.js";
 
 /** Tells a console whether what was typed can run or continues on another line. */
 export function completenessOf(code: string): Completeness {
   if (code.trim() === "") return { status: "complete" };
-  const { errors } = parseCell(code);
-  if (errors.length === 0) return { status: "complete" };
+  const { errors, program } = parseCell(code);
+  const incomplete: Completeness = { status: "incomplete", indent: indentAfter(code) };
+  if (errors.length === 0) return lacksBody(program, code) ? incomplete : { status: "complete" };
   const end = code.trimEnd().length;
   // If the parser fails at the end of the text, there is more to come; if it fails earlier, there is not.
   const unfinished = errors.some(({ start, message }) => start >= end || /^Unterminated/.test(message));
-  return unfinished && !breaksInString(errors, code)
-    ? { status: "incomplete", indent: indentAfter(code) }
-    : { status: "invalid" };
+  return (unfinished && !breaksInString(errors, code)) || isHead(code) ? incomplete : { status: "invalid" };
+}
+
+/** Whether a function, which may be an overload's signature, still needs its body. */
+function lacksBody(program: Program, code: string): boolean {
+  const last = program.body.at(-1);
+  const declaration =
+    last?.type === "ExportNamedDeclaration" || last?.type === "ExportDefaultDeclaration"
+      ? last.declaration
+      : last;
+  return declaration?.type === "TSDeclareFunction" && !declaration.declare && !code.trimEnd().endsWith(";");
+}
+
+/** What may follow the head of a function or variable that the parser takes for wrong. */
+const rests = [" {}", " => {}", " = 1"];
+
+function isHead(code: string): boolean {
+  return (
+    /[\w$)>\]}]\s*$/.test(code.slice(-100)) &&
+    rests.some((rest) => parseCell(code + rest).errors.length === 0)
+  );
 }
 
 /** Plain strings and regular expressions end with their line; templates and comments don't. */

@@ -1,5 +1,6 @@
 import type { Diagnostic } from "./language.js";
 import { Lines, type Range } from "./positions.js";
+import { resolveInNodePath } from "./resolve.js";
 import { readableTypes } from "./session.js";
 import type { Declaration } from "./source.js";
 
@@ -62,6 +63,9 @@ export function toDiagnostics(
     if (severity > 2 || allowed.has(number) || start < -1 || start > length) return [];
     const name = text.slice(offset + start, offset + end);
     if (number === importBesideValue && kindOf(name)) return [];
+    // Types don't say that it is there, so it is of type any.
+    if (missingModule.has(number) && packageOf.test(name) && resolveInNodePath(name.slice(1, -1)) !== null)
+      return [];
     const reason = number === importAssigned ? assigned[kindOf(name) ?? "import"] : undefined;
     return [
       {

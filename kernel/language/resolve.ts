@@ -1,4 +1,5 @@
 import { statSync } from "node:fs";
+import { createRequire } from "node:module";
 import path from "node:path";
 
 const extensions = [".ts", ".tsx", ".mts", ".cts", ".js", ".jsx", ".mjs", ".cjs", ".json"];
@@ -31,4 +32,15 @@ export function stampOf(file: string): string {
 /** The file that a path in an import means, or null. */
 export function resolveFile(file: string): string | null {
   return candidates(file).find((candidate) => stampOf(candidate) !== "") ?? null;
+}
+
+/** The file of a package in one of NODE_PATH's folders, or null. */
+export function resolveInNodePath(specifier: string): string | null {
+  if (!process.env.NODE_PATH) return null;
+  try {
+    // As from a file that has no folder of packages above it.
+    return createRequire(path.join(path.parse(process.cwd()).root, "_")).resolve(specifier);
+  } catch {
+    return null;
+  }
 }

@@ -231,7 +231,7 @@ export function isFunction(node: Node): boolean {
 export function walk(
   node: Node,
   enter: (node: Node, parent: Node | null) => boolean,
-  leave?: (node: Node) => void,
+  leave?: (node: Node, parent: Node | null) => void,
   parent: Node | null = null,
 ): void {
   if (enter(node, parent)) {
@@ -244,5 +244,5 @@ export function walk(
       }
     }
   }
-  leave?.(node);
+  leave?.(node, parent);
 }

@@ -3,14 +3,16 @@ import remapping from "@jridgewell/remapping";
 import MagicString from "magic-string";
 import { type Node, type Program, parseSync } from "oxc-parser";
 import { transformSync } from "oxc-transform";
+import { marked } from "../ipc/marks.js";
 import { interruptFlag, runtimeGlobal } from "../ipc/names.js";
 import type { CompilerOptions } from "./config.js";
+import { eraseTypes } from "./erase.js";
 import { type Cell, CellSyntaxError, type TransformedCell } from "./language.js";
 import { isFunction, nestedVars, parseValidCell, type Source, toDiagnostic, walk } from "./source.js";
 import { loadTypeScript } from "./typescript.js";
 
-// `typeof` keeps a function working where its source is sent (a worker, a browser); here V8 optimises it away.
-const guard = `typeof ${interruptFlag}!="undefined"&&${interruptFlag}[0]&&${runtimeGlobal}.interrupt()`;
+// `typeof` keeps a function working in another realm; here V8 optimises it away.
+const guard = `typeof ${interruptFlag}!="undefined"&&${interruptFlag}&&${runtimeGlobal}.interrupt()`;
 
 /**
  * Turns a cell into JavaScript for V8's REPL mode. Every name that the cell declares becomes a `let` or a class of the
@@ -21,15 +23,19 @@ const guard = `typeof ${interruptFlag}!="undefined"&&${interruptFlag}[0]&&${runt
 export function transformCell(cell: Cell, options: CompilerOptions = {}): TransformedCell {
   const source = parseValidCell(cell.code);
   const url = cellUrl(cell);
-  const { code, map } = toJavaScript(source, url, options);
-  const text = rewrite(code, endsInExpression(source.program));
+  const { code, program, map } = toJavaScript(source, url, options);
+  const text = rewrite(
+    code,
+    program ?? parseSync("cell.js", code, { lang: "js", sourceType: "module" }).program,
+    endsInExpression(source.program),
+  );
   let composed: string | undefined;
   return {
     code: `${text.toString()}\n//# sourceURL=${url}`,
     url,
     // Most cells never need their source map, which costs more than the transform itself.
     get map() {
-      composed ??= composeMap(text, map, cell, source.shift);
+      composed ??= composeMap(text, map(), cell, source.shift);
       return composed;
     },
   };
@@ -63,12 +69,35 @@ export function prepareModule(code: string): { code: string; requires: string[] 
   return { code: text.toString(), requires: [...requires] };
 }
 
-function toJavaScript(
-  source: Source,
-  url: string,
-  options: CompilerOptions,
-): { code: string; map: SourceMapInput } {
+/** JavaScript, and how to get its source map. */
+interface Compiled {
+  readonly code: string;
+  /** Its syntax tree, if there is one already. */
+  readonly program?: Program;
+  map(): SourceMapInput;
+}
+
+function toJavaScript(source: Source, url: string, options: CompilerOptions): Compiled {
   if (needsTypeScript(source.program)) return toJavaScriptByTypeScript(source, url, options);
+  return erased(source, options) ?? toJavaScriptByPrinting(source, url, options);
+}
+
+/** The cell as written, without its types, if that is JavaScript. */
+function erased(source: Source, options: CompilerOptions): Compiled | null {
+  const text = eraseTypes(source.code, source.program, options.useDefineForClassFields !== false);
+  if (text === null) return null;
+  const { hashbang } = source.program;
+  if (hashbang) text.remove(hashbang.start, hashbang.end);
+  const code = text.toString();
+  const { program, errors } = parseSync("cell.js", code, { lang: "js", sourceType: "module" });
+  return errors.length > 0 ? null : { code, program, map: () => mapOf(text, "cell.ts") };
+}
+
+function mapOf(text: MagicString, source: string): EncodedSourceMap {
+  return text.generateMap({ source, hires: "boundary" }) as unknown as EncodedSourceMap;
+}
+
+function toJavaScriptByPrinting(source: Source, url: string, options: CompilerOptions): Compiled {
   const classic = options.jsx === "react";
   const result = transformSync(url, source.code, {
     lang: source.lang,
@@ -90,7 +119,7 @@ function toJavaScript(
   });
   const errors = result.errors.filter((error) => error.severity === "Error");
   if (errors.length > 0) throw new CellSyntaxError(errors.map((error) => toDiagnostic(error, source.shift)));
-  return { code: result.code, map: result.map as SourceMapInput };
+  return { code: result.code, map: () => result.map as SourceMapInput };
 }
 
 /** Whether the cell has decorators or `using`, which V8 does not run yet and oxc lowers only in part. */
@@ -105,7 +134,7 @@ function needsTypeScript(program: Program): boolean {
   return found;
 }
 
-function toJavaScriptByTypeScript(source: Source, url: string, options: CompilerOptions) {
+function toJavaScriptByTypeScript(source: Source, url: string, options: CompilerOptions): Compiled {
   const ts = loadTypeScript();
   const classic = options.jsx === "react";
   const { outputText, sourceMapText } = ts.transpileModule(source.code, {
@@ -130,7 +159,7 @@ function toJavaScriptByTypeScript(source: Source, url: string, options: Compiler
   });
   return {
     code: outputText.slice(0, outputText.lastIndexOf("//# sourceMappingURL=")),
-    map: JSON.parse(sourceMapText ?? "null") as SourceMapInput,
+    map: () => JSON.parse(sourceMapText ?? "null") as SourceMapInput,
   };
 }
 
@@ -144,12 +173,12 @@ function isDefaultExpression(node: Program["body"][number] | undefined): boolean
   return node?.type === "ExportDefaultDeclaration" && !/Declaration$/.test(node.declaration.type);
 }
 
-function rewrite(code: string, hasResult: boolean): MagicString {
-  const { program } = parseSync("cell.js", code, { lang: "js", sourceType: "module" });
+function rewrite(code: string, program: Program, hasResult: boolean): MagicString {
   const text = new MagicString(code);
   const body = program.body;
-  insertGuards(program, text);
+  // In this order: what ends at one place is closed from the inside out.
   rewriteAsync(program, text);
+  insertGuards(program, text);
   // Imports and functions are hoisted; those already at the top stay in place.
   const first = body.find((node) => node.type !== "ImportDeclaration");
   const hoist = (node: Node) => {
@@ -160,12 +189,42 @@ function rewrite(code: string, hasResult: boolean): MagicString {
   const used = body.some((node) => node.type === "ImportDeclaration")
     ? usedNames(program)
     : new Set<string>();
-  for (const node of body) rewriteStatement(node, text, used, hoist);
+  for (const node of body) {
+    rewriteStatement(node, text, used, hoist);
+    // What follows may be hoisted from between it and a line that would continue it.
+    if (
+      /^(?:Expression|Throw)Statement$|^VariableDeclaration$|^Export/.test(node.type) &&
+      code[node.end - 1] !== ";"
+    )
+      text.appendRight(node.end, ";");
+  }
   // `void 0`, or the directive would become the result of a cell that has none.
-  text.prepend(`"use strict";void 0;${vars.length > 0 ? `let ${vars.join(",")};` : ""}`);
+  const typescript = requiresFile(program)
+    ? `await ${runtimeGlobal}.await(${runtimeGlobal}.typescript());`
+    : "";
+  text.prepend(`"use strict";void 0;${typescript}${vars.length > 0 ? `let ${vars.join(",")};` : ""}`);
   if (hasResult) boxResult(program, text);
   else text.append(`\n${runtimeGlobal}.box(void 0);`);
   return text;
+}
+
+/** Whether the code may require a file of the user's, rather than a package. */
+function requiresFile(program: Program): boolean {
+  let found = false;
+  walk(program, (node) => {
+    if (node.type === "CallExpression" && isRequire(node.callee)) {
+      const [id] = node.arguments;
+      found ||= id?.type !== "Literal" || (typeof id.value === "string" && /^[./]/.test(id.value));
+    }
+    return !found;
+  });
+  return found;
+}
+
+/** `require` or `require.resolve`. */
+function isRequire(callee: Node): boolean {
+  const called = callee.type === "MemberExpression" ? callee.object : callee;
+  return called.type === "Identifier" && called.name === "require";
 }
 
 /** The result goes to the executor in a box, because V8's inspector would copy a string, however long. */
@@ -194,7 +253,7 @@ function rewriteStatement(
       text.update(
         node.start,
         node.id.end,
-        `let ${node.id.name} = ${text.original.slice(node.start, node.id.start)}`,
+        `let ${node.id.name} = ${text.original.slice(node.start, node.id.start).trimEnd()}${marked("", ` ${node.id.name}`)}`,
       );
       text.appendLeft(node.end, ";");
       hoist(node);
@@ -311,16 +370,20 @@ function rewriteVars(program: Program, text: MagicString): void {
 function rewriteAsync(program: Program, text: MagicString): void {
   walk(program, (node) => {
     if (node.type === "AwaitExpression") {
-      text.appendLeft(node.argument.start, `${runtimeGlobal}.await(`).appendLeft(node.argument.end, ")");
+      wrap(node.argument, `${runtimeGlobal}.await(`, text);
     } else if (node.type === "ForOfStatement" && node.await) {
-      text.appendLeft(node.right.start, `${runtimeGlobal}.iterate(`).appendLeft(node.right.end, ")");
+      wrap(node.right, `${runtimeGlobal}.iterate(`, text);
     } else if (node.type === "ImportExpression") {
-      text.update(node.start, node.start + "import".length, `${runtimeGlobal}.import`);
+      text.update(node.start, node.start + "import".length, marked(`${runtimeGlobal}.import`, "import"));
     } else if (node.type === "MetaProperty" && node.meta.name === "import") {
-      text.update(node.start, node.end, `${runtimeGlobal}.meta`);
+      text.update(node.start, node.end, marked(`${runtimeGlobal}.meta`, "import.meta"));
     }
     return true;
   });
+}
+
+function wrap({ start, end }: Node, call: string, text: MagicString): void {
+  text.appendLeft(start, marked(call)).appendLeft(end, marked(")"));
 }
 
 /** Makes every loop, and every function that calls others, stop when an interrupt is pending. */
@@ -339,19 +402,19 @@ function insertGuards(program: Program, text: MagicString): void {
       } else if (isFunction(node) && calls.pop()) {
         const body = (node as unknown as { body: Node | null }).body;
         if (body?.type === "BlockStatement") guardBlock(body, text);
-        else if (body) text.appendRight(body.start, `(${guard},`).appendLeft(body.end, ")");
+        else if (body) text.appendRight(body.start, marked(`(${guard},`)).appendLeft(body.end, marked(")"));
       }
     },
   );
 }
 
 function guardBlock(body: Node, text: MagicString): void {
-  if (body.type === "BlockStatement") text.appendRight(body.start + 1, `${guard};`);
-  else text.appendRight(body.start, `{${guard};`).appendLeft(body.end, "}");
+  if (body.type === "BlockStatement") text.appendRight(body.start + 1, marked(`${guard};`));
+  else text.appendRight(body.start, marked(`{${guard};`)).appendLeft(body.end, marked("}"));
 }
 
 function composeMap(text: MagicString, map: SourceMapInput, cell: Cell, shift: number): string {
-  const outer = text.generateMap({ source: "cell.js", hires: "boundary" }) as unknown as EncodedSourceMap;
+  const outer = mapOf(text, "cell.js");
   const parentheses = () =>
     new MagicString(cell.code).prepend("(").append(")").generateMap({ source: "cell", hires: true });
   const composed = remapping(outer, (_file, { depth }) => {

@@ -22,7 +22,7 @@ export type ExpressionResult =
   | (Ok & { readonly data: MimeBundle; readonly metadata: Readonly<Record<string, unknown>> })
   | Failed;
 
-/** A text for the front end's pager, the one payload that this kernel sends. */
+/** A text for the front end's pager. */
 export interface Page {
   readonly source: "page";
   readonly data: MimeBundle;
@@ -30,10 +30,18 @@ export interface Page {
   readonly start: number;
 }
 
+/** Asks a console to end, and the kernel with it. */
+export interface AskExit {
+  readonly source: "ask_exit";
+  readonly keepkernel: false;
+}
+
+export type Payload = Page | AskExit;
+
 interface Executed {
   readonly execution_count: number;
   readonly user_expressions: Readonly<Record<string, ExpressionResult>>;
-  readonly payload: readonly Page[];
+  readonly payload: readonly Payload[];
 }
 
 export type ExecuteReply =

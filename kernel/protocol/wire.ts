@@ -4,6 +4,7 @@
  */
 import { createHmac, getHashes, randomUUID, timingSafeEqual } from "node:crypto";
 import { userInfo } from "node:os";
+import { wellFormed } from "../ipc/primordials.js";
 import type { ConnectionInfo } from "./connection.js";
 import { type Header, type Message, protocolVersion } from "./messages.js";
 
@@ -58,10 +59,10 @@ export class Wire {
     header = this.header(out.type),
   ): (Uint8Array | string)[] {
     const parts: (Uint8Array | string)[] = [
-      JSON.stringify(header),
-      JSON.stringify(out.parent ?? {}),
-      JSON.stringify(out.metadata ?? {}),
-      out.content instanceof Uint8Array ? out.content : JSON.stringify(out.content),
+      json(header),
+      json(out.parent ?? {}),
+      json(out.metadata ?? {}),
+      out.content instanceof Uint8Array ? out.content : json(out.content),
     ];
     return [...identities, delimiter, this.sign(parts), ...parts, ...(out.buffers ?? [])];
   }
@@ -121,6 +122,10 @@ export class Wire {
     for (const part of parts) hmac.update(part);
     return hmac.digest("hex");
   }
+}
+
+function json(value: unknown): string {
+  return wellFormed(JSON.stringify(value));
 }
 
 function currentUser(): string {

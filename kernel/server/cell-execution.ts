@@ -12,7 +12,7 @@ import {
   type Script,
 } from "../language/language.js";
 import type { ErrorContent } from "../protocol/messages.js";
-import type { ExpressionResult, Page } from "../protocol/replies.js";
+import type { ExpressionResult, Payload } from "../protocol/replies.js";
 import type { ExecuteRequest } from "../protocol/requests.js";
 import { describeDiagnostics, diagnosticsContent } from "./diagnostics.js";
 import type { Evaluated, Executor } from "./executor.js";
@@ -29,9 +29,9 @@ import {
 /** A cell that runs longer may well be interrupted: its source map is made, and sent, while nobody waits. */
 const mapAfterMs = 50;
 
-/** What became of a cell, and what the front end's pager shows of it. */
+/** What became of a cell, and what the front end is to do. */
 export interface CellResult extends Evaluated {
-  readonly payload: readonly Page[];
+  readonly payload: readonly Payload[];
 }
 
 const nothing: CellResult = { userExpressions: {}, payload: [] };
@@ -102,7 +102,15 @@ export class CellExecution {
     }
     if (parsed.inspect !== undefined) return this.page(parsed.inspect, id);
     if (parsed.bash !== undefined) return this.executeScript(call("bash", parsed.bash), id, request);
+    const [, exit] = /^\s*(exit|quit)\s*(?:\(\s*\))?\s*;?\s*$/.exec(parsed.code.slice(0, 100)) ?? [];
+    if (exit !== undefined && (await this.isUnknown(exit)))
+      return { userExpressions: {}, payload: [{ source: "ask_exit", keepkernel: false }] };
     return this.executeCode(parsed, id, count, request);
+  }
+
+  /** Whether no cell has declared a name. */
+  private async isUnknown(name: string): Promise<boolean> {
+    return (await this.unlessInterrupted(this.language.inspect(name, name.length, 0))) === null;
   }
 
   private async executeCode(

@@ -1,6 +1,7 @@
 /**
  * What front ends ask about code that is not executed: completions, documentation, whether it is complete.
  */
+import { isInText } from "../language/in-text.js";
 import type { Completions, Language } from "../language/language.js";
 import { isName, memberBefore } from "../language/words.js";
 import type { CompleteReply, InspectReply, IsCompleteReply } from "../protocol/replies.js";
@@ -32,7 +33,7 @@ export class Introspection {
   /** What types don't tell, e.g. about a value of type `any`, the value itself may. */
   private async membersAtRunTime(code: string, cursor: number): Promise<Completions | undefined> {
     const access = memberBefore(code, cursor);
-    if (access === undefined) return undefined;
+    if (access === undefined || isInText(code, cursor)) return undefined;
     const { object, typed } = access;
     const members = await this.executor.members(object);
     const items = members

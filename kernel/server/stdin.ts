@@ -9,7 +9,7 @@ import type { Wire } from "../protocol/wire.js";
 import type { Contexts } from "./contexts.js";
 
 export class Stdin {
-  private readonly open = new Map<string, (value: string | null) => void>();
+  private readonly open = new Map<string, (answer: InputAnswer) => void>();
 
   /** @param flush sends what has been printed, which belongs before the question. */
   constructor(
@@ -25,12 +25,12 @@ export class Stdin {
       return { refused: "this front end does not take input (allow_stdin is false)" };
     }
     this.flush();
-    const answer = new Promise<string | null>((resolve) => {
+    const answer = new Promise<InputAnswer>((resolve) => {
       this.open.set(message.header.msg_id, resolve);
     });
     const question = { type: "input_request", parent: message.header, content };
     this.socket.send(this.wire.encode(message.identities, question));
-    return { value: await answer };
+    return answer;
   }
 
   receive(message: Message): void {
@@ -41,14 +41,15 @@ export class Stdin {
     const [id, resolve] = last;
     this.open.delete(id);
     try {
-      resolve(parse.input(message.content).value ?? null);
+      resolve({ value: parse.input(message.content).value ?? null });
     } catch {
-      resolve(null);
+      resolve({ value: null });
     }
   }
 
   /** The cell that asked is over. */
   clear(): void {
+    for (const resolve of this.open.values()) resolve({ refused: "the cell that asked is over" });
     this.open.clear();
   }
 }

@@ -186,6 +186,61 @@ test("is_complete", async () => {
   assert.equal(await status("let a = 1"), "complete");
   assert.equal(await status("function f() {"), "incomplete");
   assert.equal(await status("let 1x = 2;"), "invalid");
+  // Whoever sets the brace on the next line has not said all.
+  for (const head of [
+    "function f()",
+    "async function f(): Promise<void>",
+    "export function f()",
+    "export default function ()",
+    "function* f()",
+    "const f = ()",
+    "const f = (a: number): string",
+    "const x",
+    "class A extends B",
+    "if (x)",
+  ])
+    assert.equal(await status(head), "incomplete", head);
+  for (const whole of ["function f();", "declare function f()", "f()", "function f() {}", "let x"])
+    assert.equal(await status(whole), "complete", whole);
+  for (const wrong of ["const f = () }", "f(]", "1 2"]) assert.equal(await status(wrong), "invalid", wrong);
+});
+
+test("nothing completes in comments, strings and regular expressions but what types allow there", async () => {
+  await kernel.run('const visitor: any = { named: "x" };');
+  const matches = async (code: string) =>
+    (await kernel.client.request("complete_request", { code, cursor_pos: code.length })).content.matches;
+  assert.deepEqual(await matches("visitor.na"), ["named"]);
+  assert.deepEqual(await matches("`${visitor.na"), ["named"]);
+  for (const code of [
+    "// visitor.na",
+    "/* visitor.na",
+    '"visitor.na',
+    "const s = 'visitor.na",
+    "`visitor.na",
+    "const r = /visitor.na",
+  ])
+    assert.deepEqual(await matches(code), [], code);
+});
+
+test("exit and quit ask a console to end, unless they are names of the session", async () => {
+  const asks = [{ source: "ask_exit", keepkernel: false }];
+  for (const code of ["exit", "quit", "exit()", " quit(); "])
+    assert.deepEqual((await kernel.run(code)).reply.payload, asks, code);
+  await kernel.run('const quit = () => "mine";');
+  const { reply, text } = await kernel.run("quit()");
+  assert.deepEqual([reply.payload, text], [[], "'mine'"]);
+});
+
+test("an AggregateError without a stack shows its message, then where the first of its errors comes from", async () => {
+  const { text } = await kernel.run(
+    'await Promise.any([Promise.reject(new Error("one")), Promise.reject(new TypeError("two"))])',
+  );
+  assert.match(
+    text,
+    /^AggregateError: All promises were rejected\ncell \[\d+\]:1:35\n> 1 \| await .*\n {4}\| +\^\n\{\n {2}\[errors\]: \[\n {4}Error: one\n +at cell \[\d+\]:1:35,\n {4}TypeError: two\n/,
+  );
+  const own = await kernel.run('throw new AggregateError([new Error("x")], "several");');
+  assert.match(own.text, /^AggregateError: several\ncell \[\d+\]:1:7\n/);
 });
 
 test("an endless loop is interrupted and variables are kept", async () => {

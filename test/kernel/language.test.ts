@@ -133,6 +133,17 @@ test("imports: packages of every format, with top-level await, named and default
   await fails('// @ts-nocheck\nimport "not-installed"', /Cannot find package 'not-installed'/);
 });
 
+test("import.meta.resolve: built-in modules, files, packages", async () => {
+  write("node_modules/resolved/package.json", '{ "name": "resolved", "main": "main.js" }');
+  write("node_modules/resolved/main.js", "");
+  assert.equal(
+    await result(
+      '["fs", "node:fs", "./some.ts", "resolved"].map((each) => import.meta.resolve(each).replace(import.meta.url.replace(/[^/]*$/, ""), "")).join(" ")',
+    ),
+    "'node:fs node:fs some.ts node_modules/resolved/main.js'",
+  );
+});
+
 test("JSON with attributes and without", async () => {
   write("settings.json", '{ "answer": 42 }');
   assert.equal(

@@ -241,7 +241,8 @@ test("results that are hard to print", async () => {
 });
 
 test("a display method that fails is the cell's error", async () => {
-  for (const body of ['throw new Error("no")', "return 5", "return { 'application/json': 1n }"]) {
+  const cycle = "const ring: unknown[] = []; ring.push(ring); return { 'application/json': ring }";
+  for (const body of ['throw new Error("no")', "return 5", cycle]) {
     const { reply } = await kernel.run(`({ [Symbol.for("Jupyter.display")]() { ${body} } })`);
     assert.equal(reply.status, "error", body);
   }

@@ -36,6 +36,45 @@ test("a plotly object is shown as a figure", async () => {
   assert.deepEqual(Object.keys(await result("({ data: [{ x: 1 }], status: 200 })")), ["text/plain"]);
 });
 
+test("getters are not run to see what a value is", async () => {
+  await kernel.run("let runs = 0;");
+  for (const code of [
+    "({ get data() { runs++; return [{ type: 'scatter', x: [1] }]; }, layout: {} })",
+    "new (class { get width() { runs++; return 1; } get nodeType() { runs++; return 1; } toBuffer() {} })()",
+    "[{ get a() { runs++; return 1; } }, { get a() { runs++; return 2; } }]",
+    "({ x: { get y() { runs++; return 1; } } })",
+  ])
+    assert.deepEqual(Object.keys(await result(code)), ["text/plain"], code);
+  assert.equal((await result("runs"))["text/plain"], "0");
+});
+
+test("BigInt in JSON is a number where that is exact, else its digits", async () => {
+  const { outputs, reply } = await kernel.run(
+    'display.json({ small: 1n, large: 2n ** 70n }); display({ "application/json": [3n] }, { raw: true })',
+  );
+  assert.equal(reply.status, "ok");
+  assert.deepEqual(data(outputs[0])["application/json"], { small: 1, large: "1180591620717411303424" });
+  assert.deepEqual(data(outputs[1])["application/json"], [3]);
+  assert.match(
+    (await kernel.run("const ring: any = {}; ring.self = ring; display.json(ring)")).text,
+    /circular/,
+  );
+});
+
+test("half a character is replaced before it costs a notebook that is stored as UTF-8", async () => {
+  const { messages, outputs } = await kernel.run(
+    String.raw`console.log("a\ud83d"); display.text("b\udc00 \\ud800 \u{1f600}"); display({ "application/json": { "k\ud800": "\ud800" } }, { raw: true, metadata: { m: "\udfff" } })`,
+  );
+  assert.ok(messages.every((message) => !/[\ud800-\udfff]/u.test(JSON.stringify(message))));
+  assert.deepEqual(
+    outputs.slice(1).map((output) => data(output)),
+    [{ "text/plain": "b\ufffd \\ud800 \u{1f600}" }, { "application/json": { "k\ufffd": "\ufffd" } }],
+  );
+  const failed = await kernel.run('throw new Error("bad \ud83d end")');
+  assert.equal(failed.reply.evalue, "bad \ufffd end");
+  assert.doesNotMatch(JSON.stringify([failed.messages, failed.reply]), /\\ud[89a-f]/);
+});
+
 test("a sharp image is shown as a picture", async () => {
   const shown = await result(
     'import sharp from "sharp"; sharp({ create: { width: 5, height: 3, channels: 3, background: "red" } })',

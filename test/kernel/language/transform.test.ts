@@ -9,7 +9,6 @@ import { transformCell } from "../../../kernel/language/transform.js";
 
 /** V8's REPL mode, which is what transformed cells are made for. The modules imported are this process's own. */
 const session = new Session();
-const flag = new Int32Array(new SharedArrayBuffer(4));
 const imports: unknown[][] = [];
 let count = 0;
 
@@ -29,7 +28,7 @@ before(() => {
     meta: { url: "file:///notebook.ts" },
   };
   Object.defineProperty(globalThis, runtimeGlobal, { value: runtime });
-  Object.defineProperty(globalThis, interruptFlag, { value: flag });
+  Object.defineProperty(globalThis, interruptFlag, { value: false, writable: true });
 });
 after(() => session.disconnect());
 
@@ -103,6 +102,22 @@ test("every kind of declaration may follow every other under one name", async ()
     }
   }
   assert.equal(await run("let same = 'last'; same"), "last");
+});
+
+test("statements without semicolons end where their lines end", async () => {
+  assert.equal(await run("let n1 = 0\nfor (; n1 < 3; n1++) await null\nn1"), 3);
+  assert.equal(await run("let n2 = 0\nwhile (n2 < 3) n2 += await 1\nn2"), 3);
+  assert.equal(await run("const g1 = async () => await 5\nawait g1()"), 5);
+  assert.equal(await run("const h1 = () => Math.max(1, 2)\nh1()"), 2);
+  assert.equal(await run("for await (const x of [1]) await x\nawait 7"), 7);
+  assert.equal(await run("const f1 = (x: number) => x\nfunction between() {}\n(f1)(9)"), 9);
+  assert.equal(await run("let l1 = [1, 2]\nimport * as os1 from 'node:os'\n[0].concat(l1).length"), 3);
+  assert.equal(await run("let v1 = 1\nexport const e1 = v1\nfunction moved() {}\n[e1][0]"), 1);
+  assert.equal(await run("let o1 = {}\nfunction moved2() {}\n[1].length\n2"), 2);
+  assert.equal(await run("var { a: a1 } = await { a: 4 }\n;[a1][0]"), 4);
+  assert.equal(await run("export default await 6"), 6);
+  assert.equal(await run("async function af() { for (;;) return await 8 }\nawait af()"), 8);
+  assert.equal(await run("let d1 = 0\ndo await d1++\nwhile (d1 < 3)\nd1"), 3);
 });
 
 test("closures see what later cells assign or declare", async () => {
@@ -224,17 +239,17 @@ for (const code of [
   "const o = { m(n: number): number { return n < 2 ? n : o.m(n - 1) + o.m(n - 2); } }; o.m(80)",
   "while (true) { try { await null; } finally { } }",
 ]) {
-  test(`a flag in shared memory stops: ${code}`, async () => {
+  test(`a flag that another thread has V8 set stops: ${code}`, async () => {
     const { Worker } = await import("node:worker_threads");
     const worker = new Worker(
-      "const { workerData } = require('node:worker_threads'); setTimeout(() => { workerData[0] = 1; }, 150)",
-      {
-        eval: true,
-        workerData: flag,
-      },
+      `const { Session } = require("node:inspector");
+      const session = new Session();
+      session.connectToMainThread();
+      setTimeout(() => session.post("Runtime.evaluate", { expression: "${interruptFlag} = true" }), 150);`,
+      { eval: true },
     );
     await assert.rejects(run(code), /interrupted/);
-    flag[0] = 0;
+    (globalThis as unknown as Record<string, boolean>)[interruptFlag] = false;
     await worker.terminate();
   });
 }
