@@ -1,3 +1,4 @@
+import { withoutMarks } from "../ipc/marks.js";
 import type { Preview, Property, RemoteObject } from "./inspector.js";
 
 /** A variable as the Debug Adapter Protocol describes it. */
@@ -9,6 +10,10 @@ export interface Variable {
   readonly variablesReference: number;
 }
 
+function functionName(text: string): string {
+  return /^(?:class\s+)?(?:async\s+)?(?:function\b\*?\s*)?([\w$]*)/.exec(text)?.[1] ?? "";
+}
+
 /** What a value looks like in one line. */
 export function describe(value: RemoteObject): string {
   switch (value.type) {
@@ -17,7 +22,7 @@ export function describe(value: RemoteObject): string {
     case "undefined":
       return "undefined";
     case "function":
-      return `ƒ ${/^(?:class\s+)?(?:async\s+)?(?:function\b\*?\s*)?([\w$]*)/.exec(value.description ?? "")?.[1] ?? ""}`.trim();
+      return `ƒ ${functionName(withoutMarks(value.description ?? ""))}`.trim();
     case "object":
       if (value.subtype === "null") return "null";
       if (value.subtype === "error") return (value.description ?? "Error").split("\n")[0] ?? "Error";

@@ -234,6 +234,7 @@ test("steps go line by line, into functions of other cells, and across awaits", 
   const [top] = await stack();
   lines.push(`${top!.name.startsWith("cell") ? "" : `${top!.name}:`}${top!.line}`);
   assert.deepEqual(lines, ["1", "2", "3", "helper:2", "helper:3", "4"]);
+  assert.equal(values(await scope(top!.id, "Session")).helper, "ƒ helper");
   await debug("continue", { threadId: 1 });
   assert.equal((await running).text, "2");
   await breakAt(code);

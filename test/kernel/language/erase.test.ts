@@ -93,6 +93,23 @@ test("all of this repository means what it meant", () => {
   assert.ok(done > files.length / 2, `${done} of ${files.length}`);
 });
 
+test("so do the tutorials' cells", () => {
+  const folder = path.join(root, "notebooks");
+  for (const name of readdirSync(folder).filter((each) => each.endsWith(".ipynb"))) {
+    const { cells } = JSON.parse(readFileSync(path.join(folder, name), "utf8")) as {
+      cells: { cell_type: string; source: string | string[] }[];
+    };
+    for (const { cell_type, source } of cells) {
+      const code = Array.isArray(source) ? source.join("") : source;
+      // Some fail on purpose, and magics are none of its business.
+      if (cell_type !== "code" || /^%/m.test(code)) continue;
+      const { program, errors } = parseSync("x.ts", code, { lang: "ts", sourceType: "module" });
+      const result = errors.length > 0 ? null : eraseTypes(code, program)?.toString();
+      if (result) assertSame(meaning(printed(result, "js"), name), meaning(printed(code), name), code);
+    }
+  }
+});
+
 const snippets: readonly string[] = [
   "const a = 1\ntype B = number\n(a)",
   "const a = b\ninterface I { x: 1 }\n[1, 2].map(String)",
