@@ -62,6 +62,8 @@ export function toDiagnostics(
     if (severity > 2 || allowed.has(number) || start < -1 || start > length) return [];
     const name = text.slice(offset + start, offset + end);
     if (number === importBesideValue && kindOf(name)) return [];
+    // A module that is its own text, which Node can import.
+    if (missingModule.has(number) && /^["']data:/.test(name)) return [];
     const reason = number === importAssigned ? assigned[kindOf(name) ?? "import"] : undefined;
     return [
       {
