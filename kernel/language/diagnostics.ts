@@ -66,6 +66,8 @@ export function toDiagnostics(
     // Types don't say that it is there, so it is of type any.
     if (missingModule.has(number) && packageOf.test(name) && resolveInNodePath(name.slice(1, -1)) !== null)
       return [];
+    // A module that is its own text, which Node can import.
+    if (missingModule.has(number) && /^["']data:/.test(name)) return [];
     const reason = number === importAssigned ? assigned[kindOf(name) ?? "import"] : undefined;
     return [
       {

@@ -32,7 +32,16 @@ export function projectConfig(
   // Whatever a project is compiled for, cells run on this Node.
   const lib = ["ESNext", ...(options.lib ?? []).filter((name) => !/^es/i.test(name))];
   const ownTypes = hasOwnNodeTypes(cwd) ? undefined : ownNodeTypes(nodeVersion);
-  const typeRoots = [...(ownTypes ? [ownTypes] : []), ...(absolute(options.typeRoots) ?? [])];
+  const ownRoots = absolute(options.typeRoots) ?? [];
+  const named = (options.types ?? ownPackages(ownRoots)).filter((type) => type !== "node");
+  const roots = [...(ownTypes ? [ownTypes] : []), ...ownRoots];
+  // Where folders of types are named, the compiler looks for the packages in `types` nowhere else.
+  const all = named.includes("*");
+  const elsewhere =
+    roots.length > 0 && (named.length > 0 || !ownTypes)
+      ? packageFolders(cwd).filter((folder) => !all || folder.endsWith("@types"))
+      : [];
+  const typeRoots = [...roots, ...elsewhere];
   const compilerOptions: CompilerOptions = {
     ...(user.path && isStrictByDefault(base, user.options) ? {} : { strict: user.path === null }),
     ...options,
@@ -41,10 +50,7 @@ export function projectConfig(
     ...(options.rootDirs ? { rootDirs: absolute(options.rootDirs) } : {}),
     ...(typeRoots.length > 0 ? { typeRoots } : {}),
     paths: paths(user, cwd),
-    types: [
-      ...(options.types ?? ownPackages(absolute(options.typeRoots))).filter((type) => type !== "node"),
-      "node",
-    ],
+    types: [...named, "node"],
     module: "ESNext",
     moduleResolution: "Bundler",
     customConditions: [...(options.customConditions ?? []), "node"],
@@ -138,6 +144,16 @@ const goneOptions: readonly (readonly [string, RegExp])[] = [
   ["noImplicitUseStrict", /./],
   ["noStrictGenericChecks", /./],
 ];
+
+/** The folders in which packages are looked for from a folder, those of types first. */
+function packageFolders(cwd: string): string[] {
+  const folders: string[] = [];
+  for (let folder = cwd; ; folder = path.dirname(folder)) {
+    const modules = path.join(folder, "node_modules");
+    if (existsSync(modules)) folders.push(path.join(modules, "@types"), modules);
+    if (folder === path.dirname(folder)) return folders;
+  }
+}
 
 /** The packages in a project's own folders of types, all of which count unless it says which. */
 function ownPackages(typeRoots: readonly string[] = []): string[] {

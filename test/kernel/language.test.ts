@@ -275,6 +275,13 @@ test("nothing but what the tests wrote is in the notebook's folder", () => {
   );
 });
 
+test("a module that is its own text can be imported", async () => {
+  assert.equal(
+    await result('const own = await import("data:text/javascript,export const z = 26"); own.z'),
+    "26",
+  );
+});
+
 test("what a cell finds out about its variables, the next cells know; classes that run again are the same", async () => {
   const stack =
     "class Stack { private items: number[] = []; push(x: number) { return this.items.push(x); } }";

@@ -85,6 +85,21 @@ test("packages of the project's own types", async () => {
   await (await Notebook.open(folder)).expect("process.version.length;", "OURS // error 2304");
 });
 
+test("types that a project names are found in its node_modules", async () => {
+  const folder = new Folder({
+    "tsconfig.json": config({ types: ["jest", "node", "vite/client"] }),
+    "package.json": "{}",
+    "node_modules/@types/jest/index.d.ts": "declare const jest: 5;",
+    "node_modules/@types/node/package.json": '{ "name": "@types/node", "version": "1.0.0" }',
+    "node_modules/vite/package.json": '{ "name": "vite", "version": "1.0.0" }',
+    "node_modules/vite/client.d.ts":
+      "interface ImportMetaEnv { MODE: string } interface ImportMeta { readonly env: ImportMetaEnv }",
+  });
+  await (await Notebook.open(folder)).expect(
+    "jest.toFixed(); import.meta.env.MODE.length; process.version.length;",
+  );
+});
+
 test("whatever a project is compiled for, cells run on this Node", async () => {
   const folder = new Folder({
     "tsconfig.json": config({
