@@ -32,9 +32,11 @@ export interface UseEngineOptions {
  * @returns the running engine. One that was asked for by name either runs on its device or throws; the default falls
  *   back to the next one and logs why.
  * @throws EngineError when the engine asked for, by argument or by FIRSTFRAME_ENGINE, can't run.
+ * @throws InputError for a precision that there is not.
  */
-export async function useEngine(options?: UseEngineOptions): Promise<Engine>;
 export async function useEngine(name?: EngineName, options?: UseEngineOptions): Promise<Engine>;
+/** The default engine, with options. */
+export async function useEngine(options: UseEngineOptions): Promise<Engine>;
 export async function useEngine(
   first?: EngineName | UseEngineOptions,
   second: UseEngineOptions = {},
