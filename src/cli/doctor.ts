@@ -7,6 +7,7 @@ import {
   useEngine,
 } from "../engine/index.js";
 import { isWanted } from "../engine/install.js";
+import { describeBfloat16 } from "../engine/running.js";
 import { type Survey, survey } from "../engine/survey.js";
 import * as tf from "../engine/tf.js";
 import { parseCommand } from "./arguments.js";
@@ -29,10 +30,10 @@ export async function doctorCommand(argv: string[]): Promise<number> {
   console.log();
   if ("error" in trial) console.log(`no engine runs: ${trial.error}`);
   else {
-    const { name, device, version, threads, bfloat16 } = trial.engine;
+    const { name, device, version, threads } = trial.engine;
     console.log(`runs: ${name} on ${device}, ${version}, ${threads} thread${threads === 1 ? "" : "s"}`);
     console.log(`      ${trial.gflops.toFixed(0)} GFLOP/s in a product of two ${side} x ${side} matrices`);
-    console.log(`      bfloat16: ${bfloat16 ? `multiplied by ${bfloat16}` : "computed in float32"}`);
+    console.log(`      bfloat16: ${describeBfloat16(trial.engine)}`);
   }
   for (const reason of trial.notes) console.log(`      ${reason}`);
   if (found.advice.length > 0) {

@@ -1,13 +1,16 @@
 /** What the commands that run models share: the engine and the model. */
 
 import { currentEngine, useEngine } from "../engine/index.js";
+import { describeBfloat16 } from "../engine/running.js";
+import type { ModelDtype } from "../weights/dtype.js";
 import { UsageError } from "./errors.js";
 
-/** Starts the engine and says which one it is. */
-export async function startEngine(): Promise<void> {
+/** Starts the engine and says which one it is, and what it makes of weights in bfloat16. */
+export async function startEngine(dtype: ModelDtype = "float32"): Promise<void> {
   await useEngine();
   const engine = currentEngine()!;
   console.error(`engine: ${engine.name} on ${engine.device} (${engine.version})`);
+  if (dtype === "bfloat16") console.error(`bfloat16: ${describeBfloat16(engine)}`);
 }
 
 /** The pipeline's folder, from either of its two flags. */

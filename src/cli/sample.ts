@@ -42,7 +42,7 @@ const OUTPUTS = [".mp4", ".webp", ".gif", ""];
 export async function sampleCommand(argv: string[]): Promise<number> {
   const { values } = parseCommand("sample", commands.sample, argv);
   const { model, image: imagePath } = await checkValues(values);
-  await startEngine();
+  await startEngine(values.dtype as ModelDtype);
 
   const image = imagePath === undefined ? null : await readClip(imagePath, { select: () => [0] });
   const embeds = await promptTensors(model, values);

@@ -5,6 +5,7 @@ import { isWanted } from "./install.js";
 import { PRECISIONS, type Precision, usePrecision } from "./precision.js";
 import {
   currentEngine,
+  describeBfloat16,
   type Engine,
   type EngineName,
   engineNames,
@@ -16,7 +17,8 @@ import {
 export interface UseEngineOptions {
   /**
    * What matrix products and attention are computed in from now on: bfloat16 rounds their factors, as PyTorch's autocast does,
-   * if the processor has instructions for that ({@link Engine}'s `bfloat16` says which). Default: as it is, at first float32.
+   * if the processor has instructions for that ({@link Engine}'s `bfloat16` says which; without, it is computed in float32 and
+   * said). A trainer's `mixedPrecision` decides by itself. Default: as it is, at first float32.
    */
   precision?: Precision;
   /** Called with a line that says why a better engine or device does not run. Default: writes to standard error. */
@@ -48,13 +50,15 @@ export async function useEngine(
       `precision: expected ${PRECISIONS.join(" or ")}, found ${JSON.stringify(precision)}`,
     );
   }
-  const engine = await startFirst(name, options);
+  const log = options.log ?? ((line: string) => process.stderr.write(`${line}\n`));
+  const engine = await startFirst(name, log);
   if (precision !== undefined) usePrecision(precision);
+  if (precision === "bfloat16" && !engine.bfloat16) log(`firstframe: bfloat16: ${describeBfloat16(engine)}`);
   return engine;
 }
 
-async function startFirst(name: EngineName | undefined, options: UseEngineOptions): Promise<Engine> {
-  const log = options.log ?? ((line: string) => process.stderr.write(`${line}\n`));
+async function startFirst(name: EngineName | undefined, log: (line: string) => void): Promise<Engine> {
+  checkInstructions();
   const asked = name ?? engineFromEnvironment();
   if (asked !== undefined) return start(asked, log);
   const running = currentEngine();
@@ -84,6 +88,18 @@ export async function rememberedEngine(): Promise<EngineName | undefined> {
 /** Whether a value is one of {@link engineNames}. */
 export function isEngineName(value: unknown): value is EngineName {
   return engineNames.includes(value as EngineName);
+}
+
+/** What FIRSTFRAME_BFLOAT16 may say; native/product.cc reads it when the engine loads. */
+const INSTRUCTIONS = ["amx", "avx512_bf16", "none"];
+
+function checkInstructions(): void {
+  const value = process.env.FIRSTFRAME_BFLOAT16;
+  if (value !== undefined && value !== "" && !INSTRUCTIONS.includes(value)) {
+    throw new EngineError(
+      `FIRSTFRAME_BFLOAT16: expected one of ${INSTRUCTIONS.join(", ")}, found ${JSON.stringify(value)}`,
+    );
+  }
 }
 
 function engineFromEnvironment(): EngineName | undefined {

@@ -16,3 +16,26 @@ export function roundHalfEven(value: number): number {
   if (rest !== 0.5) return Math.round(value);
   return floor % 2 === 0 ? floor : floor + 1;
 }
+
+/** The upper halves of float32's bits: bfloat16, rounded to nearest, ties to even. */
+export function toBfloat16(values: Float32Array): Uint16Array {
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  const halves = new Uint16Array(values.length);
+  for (let i = 0; i < bits.length; i++) {
+    const word = bits[i]!;
+    // A NaN must stay one: rounding could carry its fraction away.
+    const staysNaN = (word & 0x7fffffff) > 0x7f800000;
+    halves[i] = staysNaN ? (word >>> 16) | 0x40 : (word + 0x7fff + ((word >>> 16) & 1)) >>> 16;
+  }
+  return halves;
+}
+
+/** The numbers that bfloat16's bits stand for. @param into receives them; default: a new array. */
+export function fromBfloat16(
+  halves: Uint16Array,
+  into: Float32Array = new Float32Array(halves.length),
+): Float32Array {
+  const bits = new Uint32Array(into.buffer, into.byteOffset, into.length);
+  for (let i = 0; i < halves.length; i++) bits[i] = halves[i]! << 16;
+  return into;
+}

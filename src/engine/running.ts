@@ -16,6 +16,12 @@ export interface Running {
   bfloat16: Bfloat16Instructions | null;
 }
 
+/** What it means to compute in bfloat16 on an engine. */
+export const describeBfloat16 = ({ bfloat16 }: Pick<Running, "bfloat16">): string =>
+  bfloat16
+    ? `products of bfloat16 factors (${bfloat16}), sums in float32`
+    : "computed in float32, since this engine has no instructions for bfloat16 here";
+
 /** The engines, the fastest first. */
 export const engineNames = ["tensorflow-gpu", "tensorflow", "webgpu", "wasm", "cpu"] as const;
 

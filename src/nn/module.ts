@@ -24,6 +24,7 @@ import {
 import type { Weight } from "../engine/ops/linear/linear.js";
 import { withPrecision } from "../engine/precision.js";
 import type { RandomGenerator } from "../engine/random.js";
+import { fromBfloat16, toBfloat16 } from "../engine/rounding.js";
 import { grouped, showAs } from "../engine/shown.js";
 import { textOfTensor } from "../engine/tensor-show.js";
 import * as tf from "../engine/tf.js";
@@ -38,7 +39,6 @@ import {
 import {
   FLOAT_DTYPES,
   type FloatDtype,
-  fromFloat32,
   MODEL_DTYPES,
   type ModelDtype,
   type TensorData,
@@ -348,8 +348,7 @@ export class Parameter {
 
 /** Float32 values, each rounded to bfloat16. */
 function rounded(values: tf.Tensor): tf.Tensor {
-  const read = values.dataSync() as Float32Array;
-  return tf.tensor(toFloat32("BF16", fromFloat32("BF16", read)), values.shape);
+  return tf.tensor(fromBfloat16(toBfloat16(values.dataSync() as Float32Array)), values.shape);
 }
 
 /** Where a module declares its parameters; `child` names a submodule, as attributes and list indices do in PyTorch. */

@@ -91,18 +91,22 @@ export async function makeSmallPipeline(options: SmallPipelineOptions): Promise<
     },
     generator,
   );
-  const scheduler = new CogVideoXDDIMScheduler({
+  const scheduler = recipeScheduler();
+  const pipeline = new CogVideoXImageToVideoPipeline({ tokenizer, textEncoder, vae, transformer, scheduler });
+  await pipeline.savePretrained(out, { dtype: "float16" });
+  log(`${out}: ${tokenizer.vocabSize} tokens`);
+  pipeline.dispose();
+}
+
+/** The schedule that CogVideoX-1.5 is trained with. */
+export const recipeScheduler = (): CogVideoXDDIMScheduler =>
+  new CogVideoXDDIMScheduler({
     clip_sample: false,
     prediction_type: "v_prediction",
     timestep_spacing: "trailing",
     rescale_betas_zero_snr: true,
     snr_shift_scale: 1,
   });
-  const pipeline = new CogVideoXImageToVideoPipeline({ tokenizer, textEncoder, vae, transformer, scheduler });
-  await pipeline.savePretrained(out, { dtype: "float16" });
-  log(`${out}: ${tokenizer.vocabSize} tokens`);
-  pipeline.dispose();
-}
 
 /** Each caption word is a piece, with its log probability; single letters spell all other words. */
 export function captionTokenizer(worlds: readonly WorldName[]): T5Tokenizer {

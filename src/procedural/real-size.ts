@@ -1,4 +1,3 @@
-import { CogVideoXDDIMScheduler } from "../diffusion/ddim.js";
 import { CogVideoXImageToVideoPipeline } from "../diffusion/image-to-video.js";
 import { RandomGenerator } from "../engine/random.js";
 import { T5EncoderModel } from "../models/text/t5-encoder.js";
@@ -6,7 +5,7 @@ import { CogVideoXTransformer3DModel } from "../models/transformer/transformer.j
 import { AutoencoderKLCogVideoX } from "../models/vae/autoencoder.js";
 import type { Parameter } from "../nn/module.js";
 import { fromFloat32 } from "../weights/dtype.js";
-import { captionTokenizer } from "./pipeline.js";
+import { captionTokenizer, recipeScheduler } from "./pipeline.js";
 import { WORLD_NAMES } from "./scene.js";
 
 /** Numbers that are drawn; large tensors repeat them, each from another place on. */
@@ -61,10 +60,7 @@ export async function makeRealSizePipeline(options: RealSizeOptions): Promise<vo
       ...{ sample_height: 96, sample_width: 170, sample_frames: 81, patch_size_t: 2, patch_bias: false },
       use_rotary_positional_embeddings: true,
     }),
-    scheduler: new CogVideoXDDIMScheduler({
-      ...{ clip_sample: false, prediction_type: "v_prediction", timestep_spacing: "trailing" },
-      ...{ rescale_betas_zero_snr: true, snr_shift_scale: 1 },
-    }),
+    scheduler: recipeScheduler(),
   });
   const { textEncoder, transformer, vae } = pipeline;
   for (const model of [textEncoder!, transformer, vae]) {

@@ -5,6 +5,7 @@ import { CogVideoXDPMScheduler } from "../diffusion/dpm.js";
 import { pipelineFiles } from "../diffusion/pipeline.js";
 import { currentEngine } from "../engine/index.js";
 import { RandomGenerator } from "../engine/random.js";
+import { describeBfloat16 } from "../engine/running.js";
 import * as tf from "../engine/tf.js";
 import { CogVideoXTransformer3DModel } from "../models/transformer/transformer.js";
 import { latentFrames } from "../recipe/geometry.js";
@@ -465,10 +466,7 @@ function describeTraining(
     `memory: about ${formatBytes(memory.total)}: ${parts.join(", ")}`,
   ];
   if (args.mixed_precision !== "no") {
-    const instructions = args.mixed_precision === "bf16" ? currentEngine()?.bfloat16 : undefined;
-    const how = instructions
-      ? `products of bfloat16 factors (${instructions}), sums in float32`
-      : "this engine computes in float32 here";
+    const how = args.mixed_precision === "bf16" ? describeBfloat16(currentEngine()!) : "computed in float32";
     lines.push(`mixed_precision ${args.mixed_precision}: ${how}`);
   }
   return lines;

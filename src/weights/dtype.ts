@@ -1,4 +1,5 @@
 import { InputError } from "../engine/errors.js";
+import { fromBfloat16, toBfloat16 } from "../engine/rounding.js";
 
 /**
  * Number formats of safetensors files, and their conversion to and from float32, the only float the engines compute in.
@@ -136,9 +137,7 @@ export function toFloat32(dtype: Dtype, data: TensorData, into?: Float32Array): 
   if (dtype === "F32" && !into) return data as Float32Array;
   const out = into ?? new Float32Array(data.length);
   if (dtype === "BF16") {
-    const bits = new Uint32Array(out.buffer, out.byteOffset, out.length);
-    const halves = data as Uint16Array;
-    for (let i = 0; i < halves.length; i++) bits[i] = halves[i]! << 16;
+    fromBfloat16(data as Uint16Array, out);
   } else if (dtype === "F16") {
     const table = float16Values();
     const halves = data as Uint16Array;
@@ -154,17 +153,8 @@ export function toFloat32(dtype: Dtype, data: TensorData, into?: Float32Array): 
 /** Float32 values in a float format, rounded to nearest, ties to even. F32 returns the same array. */
 export function fromFloat32(dtype: "F32" | "F16" | "BF16", data: Float32Array): Float32Array | Uint16Array {
   if (dtype === "F32") return data;
+  if (dtype === "BF16") return toBfloat16(data);
   const out = new Uint16Array(data.length);
-  if (dtype === "F16") {
-    for (let i = 0; i < data.length; i++) out[i] = numberToFloat16(data[i]!);
-    return out;
-  }
-  const bits = new Uint32Array(data.buffer, data.byteOffset, data.length);
-  for (let i = 0; i < bits.length; i++) {
-    const word = bits[i]!;
-    // A NaN must stay one: rounding could carry its fraction away.
-    const staysNaN = (word & 0x7fffffff) > 0x7f800000;
-    out[i] = staysNaN ? (word >>> 16) | 0x40 : (word + 0x7fff + ((word >>> 16) & 1)) >>> 16;
-  }
+  for (let i = 0; i < data.length; i++) out[i] = numberToFloat16(data[i]!);
   return out;
 }

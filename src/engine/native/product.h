@@ -76,6 +76,20 @@ inline bool MultipliesBfloat16() { return Bfloat16Instructions() != Instructions
 // bfloat16: the upper half of a float.
 typedef uint16_t Half;
 
+// To the nearest, ties to even, of what is no NaN.
+INLINE Half ToHalf(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return static_cast<Half>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+INLINE float ToFloat(Half x) {
+  const uint32_t bits = static_cast<uint32_t>(x) << 16;
+  float value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
 // A matrix that is held as bfloat16, in the order that tiles take it. A panel of kHalfColumns columns is made of steps of 32
 // rows; a step is two tiles, of 16 columns each; a tile is 16 lines, each of two rows' numbers in turn. Zeros fill the last.
 constexpr int64_t kHalfColumns = 32, kHalfRows = 32;

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { type Engine, useEngine } from "../../../src/engine/index.js";
+import { linear } from "../../../src/engine/ops/linear/linear.js";
 import { currentPrecision } from "../../../src/engine/precision.js";
 import { RandomGenerator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
@@ -158,4 +159,32 @@ test("another dtype is refused before anything is read", async () => {
     useEngine({ precision: "half" as "float32" }),
     /precision: expected float32 or bfloat16/,
   );
+});
+
+test("an engine that can't multiply bfloat16 says so, and computes in float32", async () => {
+  const lines: string[] = [];
+  const wasm = await useEngine("wasm", { precision: "bfloat16", log: (line) => lines.push(line) });
+  assert.equal(wasm.bfloat16, null);
+  assert.match(lines.join("\n"), /^firstframe: bfloat16: computed in float32/);
+  const [x, weight] = [randn(1, [64, 64]), randn(2, [64, 64])];
+  assert.ok(
+    distance(tf.matMul(x as tf.Tensor2D, weight as tf.Tensor2D, false, true), linear(x, weight, null)) < 1e-6,
+  );
+  await useEngine(engine.name, { precision: "float32", log: (line) => lines.push(line) });
+  assert.equal(currentPrecision(), "float32");
+  assert.equal(lines.length, 1);
+});
+
+test("FIRSTFRAME_BFLOAT16 names what is there to choose", async () => {
+  const before = process.env.FIRSTFRAME_BFLOAT16;
+  process.env.FIRSTFRAME_BFLOAT16 = "avx512bf16";
+  try {
+    await assert.rejects(
+      useEngine(),
+      /FIRSTFRAME_BFLOAT16: expected one of amx, avx512_bf16, none, found "avx512bf16"/,
+    );
+  } finally {
+    if (before === undefined) delete process.env.FIRSTFRAME_BFLOAT16;
+    else process.env.FIRSTFRAME_BFLOAT16 = before;
+  }
 });

@@ -12,21 +12,12 @@ namespace {
 constexpr int64_t kImageBytes = 1 << 26;  // of the frames that are converted together
 constexpr int64_t kPositions = 512;       // whose sums stay in the second cache
 
-float Widened(Half x) {
-  const uint32_t bits = static_cast<uint32_t>(x) << 16;
-  float value;
-  memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
 // A single frame sees itself at every time: the sum of the kernels over time.
 VECTORISED void SumOverTime(const Half* kernel, int64_t times, int64_t size, int64_t begin, int64_t end, Half* sum) {
   for (int64_t i = begin; i < end; i++) {
     float total = 0;
-    for (int64_t t = 0; t < times; t++) total += Widened(kernel[t * size + i]);
-    uint32_t bits;
-    memcpy(&bits, &total, sizeof bits);
-    sum[i] = static_cast<Half>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+    for (int64_t t = 0; t < times; t++) total += ToFloat(kernel[t * size + i]);
+    sum[i] = ToHalf(total);
   }
 }
 

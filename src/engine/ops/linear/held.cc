@@ -7,20 +7,6 @@
 namespace firstframe {
 namespace {
 
-// To the nearest, ties to even. Weights are finite.
-INLINE Half Rounded(float x) {
-  uint32_t bits;
-  memcpy(&bits, &x, sizeof bits);
-  return static_cast<Half>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
-INLINE float Widened(Half x) {
-  const uint32_t bits = static_cast<uint32_t>(x) << 16;
-  float value;
-  memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
 // Where a panel's number in row k and column n lies in it.
 INLINE int64_t Place(int64_t k, int64_t n) {
   return k / 32 * 1024 + n / 16 * 512 + k % 32 / 2 * 32 + n % 16 * 2 + k % 2;
@@ -53,7 +39,7 @@ void Hold(Call& call, const Attributes& attributes) {
           const int64_t k = byColumn ? inner : outer, n = byColumn ? outer : inner;
           const float* from = weight.data + k * down + n * across;
           Half* place = to + Place(k, n - first);
-          for (int64_t i = 0; i < count; i++) place[i * one.size()] = Rounded(from[i * apart]);
+          for (int64_t i = 0; i < count; i++) place[i * one.size()] = ToHalf(from[i * apart]);
         }
       }
     }
@@ -67,7 +53,7 @@ void Widen(const Halves& held, bool turned, float* to) {
       const int64_t length = turned ? held.depth : held.columns;
       for (int64_t j = 0; j < length; j++) {
         const int64_t k = turned ? j : i, n = turned ? i : j;
-        to[i * length + j] = Widened(held.data[n / kHalfColumns * held.panelSize() + Place(k, n % kHalfColumns)]);
+        to[i * length + j] = ToFloat(held.data[n / kHalfColumns * held.panelSize() + Place(k, n % kHalfColumns)]);
       }
     }
   });
@@ -143,7 +129,7 @@ void Round(Call& call, const Attributes&) {
   if (!call.ok()) return;
   Half* to = reinterpret_cast<Half*>(rounded.data);
   ParallelFor(x.size(), 1 << 15, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i++) to[i] = Rounded(x.data[i]);
+    for (int64_t i = begin; i < end; i++) to[i] = ToHalf(x.data[i]);
   });
 }
 
@@ -156,7 +142,7 @@ void WidenRows(Call& call, const Attributes&) {
   if (!call.ok()) return;
   const Half* from = DataOf(rounded);
   ParallelFor(x.size(), 1 << 15, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i++) x.data[i] = Widened(from[i]);
+    for (int64_t i = begin; i < end; i++) x.data[i] = ToFloat(from[i]);
   });
 }
 

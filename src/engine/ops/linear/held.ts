@@ -2,6 +2,7 @@
  * Weights that are held as bfloat16: half of float32's memory, in the order that products take them. For TensorFlow.js they are
  * int32 tensors, two numbers in each.
  */
+import { fromBfloat16, toBfloat16 } from "../../rounding.js";
 import * as tf from "../../tf.js";
 import { defineOperation, hasNativeKernels } from "../operation.js";
 
@@ -39,16 +40,6 @@ function placeOf(row: number, column: number, size: number): number {
   return start + line * PANEL + 2 * inTile + (inStep % 2);
 }
 
-/** The upper halves of float32's bits, to the nearest, ties to even. */
-function halvesOf(values: Float32Array): Uint16Array {
-  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
-  return Uint16Array.from(bits, (word) => (word + 0x7fff + ((word >>> 16) & 1)) >>> 16);
-}
-
-function floatsOf(halves: Uint16Array): Float32Array {
-  return new Float32Array(Uint32Array.from(halves, (half) => half << 16).buffer);
-}
-
 const bitsOf = (tensor: tf.Tensor): Uint16Array =>
   new Uint16Array((tensor.dataSync() as Int32Array).slice().buffer);
 const integers = (halves: Uint16Array, shape: number[]): tf.Tensor =>
@@ -78,7 +69,7 @@ function held(weight: tf.Tensor, { lengths }: Axes): tf.Tensor {
   const matrices = tf.transpose(weight, [...lengths]);
   const [count, depth, columns] = matrices.shape as [number, number, number];
   const { panels, size } = panelsOf({ depth, columns });
-  const halves = halvesOf(matrices.dataSync() as Float32Array);
+  const halves = toBfloat16(matrices.dataSync() as Float32Array);
   const all = new Uint16Array(count * panels * size);
   eachPlace(count, { depth, columns, transposeB: false }, (place, heldAt) => {
     all[heldAt] = halves[place]!;
@@ -93,7 +84,7 @@ function released(from: tf.Tensor, shape: Turned): tf.Tensor {
   eachPlace(count, shape, (place, heldAt) => {
     halves[place] = all[heldAt]!;
   });
-  return tf.tensor(floatsOf(halves), [count, ...(transposeB ? [columns, depth] : [depth, columns])]);
+  return tf.tensor(fromBfloat16(halves), [count, ...(transposeB ? [columns, depth] : [depth, columns])]);
 }
 
 function product(
@@ -155,13 +146,13 @@ const halved = (shape: readonly number[], by: number) => shape.with(-1, shape.at
 const round = defineOperation<{ x: tf.Tensor }, object>({
   name: "FirstframeRound",
   native: { inputs: ["x"], outputs: ["rounded"], integers: ["rounded"] },
-  forward: ({ x }) => integers(halvesOf(x.dataSync() as Float32Array), halved(x.shape, 2)),
+  forward: ({ x }) => integers(toBfloat16(x.dataSync() as Float32Array), halved(x.shape, 2)),
 });
 
 const widen = defineOperation<{ rounded: tf.Tensor }, object>({
   name: "FirstframeWiden",
   native: { inputs: ["rounded"], outputs: ["x"], integers: ["rounded"] },
-  forward: ({ rounded }) => tf.tensor(floatsOf(bitsOf(rounded)), halved(rounded.shape, 1 / 2)),
+  forward: ({ rounded }) => tf.tensor(fromBfloat16(bitsOf(rounded)), halved(rounded.shape, 1 / 2)),
 });
 
 /** @param weight [out, in]; the caller keeps it. */
