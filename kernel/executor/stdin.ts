@@ -62,8 +62,15 @@ class Stdin extends Readable {
 
   constructor(private readonly interrupts: Interrupts) {
     super({ highWaterMark: 0 });
-    // A loop over it that is left destroys it, in newer versions of Node with an error.
     super.on("error", () => undefined);
+  }
+
+  /**
+   * A loop over it that is left destroys it, in newer versions of Node with an error, which would be one of every reader
+   * that is still open.
+   */
+  override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
+    callback((error as NodeJS.ErrnoException | null)?.code === "ABORT_ERR" ? null : error);
   }
 
   override _read(): void {

@@ -226,7 +226,7 @@ export async function buildBinding(library: Library, lock: Lock): Promise<void> 
 }
 
 /** Where the fused operations for a library are built, named by all their sources. */
-function operationsFolder(library: Library): string {
+export function operationsFolder(library: Library): string {
   const hash = createHash("sha256");
   for (const file of operationSources(true)) hash.update(basename(file)).update(readFileSync(file));
   const key = `${basename(library.binding)}-operations-${hash.digest("hex").slice(0, 8)}`;

@@ -78,6 +78,16 @@ test("process.stdin is a stream: once, data, for await", async () => {
   assert.equal(again.text, "'still there\\n'");
 });
 
+test("a loop over process.stdin that is left is no error of a reader that is still open", async () => {
+  const { text, reply } = await answered(
+    'const open = readline.createInterface({ input: process.stdin }); const heard: unknown[] = []; open.on("error", (error) => heard.push(error));\n' +
+      "const left = process.stdin; for await (const part of left) break;\n" +
+      'if (!left.closed) await new Promise((r) => left.once("close", r)); open.close(); heard',
+    ["a line"],
+  );
+  assert.deepEqual([reply.status, text], ["ok", "[]"]);
+});
+
 test("where nobody can answer, the cell fails instead of waiting for ever", async () => {
   const { reply } = await kernel.run(
     'import * as rlp from "node:readline/promises"; const rl5 = rlp.createInterface({ input: process.stdin }); await rl5.question("?")',

@@ -22,7 +22,7 @@ import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { operationsFault } from "../../../src/engine/binding.js";
+import { operationsFault, operationsFolder } from "../../../src/engine/binding.js";
 import { findTensorflow } from "../../../src/engine/index.js";
 import { describeFiles, type InstalledFile } from "../../../src/engine/integrity.js";
 import { whyWithout } from "./available.js";
@@ -39,6 +39,9 @@ let folder: string;
 let whole: string;
 /** The installation's folder inside of a cache. */
 let inside: string;
+/** The folders of addons in an installation. */
+let binding: string;
+let operations: string;
 
 /** Copies a folder; files for which `shared` holds share their bytes with the original. */
 function copyTree(from: string, to: string, shared: (path: string) => boolean): void {
@@ -72,10 +75,14 @@ const skip = process.platform === "linux" && whyWithout("tensorflow");
 before(async () => {
   if (skip) return;
   folder = mkdtempSync(join(tmpdir(), "firstframe-damage-"));
-  const { libraries } = await findTensorflow("tensorflow");
+  const found = await findTensorflow("tensorflow");
+  const { libraries } = found;
+  [binding, operations] = [basename(found.binding), basename(operationsFolder(found))];
   inside = join("firstframe", basename(dirname(libraries)));
   whole = join(folder, "whole");
   copyTree(dirname(libraries), join(whole, inside), isLibrary);
+  const earlier = join(whole, inside, `${binding}-operations-00000000`);
+  cpSync(join(whole, inside, operations), earlier, { recursive: true, verbatimSymlinks: true });
   linkPackages(whole);
   // as this version writes it, whichever version installed it
   const file = join(whole, inside, "installed.json");
@@ -134,10 +141,9 @@ const firstframe = (cache: string, ...argv: string[]) => start([program, ...argv
 const installWithoutTools = (cache: string) =>
   start([program, "engine", "install", "tensorflow"], cache, { PATH: join(folder, "nothing") });
 
-/** The file `name` somewhere below `root`. */
+/** An addon that this version loads; an installation may have those of others as well. */
 function find(root: string, name: string): string {
-  const found = readdirSync(root, { recursive: true }).find((path) => basename(String(path)) === name);
-  return join(root, String(found));
+  return join(root, name === "operations.node" ? operations : binding, name);
 }
 
 /** Replaces a file by bytes of its own, so that nothing else that shares them is damaged. */
