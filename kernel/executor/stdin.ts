@@ -62,7 +62,6 @@ class Stdin extends Readable {
 
   constructor(private readonly interrupts: Interrupts) {
     super({ highWaterMark: 0 });
-    super.on("error", () => undefined);
   }
 
   /**

@@ -142,7 +142,7 @@ const installWithoutTools = (cache: string) =>
   start([program, "engine", "install", "tensorflow"], cache, { PATH: join(folder, "nothing") });
 
 /** An addon that this version loads; an installation may have those of others as well. */
-function find(root: string, name: string): string {
+function addonFile(root: string, name: string): string {
   return join(root, name === "operations.node" ? operations : binding, name);
 }
 
@@ -190,12 +190,12 @@ describe("a damaged installation", { skip }, () => {
       process.env.XDG_CACHE_HOME = cache;
       const found = await findTensorflow("tensorflow");
       assert.equal(await operationsFault(found, false), undefined);
-      damage(find(root, "operations.node"));
+      damage(addonFile(root, "operations.node"));
       const unfused = await operationsFault(found, false);
       assert.match(unfused!.reason, /^its fused operations are damaged: operations\.node /);
-      damage(find(root, "stderr.node"));
+      damage(addonFile(root, "stderr.node"));
       await assert.rejects(findTensorflow("tensorflow"), /: its binding is damaged: stderr\.node .*; run `/);
-      damage(find(root, "tfjs_binding.node"));
+      damage(addonFile(root, "tfjs_binding.node"));
       await assert.rejects(findTensorflow("tensorflow"), /: its binding is damaged: .*\.node .*; run `/);
       const file = join(root, "tensorflow", library);
       separate(file);
@@ -211,7 +211,7 @@ describe("a damaged installation", { skip }, () => {
   for (const how of ["half as long", "zeros in its last half"]) {
     test(`a binding that is ${how} ends no program, and is not called installed`, async () => {
       const { cache, root } = copy();
-      damages[how]!(find(root, "tfjs_binding.node"));
+      damages[how]!(addonFile(root, "tfjs_binding.node"));
       const ended = await compute(cache);
       assert.deepEqual([ended.code, ended.signal], [0, null], ended.stderr);
       assert.match(
@@ -228,7 +228,7 @@ describe("a damaged installation", { skip }, () => {
 
     test(`fused operations that are ${how} end no program, and are not called installed`, async () => {
       const { cache, root } = copy();
-      damages[how]!(find(root, "operations.node"));
+      damages[how]!(addonFile(root, "operations.node"));
       const ended = await compute(cache);
       assert.deepEqual([ended.code, ended.signal], [0, null], ended.stderr);
       assert.match(
@@ -290,7 +290,7 @@ describe("a damaged installation", { skip }, () => {
 
   test("doctor and engine list say what is damaged and what to type", async () => {
     const { cache, root } = copy();
-    truncateSync(find(root, "operations.node"), 8192);
+    truncateSync(addonFile(root, "operations.node"), 8192);
     const half = await firstframe(cache, "doctor");
     assert.deepEqual([half.code, half.signal], [0, null], half.stderr);
     assert.match(
@@ -299,7 +299,7 @@ describe("a damaged installation", { skip }, () => {
     );
     assert.match(half.stdout, /^runs: tensorflow /m);
     assert.match(half.stdout, /to get faster, type:\n {2}firstframe engine install tensorflow/);
-    truncateSync(find(root, "tfjs_binding.node"), 8192);
+    truncateSync(addonFile(root, "tfjs_binding.node"), 8192);
     for (const command of [["doctor"], ["engine", "list"]]) {
       const { code, signal, stdout, stderr } = await firstframe(cache, ...command);
       assert.deepEqual([code, signal], [0, null], stderr);
@@ -314,11 +314,11 @@ describe("a damaged installation", { skip }, () => {
   test("an addon of an earlier version, without checksums, is tried in another process first", async () => {
     const { cache, root } = copy();
     for (const addon of ["tfjs_binding.node", "operations.node"]) {
-      rmSync(join(dirname(find(root, addon)), "built.json"));
+      rmSync(join(dirname(addonFile(root, addon)), "built.json"));
     }
     assert.match((await compute(cache)).stdout, /with fused operations/);
-    rmSync(join(dirname(find(root, "tfjs_binding.node")), "built.json"));
-    truncateSync(find(root, "tfjs_binding.node"), 8192);
+    rmSync(join(dirname(addonFile(root, "tfjs_binding.node")), "built.json"));
+    truncateSync(addonFile(root, "tfjs_binding.node"), 8192);
     const ended = await compute(cache);
     assert.deepEqual([ended.code, ended.signal], [0, null], ended.stderr);
     assert.match(ended.stderr, /its binding is damaged: tfjs_binding\.node does not load \(.+\); run/);
@@ -337,7 +337,7 @@ describe("a damaged installation", { skip }, () => {
       files: InstalledFile[];
     };
     assert.equal(files.find(({ path }) => path.endsWith(library))!.modified, 1, "noted");
-    const link = join(dirname(find(root, "tfjs_binding.node")), "lib");
+    const link = join(dirname(addonFile(root, "tfjs_binding.node")), "lib");
     rmSync(link);
     symlinkSync(folder, link);
     assert.match((await compute(cache)).stderr, /its binding is damaged: lib leads elsewhere; run/);
@@ -371,14 +371,14 @@ describe("a damaged installation", { skip }, () => {
     skip: process.getuid?.() === 0 && "root reads everything",
   }, async () => {
     const { cache, root } = copy();
-    chmodSync(find(root, "tfjs_binding.node"), 0);
+    chmodSync(addonFile(root, "tfjs_binding.node"), 0);
     assert.match((await compute(cache)).stderr, /its binding is damaged: tfjs_binding\.node can't be read/);
     rmSync(cache, { recursive: true });
   });
 
   test("engine install compiles what is damaged again", async () => {
     const { cache, root } = copy();
-    truncateSync(find(root, "tfjs_binding.node"), 8192);
+    truncateSync(addonFile(root, "tfjs_binding.node"), 8192);
     const installed = await firstframe(cache, "engine", "install", "tensorflow");
     assert.equal(installed.code, 0, installed.stderr);
     assert.match(
