@@ -465,6 +465,13 @@ export const commands = {
       work: { type: "string", value: "DIR", default: "out/small-vae", help: "checkpoints and losses" },
       seed: { type: "integer", value: "N", min: 0, default: 0, help: "of everything that is drawn" },
       steps: { type: "integer", value: "N", min: 1, default: 600, help: "optimizer steps" },
+      ratio: {
+        type: "string",
+        value: "N",
+        choices: ["8", "4"],
+        default: "8",
+        help: "pixels in height and width that become one latent pixel",
+      },
       "image-steps": {
         type: "integer",
         value: "N",

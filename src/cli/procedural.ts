@@ -8,7 +8,7 @@ import { makeRealSizePipeline } from "../procedural/real-size.js";
 import { WORLD_NAMES, type WorldName } from "../procedural/scene.js";
 import { storeTransformer } from "../procedural/store-transformer.js";
 import { type TrainTransformerOptions, trainTransformer } from "../procedural/train-transformer.js";
-import { trainSmallVae } from "../procedural/train-vae.js";
+import { type SpatialRatio, trainSmallVae } from "../procedural/train-vae.js";
 import type { Clip } from "../video/clip.js";
 import { filmGrid, filmStrip } from "../video/strip.js";
 import { writeClip } from "../video/write.js";
@@ -75,7 +75,8 @@ export async function trainVaeCommand(argv: string[]): Promise<void> {
   const { steps: trainSteps, export: exportOnly, seed, work, out } = values;
   await startEngine();
   const [imageSteps, decaySteps] = [values["image-steps"], values["decay-steps"]];
-  await trainSmallVae({ seed, trainSteps, imageSteps, decaySteps, work, out, exportOnly, log });
+  const ratio = Number(values.ratio) as SpatialRatio;
+  await trainSmallVae({ seed, ratio, trainSteps, imageSteps, decaySteps, work, out, exportOnly, log });
 }
 
 export async function storeTransformerCommand(argv: string[]): Promise<void> {

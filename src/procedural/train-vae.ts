@@ -10,6 +10,8 @@ import { evaluateVae, measureScalingFactor, trainVae } from "./vae-training.js";
 
 export interface SmallVaeOptions {
   readonly seed: number;
+  /** The VAE of {@link SMALL_VAES}. */
+  readonly ratio: SpatialRatio;
   readonly trainSteps: number;
   /** Steps at the start that see single images. */
   readonly imageSteps: number;
@@ -24,9 +26,7 @@ export interface SmallVaeOptions {
   readonly log: (line: string) => void;
 }
 
-const CONFIG: Partial<AutoencoderKLCogVideoXConfig> = {
-  block_out_channels: [16, 32, 32, 48],
-  latent_channels: 24,
+const COMMON: Partial<AutoencoderKLCogVideoXConfig> = {
   layers_per_block: 1,
   norm_num_groups: 8,
   sample_height: 128,
@@ -35,6 +35,35 @@ const CONFIG: Partial<AutoencoderKLCogVideoXConfig> = {
   // The trainer always multiplies image latents by the factor; this makes the pipeline do the same.
   invert_scale_latents: false,
 };
+
+/** The small VAEs, by the pixels in height and width that become one latent pixel. */
+export const SMALL_VAES: Readonly<
+  Record<
+    8 | 4,
+    { config: Partial<AutoencoderKLCogVideoXConfig>; changeWeight: number; frameRates: readonly number[] }
+  >
+> = {
+  8: {
+    config: { ...COMMON, block_out_channels: [16, 32, 32, 48], latent_channels: 24 },
+    changeWeight: 0,
+    frameRates: [16],
+  },
+  // As many channels as CogVideoX's own, and trained at both rates that the tutorials use, to keep what moves.
+  4: {
+    config: {
+      ...COMMON,
+      down_block_types: Array<string>(3).fill("CogVideoXDownBlock3D"),
+      up_block_types: Array<string>(3).fill("CogVideoXUpBlock3D"),
+      block_out_channels: [24, 48, 64],
+      latent_channels: 16,
+    },
+    changeWeight: 1,
+    frameRates: [8, 16],
+  },
+};
+
+export type SpatialRatio = keyof typeof SMALL_VAES;
+
 /**
  * Makes small VAEs like that of notebooks/models/procedural, whose own command is in vae-training.json there.
  *
@@ -44,14 +73,17 @@ const CONFIG: Partial<AutoencoderKLCogVideoXConfig> = {
  * figures into `out`.
  */
 export async function trainSmallVae(options: SmallVaeOptions): Promise<void> {
-  const { seed, trainSteps, imageSteps, decaySteps, work, out, exportOnly, log } = options;
+  const { seed, ratio, trainSteps, imageSteps, decaySteps, work, out, exportOnly, log } = options;
+  const { config, changeWeight, frameRates } = SMALL_VAES[ratio];
   const engine = currentEngine()!;
   log(`seed ${seed}, ${trainSteps} steps`);
 
   const started = performance.now();
   const recent: number[] = [];
   const training = trainVae({
-    config: CONFIG,
+    config,
+    changeWeight,
+    frameRates,
     outputDir: work,
     seed,
     trainSteps,
@@ -76,8 +108,13 @@ export async function trainSmallVae(options: SmallVaeOptions): Promise<void> {
       );
     }
     if (step % 100 === 0) {
-      const quality = evaluateVae(vae, { clips: 4, numFrames: 17, height: 64, width: 96 });
-      log(`step ${step}: held out ${quality.psnr.toFixed(2)} dB, SSIM ${quality.ssim.toFixed(3)}`);
+      for (const fps of frameRates) {
+        const quality = evaluateVae(vae, { clips: 4, numFrames: 17, height: 64, width: 96, fps });
+        log(
+          `step ${step}: held out at ${fps} fps ${quality.psnr.toFixed(2)} dB, SSIM ${quality.ssim.toFixed(3)}, ` +
+            `change ${quality.change.toFixed(2)}, its slope ${quality.changeSlope.toFixed(2)}`,
+        );
+      }
     }
   }
 
@@ -86,9 +123,12 @@ export async function trainSmallVae(options: SmallVaeOptions): Promise<void> {
   await readCheckpoint(newest);
   const folder = join(newest.path, "vae");
   const trained = await AutoencoderKLCogVideoX.fromPretrained(folder);
-  const scalingFactor = measureScalingFactor(trained, { clips: 32, numFrames: 17, height: 64, width: 96 });
+  const scalingFactor = measureScalingFactor(trained, {
+    ...{ clips: 32, numFrames: 17, height: 64, width: 96 },
+    fps: frameRates[0]!,
+  });
   const scaled = AutoencoderKLCogVideoX.fromConfig(
-    { ...CONFIG, scaling_factor: scalingFactor },
+    { ...config, scaling_factor: scalingFactor },
     new RandomGenerator(0),
   );
   await scaled.loadWeights(folder);
@@ -100,10 +140,12 @@ export async function trainSmallVae(options: SmallVaeOptions): Promise<void> {
     { clips: 8, numFrames: 81, height: 64, width: 96 },
     { clips: 8, numFrames: 17, height: 128, width: 192 },
   ];
-  const measured = sizes.map((size) => ({ ...size, ...evaluateVae(stored, size) }));
+  const measured = sizes.flatMap((size) =>
+    frameRates.map((fps) => ({ ...size, fps, ...evaluateVae(stored, { ...size, fps }) })),
+  );
   log(inspect(measured));
   const command =
-    `firstframe procedural train-vae --seed ${seed} --steps ${trainSteps}` +
+    `firstframe procedural train-vae --ratio ${ratio} --seed ${seed} --steps ${trainSteps}` +
     ` --image-steps ${imageSteps} --decay-steps ${decaySteps}`;
   const written = (await readFile(join(work, "log.jsonl"), "utf8")).trimEnd().split("\n");
   // A killed and resumed run has logged some steps twice; the later line counts.

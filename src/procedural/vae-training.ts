@@ -43,6 +43,13 @@ export interface VaeTrainingOptions {
   readonly decaySteps: number;
   /** Weight of the mean Kullback-Leibler divergence against the mean squared error. */
   readonly klWeight: number;
+  /**
+   * Weight of the mean squared error of what changes from frame to frame, against that of the frames. Most of a clip stands still,
+   * so the frames' own error hardly tells whether a sprite moves inside a group of four frames or fades from one to the next.
+   */
+  readonly changeWeight: number;
+  /** Frames per second of the clips; each clip's is drawn from these. */
+  readonly frameRates: readonly number[];
   readonly checkpointingSteps: number;
   /** Side of the square crops. */
   readonly cropSize: number;
@@ -68,6 +75,10 @@ interface VaeTrainingState extends ResumableState {
 export interface VaeQuality {
   readonly psnr: number;
   readonly ssim: number;
+  /** Mean absolute difference of neighbouring frames, relative to that of the clips themselves. Flicker adds to it. */
+  readonly change: number;
+  /** Slope of the differences of neighbouring frames over the clips' own, by least squares: 1 for all motion, 0 for none. */
+  readonly changeSlope: number;
 }
 
 /**
@@ -92,9 +103,13 @@ interface VaeTrainingStep {
 }
 
 async function* trainInOwnFolder(options: VaeTrainingOptions): AsyncGenerator<VaeTrainingStep> {
-  const { outputDir, trainSteps, decaySteps, checkpointingSteps, klWeight, ...rest } = options;
+  const { outputDir, trainSteps, decaySteps, checkpointingSteps, klWeight, changeWeight, ...rest } = options;
   const fingerprint: RunFingerprint = {
-    arguments: { ...rest, klWeight, config: canonicalJson(options.config) },
+    arguments: {
+      ...{ ...rest, klWeight, changeWeight },
+      frameRates: rest.frameRates.join(),
+      config: canonicalJson(options.config),
+    },
   };
   let generator = new RandomGenerator(options.seed);
   const vae = AutoencoderKLCogVideoX.fromConfig(options.config, generator);
@@ -149,6 +164,7 @@ async function* trainInOwnFolder(options: VaeTrainingOptions): AsyncGenerator<Va
         count: images ? options.imageBatchSize : long ? Math.max(1, batchSize >> 1) : batchSize,
         numFrames: images ? 1 : long ? 17 : 9,
         size: options.cropSize,
+        frameRates: options.frameRates,
       });
       const variables = parameters.map(({ value }) => value);
       let error = 0;
@@ -162,7 +178,8 @@ async function* trainInOwnFolder(options: VaeTrainingOptions): AsyncGenerator<Va
           const kl = tf.mul(tf.mean(tf.sub(tf.sub(tf.add(tf.square(mean), variance), 1), logvar)), 0.5);
           error = squared.dataSync()[0]!;
           divergence = kl.dataSync()[0]!;
-          return tf.add(squared, tf.mul(kl, klWeight)).asScalar();
+          const wrong = images ? squared : tf.add(squared, tf.mul(changeError(sample, video), changeWeight));
+          return tf.add(wrong, tf.mul(kl, klWeight)).asScalar();
         }),
         variables,
       );
@@ -234,16 +251,29 @@ function seeNowOnly(vae: AutoencoderKLCogVideoX): void {
   }
 }
 
+/** Mean squared error of the differences of neighbouring frames. */
+const changeError = (sample: tf.Tensor5D, video: tf.Tensor5D): tf.Tensor =>
+  tf.mean(tf.square(changeOf(tf.sub(sample, video))));
+
+/** [B, C, F, H, W] to [B, C, F - 1, H, W]: each frame after the first less the one before. */
+function changeOf(video: tf.Tensor5D): tf.Tensor5D {
+  const [batch, channels, frames, ...size] = video.shape;
+  const part = (from: number) => tf.slice(video, [0, 0, from, 0, 0], [batch, channels, frames - 1, ...size]);
+  return tf.sub(part(1), part(0));
+}
+
 /** Random crops of procedural clips, [B, 3, F, size, size] in [-1, 1]. */
 function drawCrops(
   generator: RandomGenerator,
-  { count, numFrames, size }: { count: number; numFrames: number; size: number },
+  options: { count: number; numFrames: number; size: number; frameRates: readonly number[] },
 ): tf.Tensor5D {
+  const { count, numFrames, size, frameRates } = options;
   const clips = Array.from({ length: count }, () => {
     const height = HEIGHTS[generator.integer(0, HEIGHTS.length)]!;
     const width = (height * 3) / 2;
     const seed = generator.integer(0, HELD_OUT_SEED);
-    const { clip } = proceduralClip({ seed, numFrames, height, width, fps: 16 });
+    const fps = frameRates[frameRates.length === 1 ? 0 : generator.integer(0, frameRates.length)]!;
+    const { clip } = proceduralClip({ seed, numFrames, height, width, fps });
     return clip.crop({
       top: generator.integer(0, height - size + 1),
       left: generator.integer(0, width - size + 1),
@@ -254,31 +284,49 @@ function drawCrops(
   return tf.tidy(() => tf.concat(clips.map((clip) => clip.toTensor())));
 }
 
+/** Clips to measure a VAE with. */
+export interface HeldOutSize {
+  readonly clips: number;
+  readonly numFrames: number;
+  readonly height: number;
+  readonly width: number;
+  /** Default 16. */
+  readonly fps?: number;
+}
+
 /** Encodes held-out clips to the posterior's mode, decodes them, and compares. */
-export function evaluateVae(
-  vae: AutoencoderKLCogVideoX,
-  { clips, numFrames, height, width }: { clips: number; numFrames: number; height: number; width: number },
-): VaeQuality {
+export function evaluateVae(vae: AutoencoderKLCogVideoX, { clips, ...size }: HeldOutSize): VaeQuality {
   let [decibels, similarity] = [0, 0];
+  const change = { decoded: 0, true: 0, product: 0, square: 0 };
   for (let i = 0; i < clips; i++) {
-    const { clip } = proceduralClip({ seed: HELD_OUT_SEED + i, numFrames, height, width });
-    const decoded = tf.tidy(() => vae.forward(clip.toTensor()).sample);
+    const { clip } = proceduralClip({ seed: HELD_OUT_SEED + i, ...size });
+    const video = clip.toTensor();
+    const decoded = tf.tidy(() => vae.forward(video).sample);
     const back = Clip.fromTensor(decoded, clip);
-    decoded.dispose();
     decibels += psnr(clip, back) / clips;
     similarity += ssim(clip, back) / clips;
+    const [ours, truth] = [decoded, video].map((each) => tf.tidy(() => changeOf(each).dataSync()));
+    for (let at = 0; at < truth!.length; at++) {
+      change.decoded += Math.abs(ours![at]!);
+      change.true += Math.abs(truth![at]!);
+      change.product += ours![at]! * truth![at]!;
+      change.square += truth![at]! ** 2;
+    }
+    tf.dispose([video, decoded]);
   }
-  return { psnr: decibels, ssim: similarity };
+  return {
+    psnr: decibels,
+    ssim: similarity,
+    change: change.decoded / change.true,
+    changeSlope: change.product / change.square,
+  };
 }
 
 /** 1 / the standard deviation of latents over clips: what `scaling_factor` has to be for latents of variance 1. */
-export function measureScalingFactor(
-  vae: AutoencoderKLCogVideoX,
-  { clips, numFrames, height, width }: { clips: number; numFrames: number; height: number; width: number },
-): number {
+export function measureScalingFactor(vae: AutoencoderKLCogVideoX, { clips, ...size }: HeldOutSize): number {
   let [sum, squares, count] = [0, 0, 0];
   for (let seed = 0; seed < clips; seed++) {
-    const { clip } = proceduralClip({ seed, numFrames, height, width });
+    const { clip } = proceduralClip({ seed, ...size });
     const values = tf.tidy(() => vae.encode(clip.toTensor()).latentDist.mode().dataSync());
     for (const value of values) {
       sum += value;

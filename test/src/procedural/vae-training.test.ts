@@ -37,6 +37,8 @@ async function train(outputDir: string, until: number, seed = 1): Promise<number
     warmupSteps: 1,
     decaySteps: 4,
     klWeight: 1e-4,
+    changeWeight: 1,
+    frameRates: [8, 16],
     checkpointingSteps: 4,
     cropSize: 16,
     batchSize: 1,
