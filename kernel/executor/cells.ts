@@ -19,6 +19,8 @@ const maxMembers = 1000;
 
 export class Cells {
   readonly evaluator: Evaluator;
+  /** What `_` is. */
+  lastResult: unknown;
   private running: { readonly id: number; interrupts: number; giveUp(): void } | undefined;
 
   constructor(
@@ -57,6 +59,7 @@ export class Cells {
         );
       } else if (outcome.status === "ok") {
         if (!isNoResult(outcome.value) && !command.silent) {
+          this.lastResult = outcome.value;
           await first(this.showResult(outcome.value, command), interruptedBy(gaveUp));
         }
       } else {

@@ -21,8 +21,8 @@ interface JupyterDisplayOptions {
 interface JupyterDisplay {
   /**
    * Shows a value below the cell, as the last expression of a cell is shown: by its own method
-   * `[Symbol.for("Jupyter.display")]()`, which returns a MIME bundle; plotly figures, sharp images and tables
-   * as such; everything else as Node's `util.inspect` prints it.
+   * `[Symbol.for("Jupyter.display")]()`, which returns a MIME bundle; plotly figures, Vega and Vega-Lite charts, elements,
+   * pictures, data frames and tables as such; everything else as Node's `util.inspect` prints it.
    *
    * @returns a promise that resolves once the value has been sent, which is mostly at once. The cell waits for it anyway.
    */
@@ -49,6 +49,10 @@ interface JupyterDisplay {
 
 /** Shows values below the cell: `display(value)`, `display.html("<b>bold</b>")`. */
 declare var display: JupyterDisplay;
+
+/** The last cell's result that was one, until a cell gives the name to something else. */
+// biome-ignore lint/suspicious/noExplicitAny: of whatever type it is
+declare var _: any;
 
 /** Removes what the cell has shown so far; with `wait`, once there is something new to show. */
 declare function clearOutput(options?: { wait?: boolean }): void;

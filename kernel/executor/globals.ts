@@ -4,12 +4,13 @@
 import { createRequire, Module } from "node:module";
 import { dirname, join } from "node:path";
 import { runtimeGlobal } from "../ipc/names.js";
+import { defineProperty } from "../ipc/primordials.js";
+import type { Cells } from "./cells.js";
 import type { Comms } from "./comms.js";
 import { bundleOf, clearOutput, displayFunction } from "./display.js";
-import type { Evaluator } from "./evaluate.js";
 import { inputFunctions } from "./input.js";
 import type { Interrupts } from "./interrupt.js";
-import { bash, install } from "./magics.js";
+import { bash, cd, env, install, show, writefile } from "./magics.js";
 import { metaOf } from "./namespaces.js";
 import { loadTslab } from "./tslab.js";
 
@@ -29,8 +30,9 @@ export function installGlobals(
   cwd: string,
   importer: Importer,
   comms: Comms,
-  evaluator: Evaluator,
+  cells: Cells,
 ): void {
+  const { evaluator } = cells;
   // The notebook's own path, if the front end tells it.
   const file = notebookFile(process.env.JPY_SESSION_NAME, cwd) ?? join(cwd, "notebook.ipynb");
   const native = createRequire(file);
@@ -63,7 +65,11 @@ export function installGlobals(
     box: evaluator.box,
     bundle: bundleOf,
     bash,
-    install,
+    install: (packages: readonly string[]) => install(packages, cwd),
+    env,
+    cd,
+    show,
+    writefile,
     fetch: evaluator.fetch,
     abandon: evaluator.abandon,
     meta: metaOf(file),
@@ -84,6 +90,13 @@ export function installGlobals(
   })) {
     Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
   }
+  // The last result, as in IPython and Node's REPL, until a cell gives the name to something else.
+  Object.defineProperty(globalThis, "_", {
+    configurable: true,
+    get: () => cells.lastResult,
+    set: (value: unknown) =>
+      defineProperty(globalThis, "_", { value, configurable: true, enumerable: true, writable: true }),
+  });
 }
 
 function notebookFile(name: string | undefined, cwd: string): string | undefined {

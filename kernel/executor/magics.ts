@@ -1,7 +1,10 @@
 /**
- * The parts of cells' magics that run here: shell scripts, npm, timing.
+ * The parts of cells' magics that run here: shell scripts, npm, environment and folder, timing.
  */
 import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { appendFile } from "node:fs/promises";
+import { homedir } from "node:os";
 import { StringDecoder } from "node:string_decoder";
 import { context, print } from "../ipc/channel.js";
 import type { RepeatOptions } from "../ipc/frames.js";
@@ -24,7 +27,7 @@ export async function bash(script: string): Promise<void> {
 }
 
 /** Installs packages in the notebook's folder. */
-export async function install(packages: readonly string[]): Promise<void> {
+export async function install(packages: readonly string[], folder: string): Promise<void> {
   const displayId = newDisplayId();
   const what = `npm install ${packages.join(" ")}`;
   const start = performance.now();
@@ -45,8 +48,11 @@ export async function install(packages: readonly string[]): Promise<void> {
     void draw(`${what}: ${fetched} fetched, ${seconds()} s ...`, true);
   });
   const flags = ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=http", "--color=false"];
-  const { code } = await spawnProgram("npm", ["install", ...flags, ...packages], (_, text) =>
-    lines.push(text),
+  const { code } = await spawnProgram(
+    "npm",
+    ["install", ...flags, ...packages],
+    (_, text) => lines.push(text),
+    folder,
   );
   lines.end();
   await draw(`${what}: ${code === 0 ? "done" : "failed"} in ${seconds()} s`, true);
@@ -58,10 +64,11 @@ function spawnProgram(
   program: string,
   parameters: readonly string[],
   output: (stream: "stdout" | "stderr", text: string) => void,
+  cwd = process.cwd(),
 ): Promise<{ code: number | null; signal: NodeJS.Signals | null }> {
   return new Promise((resolve, reject) => {
     const child = spawn(program, parameters, {
-      cwd: process.cwd(),
+      cwd,
       stdio: ["ignore", "pipe", "pipe"],
     });
     for (const stream of ["stdout", "stderr"] as const) {
@@ -87,6 +94,68 @@ class LineReader {
   end(): void {
     if (this.rest !== "") this.handle(this.rest);
   }
+}
+
+/** Words in a variable's name that make its value a secret, as in IPython. */
+const secret = /key|token|secret|password/i;
+
+/** Prints the environment or one of its variables, or sets one, here and for what cells start. */
+export function env({ name, value }: { name?: string; value?: string }): void {
+  if (name === undefined) {
+    const shown = Object.entries(process.env)
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([each, text]) => `${each}=${secret.test(each) ? "<hidden>" : text}`);
+    print("stdout", `${shown.join("\n")}\n`);
+  } else if (value === undefined) {
+    const found = process.env[name];
+    if (found === undefined) throw new Error(`%env: there is no environment variable ${name}`);
+    print("stdout", `${found}\n`);
+  } else {
+    process.env[name] = value;
+    print("stdout", `env: ${name}=${value}\n`);
+  }
+}
+
+let folderBefore: string | undefined;
+
+/** Makes another folder the current one, and prints which. */
+export function cd({ folder }: { folder?: string }): void {
+  const before = process.cwd();
+  if (folder !== undefined) {
+    if (folder === "-" && folderBefore === undefined)
+      throw new Error("%cd: there was no folder before this one");
+    const home = folder.replace(/^~(?=$|\/)/, homedir());
+    try {
+      process.chdir(folder === "-" ? folderBefore! : home);
+    } catch (error) {
+      throw new Error(`%cd: can't go to ${folder}: ${(error as Error).message}`);
+    }
+    folderBefore = before;
+  }
+  print("stdout", `${process.cwd()}\n`);
+}
+
+/** Shows text as what it is. */
+export function show({ type, text }: { type: string; text: string }): void {
+  void displayFunction({ [type]: text, "text/plain": text }, { raw: true });
+}
+
+/** Writes a file whole or not at all, or adds to its end. */
+export async function writefile(options: { file: string; append: boolean; text: string }): Promise<void> {
+  const { append, text } = options;
+  const file = options.file.replace(/^~(?=\/)/, homedir());
+  const existed = existsSync(file);
+  try {
+    if (append) await appendFile(file, text);
+    else {
+      // Loaded here, so that the kernel starts without it.
+      const { writeFileAtomic } = await import("../../src/files/atomic.js");
+      await writeFileAtomic(file, text);
+    }
+  } catch (error) {
+    throw new Error(`%%writefile: can't write ${file}: ${(error as Error).message}`);
+  }
+  print("stdout", `${append ? "appended to" : existed ? "overwrote" : "wrote"} ${file}\n`);
 }
 
 /** Measures a function as `%timeit` does, and prints mean and standard deviation of the time it takes. */

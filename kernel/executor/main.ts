@@ -28,7 +28,7 @@ const importer = lazyImporter(process.cwd());
 const comms = new Comms();
 showFunctionsAsWritten();
 replaceInput(interrupts);
-installGlobals(interrupts, process.cwd(), importer, comms, cells.evaluator);
+installGlobals(interrupts, process.cwd(), importer, comms, cells);
 reportUncaught(errors, interrupts);
 
 // Node calls this method by its name.

@@ -24,6 +24,7 @@ import {
   magicsHelp,
   type ParsedCell,
   parseMagics,
+  undecidedName,
 } from "./magics.js";
 
 /** A cell that runs longer may well be interrupted: its source map is made, and sent, while nobody waits. */
@@ -91,7 +92,9 @@ export class CellExecution {
     });
     let parsed: ParsedCell;
     try {
-      parsed = parseMagics(request.code);
+      const name = undecidedName(request.code);
+      const isCode = name !== undefined && !(await this.isUnknown(name));
+      parsed = isCode ? { first: [], code: request.code } : parseMagics(request.code);
     } catch (error) {
       if (error instanceof MagicError) return { error: errorContent(error.name, error.message), ...nothing };
       throw error;
@@ -101,7 +104,6 @@ export class CellExecution {
       if (result?.error !== undefined) return result;
     }
     if (parsed.inspect !== undefined) return this.page(parsed.inspect, id);
-    if (parsed.bash !== undefined) return this.executeScript(call("bash", parsed.bash), id, request);
     const [, exit] = /^\s*(exit|quit)\s*(?:\(\s*\))?\s*;?\s*$/.exec(parsed.code.slice(0, 100)) ?? [];
     if (exit !== undefined && (await this.isUnknown(exit)))
       return { userExpressions: {}, payload: [{ source: "ask_exit", keepkernel: false }] };
@@ -259,8 +261,12 @@ export class CellExecution {
       case "help":
         this.print("stdout", `${magicsHelp}\n`, id);
         return undefined;
-      default:
+      case "install":
         return this.executeScript(call("install", magic.packages), id, request);
+      case "bash":
+        return this.executeScript(call("bash", magic.script), id, request);
+      default: // each has a function of its name
+        return this.executeScript(call(magic.kind, magic), id, request);
     }
   }
 

@@ -36,6 +36,101 @@ test("a plotly object is shown as a figure", async () => {
   assert.deepEqual(Object.keys(await result("({ data: [{ x: 1 }], status: 200 })")), ["text/plain"]);
 });
 
+test("Vega and Vega-Lite specifications are shown as charts, also those that toSpec() makes", async () => {
+  const spec = (schema: string) =>
+    `({ $schema: "https://vega.github.io/schema/${schema}.json", title: "t", data: { values: new Float32Array([1, 2]) }, mark: "bar" })`;
+  const lite = await result(spec("vega-lite/v5"));
+  assert.deepEqual(lite["application/vnd.vegalite.v5+json"], {
+    $schema: "https://vega.github.io/schema/vega-lite/v5.json",
+    title: "t",
+    data: { values: [1, 2] },
+    mark: "bar",
+  });
+  assert.equal(lite["text/plain"], "[Vega-Lite chart: t]");
+  assert.ok("application/vnd.vega.v5+json" in (await result(spec("vega/v5.20"))));
+  // JupyterLab 4 draws nothing newer than 5.
+  const newer = Object.keys(await result(spec("vega-lite/v6")));
+  for (const version of [5, 6]) assert.ok(newer.includes(`application/vnd.vegalite.v${version}+json`));
+  assert.deepEqual(Object.keys(await result(spec("draft-07"))), ["text/plain"]);
+  const api = await result(
+    'import * as vl from "vega-lite-api";\nvl.markBar().data([{ a: 1 }]).encode(vl.x().fieldQ("a"))',
+  );
+  assert.equal((api["application/vnd.vegalite.v5+json"] as { mark: { type: string } }).mark.type, "bar");
+  assert.ok(
+    "application/vnd.vegalite.v5+json" in (await result("({ toSpec() { return { mark: 'point' }; } })")),
+  );
+});
+
+test("data frames of arquero and Apache Arrow are tables, with their size", async () => {
+  const frame = await result(
+    'import * as aq from "arquero";\naq.table({ a: Array.from({ length: 100 }, (_, i) => i), b: Array(100).fill("<x>") })',
+  );
+  assert.match(
+    String(frame["text/html"]),
+    /<th style="text-align: right">a<\/th>.*&lt;x&gt;.*<p>60 of 100 rows<\/p>$/s,
+  );
+  assert.match(
+    String(frame["text/plain"]),
+    /^\[ColumnTable: 100 rows x 2 columns\]\n {3}a {4}b\n0 {2}0 {2}<x>\n/,
+  );
+  const arrow = await result(
+    'import { tableFromArrays } from "apache-arrow";\ntableFromArrays({ n: Float64Array.from([1, 2.5]), s: ["u", "v"] })',
+  );
+  assert.equal(
+    arrow["text/plain"],
+    ["[Table: 2 rows x 2 columns]", "     n  s", "0    1  u", "1  2.5  v"].join("\n"),
+  );
+  assert.match(String(arrow["text/html"]), /<td style="text-align: right">2.5<\/td>/);
+});
+
+test("rows of a class are a table; instances that do more than hold data are not", async () => {
+  const rows = await result(
+    "class Row { constructor(public a: number, public b: string) {} }\n[new Row(1, 'x'), new Row(2, 'y')]",
+  );
+  assert.match(String(rows["text/html"]), /<th style="text-align: left">b<\/th>/);
+  for (const code of [
+    "[new Error('a'), new Error('b')]",
+    "[new Date(0), new Date(1)]",
+    "[new (class { inner = {}; })(), new (class { inner = {}; })()]",
+    "[new Map([[1, 2]]), new Map()]",
+    "[Promise.resolve(1), Promise.resolve(2)]",
+  ])
+    assert.deepEqual(Object.keys(await result(code)), ["text/plain"], code);
+});
+
+test("elements of jsdom, d3 and Observable Plot are shown, SVG as a file that a browser can draw", async () => {
+  await kernel.run(
+    'import * as Plot from "@observablehq/plot"; import * as d3 from "d3"; import { JSDOM } from "jsdom";',
+  );
+  const plot = await result(
+    "const { document } = new JSDOM('').window;\nPlot.plot({ document, marks: [Plot.dot([[1, 2]])] })",
+  );
+  assert.match(String(plot["image/svg+xml"]), /^<svg xmlns="http:\/\/www.w3.org\/2000\/svg"/);
+  const titled = await result("Plot.plot({ document, title: 'T', marks: [Plot.dot([[1, 2]])] })");
+  assert.match(String(titled["text/html"]), /^<figure/);
+  const chosen = await result("d3.select(document.body).append('svg').attr('width', 3)");
+  assert.equal(chosen["image/svg+xml"], '<svg xmlns="http://www.w3.org/2000/svg" width="3"/>');
+  const text = await result(
+    "const svg = new JSDOM('<svg><text>a&nbsp;b</text></svg>').window.document.querySelector('svg')!; svg",
+  );
+  assert.equal(text["image/svg+xml"], '<svg xmlns="http://www.w3.org/2000/svg"><text>a\u00a0b</text></svg>');
+  const fragment = await result(
+    "const part = document.createDocumentFragment(); part.append('x<', document.createElement('b')); part",
+  );
+  assert.equal(fragment["text/html"], "x&lt;<b></b>");
+});
+
+test("the bytes of a picture's file are the picture, all other bytes are bytes", async () => {
+  const png =
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+  const shown = await result(`Buffer.from("${png}", "base64")`);
+  assert.equal(shown["image/png"], png);
+  assert.equal(shown["text/plain"], "[image/png: 70 bytes]");
+  assert.ok("image/jpeg" in (await result("new Uint8Array([0xff, 0xd8, 0xff, 0xe0])")));
+  assert.deepEqual(Object.keys(await result("new Uint8Array([1, 2, 3])")), ["text/plain"]);
+  assert.deepEqual(Object.keys(await result("Buffer.alloc(0)")), ["text/plain"]);
+});
+
 test("getters are not run to see what a value is", async () => {
   await kernel.run("let runs = 0;");
   for (const code of [
