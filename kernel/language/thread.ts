@@ -52,7 +52,8 @@ const calls = {
   check: (signal: AbortSignal, cell: Cell) => language.check(cell, signal),
   transform(_: AbortSignal, cell: Cell): Script {
     const transformed = transform(cell);
-    return { code: transformed.code, url: transformed.url };
+    const { code, url, preload } = transformed;
+    return { code, url, ...(preload !== undefined && { preload }) };
   },
   map: (_: AbortSignal, cell: Cell, url: string) => (scripts.get(url) ?? transform(cell)).map,
   accept: (_: AbortSignal, cell: Cell) => language.accept(cell),

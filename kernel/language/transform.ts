@@ -4,7 +4,7 @@ import MagicString from "magic-string";
 import { type Node, type Program, parseSync } from "oxc-parser";
 import { transformSync } from "oxc-transform";
 import { marked } from "../ipc/marks.js";
-import { interruptFlag, runtimeGlobal } from "../ipc/names.js";
+import { interruptFlag, ownScript, runtimeGlobal } from "../ipc/names.js";
 import type { CompilerOptions } from "./config.js";
 import { eraseTypes } from "./erase.js";
 import { type Cell, CellSyntaxError, type TransformedCell } from "./language.js";
@@ -29,9 +29,12 @@ export function transformCell(cell: Cell, options: CompilerOptions = {}): Transf
     program ?? parseSync("cell.js", code, { lang: "js", sourceType: "module" }).program,
     endsInExpression(source.program),
   );
+  const script = text.toString();
+  const preload = preloadOf(source, script, url);
   let composed: string | undefined;
   return {
-    code: `${text.toString()}\n//# sourceURL=${url}`,
+    ...(preload !== undefined && { preload }),
+    code: `${script}\n//# sourceURL=${url}`,
     url,
     // Most cells never need their source map, which costs more than the transform itself.
     get map() {
@@ -39,6 +42,30 @@ export function transformCell(cell: Cell, options: CompilerOptions = {}): Transf
       return composed;
     },
   };
+}
+
+/**
+ * Imports a cell's packages before its names exist. While V8 runs the cell, names that it has not reached yet can't even be asked
+ * for, so that a package that looks whether there is a `window`, as d3 does, would fail in a cell that declares one further down.
+ * An error is the cell's own import's, which meets it again; it is told where in the cell's script that is.
+ */
+function preloadOf({ program, declarations }: Source, script: string, url: string): string | undefined {
+  if (!declarations.some(({ kind }) => kind !== "import" && kind !== "type")) return undefined;
+  const packages = program.body.flatMap((node) =>
+    node.type === "ImportDeclaration" &&
+    node.importKind !== "type" &&
+    node.attributes.length === 0 &&
+    !/^(?:[./]|node:)/.test(node.source.value)
+      ? [node.source.raw]
+      : [],
+  );
+  if (packages.length === 0) return undefined;
+  const imports = packages.map((name) => {
+    const before = script.slice(0, script.indexOf(`await ${runtimeGlobal}.import(${name}`)).split("\n");
+    const place = `${url}:${before.length}:${before.at(-1)!.length + 1}`;
+    return `try{await ${runtimeGlobal}.import(${name})}catch(e){${runtimeGlobal}.importFailed(e,"${place}")}`;
+  });
+  return `"use strict";void 0;${imports.join("")}void 0;\n//# sourceURL=${ownScript}`;
 }
 
 /** What V8 calls a cell's script. */

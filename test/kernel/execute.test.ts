@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import { interrupted, startKernel } from "./support.js";
 
@@ -241,6 +243,31 @@ test("an AggregateError without a stack shows its message, then where the first 
   );
   const own = await kernel.run('throw new AggregateError([new Error("x")], "several");');
   assert.match(own.text, /^AggregateError: several\ncell \[\d+\]:1:7\n/);
+});
+
+test("packages of a cell do not meet the names that the cell declares", async () => {
+  const packaged = (name: string, code: string) => {
+    const folder = join(kernel.folder, "node_modules", name);
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(
+      join(folder, "package.json"),
+      `{ "name": "${name}", "type": "module", "exports": "./index.js" }`,
+    );
+    writeFileSync(join(folder, "index.js"), code);
+  };
+  // As d3 does: while V8 has not reached the declaration, even typeof throws.
+  packaged("looks-around", "export const seen = typeof window;");
+  packaged("fails-to-load", "throw new RangeError('not today');");
+  packaged("never-loads", "for (;;);");
+  const cell = "// @ts-nocheck\nimport { seen } from 'looks-around';\nconst window = { own: 1 };\n";
+  assert.equal((await kernel.run(`${cell}[seen, window]`)).text, "[ 'undefined', { own: 1 } ]");
+  assert.match((await kernel.run(`%time ${cell}seen`)).text, /^CPU times: [\s\S]*'undefined'$/);
+  const failed = await kernel.run("// @ts-nocheck\nimport 'fails-to-load';\nconst later = 1;");
+  assert.equal(failed.reply.ename, "RangeError");
+  assert.match(failed.text, /not today[\s\S]*cell \[\d+\]:2:1/);
+  const { reply } = await interrupted(kernel, "// @ts-nocheck\nimport 'never-loads';\nconst later = 1;");
+  assert.equal(reply.ename, "KeyboardInterrupt");
+  assert.equal((await kernel.run("window.own")).text, "1");
 });
 
 test("an endless loop is interrupted and variables are kept", async () => {
