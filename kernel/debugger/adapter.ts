@@ -31,7 +31,7 @@ import {
   sourcePrefix,
   sourceSuffix,
 } from "./sources.js";
-import { describe, toVariables, typeOf, type Variable } from "./variables.js";
+import { describe, shownAs, toVariables, type Variable } from "./variables.js";
 
 export interface DebugAdapterOptions {
   readonly inspector: Inspector;
@@ -39,6 +39,8 @@ export interface DebugAdapterOptions {
   readonly emit: (event: PublishedContents["debug_event"]) => void;
   /** The source map of code, as it would be if it ran; null if it can't. */
   readonly mapOf: (code: string) => Promise<string | null>;
+  /** The names that cells have imported. */
+  readonly imports: () => Promise<readonly string[]>;
   /** An expression of the executor that gives the MIME bundle of a value. */
   readonly bundle: (expression: string) => string;
 }
@@ -62,6 +64,16 @@ const exceptionFilters = [
   { filter: "uncaught", label: "Uncaught exceptions", default: false },
 ];
 
+/** Names of scopes, as people look for variables. */
+const scopeOrder = ["Local", "Block", "Catch", "Closure", "Session", "Eval", "Module"];
+/** How many names stand for a notebook's imports while these are folded. */
+const shownImports = 8;
+
+/** What a front end may open: a value's properties, or names of the session. */
+type Expandable =
+  | { readonly objectId: string; readonly name: string; readonly session: boolean }
+  | { readonly names: readonly string[] };
+
 type Body = object | undefined;
 
 export class DebugAdapter {
@@ -75,7 +87,7 @@ export class DebugAdapter {
   private readonly breakpoints = new Map<string, readonly Breakpoint[]>();
   /** V8's names of the breakpoints that a source has, by where they are. */
   private readonly installed = new Map<string, Map<string, Promise<string>>>();
-  private readonly references = new Map<number, { readonly objectId: string; readonly name: string }>();
+  private readonly references = new Map<number, Expandable>();
   private lastReference = 0;
   private started = false;
   private attached = false;
@@ -448,52 +460,68 @@ export class DebugAdapter {
       .map(({ type, object }) => ({
         name: type === "script" ? "Session" : `${type[0]?.toUpperCase()}${type.slice(1)}`,
         presentationHint: type === "local" ? "locals" : undefined,
-        variablesReference: this.reference(object, ""),
+        variablesReference: this.reference(object, "", type === "script"),
         expensive: false,
       }));
-    return { scopes };
+    // JupyterLab opens the first one. V8's has the innermost block there, which seldom holds what is looked for.
+    const rank = ({ name }: { name: string }) => {
+      const at = scopeOrder.indexOf(name);
+      return at < 0 ? scopeOrder.length : at;
+    };
+    return { scopes: scopes.sort((a, b) => rank(a) - rank(b)) };
   }
 
   private async variables(args: Readonly<Record<string, unknown>>): Promise<{ variables: Variable[] }> {
     const found = this.references.get(Number(args.variablesReference));
     if (!found) throw new Error(`there are no variables ${String(args.variablesReference)}`);
+    const start = Number(args.start ?? 0);
+    const count = Number(args.count ?? 0) || mostVariables;
+    if ("names" in found) return { variables: await this.looks(found.names.slice(start, start + count)) };
     const { result, internalProperties = [] } = await this.post<{
       result: Property[];
       internalProperties?: Property[];
     }>("Runtime.getProperties", { objectId: found.objectId, ownProperties: true, generatePreview: true });
     const internal = internalProperties.filter(({ name }) => name !== "[[Prototype]]" || found.name !== "");
-    const start = Number(args.start ?? 0);
-    const count = Number(args.count ?? 0) || mostVariables;
+    const imports = new Set(found.session ? await this.options.imports() : []);
     const properties = [...result, ...internal].filter(
-      ({ name }) => !/^__(?:firstframe|esDecorate|decorate|runInit)/.test(name),
+      ({ name }) => !/^__(?:firstframe|esDecorate|decorate|runInit)/.test(name) && !imports.has(name),
     );
     const reference = (name: string) => (value: RemoteObject) => this.reference(value, name);
-    return {
-      variables: properties.slice(start, start + count).flatMap((property) => {
-        const [variable] = toVariables([property], found.name, () => 0);
-        if (!variable) return [];
-        const variablesReference = property.value
-          ? reference(variable.evaluateName || property.name)(property.value)
-          : 0;
-        return [{ ...variable, variablesReference }];
-      }),
-    };
+    const variables = properties.slice(start, start + count).flatMap((property) => {
+      const [variable] = toVariables([property], found.name, () => 0);
+      if (!variable) return [];
+      const variablesReference = property.value
+        ? reference(variable.evaluateName || property.name)(property.value)
+        : 0;
+      return [{ ...variable, variablesReference }];
+    });
+    const imported = result.map(({ name }) => name).filter((name) => imports.has(name));
+    return { variables: [...variables, ...(start === 0 ? this.importsGroup(imported) : [])] };
+  }
+
+  /** What cells imported, as one variable to open: a notebook may have imported more than it has made. */
+  private importsGroup(names: readonly string[]): Variable[] {
+    if (names.length === 0) return [];
+    this.lastReference += 1;
+    this.references.set(this.lastReference, { names });
+    const value = `{${names.slice(0, shownImports).join(", ")}${names.length > shownImports ? ", …" : ""}}`;
+    return [{ name: "imports", value, evaluateName: "", variablesReference: this.lastReference }];
   }
 
   /** A number to ask a value's properties by; 0 if it has none. */
-  private reference(value: RemoteObject, name: string): number {
+  private reference(value: RemoteObject, name: string, session = false): number {
     if (value.objectId === undefined) return 0;
     this.lastReference += 1;
-    this.references.set(this.lastReference, { objectId: value.objectId, name });
+    this.references.set(this.lastReference, { objectId: value.objectId, name, session });
     return this.lastReference;
   }
 
   private async evaluate(args: Readonly<Record<string, unknown>>): Promise<object> {
     const text = String(args.expression ?? "");
     const result = await this.look(text, args.frameId as number | undefined, args.context === "hover");
+    const { value, ...type } = shownAs(result);
     return {
-      result: describe(result),
-      type: typeOf(result),
+      ...{ result: value, ...type },
       variablesReference: this.reference(result, text),
     };
   }
@@ -534,14 +562,21 @@ export class DebugAdapter {
   private async inspectVariables(): Promise<object> {
     if (!this.paused) this.references.clear();
     const { names } = await this.inTime(this.post<{ names: string[] }>("Runtime.globalLexicalScopeNames"));
+    const imports = new Set(await this.options.imports());
+    const own = names.filter((name) => !imports.has(name));
+    const imported = names.filter((name) => imports.has(name));
+    return { variables: [...(await this.looks(own)), ...this.importsGroup(imported)] };
+  }
+
+  /** What the session's names stand for, as far as that can be told without running anything. */
+  private async looks(names: readonly string[]): Promise<Variable[]> {
     const looks = names.slice(0, mostVariables).map(async (name): Promise<Variable[]> => {
       try {
         const value = await this.look(name, undefined, true);
         return [
           {
             name,
-            value: describe(value),
-            type: typeOf(value),
+            ...shownAs(value),
             evaluateName: name,
             variablesReference: this.reference(value, name),
           },
@@ -550,7 +585,7 @@ export class DebugAdapter {
         return []; // declared, but never reached
       }
     });
-    return { variables: (await Promise.all(looks)).flat() };
+    return (await Promise.all(looks)).flat();
   }
 
   private async richInspectVariables(args: Readonly<Record<string, unknown>>): Promise<object> {

@@ -5,7 +5,8 @@ import type { Preview, Property, RemoteObject } from "./inspector.js";
 export interface Variable {
   readonly name: string;
   readonly value: string;
-  readonly type: string;
+  /** Of objects and functions; a front end that shows types shows them in place of values, which say more of all others. */
+  readonly type?: string;
   readonly evaluateName: string;
   readonly variablesReference: number;
 }
@@ -55,10 +56,12 @@ function describePreview(preview: Preview, name: string): string {
     : `${name === "Object" ? "" : `${name} `}{${shown.join(", ")}${more}}`;
 }
 
-/** A value's type as TypeScript's users know it. */
-export function typeOf(value: RemoteObject): string {
-  if (value.type !== "object") return value.type;
-  return value.subtype === "null" ? "null" : (value.className ?? "object");
+/** What a variable says of its value: JupyterLab's tree shows the type of what has one, and else the value. */
+export function shownAs(value: RemoteObject): Pick<Variable, "value" | "type"> {
+  const shown = describe(value);
+  if (value.type === "function") return { value: shown, type: "function" };
+  if (value.type !== "object" || value.subtype === "null") return { value: shown };
+  return { value: shown, type: value.className ?? "object" };
 }
 
 /** Properties as variables; `reference` makes something to ask a value's own properties by. */
@@ -73,14 +76,12 @@ export function toVariables(
       return {
         name,
         value: get ? "[Getter]" : "undefined",
-        type: get ? "accessor" : "undefined",
         evaluateName,
         variablesReference: 0,
       };
     return {
       name,
-      value: describe(value),
-      type: typeOf(value),
+      ...shownAs(value),
       evaluateName,
       variablesReference: reference(value),
     };

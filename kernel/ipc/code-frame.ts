@@ -1,5 +1,6 @@
 /**
- * A few lines of a cell with a marker under one place, coloured for a notebook.
+ * A few lines of a cell with a marker under one place, coloured for a notebook. Grey is no colour for what is to be read:
+ * JupyterLab's dark theme shows it as nearly black on black.
  */
 const around = 2;
 /** Of longer lines only what is near the marker is shown. */
@@ -7,7 +8,6 @@ const longest = 400;
 
 export const red = (text: string): string => `\x1b[31m${text}\x1b[39m`;
 export const cyan = (text: string): string => `\x1b[36m${text}\x1b[39m`;
-const grey = (text: string): string => `\x1b[90m${text}\x1b[39m`;
 
 /** `line` and `column` count from 1; `length` is how much of the line is marked. */
 export function codeFrame(source: string, line: number, column: number, name: string, length = 1): string {
@@ -20,7 +20,7 @@ export function codeFrame(source: string, line: number, column: number, name: st
     const whole = lines[n - first] ?? "";
     const number = String(n).padStart(width);
     if (n !== line) {
-      out.push(grey(`  ${number} | `) + shortened(whole, 0));
+      out.push(`  ${number} | ${shortened(whole, 0)}`);
       continue;
     }
     const far = column - 1 > longest ? column - 1 - longest / 2 : 0;
@@ -30,10 +30,7 @@ export function codeFrame(source: string, line: number, column: number, name: st
     const marks = "^".repeat(Math.max(1, Math.min(length, text.length - start)));
     // Tabs are kept, so that the marker stands below what it marks.
     const indent = text.slice(0, start).replace(/[^\t]/g, " ");
-    out.push(
-      `${red(">")} ${grey(`${number} | `)}${text}`,
-      `${grey(`  ${" ".repeat(width)} | `)}${indent}${red(marks)}`,
-    );
+    out.push(`${red(">")} ${number} | ${text}`, `  ${" ".repeat(width)} | ${indent}${red(marks)}`);
   }
   return out.join("\n");
 }

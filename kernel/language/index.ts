@@ -210,6 +210,10 @@ export class TypeScriptLanguage {
     return unlessInTrouble(this.exclusively(work, signal), null);
   }
 
+  imports(): readonly string[] {
+    return this.session.importedNames();
+  }
+
   isComplete(code: string): Completeness {
     return completenessOf(code);
   }

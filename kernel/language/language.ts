@@ -21,6 +21,8 @@ export interface Language {
   /** Null if nothing is known, or the compiler is in trouble. */
   inspect(code: string, cursor: number, detail: 0 | 1): Promise<Inspection | null>;
   isComplete(code: string): Promise<Completeness>;
+  /** The names that cells have imported. */
+  imports(): Promise<readonly string[]>;
   /** Somebody is waiting: whatever does not answer soon is replaced. */
   interrupt(): void;
   /** Forgets every cell (after the executor was replaced). */

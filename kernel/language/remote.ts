@@ -109,6 +109,10 @@ export class RemoteLanguage implements Language {
     return this.inTime("isComplete", [code], { status: "unknown" });
   }
 
+  imports(): Promise<readonly string[]> {
+    return this.inTime("imports", [], []);
+  }
+
   interrupt(): void {
     if (this.pending.size > 0) this.interruptedAt ??= performance.now();
   }

@@ -147,6 +147,11 @@ export class Session {
     return value?.declarations.get(name)?.value ?? type?.declarations.get(name)?.type;
   }
 
+  /** The names whose value was imported. */
+  importedNames(): string[] {
+    return this.allNames().filter((name) => this.valueOf(name)?.kind === "import");
+  }
+
   /** All declared names, the newest last. */
   allNames(): string[] {
     return [...this.names.keys()];

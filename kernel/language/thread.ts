@@ -61,6 +61,7 @@ const calls = {
   inspect: (signal: AbortSignal, code: string, cursor: number, detail: 0 | 1) =>
     language.inspect(code, cursor, detail, signal),
   isComplete: (_: AbortSignal, code: string) => language.isComplete(code),
+  imports: (_: AbortSignal) => language.imports(),
   reset: (_: AbortSignal) => language.reset(),
   dispose: (_: AbortSignal) => language.dispose(),
 };

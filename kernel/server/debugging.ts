@@ -59,6 +59,7 @@ export class Debugging {
           return null; // it will not be executed
         }
       },
+      imports: () => this.language.imports(),
       bundle: (expression) => `globalThis.${runtimeGlobal}.bundle(${expression})`,
     });
     this.cells.debugger = adapter;

@@ -19,7 +19,7 @@ interface Frame {
 interface Variable {
   name: string;
   value: string;
-  type: string;
+  type?: string;
   evaluateName: string;
   variablesReference: number;
 }
@@ -176,7 +176,7 @@ test("a breakpoint on a line of TypeScript: stack, scopes, variables, evaluation
   assert.ok(item.variablesReference > 0);
   const { variables } = await debug("variables", { variablesReference: item.variablesReference });
   const [a] = variables as Variable[];
-  assert.deepEqual([a?.name, a?.value, a?.type, a?.evaluateName], ["a", "1", "number", "item.a"]);
+  assert.deepEqual([a?.name, a?.value, a?.type, a?.evaluateName], ["a", "1", undefined, "item.a"]);
   assert.equal(values(await scope(outer!.id, "Session")).total, "0");
   assert.equal(
     (await debug("evaluate", { expression: "item.a + by as number", frameId: inner!.id })).result,
@@ -359,6 +359,40 @@ test("a module that was loaded twice, and a line that is named twice, take break
   assert.equal((await kernel.run("twice(5)")).text, "10");
 });
 
+test("what a notebook imported is one variable to open, beside what it made", async () => {
+  await kernel.run(
+    'import { join, dirname } from "node:path"; import * as os from "node:os"; const made = join("a", "b");',
+  );
+  const { variables } = await debug("inspectVariables");
+  const found = new Map((variables as Variable[]).map((variable) => [variable.name, variable]));
+  assert.equal(found.get("made")?.value, '"a/b"');
+  for (const name of ["join", "dirname", "os"]) assert.ok(!found.has(name), name);
+  const group = found.get("imports")!;
+  assert.match(group.value, /join, dirname, os/);
+  const inside = (await debug("variables", { variablesReference: group.variablesReference }))
+    .variables as Variable[];
+  assert.equal(inside.find(({ name }) => name === "join")?.type, "function");
+});
+
+test("scopes come in the order in which people look: what is local before the block that is paused in", async () => {
+  const code =
+    "function inner(n: number) {\n  const own = n;\n  for (const each of [1]) {\n    const sum = own + each;\n    sum.toFixed();\n  }\n}\ninner(1);";
+  const { path } = await breakAt(code, 5);
+  const running = kernel.run(code);
+  await nextEvent("stopped");
+  const [top] = await stack();
+  const { scopes } = await debug("scopes", { frameId: top!.id });
+  const names = (scopes as { name: string }[]).map(({ name }) => name);
+  assert.ok(names.indexOf("Local") === 0 && names.indexOf("Block") > 0, names.join());
+  assert.ok(
+    names.indexOf("Session") === -1 || names.indexOf("Session") > names.lastIndexOf("Block"),
+    names.join(),
+  );
+  await debug("setBreakpoints", { source: { path }, breakpoints: [] });
+  await debug("continue", { threadId: 1 });
+  await running;
+});
+
 test("variables of the session can be looked at, and expanded, while nothing runs", async () => {
   await kernel.run(
     'const shown = { deep: { list: [1, "two", null] } }; const text = "a\\nb"; const map = new Map([["k", 1]]);',
@@ -366,7 +400,8 @@ test("variables of the session can be looked at, and expanded, while nothing run
   const { variables } = await debug("inspectVariables");
   const found = new Map((variables as Variable[]).map((variable) => [variable.name, variable]));
   assert.equal(found.get("text")?.value, '"a\\nb"');
-  assert.equal(found.get("text")?.type, "string");
+  // JupyterLab's tree shows the type of what has one, instead of its value.
+  assert.equal(found.get("text")?.type, undefined);
   assert.match(found.get("map")!.value, /^Map\(1\) \{/);
   assert.equal(found.get("shown")?.type, "Object");
   const inner = await debug("variables", { variablesReference: found.get("shown")!.variablesReference });
