@@ -411,7 +411,7 @@ export const commands = {
     summary: "trains a small pipeline's transformer until sprites move as they are told, and measures it",
     usage: "[options]",
     description:
-      "On clips that are drawn as they are needed, from the newest checkpoint in --work on. A tenth of the captions is dropped, and 30 % of the timesteps are the last one, pure noise, where image and caption alone say what moves. At intervals held-out clips are sampled, measured as by `procedural evaluate`, and drawn in --work. At the end the moving average of the weights is the pipeline's transformer.",
+      "On clips that are drawn as they are needed, from the newest checkpoint in --work on. A tenth of the captions is dropped, and 30 % of the timesteps are the last one, pure noise, where image and caption alone say what moves. At intervals held-out clips are sampled, measured as by `procedural evaluate`, and drawn in --work. From then on the moving average of the weights is the pipeline's transformer.",
     positionals: [0, 0],
     options: {
       model: { ...smallPipelineOption, default: "out/moving", help: "the pipeline's folder" },
@@ -432,6 +432,13 @@ export const commands = {
       clips: { type: "integer", value: "N", min: 1, default: 1600, help: "drawn before one comes again" },
       "batch-size": { type: "integer", value: "N", min: 1, default: 32, help: "clips a step" },
       "learning-rate": { type: "number", value: "X", above: 0, default: 3e-3, help: "at its height" },
+      "lr-scheduler": {
+        type: "string",
+        value: "NAME",
+        choices: ["constant_with_warmup", "cosine"],
+        default: "cosine",
+        help: "constant_with_warmup for a training that is to be gone on from",
+      },
       "mixed-precision": {
         type: "string",
         value: "NAME",

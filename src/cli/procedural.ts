@@ -52,6 +52,7 @@ export async function trainTransformerCommand(argv: string[]): Promise<void> {
     worlds: values.worlds === undefined ? [world] : worldsOf(values.worlds),
     batchSize: values["batch-size"],
     learningRate: values["learning-rate"],
+    lrScheduler: values["lr-scheduler"] as TrainTransformerOptions["lrScheduler"],
     mixedPrecision: values["mixed-precision"] as TrainTransformerOptions["mixedPrecision"],
     evaluationSteps: values["evaluation-steps"],
     evaluationClips: values["evaluation-clips"],

@@ -37,6 +37,8 @@ export interface TrainTransformerOptions extends Size {
   readonly clips: number;
   readonly batchSize: number;
   readonly learningRate: number;
+  /** Constant for a training that is to be gone on from, `cosine` for one that ends. */
+  readonly lrScheduler: NonNullable<TrainerOptions["lrScheduler"]>;
   readonly mixedPrecision: NonNullable<TrainerOptions["mixedPrecision"]>;
   /** Steps between evaluations of how held-out sprites move. */
   readonly evaluationSteps: number;
@@ -49,13 +51,22 @@ const LAST_TIMESTEP_MULTIPLIER = 428;
 
 /** The same however long the training is, so that it may go on with more steps. */
 const WARMUP_STEPS = 40;
+/** Bytes of a file of the stored weights: so many as can lie in a repository. */
+export const MAX_SHARD_SIZE = 2_900_000;
+/** How held-out clips are sampled at each look. Guidance 2 is what makes a small model obey its caption without flicker. */
+const LOOKS = [
+  { steps: 1, guidance: 1 },
+  { steps: 10, guidance: 1 },
+  { steps: 10, guidance: 2 },
+];
 /** Steps that a logged loss is the mean of. */
 const LOG_EVERY = 25;
 
 /**
  * Trains a small pipeline's transformer on procedural clips of a world, drawn as they are needed, and measures how held-out
- * sprites move. Resumes from the newest checkpoint in `work`. At the end, the weights' moving average (float16) becomes the
- * pipeline's transformer, and `motion.json` holds what {@link evaluateMotion} found.
+ * sprites move. Resumes from the newest checkpoint in `work`. At each look and at the end, the weights' moving average (float16,
+ * in files of {@link MAX_SHARD_SIZE} bytes at most) becomes the pipeline's transformer, and `motion.json` holds what
+ * {@link evaluateMotion} found.
  */
 export async function trainTransformer(options: TrainTransformerOptions): Promise<void> {
   const lock = await lockOutput(options.work, options.log);
@@ -99,7 +110,7 @@ async function trainInOwnFolder(options: TrainTransformerOptions): Promise<void>
       learningRate: options.learningRate,
       mixedPrecision: options.mixedPrecision,
       beta2: 0.99,
-      lrScheduler: "cosine",
+      lrScheduler: options.lrScheduler,
       lrWarmupSteps: WARMUP_STEPS,
       gradientCheckpointing: false,
       captionDropout: 0.1,
@@ -115,16 +126,13 @@ async function trainInOwnFolder(options: TrainTransformerOptions): Promise<void>
     { spelling: WORK_SPELLING },
   );
   const moving = new CogVideoXImageToVideoPipeline({ tokenizer, textEncoder, vae, transformer, scheduler });
-  const look = async (step: number): Promise<EvaluationReport> => {
+  const look = async (step: number): Promise<void> => {
     const strip: Clip[] = [];
     const report = await trainer.withEma(() =>
       evaluateMotion(moving, {
         clips: options.evaluationClips,
         ...{ world, numFrames, height, width, fps },
-        settings: [
-          { steps: 1, guidance: 1 },
-          { steps: 10, guidance: 1 },
-        ],
+        settings: LOOKS,
         onClip: (done, samples, truth) => {
           if (done <= 12) strip.push(truth, ...samples);
         },
@@ -132,13 +140,26 @@ async function trainInOwnFolder(options: TrainTransformerOptions): Promise<void>
     );
     await writeClip(join(work, `step-${step}.png`), filmStrip(strip, 6));
     const share = (value: number | null) => value?.toFixed(2) ?? "-";
-    for (const { steps: count, sprites_left: left, direction, swap, psnr } of report.runs) {
+    for (const { steps: count, guidance, sprites_left: left, direction, swap, psnr } of report.runs) {
       log(
-        `step ${step}, sampled in ${count}: left at 1 s ${share(left["1"])}, at 2 s ${share(left["2"])}, direction ${share(direction)}, ` +
+        `step ${step}, sampled in ${count}, guidance ${guidance}: left at 1 s ${share(left["1"])}, at 2 s ${share(left["2"])}, direction ${share(direction)}, ` +
           `reversed ${share(swap)}, ${psnr.toFixed(2)} dB (through the VAE: left ${share(report.yardsticks.vae.sprites_left["1"])}, ${report.yardsticks.oracle_through_vae.psnr.toFixed(2)} dB)`,
       );
     }
-    return report;
+    await store(report, step);
+  };
+  const store = async ({ runs, yardsticks, clips }: EvaluationReport, step: number): Promise<void> => {
+    await trainer.withEma(() =>
+      transformer.savePretrained(join(model, "transformer"), {
+        dtype: "float16",
+        maxShardSize: MAX_SHARD_SIZE,
+      }),
+    );
+    const settings = { world, worlds, seed, steps: step, numFrames, height, width, fps, clips };
+    await writeFileAtomic(
+      join(model, "motion.json"),
+      `${JSON.stringify({ settings, runs, yardsticks }, null, 1)}\n`,
+    );
   };
   const tracker = new JsonlTracker(join(work, "log.jsonl"));
   const started = performance.now();
@@ -158,14 +179,7 @@ async function trainInOwnFolder(options: TrainTransformerOptions): Promise<void>
       await tracker.log(stepValues(report, { numTrainTimesteps: scheduler.length }), step);
       if (step % options.evaluationSteps === 0 && step < steps) await look(step);
     }
-    const report = await look(steps);
-    await trainer.withEma(() => transformer.savePretrained(join(model, "transformer"), { dtype: "float16" }));
-    const { runs, yardsticks } = report;
-    const settings = { world, worlds, seed, steps, numFrames, height, width, fps, clips: report.clips };
-    await writeFileAtomic(
-      join(model, "motion.json"),
-      `${JSON.stringify({ settings, runs, yardsticks }, null, 1)}\n`,
-    );
+    await look(steps);
     log(`${join(model, "transformer")}: the moving average of step ${steps}`);
   } finally {
     trainer.dispose();

@@ -68,7 +68,7 @@ test("procedural train-transformer trains in a world, goes on where it was stopp
     ...["--evaluation-steps", "15", "--evaluation-clips", "1", "--worlds", `${world},pair`],
   ];
   const train = (steps: number) => run(...training("plain", steps));
-  assert.match(train(2), /step 2, sampled in 10: left at 1 s /);
+  assert.match(train(2), /step 2, sampled in 10, guidance 1: left at 1 s /);
   const other = procedural(...training("paced", 3));
   assert.equal(other.status, 2);
   assert.match(
@@ -78,13 +78,18 @@ test("procedural train-transformer trains in a world, goes on where it was stopp
   );
   // Ten times as long, so that what depends on the length would show.
   const said = train(20);
-  assert.match(said, /step 20, sampled in 1: /);
+  assert.match(said, /step 15, sampled in 10, guidance 2: /);
+  assert.match(said, /step 20, sampled in 1, guidance 1: /);
   assert.doesNotMatch(said, /step 2, sampled/, "it begins anew");
   const { settings, runs, yardsticks } = JSON.parse(await readFile(join(model, "motion.json"), "utf8"));
   assert.deepEqual([settings.world, settings.worlds, settings.steps], ["plain", ["plain", "pair"], 20]);
   assert.deepEqual(
-    runs.map(({ steps }: { steps: number }) => steps),
-    [1, 10],
+    runs.map(({ steps, guidance }: { steps: number; guidance: number }) => [steps, guidance]),
+    [
+      [1, 1],
+      [10, 1],
+      [10, 2],
+    ],
   );
   assert.ok(yardsticks.still.psnr > 0);
   const trained = await readFile(join(model, "transformer/diffusion_pytorch_model.safetensors"));
