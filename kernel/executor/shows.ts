@@ -322,7 +322,11 @@ const isCellValue = (value: unknown): boolean =>
 
 function htmlTable({ columns, rows, numRows, index }: TableContent, numColumns = columns.length): string {
   const isNumeric = (at: number) => rows.every((row) => row[at] === undefined || isNumber(row[at]));
-  const styles = columns.map((_, at) => ` style="text-align: ${isNumeric(at) ? "right" : "left"}"`);
+  // The style is for JupyterLab, whose own style overrides the attribute, which GitHub keeps.
+  const styles = columns.map((_, at) => {
+    const align = isNumeric(at) ? "right" : "left";
+    return ` align="${align}" style="text-align: ${align}"`;
+  });
   const head = columns.map((column, at) => `<th${styles[at]}>${escaped(column)}</th>`).join("");
   const body = rows.map((row, i) => {
     const cells = columns.map(

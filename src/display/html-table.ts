@@ -22,8 +22,8 @@ export function htmlTable(
 }
 
 function line(tag: "td" | "th", cells: readonly HtmlCell[]): string {
-  // An attribute instead of a style, because GitHub and JupyterLab's sanitizer keep it.
+  // The style for JupyterLab, whose own style overrides the attribute; the attribute for GitHub, which keeps no style.
   const cell = ({ html, align }: HtmlCell) =>
-    `<${tag}${align === undefined ? "" : ` align="${align}"`}>${html}</${tag}>`;
+    `<${tag}${align === undefined ? "" : ` align="${align}" style="text-align: ${align}"`}>${html}</${tag}>`;
   return `<tr>${cells.map(cell).join("")}</tr>`;
 }

@@ -67,7 +67,7 @@ test("data frames of arquero and Apache Arrow are tables, with their size", asyn
   );
   assert.match(
     String(frame["text/html"]),
-    /<th style="text-align: right">a<\/th>.*&lt;x&gt;.*<p>60 of 100 rows<\/p>$/s,
+    /<th align="right" style="text-align: right">a<\/th>.*&lt;x&gt;.*<p>60 of 100 rows<\/p>$/s,
   );
   assert.match(
     String(frame["text/plain"]),
@@ -80,14 +80,14 @@ test("data frames of arquero and Apache Arrow are tables, with their size", asyn
     arrow["text/plain"],
     ["[Table: 2 rows x 2 columns]", "     n  s", "0    1  u", "1  2.5  v"].join("\n"),
   );
-  assert.match(String(arrow["text/html"]), /<td style="text-align: right">2.5<\/td>/);
+  assert.match(String(arrow["text/html"]), /<td align="right" style="text-align: right">2.5<\/td>/);
 });
 
 test("rows of a class are a table; instances that do more than hold data are not", async () => {
   const rows = await result(
     "class Row { constructor(public a: number, public b: string) {} }\n[new Row(1, 'x'), new Row(2, 'y')]",
   );
-  assert.match(String(rows["text/html"]), /<th style="text-align: left">b<\/th>/);
+  assert.match(String(rows["text/html"]), /<th align="left" style="text-align: left">b<\/th>/);
   for (const code of [
     "[new Error('a'), new Error('b')]",
     "[new Date(0), new Date(1)]",

@@ -291,10 +291,10 @@ describe("summary and table", () => {
       bundle["text/html"],
       [
         "<table><caption>T</caption>",
-        '<thead><tr><th align="left">name</th><th align="right">n</th></tr></thead>',
+        '<thead><tr><th align="left" style="text-align: left">name</th><th align="right" style="text-align: right">n</th></tr></thead>',
         "<tbody>",
-        '<tr><td align="left">a|&#60;b&#62;</td><td align="right">1.235</td></tr>',
-        '<tr><td align="left">c</td><td align="right">10</td></tr>',
+        '<tr><td align="left" style="text-align: left">a|&#60;b&#62;</td><td align="right" style="text-align: right">1.235</td></tr>',
+        '<tr><td align="left" style="text-align: left">c</td><td align="right" style="text-align: right">10</td></tr>',
         "</tbody></table>",
       ].join("\n"),
     );
