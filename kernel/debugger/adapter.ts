@@ -5,6 +5,7 @@
 import { readFileSync } from "node:fs";
 import { TraceMap } from "@jridgewell/trace-mapping";
 import { transformSync } from "oxc-transform";
+import { writtenName } from "../ipc/names.js";
 import { isShallow } from "../language/depth.js";
 import type { TransformedCell } from "../language/language.js";
 import { hasLongLines } from "../language/long-lines.js";
@@ -484,7 +485,8 @@ export class DebugAdapter {
     const internal = internalProperties.filter(({ name }) => name !== "[[Prototype]]" || found.name !== "");
     const imports = new Set(found.session ? await this.options.imports() : []);
     const properties = [...result, ...internal].filter(
-      ({ name }) => !/^__(?:firstframe|esDecorate|decorate|runInit)/.test(name) && !imports.has(name),
+      ({ name }) =>
+        !/^__(?:firstframe|esDecorate|decorate|runInit)/.test(name) && !imports.has(writtenName(name)),
     );
     const reference = (name: string) => (value: RemoteObject) => this.reference(value, name);
     const variables = properties.slice(start, start + count).flatMap((property) => {
@@ -495,7 +497,7 @@ export class DebugAdapter {
         : 0;
       return [{ ...variable, variablesReference }];
     });
-    const imported = result.map(({ name }) => name).filter((name) => imports.has(name));
+    const imported = result.map(({ name }) => name).filter((name) => imports.has(writtenName(name)));
     return { variables: [...variables, ...(start === 0 ? this.importsGroup(imported) : [])] };
   }
 
@@ -504,7 +506,7 @@ export class DebugAdapter {
     if (names.length === 0) return [];
     this.lastReference += 1;
     this.references.set(this.lastReference, { names });
-    const value = `{${names.slice(0, shownImports).join(", ")}${names.length > shownImports ? ", …" : ""}}`;
+    const value = `{${names.slice(0, shownImports).map(writtenName).join(", ")}${names.length > shownImports ? ", …" : ""}}`;
     return [{ name: "imports", value, evaluateName: "", variablesReference: this.lastReference }];
   }
 
@@ -563,8 +565,8 @@ export class DebugAdapter {
     if (!this.paused) this.references.clear();
     const { names } = await this.inTime(this.post<{ names: string[] }>("Runtime.globalLexicalScopeNames"));
     const imports = new Set(await this.options.imports());
-    const own = names.filter((name) => !imports.has(name));
-    const imported = names.filter((name) => imports.has(name));
+    const own = names.filter((name) => !imports.has(writtenName(name)));
+    const imported = names.filter((name) => imports.has(writtenName(name)));
     return { variables: [...(await this.looks(own)), ...this.importsGroup(imported)] };
   }
 
@@ -575,7 +577,7 @@ export class DebugAdapter {
         const value = await this.look(name, undefined, true);
         return [
           {
-            name,
+            name: writtenName(name),
             ...shownAs(value),
             evaluateName: name,
             variablesReference: this.reference(value, name),

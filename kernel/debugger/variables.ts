@@ -1,4 +1,5 @@
 import { withoutMarks } from "../ipc/marks.js";
+import { writtenName } from "../ipc/names.js";
 import type { Preview, Property, RemoteObject } from "./inspector.js";
 
 /** A variable as the Debug Adapter Protocol describes it. */
@@ -70,8 +71,9 @@ export function toVariables(
   parent: string,
   reference: (value: RemoteObject) => number,
 ): Variable[] {
-  return properties.map(({ name, value, get, symbol }) => {
-    const evaluateName = memberName(parent, name, symbol !== undefined);
+  return properties.map(({ name: own, value, get, symbol }) => {
+    const evaluateName = memberName(parent, own, symbol !== undefined);
+    const name = writtenName(own);
     if (!value)
       return {
         name,

@@ -83,18 +83,10 @@ export class Cells {
   }
 
   private async outcomeOf(script: Script, { id, timed }: EvaluateCommand): Promise<Outcome> {
-    const evaluate = async (): Promise<Outcome> => {
-      const { preload, code } = script;
-      if (preload !== undefined) {
-        const loaded = await inContext(id, () => this.evaluator.evaluate(preload));
-        if (loaded.status !== "ok") return loaded;
-      }
-      return inContext(id, () => this.evaluator.evaluate(code));
-    };
-    if (!timed) return evaluate();
+    if (!timed) return inContext(id, () => this.evaluator.evaluate(script.code));
     const cpu = process.cpuUsage();
     const start = process.hrtime.bigint();
-    const outcome = await evaluate();
+    const outcome = await inContext(id, () => this.evaluator.evaluate(script.code));
     const wall = Number(process.hrtime.bigint() - start);
     const { user, system } = process.cpuUsage(cpu);
     print(

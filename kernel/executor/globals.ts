@@ -3,13 +3,13 @@
  */
 import { createRequire, Module } from "node:module";
 import { dirname, join } from "node:path";
-import { ownScript, runtimeGlobal } from "../ipc/names.js";
+import { runtimeGlobal } from "../ipc/names.js";
 import { defineProperty } from "../ipc/primordials.js";
 import type { Cells } from "./cells.js";
 import type { Comms } from "./comms.js";
 import { bundleOf, clearOutput, displayFunction } from "./display.js";
 import { inputFunctions } from "./input.js";
-import { type Interrupts, KeyboardInterrupt } from "./interrupt.js";
+import type { Interrupts } from "./interrupt.js";
 import { bash, cd, env, install, show, writefile } from "./magics.js";
 import { metaOf } from "./namespaces.js";
 import { loadTslab } from "./tslab.js";
@@ -51,7 +51,6 @@ export function installGlobals(
   Object.assign(module, { filename: file, paths: native.resolve.paths("any") ?? [], require });
   const runtime = {
     import: importer.import,
-    importFailed,
     typescript: async () => {
       files = await importer.typescript();
     },
@@ -98,19 +97,6 @@ export function installGlobals(
     set: (value: unknown) =>
       defineProperty(globalThis, "_", { value, configurable: true, enumerable: true, writable: true }),
   });
-}
-
-/** Writes into the error of a package that was imported before its cell which import that was. */
-function importFailed(error: unknown, place: string): void {
-  if (error instanceof KeyboardInterrupt) throw error;
-  try {
-    const { stack } = error as Error;
-    // V8's frame of the import before the cell, if there is one, is nobody's.
-    const frames = stack!.split("\n").filter((line) => !line.includes(ownScript));
-    (error as Error).stack = `${frames.join("\n")}\n    at async ${place}`;
-  } catch {
-    // not an error, or a frozen one
-  }
 }
 
 function notebookFile(name: string | undefined, cwd: string): string | undefined {

@@ -59,8 +59,6 @@ export interface Script {
   readonly code: string;
   /** What V8 calls it; with it, the executor asks for the source map once a stack trace needs it. */
   readonly url: string;
-  /** To be evaluated before it, while none of its names exist. */
-  readonly preload?: string;
 }
 
 /** A source map version 3 whose one source is the cell, with its text in `sourcesContent`. */

@@ -15,7 +15,7 @@ export const whenIdle = -1;
  * - `meta`: the cell's `import.meta`.
  * - `box(value)`: what holds the cell's result.
  * - `bundle(value)`: the MIME bundle that a value is shown by.
- * - `bash(script)`, `install(packages)`: what `%%bash` and `%install` do.
+ * - `bash(script)`, `install(packages)`, `env`, `cd`, `show`, `writefile`: what the magics do.
  * - `fetch(value)`, `abandon()`: what the inspector calls, to hand over a value and to give up what never settles.
  */
 export const runtimeGlobal = "__firstframe";
@@ -24,6 +24,13 @@ export const runtimeGlobal = "__firstframe";
  * it changes.
  */
 export const interruptFlag = "__firstframeInterrupt";
+/** Ends a name of the session's own that packages must not meet. It is part of a name, and nothing shows it. */
+export const ownMark = "\u200d";
+
+/** A name as its author wrote it. */
+export const writtenName = (name: string): string =>
+  name.endsWith(ownMark) ? name.slice(0, -ownMark.length) : name;
+
 /** What scripts are called that no cell wrote. */
 export const ownScript = "firstframe:magic";
 

@@ -143,7 +143,7 @@ export class TypeScriptLanguage {
   }
 
   transform(cell: Cell): TransformedCell {
-    return transformCell(cell, this.config.options);
+    return transformCell(cell, this.config.options, this.session.sharedNames());
   }
 
   accept(cell: Cell): void {

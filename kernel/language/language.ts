@@ -52,8 +52,6 @@ export interface Script {
   readonly code: string;
   /** What V8 calls the script: its stack frames carry this name. */
   readonly url: string;
-  /** To be evaluated before it, while none of its names exist. */
-  readonly preload?: string;
 }
 
 export interface TransformedCell extends Script {

@@ -1,5 +1,6 @@
 import type { Cell } from "./language.js";
 import { type End, exportedEnds, isFunctionName, narrowableIn, type Reference } from "./narrowing.js";
+import { isShared } from "./own-names.js";
 import { type Declaration, type Meaning, meaningsOf, parseCell, type Source } from "./source.js";
 import { onOneLine, type PlainType } from "./types.js";
 
@@ -145,6 +146,11 @@ export class Session {
   declarationOf(name: string): Declaration | undefined {
     const { value, type } = this.names.get(name) ?? nobody;
     return value?.declarations.get(name)?.value ?? type?.declarations.get(name)?.type;
+  }
+
+  /** The names of values that packages look up, too. */
+  sharedNames(): string[] {
+    return this.allNames().filter((name) => isShared(name) && this.valueOf(name) !== undefined);
   }
 
   /** The names whose value was imported. */

@@ -200,7 +200,7 @@ export function nestedVars(root: Node): Bound[] {
 }
 
 /** The names that a binding pattern binds. */
-function boundNames(pattern: Node): Bound[] {
+export function boundNames(pattern: Node): Bound[] {
   switch (pattern.type) {
     case "Identifier":
       return [pattern];

@@ -52,8 +52,7 @@ const calls = {
   check: (signal: AbortSignal, cell: Cell) => language.check(cell, signal),
   transform(_: AbortSignal, cell: Cell): Script {
     const transformed = transform(cell);
-    const { code, url, preload } = transformed;
-    return { code, url, ...(preload !== undefined && { preload }) };
+    return { code: transformed.code, url: transformed.url };
   },
   map: (_: AbortSignal, cell: Cell, url: string) => (scripts.get(url) ?? transform(cell)).map,
   accept: (_: AbortSignal, cell: Cell) => language.accept(cell),

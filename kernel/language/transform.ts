@@ -4,11 +4,20 @@ import MagicString from "magic-string";
 import { type Node, type Program, parseSync } from "oxc-parser";
 import { transformSync } from "oxc-transform";
 import { marked } from "../ipc/marks.js";
-import { interruptFlag, ownScript, runtimeGlobal } from "../ipc/names.js";
+import { interruptFlag, runtimeGlobal, writtenName } from "../ipc/names.js";
 import type { CompilerOptions } from "./config.js";
 import { eraseTypes } from "./erase.js";
 import { type Cell, CellSyntaxError, type TransformedCell } from "./language.js";
-import { isFunction, nestedVars, parseValidCell, type Source, toDiagnostic, walk } from "./source.js";
+import { isShared, withOwnNames } from "./own-names.js";
+import {
+  isFunction,
+  meaningsOf,
+  nestedVars,
+  parseValidCell,
+  type Source,
+  toDiagnostic,
+  walk,
+} from "./source.js";
 import { loadTypeScript } from "./typescript.js";
 
 // `typeof` keeps a function working in another realm; here V8 optimises it away.
@@ -18,23 +27,22 @@ const guard = `typeof ${interruptFlag}!="undefined"&&${interruptFlag}&&${runtime
  * Turns a cell into JavaScript for V8's REPL mode. Every name that the cell declares becomes a `let` or a class of the
  * session, which later cells may declare again in REPL mode.
  *
+ * @param own names of earlier cells that packages look up, too (`isShared`).
  * @throws CellSyntaxError if the cell is not TypeScript.
  */
-export function transformCell(cell: Cell, options: CompilerOptions = {}): TransformedCell {
+export function transformCell(
+  cell: Cell,
+  options: CompilerOptions = {},
+  own: readonly string[] = [],
+): TransformedCell {
   const source = parseValidCell(cell.code);
   const url = cellUrl(cell);
-  const { code, program, map } = toJavaScript(source, url, options);
-  const text = rewrite(
-    code,
-    program ?? parseSync("cell.js", code, { lang: "js", sourceType: "module" }).program,
-    endsInExpression(source.program),
-  );
-  const script = text.toString();
-  const preload = preloadOf(source, script, url);
+  const names = new Set([...own, ...sharedNamesOf(source)]);
+  const { code, program, map } = renamed(toJavaScript(source, url, options), names);
+  const text = rewrite(code, program ?? programOf(code), endsInExpression(source.program));
   let composed: string | undefined;
   return {
-    ...(preload !== undefined && { preload }),
-    code: `${script}\n//# sourceURL=${url}`,
+    code: `${text.toString()}\n//# sourceURL=${url}`,
     url,
     // Most cells never need their source map, which costs more than the transform itself.
     get map() {
@@ -44,28 +52,25 @@ export function transformCell(cell: Cell, options: CompilerOptions = {}): Transf
   };
 }
 
-/**
- * Imports a cell's packages before its names exist. While V8 runs the cell, names that it has not reached yet can't even be asked
- * for, so that a package that looks whether there is a `window`, as d3 does, would fail in a cell that declares one further down.
- * An error is the cell's own import's, which meets it again; it is told where in the cell's script that is.
- */
-function preloadOf({ program, declarations }: Source, script: string, url: string): string | undefined {
-  if (!declarations.some(({ kind }) => kind !== "import" && kind !== "type")) return undefined;
-  const packages = program.body.flatMap((node) =>
-    node.type === "ImportDeclaration" &&
-    node.importKind !== "type" &&
-    node.attributes.length === 0 &&
-    !/^(?:[./]|node:)/.test(node.source.value)
-      ? [node.source.raw]
-      : [],
-  );
-  if (packages.length === 0) return undefined;
-  const imports = packages.map((name) => {
-    const before = script.slice(0, script.indexOf(`await ${runtimeGlobal}.import(${name}`)).split("\n");
-    const place = `${url}:${before.length}:${before.at(-1)!.length + 1}`;
-    return `try{await ${runtimeGlobal}.import(${name})}catch(e){${runtimeGlobal}.importFailed(e,"${place}")}`;
-  });
-  return `"use strict";void 0;${imports.join("")}void 0;\n//# sourceURL=${ownScript}`;
+const programOf = (code: string): Program =>
+  parseSync("cell.js", code, { lang: "js", sourceType: "module" }).program;
+
+/** The values that a cell declares under names that packages look up, too. */
+function sharedNamesOf({ declarations }: Source): string[] {
+  return declarations
+    .filter((declaration) => isShared(declaration.name) && meaningsOf(declaration).includes("value"))
+    .map(({ name }) => name);
+}
+
+function renamed(compiled: Compiled, names: ReadonlySet<string>): Compiled {
+  if (names.size === 0) return compiled;
+  const text = withOwnNames(compiled.code, compiled.program ?? programOf(compiled.code), names);
+  if (text === null) return compiled;
+  const before = (_file: string, { depth }: { depth: number }) => (depth === 1 ? compiled.map() : null);
+  return {
+    code: text.toString(),
+    map: () => remapping(mapOf(text, "cell.js"), before) as unknown as SourceMapInput,
+  };
 }
 
 /** What V8 calls a cell's script. */
@@ -280,10 +285,16 @@ function rewriteStatement(
       text.update(
         node.start,
         node.id.end,
-        `let ${node.id.name} = ${text.original.slice(node.start, node.id.start).trimEnd()}${marked("", ` ${node.id.name}`)}`,
+        `let ${node.id.name} = ${text.original.slice(node.start, node.id.start).trimEnd()}${marked("", ` ${writtenName(node.id.name)}`)}`,
       );
       text.appendLeft(node.end, ";");
       hoist(node);
+      break;
+    case "ClassDeclaration":
+      // Its objects show the name that its author gave it.
+      if (!node.id || writtenName(node.id.name) === node.id.name) break;
+      text.update(node.start, node.id.end, `let ${node.id.name} = class ${writtenName(node.id.name)}`);
+      text.appendLeft(node.end, ";");
       break;
     case "VariableDeclaration":
       if (node.kind === "const") text.update(node.start, node.start + node.kind.length, "let");

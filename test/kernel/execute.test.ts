@@ -245,7 +245,7 @@ test("an AggregateError without a stack shows its message, then where the first 
   assert.match(own.text, /^AggregateError: several\ncell \[\d+\]:1:7\n/);
 });
 
-test("packages of a cell do not meet the names that the cell declares", async () => {
+test("packages and Node itself do not meet the names that cells declare", async () => {
   const packaged = (name: string, code: string) => {
     const folder = join(kernel.folder, "node_modules", name);
     mkdirSync(folder, { recursive: true });
@@ -255,19 +255,44 @@ test("packages of a cell do not meet the names that the cell declares", async ()
     );
     writeFileSync(join(folder, "index.js"), code);
   };
-  // As d3 does: while V8 has not reached the declaration, even typeof throws.
-  packaged("looks-around", "export const seen = typeof window;");
-  packaged("fails-to-load", "throw new RangeError('not today');");
-  packaged("never-loads", "for (;;);");
-  const cell = "// @ts-nocheck\nimport { seen } from 'looks-around';\nconst window = { own: 1 };\n";
+  // As d3 does; while V8 has not reached a declaration, even typeof throws.
+  packaged(
+    "looks-around",
+    "export const seen = typeof window; export const path = (x) => new URL(x).pathname;",
+  );
+  const cell = "// @ts-nocheck\nimport { seen, path } from 'looks-around';\nconst window = { own: 1 };\n";
   assert.equal((await kernel.run(`${cell}[seen, window]`)).text, "[ 'undefined', { own: 1 } ]");
-  assert.match((await kernel.run(`%time ${cell}seen`)).text, /^CPU times: [\s\S]*'undefined'$/);
-  const failed = await kernel.run("// @ts-nocheck\nimport 'fails-to-load';\nconst later = 1;");
-  assert.equal(failed.reply.ename, "RangeError");
-  assert.match(failed.text, /not today[\s\S]*cell \[\d+\]:2:1/);
-  const { reply } = await interrupted(kernel, "// @ts-nocheck\nimport 'never-loads';\nconst later = 1;");
-  assert.equal(reply.ename, "KeyboardInterrupt");
-  assert.equal((await kernel.run("window.own")).text, "1");
+  await kernel.run(
+    "const URL = 'https://example.com/a'; const performance = 2; class Response { kind = 'own'; }",
+  );
+  assert.equal(
+    (await kernel.run("[path(URL), performance + 1, new Response()]")).text,
+    "[ '/a', 3, Response { kind: 'own' } ]",
+  );
+  assert.match(
+    (await kernel.run("await fetch('http://127.0.0.1:9/').catch((e: Error) => e.message)")).text,
+    /fetch failed/,
+  );
+  // Within a scope of its own, a name is what it is there.
+  const scoped =
+    "(({ URL }: { URL: number }) => { for (const performance of [URL]) return performance + 1; })({ URL: 5 })";
+  assert.equal((await kernel.run(scoped)).text, "6");
+  assert.equal(
+    (await kernel.run("const { URL: other = 1, performance: of = URL } = {} as any; [other, of]")).text,
+    "[ 1, 'https://example.com/a' ]",
+  );
+  assert.equal(
+    (await kernel.run("function show() { return { URL }; }\nshow.toString()")).text,
+    "'function show() { return { URL }; }'",
+  );
+  assert.equal(
+    (await kernel.run("class Event { static at = URL; }\n[Event.toString(), Event.name]")).text,
+    "[ 'class Event { static at = URL; }', 'Event' ]",
+  );
+  const { reply } = await kernel.run("const n = 1;\n  null! + URL.nothing.more;");
+  assert.equal(reply.ename, "TypeScriptError");
+  const failed = await kernel.run("// @ts-nocheck\nconst n = 1;\n  URL.nothing.more;");
+  assert.match(failed.text, /cell \[\d+\]:3:15/);
 });
 
 test("an endless loop is interrupted and variables are kept", async () => {
