@@ -177,10 +177,17 @@ function element(value: object): Bundle | undefined {
   }
   if (nodeType !== 1 || typeof outerHTML !== "string") return undefined;
   if (String(tagName).toLowerCase() !== "svg") return { "text/html": outerHTML, "text/plain": outerHTML };
-  const svg = asXml(value) ?? outerHTML;
-  // Without its namespace a browser shows an SVG file as text. HTML, which knows the element by its name, needs none.
-  const named = /^<svg[^>]*\sxmlns=/.test(svg) ? svg : svg.replace(/^<svg/, `<svg xmlns="${svgNamespace}"`);
-  return { "image/svg+xml": named, "text/plain": outerHTML };
+  return { "image/svg+xml": svgFile(asXml(value) ?? outerHTML), "text/plain": outerHTML };
+}
+
+/** What a browser needs to draw an element as a file of its own, as front ends do. */
+function svgFile(svg: string): string {
+  const [start] = /^<svg[^>]*/.exec(svg) ?? [""];
+  // Without its namespace it is text. HTML, which knows the element by its name, needs none.
+  const namespace = /\sxmlns=/.test(start) ? "" : ` xmlns="${svgNamespace}"`;
+  // The text's colour is black in a file, whatever the page's is, and would not be seen on a dark one.
+  const ground = svg.includes("currentColor") && !/\sstyle=/.test(start) ? ' style="background: white"' : "";
+  return svg.replace(/^<svg/, `<svg${namespace}${ground}`);
 }
 
 /** HTML's text of an element is not always XML, which SVG files are: `<br>`, `&nbsp;`. */

@@ -105,7 +105,11 @@ test("elements of jsdom, d3 and Observable Plot are shown, SVG as a file that a 
   const plot = await result(
     "const { document } = new JSDOM('').window;\nPlot.plot({ document, marks: [Plot.dot([[1, 2]])] })",
   );
-  assert.match(String(plot["image/svg+xml"]), /^<svg xmlns="http:\/\/www.w3.org\/2000\/svg"/);
+  // The text's colour is black in a file, so it has a ground of its own in a dark theme.
+  assert.match(
+    String(plot["image/svg+xml"]),
+    /^<svg style="background: white" xmlns="http:\/\/www.w3.org\/2000\/svg" class="plot[^>]*fill="currentColor"/,
+  );
   const titled = await result("Plot.plot({ document, title: 'T', marks: [Plot.dot([[1, 2]])] })");
   assert.match(String(titled["text/html"]), /^<figure/);
   const chosen = await result("d3.select(document.body).append('svg').attr('width', 3)");
