@@ -44,6 +44,12 @@ const kinds = [
   "type",
 ] as const;
 
+/** The protocol's number of keywords. */
+export const keywordKind = kinds.indexOf("keyword") + 1;
+
+/** The protocol's number of a kind as a word. */
+export const kindName = (kind = 1): string => kinds[kind - 1] ?? "text";
+
 /** Each signature costs a request, so a list gets them only once typing has made it short. */
 const signaturesUpTo = 24;
 
@@ -88,7 +94,7 @@ export async function toCompletions(
       const signature = signatureOf(item);
       return {
         text: insertedBy(item),
-        type: kindOf(item.label) ?? kinds[(item.kind ?? 1) - 1] ?? "text",
+        type: kindOf(item.label) ?? kindName(item.kind),
         ...(signature ? { signature } : {}),
       };
     }),

@@ -1,10 +1,24 @@
 import path from "node:path";
 import { Compiler, CompilerError, uriOf } from "./compiler.js";
 import { completenessOf } from "./completeness.js";
-import { type CompletionList, toCompletions } from "./completions.js";
+import {
+  type CompletionItem,
+  type CompletionList,
+  keywordKind,
+  kindName,
+  toCompletions,
+} from "./completions.js";
 import { configStamp, readUserConfig, type UserConfig } from "./config.js";
 import { type LspDiagnostic, toDiagnostics } from "./diagnostics.js";
 import { LocalFiles } from "./files.js";
+import {
+  type ImportableModule,
+  importableModules,
+  importableWithinMs,
+  mostImports,
+  shortestImportable,
+} from "./importable.js";
+import { isInText } from "./in-text.js";
 import {
   type Definition,
   type Hover,
@@ -21,7 +35,7 @@ import { type AcceptedCell, closureOf, type Learned, ownNames, Session, type Vie
 import { type Declaration, parseCell, type Source } from "./source.js";
 import { transformCell } from "./transform.js";
 import { evidentTypes, plainFunctionOf, plainTypeOf, shownType } from "./types.js";
-import { blanksStart, nameEnd, nameStart } from "./words.js";
+import { blanksStart, isName, nameEnd, nameStart } from "./words.js";
 
 export * from "./language.js";
 
@@ -71,6 +85,11 @@ export interface LanguageOptions {
  */
 export class TypeScriptLanguage {
   private readonly cwd: string;
+  /** What modules export, by their names. */
+  private readonly exports = new Map<
+    string,
+    { readonly stamp: string; readonly items: readonly CompletionItem[] }
+  >();
   private readonly nodeVersion: string;
   private readonly compiler: Compiler;
   private readonly files: LocalFiles;
@@ -169,7 +188,7 @@ export class TypeScriptLanguage {
         signal,
       );
       const offsetOf = (at: Position) => lines.offsetAt(at) - query.offset;
-      return toCompletions(
+      const found = await toCompletions(
         list,
         code,
         cursor,
@@ -178,8 +197,67 @@ export class TypeScriptLanguage {
         (item) => this.compiler.request("completionItem/resolve", item, signal),
         (name) => (isMember(code, cursor) ? undefined : shown(this.kindOf(name))),
       );
+      return found.items.length > 0 ? found : ((await this.importsFor(code, cursor, signal)) ?? found);
     };
     return unlessInTrouble(this.exclusively(work, signal), { items: [], start: cursor, end: cursor });
+  }
+
+  /**
+   * What a name that nothing declares may be imported as. Front ends put in one text at one place, so that it is the cell as far
+   * as the cursor, with the import before it.
+   */
+  private async importsFor(
+    code: string,
+    cursor: number,
+    signal: AbortSignal | undefined,
+  ): Promise<Completions | undefined> {
+    const word = nameStart(code, cursor);
+    const typed = code.slice(word, cursor);
+    if (typed.length < shortestImportable || isMember(code, cursor) || isInText(code, cursor))
+      return undefined;
+    if (/\bimport\b[^;]*$/.test(code.slice(0, word))) return undefined;
+    const start = code.length - code.trimStart().length;
+    const before = code.slice(start, word);
+    const items: Completions["items"][number][] = [];
+    const since = performance.now();
+    for (const module of importableModules(this.cwd, this.session.importedModules())) {
+      // Once something was found, or it takes long, only what is known already is looked at.
+      const enough = items.length > 0 || performance.now() - since > importableWithinMs;
+      if (enough && !this.exports.has(module.name)) continue;
+      for (const { label, kind } of await this.exportsOf(module, signal)) {
+        if (!label.startsWith(typed)) continue;
+        const text = `import { ${label} } from "${module.name}";\n${before}${label}`;
+        items.push({ text, type: kindName(kind) });
+      }
+    }
+    const isType = ({ type }: { type: string }) => Number(type === "interface" || type === "type");
+    return {
+      items: items.sort((a, b) => isType(a) - isType(b)).slice(0, mostImports),
+      start,
+      end: cursor,
+    };
+  }
+
+  /** What a module exports; asked for once, until the module changes. */
+  private async exportsOf(
+    { name, stamp }: ImportableModule,
+    signal: AbortSignal | undefined,
+  ): Promise<readonly CompletionItem[]> {
+    const known = this.exports.get(name);
+    if (known?.stamp === stamp) return known.items;
+    const code = `import {  } from ${JSON.stringify(name)};`;
+    const query = this.show(code, 0, parseCell(code));
+    const position = new Lines(query.text).positionAt(query.offset + "import { ".length);
+    const list = await this.compiler.request<CompletionList | null>(
+      "textDocument/completion",
+      { ...this.document(query), position },
+      signal,
+    );
+    const items = (list === null ? [] : "items" in list ? list.items : list).filter(
+      ({ label, kind }) => isName(label) && kind !== keywordKind && label !== "type",
+    );
+    this.exports.set(name, { stamp, items });
+    return items;
   }
 
   inspect(code: string, cursor: number, detail: 0 | 1, signal?: AbortSignal): Promise<Inspection | null> {

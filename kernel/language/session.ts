@@ -1,6 +1,7 @@
 import type { Cell } from "./language.js";
 import { type End, exportedEnds, isFunctionName, narrowableIn, type Reference } from "./narrowing.js";
 import { isShared } from "./own-names.js";
+import { isPath } from "./resolve.js";
 import { type Declaration, type Meaning, meaningsOf, parseCell, type Source } from "./source.js";
 import { onOneLine, type PlainType } from "./types.js";
 
@@ -156,6 +157,15 @@ export class Session {
   /** The names whose value was imported. */
   importedNames(): string[] {
     return this.allNames().filter((name) => this.valueOf(name)?.kind === "import");
+  }
+
+  /** The packages that cells have imported from, the newest first. */
+  importedModules(): string[] {
+    const modules = this.importedNames().flatMap((name) => {
+      const [, , module] = / from (["'])(.+?)\1/.exec(this.valueOf(name)?.statement ?? "") ?? [];
+      return module === undefined || isPath(module) ? [] : [module];
+    });
+    return [...new Set(modules.reverse())];
   }
 
   /** All declared names, the newest last. */

@@ -29,6 +29,20 @@ async function complete(code: string) {
   return { items, texts: items.map((item) => item.text), start, end };
 }
 
+test("a name that nothing declares is offered with its import, in whatever place the cell is written", async () => {
+  const { items, start, end } = await complete("  const text = readFileSy|\nlater()");
+  assert.deepEqual(items, [
+    { text: 'import { readFileSync } from "node:fs";\nconst text = readFileSync', type: "function" },
+  ]);
+  assert.deepEqual([start, end], [2, 25]);
+  // What is declared comes first, and members, strings, comments and imports are something else.
+  assert.deepEqual((await complete("answ")).texts, ["answer"]);
+  for (const code of ["answer.readFileSy", "'readFileSy", "// readFileSy", "import { readFileSy", "re"])
+    assert.ok(!(await complete(code)).texts.some((text) => text.startsWith("import {")), code);
+  assert.deepEqual((await complete("noSuchNameAnywhere")).texts, []);
+  assert.ok((await complete("tmpd")).texts[0]?.startsWith('import { tmpdir } from "node:os";'));
+});
+
 test("members, with kinds and signatures, and what they replace", async () => {
   const { items, start, end } = await complete("os.hostn");
   assert.deepEqual(items, [{ text: "hostname", type: "function", signature: "(): string" }]);
