@@ -13,6 +13,7 @@ import MagicString from "magic-string";
 import { parseSync } from "oxc-parser";
 import type { Service } from "ts-node";
 import { readUserConfig } from "../language/config.js";
+import { isNotebook, notebookModule } from "../language/notebook-module.js";
 import { isPath, resolveFile, stampOf } from "../language/resolve.js";
 import { prepareModule } from "../language/transform.js";
 import { typescriptFile } from "../language/typescript.js";
@@ -62,6 +63,8 @@ const metaName = "__firstframeMeta";
 
 export class LocalModules {
   private readonly modules = new Map<string, LocalModule>();
+  /** What notebooks were last given. */
+  private readonly parameters = new Map<string, Readonly<Record<string, string>>>();
   private readonly require: NodeJS.Require;
   private readonly aliases: Aliases;
   private compiler: Service | undefined;
@@ -78,9 +81,16 @@ export class LocalModules {
     }
   }
 
-  /** The namespace of a file's module, run again if it or what it imports has changed. */
-  async import(file: string): Promise<Namespace> {
+  /**
+   * The namespace of a file's module, run again if it or what it imports has changed, or if a notebook is given other parameters.
+   */
+  async import(file: string, parameters: Readonly<Record<string, string>> = {}): Promise<Namespace> {
     if (/\.(?:node|wasm)$/.test(file)) return this.require(file) as Namespace;
+    if (isNotebook(file)) {
+      const before = this.parameters.get(file) ?? {};
+      if (JSON.stringify(before) !== JSON.stringify(parameters)) this.modules.delete(file);
+      this.parameters.set(file, parameters);
+    }
     this.forgetChanged(file);
     const module = this.load(file);
     await module.loaded;
@@ -279,23 +289,33 @@ export class LocalModules {
   }
 
   /** TypeScript or modern JavaScript to a CommonJS body. */
-  private compile(text: string, file: string): string {
-    const source = withoutImportSyntax(text, file);
+  private compile(written: string, file: string): string {
+    const text = isNotebook(file) ? this.notebook(written, file) : written;
+    const source = withoutImportSyntax(text, isNotebook(file) ? `${file}.ts` : file);
     // Every file becomes a CommonJS body, also one whose name asks for an ES module.
-    const output = this.service().compile(source, file.replace(/\.[mc]([tj]s)$/, ".$1"));
+    const name = isNotebook(file) ? `${file}.ts` : file.replace(/\.[mc]([tj]s)$/, ".$1");
+    const output = this.service().compile(source, name);
     // Its comment stays for debuggers.
     const comment = output.slice(Math.max(0, output.lastIndexOf("//# sourceMappingURL=data:")));
     const encoded = /^\/\/# sourceMappingURL=data:[^,]*;base64,(\S+)/.exec(comment)?.[1];
     if (encoded) {
       const map = new TraceMap(Buffer.from(encoded, "base64").toString("utf8"));
       moduleMaps.set(file, map);
-      const written = writtenIn({ file, source, compiled: output, map });
+      const functions = writtenIn({ file, source, compiled: output, map });
       addWritten(file, (compiled) => {
-        const found = written(compiled);
+        const found = functions(compiled);
         return found === undefined ? undefined : withImportSyntax(found);
       });
     }
     return output;
+  }
+
+  private notebook(json: string, file: string): string {
+    try {
+      return notebookModule(json, this.parameters.get(file));
+    } catch (error) {
+      throw new SyntaxError(`${file}: ${(error as Error).message}`);
+    }
   }
 
   private service(): Service {

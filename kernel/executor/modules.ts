@@ -66,7 +66,7 @@ export class ModuleLoader implements Loader {
     // Always the kernel's own, whose displays come here instead of going to tslab's kernel.
     if (specifier === "tslab") return tslabNamespace();
     const file = await this.localFile(specifier, folder);
-    if (file !== null) return (await this.locals()).import(file);
+    if (file !== null) return (await this.locals()).import(file, options?.with);
     try {
       return await this.importPackage(specifier, options, folder);
     } catch (error) {

@@ -3,6 +3,7 @@ import path from "node:path";
 import { parseSync } from "oxc-parser";
 import type { UserConfig } from "./config.js";
 import { deepest, isShallow } from "./depth.js";
+import { isNotebook, notebookModule } from "./notebook-module.js";
 import { isPath, resolveFile, stampOf } from "./resolve.js";
 
 interface Known {
@@ -34,8 +35,8 @@ export class LocalFiles {
         continue;
       }
       const imports =
-        stamp && /\.[cm]?[jt]sx?$/.test(file)
-          ? importedBy(readFileSync(file, "utf8"), path.dirname(file), config)
+        stamp && (isNotebook(file) || /\.[cm]?[jt]sx?$/.test(file))
+          ? importedBy(codeOf(file), path.dirname(file), config)
           : [];
       this.known.set(file, { stamp, imports });
       queue.push(...imports);
@@ -46,6 +47,17 @@ export class LocalFiles {
       }
     }
     return changes;
+  }
+}
+
+/** A module's code; a notebook that is none has no code, and says why when it is imported. */
+export function codeOf(file: string): string {
+  const text = readFileSync(file, "utf8");
+  if (!isNotebook(file)) return text;
+  try {
+    return notebookModule(text);
+  } catch {
+    return "export {};";
   }
 }
 

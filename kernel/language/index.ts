@@ -10,7 +10,7 @@ import {
 } from "./completions.js";
 import { configStamp, readUserConfig, type UserConfig } from "./config.js";
 import { type LspDiagnostic, toDiagnostics } from "./diagnostics.js";
-import { LocalFiles } from "./files.js";
+import { codeOf, LocalFiles } from "./files.js";
 import {
   type ImportableModule,
   importableModules,
@@ -29,6 +29,7 @@ import {
 } from "./inspection.js";
 import type { Cell, Completeness, Completions, Diagnostic, Inspection, TransformedCell } from "./language.js";
 import { isUseful, lost, type Probe, probeOf, type Reference } from "./narrowing.js";
+import { isNotebook } from "./notebook-module.js";
 import { Lines, type Position } from "./positions.js";
 import { problemsOf, projectConfig } from "./project.js";
 import { type AcceptedCell, closureOf, type Learned, ownNames, Session, type View } from "./session.js";
@@ -406,7 +407,13 @@ export class TypeScriptLanguage {
       narrows,
     };
     this.compiler.write(query.file, query.text);
-    this.compiler.touch(this.files.changes(query.text, this.config));
+    const changes = this.files.changes(query.text, this.config);
+    for (const { file, change } of changes.filter((each) => isNotebook(each.file))) {
+      // What `./a.ipynb` means to the compiler, since it looks for `./a.ipynb.ts`.
+      if (change === "deleted") this.compiler.close(`${file}.ts`);
+      else this.compiler.write(`${file}.ts`, codeOf(file));
+    }
+    this.compiler.touch(changes);
     return query;
   }
 

@@ -45,16 +45,35 @@ const ownName = (name: string): string => name + ownMark;
  *
  * @returns null if it does neither.
  */
-export function withOwnNames(code: string, program: Program, names: ReadonlySet<string>): MagicString | null {
+export const withOwnNames = (
+  code: string,
+  program: Program,
+  names: ReadonlySet<string>,
+): MagicString | null => renamedTo(code, program, new Map([...names].map((name) => [name, ownName(name)])));
+
+/**
+ * Renames what code refers to or declares at its top, and leaves what is of the same name in inner scopes.
+ *
+ * @param renames the new name of each.
+ * @returns null if nothing is to be renamed.
+ */
+export function renamedTo(
+  code: string,
+  program: Program,
+  renames: ReadonlyMap<string, string>,
+): MagicString | null {
+  if (renames.size === 0) return null;
   const text = new MagicString(code);
   let changed = false;
   const visit = (node: Node, parent: Node | null, hidden: ReadonlySet<string>): void => {
-    const inside = hiddenIn(node, names, hidden);
-    if (node.type === "Identifier" && names.has(node.name) && !inside.has(node.name)) {
+    const inside = hiddenIn(node, renames, hidden);
+    const newName = (name: string) => (inside.has(name) ? undefined : renames.get(name));
+    const own = node.type === "Identifier" ? newName(node.name) : undefined;
+    if (node.type === "Identifier" && own !== undefined) {
       const place = placeOf(node, parent);
       if (place !== "none") {
-        const own = ownName(node.name);
-        const { name, start, end } = node;
+        const { name, start } = node;
+        const end = start + name.length; // a type may follow
         // The name of a function or class that is declared is written anew later.
         const plain =
           /^(?:Function|Class)Declaration$/.test(parent?.type ?? "") ||
@@ -68,8 +87,9 @@ export function withOwnNames(code: string, program: Program, names: ReadonlySet<
     if (node.type === "Property" && node.shorthand && node.value.type === "AssignmentPattern") {
       // `{ a = 1 }`
       const { left, right } = node.value;
-      if (left.type === "Identifier" && names.has(left.name) && !inside.has(left.name)) {
-        text.update(left.start, left.end, marked(`${left.name}: ${ownName(left.name)}`, left.name));
+      const to = left.type === "Identifier" ? newName(left.name) : undefined;
+      if (left.type === "Identifier" && to !== undefined) {
+        text.update(left.start, left.start + left.name.length, marked(`${left.name}: ${to}`, left.name));
         changed = true;
       }
       visit(right, node.value, inside);
@@ -105,10 +125,16 @@ function placeOf(node: Node, parent: Node | null): "name" | "shorthand" | "impor
     case "MethodDefinition":
     case "PropertyDefinition":
     case "AccessorProperty":
+    case "TSPropertySignature":
+    case "TSMethodSignature":
       return parent.key === node && !parent.computed ? "none" : "name";
     case "ImportSpecifier":
       if (parent.local !== node && !isSamePlace(parent.local, node)) return "none";
       return isSamePlace(parent.imported, parent.local) ? "import" : "name";
+    case "TSQualifiedName":
+      return parent.right === node ? "none" : "name";
+    case "TSEnumMember":
+    case "TSTypeParameter":
     case "ExportSpecifier":
     case "LabeledStatement":
     case "BreakStatement":
@@ -121,7 +147,11 @@ function placeOf(node: Node, parent: Node | null): "name" | "shorthand" | "impor
 }
 
 /** Of `names`, those that mean something else inside of a node: what scopes between it and the top declare. */
-function hiddenIn(node: Node, names: ReadonlySet<string>, hidden: ReadonlySet<string>): ReadonlySet<string> {
+function hiddenIn(
+  node: Node,
+  names: ReadonlyMap<string, string>,
+  hidden: ReadonlySet<string>,
+): ReadonlySet<string> {
   const found = bindingsOf(node).filter((name) => names.has(name) && !hidden.has(name));
   return found.length > 0 ? new Set([...hidden, ...found]) : hidden;
 }

@@ -11,11 +11,6 @@ import {
   type Language,
   type Script,
 } from "../language/language.js";
-import type { ErrorContent } from "../protocol/messages.js";
-import type { ExpressionResult, Payload } from "../protocol/replies.js";
-import type { ExecuteRequest } from "../protocol/requests.js";
-import { describeDiagnostics, diagnosticsContent } from "./diagnostics.js";
-import type { Evaluated, Executor } from "./executor.js";
 import {
   type CheckMode,
   checkModes,
@@ -25,7 +20,12 @@ import {
   type ParsedCell,
   parseMagics,
   undecidedName,
-} from "./magics.js";
+} from "../language/magics.js";
+import type { ErrorContent } from "../protocol/messages.js";
+import type { ExpressionResult, Payload } from "../protocol/replies.js";
+import type { ExecuteRequest } from "../protocol/requests.js";
+import { describeDiagnostics, diagnosticsContent } from "./diagnostics.js";
+import type { Evaluated, Executor } from "./executor.js";
 
 /** A cell that runs longer may well be interrupted: its source map is made, and sent, while nobody waits. */
 const mapAfterMs = 50;

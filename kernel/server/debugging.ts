@@ -4,12 +4,12 @@
 import type { DebugAdapter } from "../debugger/adapter.js";
 import { runtimeGlobal } from "../ipc/names.js";
 import type { Language } from "../language/language.js";
+import { withoutMagics } from "../language/magics.js";
 import type { PublishedContents } from "../protocol/published.js";
 import type { DebugReply } from "../protocol/replies.js";
 import type { DebugRequest } from "../protocol/requests.js";
 import type { CellExecution } from "./cell-execution.js";
 import type { Executor } from "./executor.js";
-import { withoutMagics } from "./magics.js";
 
 export class Debugging {
   private adapter: DebugAdapter | undefined;

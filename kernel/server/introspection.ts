@@ -3,11 +3,11 @@
  */
 import { isInText } from "../language/in-text.js";
 import type { Completions, Language } from "../language/language.js";
+import { isQuestion, withoutMagics } from "../language/magics.js";
 import { isName, memberBefore } from "../language/words.js";
 import type { CompleteReply, InspectReply, IsCompleteReply } from "../protocol/replies.js";
 import type { CompleteRequest, InspectRequest, IsCompleteRequest } from "../protocol/requests.js";
 import type { Executor } from "./executor.js";
-import { isQuestion, withoutMagics } from "./magics.js";
 import { toPoints, toUnits } from "./positions.js";
 
 export class Introspection {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { existsSync, mkdirSync, readFileSync, realpathSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { parseMagics } from "../../kernel/server/magics.js";
+import { parseMagics } from "../../kernel/language/magics.js";
 import { startKernel } from "./support.js";
 
 const kernel = await startKernel();
