@@ -159,14 +159,19 @@ export function pictureToRgb(picture: DecodedPicture, { matrix, fullRange }: Col
       interleaved === undefined
         ? third!.offset + chromaRow * third!.stride
         : chromaPlane.offset + chromaRow * chromaPlane.stride + interleaved[1];
-    for (let column = 0; column < width; column++) {
+    for (let column = 0; column < width; ) {
       const at = Math.min(column >> shiftX, columns - 1) * perPixel;
-      const y = lumaOf[numbers[lumaAt + column]!]!;
       const cb = chroma[numbers[blueAt + at]!]!;
       const cr = chroma[numbers[redAt + at]!]!;
-      out[o++] = y + redFromCb * cb + redFromCr * cr;
-      out[o++] = y + greenFromCb * cb + greenFromCr * cr;
-      out[o++] = y + blueFromCb * cb + blueFromCr * cr;
+      const red = redFromCb * cb + redFromCr * cr;
+      const green = greenFromCb * cb + greenFromCr * cr;
+      const blue = blueFromCb * cb + blueFromCr * cr;
+      for (const end = Math.min(column + (1 << shiftX), width); column < end; column++) {
+        const y = lumaOf[numbers[lumaAt + column]!]!;
+        out[o++] = y + red;
+        out[o++] = y + green;
+        out[o++] = y + blue;
+      }
     }
   }
   return new Uint8Array(out.buffer);

@@ -23,8 +23,8 @@ export { ClipError };
 export interface ReadClipOptions {
   /** Frames per second of a folder of images, which has no rate of its own. Default 16, CogVideoX-1.5's. */
   readonly fps?: number;
-  /** Which frames to keep, given how many there are. Frames that are not kept take no memory. Default: all. */
-  readonly select?: (numFrames: number) => readonly number[];
+  /** Which frames to keep, given how many there are, at how many a second. Frames that are not kept take no memory. Default: all. */
+  readonly select?: (numFrames: number, fps: number) => readonly number[];
   /**
    * Applied to each frame that is kept, as soon as it is decoded, so that only what it returns takes memory; such as
    * `(frame) => frame.resize({ height: 768, width: 1360 })`. It gets a clip of one frame, and returns one.
@@ -151,7 +151,7 @@ async function collect(
   options: ReadClipOptions,
   run: (frames: Frames) => Promise<void>,
 ): Promise<Clip> {
-  const order = options.select?.(numFrames) ?? Array.from({ length: numFrames }, (_, i) => i);
+  const order = options.select?.(numFrames, fps) ?? Array.from({ length: numFrames }, (_, i) => i);
   const outside = order.find((i) => !Number.isInteger(i) || i < 0 || i >= numFrames);
   if (outside !== undefined || order.length === 0) {
     throw new ClipError(`expected frames 0 to ${numFrames - 1}, found ${outside ?? "none"} selected`, {
