@@ -19,7 +19,7 @@ const ascii = (bytes: Uint8Array, from: number, to: number): string =>
 /** Brands (ISO/IEC 14496-12, `ftyp`) of pictures; the rest are of clips. */
 const HEIF: Readonly<Record<string, Content>> = {
   avif: "picture",
-  avis: "picture",
+  avis: { foreign: "an animated AVIF" },
   heic: { foreign: "HEIC" },
   heix: { foreign: "HEIC" },
   hevc: { foreign: "HEIC" },
@@ -92,6 +92,8 @@ export interface ContainerFacts {
   readonly content: Content | undefined;
   /** Why the file is known not to be whole; undefined if nothing speaks against it. */
   readonly cut?: string;
+  /** Whether it is MPEG-TS, which has no header for the whole file. */
+  readonly streamed: boolean;
   /** MP4 and MOV: what each track shows, in order, by the track's id; a track without an edit list is not in it. */
   readonly edits: ReadonlyMap<number, readonly Edit[]>;
 }
@@ -103,12 +105,12 @@ export async function inspectFile(path: string): Promise<ContainerFacts> {
     const { size } = await file.stat();
     const head = await bytesAt(file, 0, Math.min(HEAD, size));
     const content = contentOf(head);
-    const none = { content, edits: new Map<number, Edit[]>() };
+    const streamed = content === "video" && (head[0] === 0x47 || (head[0] !== 0x1a && head[4] === 0x47));
+    const none = { content, streamed, edits: new Map<number, Edit[]>() };
     if (content === "video" && head[0] === 0x1a) return { ...none, ...(await matroskaFacts(file, size)) };
     if (content === "video" && head[0] === 0x47 && size % 188 !== 0)
       return { ...none, cut: `its last packet has ${size % 188} of 188 bytes` };
-    if (content === "video" && head[0] !== 0x47 && head[4] !== 0x47)
-      return { ...none, ...(await boxFacts(file, size)) };
+    if (content === "video" && !streamed) return { ...none, ...(await boxFacts(file, size)) };
     if (typeof content === "object" && content.foreign === "AVI") {
       const promised = Buffer.from(head).readUInt32LE(4) + 8;
       if (promised > size) return { ...none, cut: shorter("it", promised, size) };

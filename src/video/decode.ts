@@ -1,11 +1,12 @@
 /** Frames of a video track, as RGB, one after another. */
 import type { InputVideoTrack } from "#mediabunny";
+import { firstLine } from "../engine/errors.js";
 import { isKnownFormat, MATRIX_NUMBERS, type Plane, pictureToRgb, UNSPECIFIED } from "./color.js";
 import type { Edit } from "./container.js";
 import { ClipError, notReadable, reading, readingAll } from "./errors.js";
 import { type Orientation, orient, type TurnedPicture } from "./orient.js";
 import { resizeRgb } from "./resize.js";
-import { asPlanes, type StoredPixels, storedPixels } from "./sps.js";
+import { asPlanes, type StoredPixels, storedPixels, storedPixelsInPacket } from "./sps.js";
 
 /** What the decoder here can't give; ffmpeg may. The message is about the clip. */
 export class BeyondDecoder extends ClipError {}
@@ -151,9 +152,13 @@ export async function decodeTrack(
   const config = (await reading(path, track.getDecoderConfig()))!;
   const shape = await trackShape(track);
   const description = config.description as Uint8Array | undefined;
-  const stored = track.codec === "avc" && description !== undefined ? storedPixels(description) : undefined;
+  const stored =
+    track.codec === "avc" ? await avcPixels(path, track, description, EncodedPacketSink) : undefined;
   const plain =
-    stored !== undefined && stored.chroma > 1 && (stored.matrix === 0 || stored.fullRange === true);
+    description !== undefined &&
+    stored !== undefined &&
+    stored.chroma > 1 &&
+    (stored.matrix === 0 || stored.fullRange === true);
   const frames: VideoFrame[] = [];
   let failure: Error | undefined;
   const decoder = new VideoDecoder({
@@ -176,12 +181,19 @@ export async function decodeTrack(
     }
   };
   try {
-    decoder.configure(plain ? { ...config, description: asPlanes(description!), colorSpace: {} } : config);
+    decoder.configure(plain ? { ...config, description: asPlanes(description), colorSpace: {} } : config);
     let packet = 0;
     for await (const { type, data } of readingAll(path, new EncodedPacketSink(track).packets())) {
       if (lost.has(packet++)) continue;
       const timestamp = packet * 1000; // microseconds
-      decoder.decode(new EncodedVideoChunk({ type, timestamp, data: data as Uint8Array<ArrayBuffer> }));
+      if (failure !== undefined) throw notReadable(path, failure);
+      try {
+        decoder.decode(new EncodedVideoChunk({ type, timestamp, data: data as Uint8Array<ArrayBuffer> }));
+      } catch (error) {
+        // The decoder closes first, and says why a moment later.
+        await new Promise((resolve) => setTimeout(resolve, 1));
+        throw notReadable(path, failure ?? error);
+      }
       do {
         if (failure !== undefined) throw notReadable(path, failure);
         await drain();
@@ -196,6 +208,18 @@ export async function decodeTrack(
     for (const frame of frames) frame.close();
     if (decoder.state !== "closed") decoder.close();
   }
+}
+
+/** Of the description, or of the first packet in a container that has none. */
+async function avcPixels(
+  path: string,
+  track: InputVideoTrack,
+  description: Uint8Array | undefined,
+  EncodedPacketSink: typeof import("#mediabunny").EncodedPacketSink,
+): Promise<StoredPixels | undefined> {
+  if (description !== undefined) return storedPixels(description);
+  const first = await reading(path, new EncodedPacketSink(track).getFirstKeyPacket());
+  return first === null ? undefined : storedPixelsInPacket(first.data);
 }
 
 /** Numbers of the matrix and of chroma's resolution in the codec strings of VP9 and AV1, which WebCodecs' names leave out. */
@@ -255,7 +279,11 @@ async function toPicture(
     }
   }
   const bytes = new Uint8Array(frame.allocationSize());
-  const planes = (await reading(path, frame.copyTo(bytes))) as Plane[];
+  const planes = (await frame.copyTo(bytes).catch((error: Error) => {
+    throw new BeyondDecoder(`the built-in decoder can't give its pixels (${firstLine(error)})`, {
+      file: path,
+    });
+  })) as Plane[];
   // RGB has no other range, whatever is written.
   const fullRange =
     matrix === MATRIX_NUMBERS.rgb ||

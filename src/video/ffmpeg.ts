@@ -4,7 +4,7 @@ import { basename, extname, resolve } from "node:path";
 import { promisify } from "node:util";
 import { firstLine } from "../engine/errors.js";
 import { HDR_TRANSFERS, refuseHdr } from "./decode.js";
-import { ClipError, reading } from "./errors.js";
+import { ClipError } from "./errors.js";
 
 const run = promisify(execFile);
 
@@ -51,6 +51,7 @@ interface Stream {
   height?: number;
   nb_read_frames?: string;
   avg_frame_rate?: string;
+  r_frame_rate?: string;
   sample_aspect_ratio?: string;
   color_transfer?: string;
   side_data_list?: { rotation?: number }[];
@@ -64,16 +65,23 @@ const ratio = (text: string | undefined, separator: string): number => {
   return a! / b!;
 };
 
+const cannot = (path: string, said: string): ClipError =>
+  new ClipError(`ffmpeg can't read it (${firstLine(said.replace(/^\[[^\]]*\] */, ""))})`, { file: path });
+
 /**
  * Counts a clip's frames, which means decoding it, and asks for its size.
  *
  * @throws ClipError naming the file
  */
 export async function ffmpegProbe(path: string): Promise<FfmpegFacts> {
-  const fields = "width,height,nb_read_frames,avg_frame_rate,sample_aspect_ratio,color_transfer";
+  const fields = "width,height,nb_read_frames,avg_frame_rate,r_frame_rate,sample_aspect_ratio,color_transfer";
   const options = ["-v", "error", "-select_streams", "v:0", "-count_frames", "-of", "json"];
   const show = ["-show_entries", `stream=${fields}:stream_side_data=rotation`];
-  const { stdout } = await reading(path, run("ffprobe", [...options, ...show, ...input(path)]));
+  const { stdout } = await run("ffprobe", [...options, ...show, ...input(path)]).catch(
+    (error: Error & { stderr?: string }) => {
+      throw cannot(path, error.stderr ?? error.message);
+    },
+  );
   const stream = (JSON.parse(stdout) as { streams?: Stream[] }).streams?.[0];
   const numFrames = Number(stream?.nb_read_frames ?? 0);
   if (stream === undefined || !(numFrames > 0)) throw new ClipError("no frames in it", { file: path });
@@ -86,12 +94,13 @@ export async function ffmpegProbe(path: string): Promise<FfmpegFacts> {
     Math.round(stream.width! * Math.max(1, pixelAspect)),
     Math.round(stream.height! / Math.min(1, pixelAspect)),
   ] as const;
-  const fps = ratio(stream.avg_frame_rate, "/");
+  const rates = [ratio(stream.avg_frame_rate, "/"), ratio(stream.r_frame_rate, "/")];
+  const fps = rates.find((rate) => rate > 0 && Number.isFinite(rate));
   return {
     numFrames,
     width: size[lying ? 1 : 0],
     height: size[lying ? 0 : 1],
-    fps: numFrames > 1 && fps > 0 && Number.isFinite(fps) ? fps : undefined,
+    fps: numFrames > 1 ? fps : undefined,
     pixelAspect,
   };
 }
@@ -153,7 +162,7 @@ export async function* ffmpegFrames(
       waiting = buffer.length;
     }
     const code = await ended;
-    if (code !== 0) throw new ClipError(`ffmpeg can't read it (${firstLine(said)})`, { file: path });
+    if (code !== 0) throw cannot(path, said);
   } finally {
     if (process.exitCode === null) process.kill();
   }

@@ -92,7 +92,7 @@ export async function probeClip(path: string, options: Pick<ReadClipOptions, "fp
     },
     video: (mediabunny, facts) =>
       withTrack(path, mediabunny, facts, async (track, { places, fps = options.fps ?? DEFAULT_FPS }) => {
-        const { width, height } = await trackShape(track);
+        const { width, height } = facts.streamed ? await firstFrame(path) : await trackShape(track);
         return { numFrames: places.length, fps, width, height };
       }),
     async foreign() {
@@ -101,6 +101,9 @@ export async function probeClip(path: string, options: Pick<ReadClipOptions, "fp
     },
   });
 }
+
+/** MPEG-TS has a frame's size in the stream alone, and it is not always read right: an interlaced stream's was half as high. */
+const firstFrame = (path: string): Promise<Clip> => readClip(path, { select: () => [0] });
 
 interface Kinds<T> {
   readonly folder: () => Promise<T>;
@@ -179,9 +182,12 @@ async function collect(
   const frames = order.map((index) => {
     const frame = kept.get(index);
     if (frame === undefined) {
-      throw new ClipError(`the file is cut off: expected ${numFrames} frames, frame ${index} is not there`, {
-        file: path,
-      });
+      throw new ClipError(
+        `the file is cut off or damaged: expected ${numFrames} frames, frame ${index} is not there`,
+        {
+          file: path,
+        },
+      );
     }
     return frame;
   });
@@ -279,7 +285,8 @@ async function withTrack<T>(
   const input = new Input({ source: new FilePathSource(path), formats: ALL_FORMATS });
   try {
     const track = await reading(path, input.getPrimaryVideoTrack());
-    if (track === null) throw new ClipError("no video in it (is the file cut off?)", { file: path });
+    if (track === null)
+      throw new BeyondDecoder("no video in it that the built-in reader knows", { file: path });
     if (!(await reading(path, track.canDecode())))
       throw new BeyondDecoder(
         `its codec is ${await codecName(track)}, which the built-in decoder does not have`,

@@ -147,8 +147,20 @@ function parameterSets(description: Uint8Array): { begin: number; end: number }[
 /** What an `avcC` says about the stream's pixels; undefined if it can't be understood. */
 export function storedPixels(description: Uint8Array): StoredPixels | undefined {
   const [first] = parameterSets(description);
-  const found =
-    first === undefined ? undefined : parse(withoutPrevention(description.subarray(first.begin, first.end)));
+  return first === undefined ? undefined : pixelsOf(description.subarray(first.begin, first.end));
+}
+
+/** The same of a packet with start codes (ITU-T H.264, annex B), as MPEG-TS has them. */
+export function storedPixelsInPacket(packet: Uint8Array): StoredPixels | undefined {
+  for (let at = 3; at < packet.length; at++)
+    if (packet[at - 1] === 1 && packet[at - 2] === 0 && packet[at - 3] === 0 && (packet[at]! & 31) === 7)
+      return pixelsOf(packet.subarray(at));
+  return undefined;
+}
+
+/** A unit that goes on after its end is read up to what is asked for. */
+function pixelsOf(unit: Uint8Array): StoredPixels | undefined {
+  const found = parse(withoutPrevention(unit));
   if (found === undefined) return undefined;
   const { chroma, bits, matrix, fullRange } = found;
   return { chroma, bits, matrix, fullRange };

@@ -197,7 +197,7 @@ test("a data set's clips can be cut into samples of a rate", async () => {
     "--frame_extraction",
     "chunk",
     "--fps",
-    "2",
+    "8",
     "--no-tiling",
   ];
   const encode = () =>

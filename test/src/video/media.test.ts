@@ -78,9 +78,11 @@ const foreign = [
   "foreign-mpeg4.mp4",
   "foreign-h263.3gp",
   "foreign.apng",
+  "foreign-mpeg2.mpegts",
+  "foreign.avif",
   "foreign.bmp",
 ];
-const beyond = ["hevc-gray.mp4", "hevc-rgb.mp4", "vp9-yuv440p.webm"];
+const beyond = ["hevc-gray.mp4", "hevc-rgb.mp4", "vp9-yuv440p.webm", "avc-pc-yuv444p.mpegts"];
 const aspects: Record<string, readonly [number, number]> = {
   "aspect-4-3.mp4": [4 / 3, 1],
   "aspect-4-3.webm": [4 / 3, 1],
@@ -114,10 +116,13 @@ test("without ffmpeg, one line says what the file is and how to convert it", asy
     "mp4v|mpeg4",
     "s263|h263",
     "an animated PNG",
+    "no video in it that the built-in reader knows",
+    "an animated AVIF",
     "BMP",
     "grey of 8 bits in hevc",
     "RGB of 8 bits in hevc",
     "4:4:0 of 8 bits in vp9",
+    "4:4:4 or 4:4:0 of 8 bits in avc",
   ];
   for (const [i, name] of names.entries()) {
     const start = `ClipError ${join(media, name)}: `;
@@ -288,6 +293,20 @@ for (const name of [
           return true;
         });
     }
+  });
+
+for (const name of ["whole-avc.mp4", "whole-hevc.mp4", "whole-avc.mpegts"])
+  test(`${name}: a damaged copy is refused by name, in one line`, async () => {
+    const bytes = await readFile(join(media, name));
+    bytes.fill(0x55, Math.floor(bytes.length * 0.3), Math.floor(bytes.length * 0.6));
+    const path = join(folder, `damaged ${name}`);
+    await writeFile(path, bytes);
+    await assert.rejects(readClip(path), (error: Error) => {
+      assert.ok(error instanceof ClipError, `${error.stack}`);
+      assert.ok(error.message.startsWith(`${path}: `), error.message);
+      assert.doesNotMatch(error.message, /\n|closed codec/);
+      return true;
+    });
   });
 
 test("a file is what its content says, whatever its name", async () => {

@@ -52,6 +52,10 @@ for pass in 1 2; do
 done
 make whole-vp9.webm $long -c:v libvpx-vp9 -crf 40 -b:v 0
 
+make avc-interlaced.mpegts $source -c:v libx264 -qp 22 -flags +ildct+ilme -x264opts tff=1 -pix_fmt yuv420p -f mpegts
+make avc-pc-yuv444p.mpegts -i avc-bt709-pc-yuv444p.mp4 -c copy -f mpegts
+make foreign-mpeg2.mpegts $source -c:v mpeg2video -q:v 8 -f mpegts
+make foreign.avif $source -c:v libaom-av1 -crf 30 -cpu-used 8 -pix_fmt yuv420p -f avif
 make foreign-mjpeg.avi $source -c:v mjpeg -q:v 5
 make foreign-prores.mov $source -c:v prores_ks -profile:v 0 -qscale:v 20
 make foreign-mpeg4.mp4 $source -c:v mpeg4 -q:v 5
