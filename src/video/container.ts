@@ -92,6 +92,8 @@ export interface ContainerFacts {
   readonly content: Content | undefined;
   /** Why the file is known not to be whole; undefined if nothing speaks against it. */
   readonly cut?: string;
+  /** What is known to be wrong inside. */
+  readonly damage?: string | undefined;
   /** Whether it is MPEG-TS, which has no header for the whole file. */
   readonly streamed: boolean;
   /** MP4 and MOV: what each track shows, in order, by the track's id; a track without an edit list is not in it. */
@@ -200,8 +202,9 @@ const KNOWN = new Set([
 async function boxFacts(
   file: FileHandle,
   size: number,
-): Promise<{ cut?: string; edits: Map<number, Edit[]> }> {
+): Promise<{ cut?: string; damage?: string | undefined; edits: Map<number, Edit[]> }> {
   let edits = new Map<number, Edit[]>();
+  let damage: string | undefined;
   for (let at = 0; at + 8 <= size; ) {
     const head = await bytesAt(file, at, 16);
     const kind = ascii(head, 4, 8);
@@ -211,20 +214,50 @@ async function boxFacts(
     if (length < 8 || !KNOWN.has(kind)) break;
     if (at + length > size && ["moov", "mdat", "moof"].includes(kind))
       return { cut: `${shorter(`its box ${kind}`, length, size - at)}`, edits };
-    if (kind === "moov") edits = editsOf(await bytesAt(file, at, length));
+    if (kind === "moov") {
+      const moov = await bytesAt(file, at, length);
+      edits = editsOf(moov);
+      damage ??= tableFault(moov, size);
+    }
     at += length;
   }
-  return { edits };
+  return { edits, damage };
+}
+
+/** The box at a path of kinds below another. */
+function childOf(bytes: Buffer, { begin, end }: Box, ...path: string[]): Box | undefined {
+  const [kind, ...rest] = path;
+  const box = [...boxesIn(bytes, begin, end)].find((each) => each.kind === kind);
+  return box === undefined || rest.length === 0 ? box : childOf(bytes, box, ...rest);
+}
+
+/**
+ * What is wrong with the tables of a clip's frames. A reader makes a list as long as they say, so that one wrong byte takes all
+ * memory.
+ */
+function tableFault(moov: Buffer, fileSize: number): string | undefined {
+  const [whole] = boxesIn(moov, 0, moov.length);
+  for (const track of whole === undefined ? [] : boxesIn(moov, whole.begin, whole.end)) {
+    const handler = childOf(moov, track, "mdia", "hdlr");
+    if (handler === undefined || ascii(moov, handler.begin + 8, handler.begin + 12) !== "vide") continue;
+    for (const kind of ["stsz", "stts", "ctts"]) {
+      const table = childOf(moov, track, "mdia", "minf", "stbl", kind);
+      if (table === undefined || table.begin + 12 > table.end) continue;
+      // stsz: one size for all, how many; stts and ctts: runs, and for each of these how many, and what they have in common.
+      const runs = kind === "stsz" ? 1 : moov.readUInt32BE(table.begin + 4);
+      let frames = 0;
+      for (let i = 0, at = table.begin + 8; i < runs && at + 4 <= table.end; i++, at += 8)
+        frames += moov.readUInt32BE(at);
+      if (frames > fileSize) return `its table ${kind} counts ${frames} frames, in ${fileSize} bytes`;
+    }
+  }
+  return undefined;
 }
 
 /** The edit lists of all tracks of a `moov` box, on the time line on which the first edit begins where it is shown. */
 function editsOf(moov: Buffer): Map<number, Edit[]> {
   const found = new Map<number, Edit[]>();
-  const child = ({ begin, end }: Box, ...path: string[]): Box | undefined => {
-    const [kind, ...rest] = path;
-    const box = [...boxesIn(moov, begin, end)].find((each) => each.kind === kind);
-    return box === undefined || rest.length === 0 ? box : child(box, ...rest);
-  };
+  const child = (box: Box, ...path: string[]) => childOf(moov, box, ...path);
   /** A 32-bit number whose place depends on whether times have 64 bits. */
   const number = (box: Box, place: number, longPlace: number) =>
     moov.readUInt32BE(box.begin + (moov[box.begin] === 1 ? longPlace : place));

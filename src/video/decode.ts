@@ -31,10 +31,19 @@ export interface TrackShape {
   readonly height: number;
 }
 
-export async function trackShape(track: InputVideoTrack): Promise<TrackShape> {
+/** Pixels that are more times as wide as high, or as high as wide, are a mistake that would take all memory. */
+const MOST_STRETCHED = 16;
+
+/** @throws ClipError naming the file if its pixels have an impossible shape */
+export async function trackShape(path: string, track: InputVideoTrack): Promise<TrackShape> {
   const [rotation, flip] = [await track.getRotation(), await track.getFlip()];
   const coded = [await track.getCodedWidth(), await track.getCodedHeight()] as const;
   const square = [await track.getSquarePixelWidth(), await track.getSquarePixelHeight()] as const;
+  const aspect = ((square[0] / coded[0]) * coded[1]) / square[1];
+  if (!(aspect <= MOST_STRETCHED && aspect >= 1 / MOST_STRETCHED))
+    throw new ClipError(`expected pixels that are about square, found ones ${aspect} times as wide as high`, {
+      file: path,
+    });
   const lying = rotation === 90 || rotation === 270;
   const [width, height] = lying ? [square[1], square[0]] : square;
   return {
@@ -150,7 +159,7 @@ export async function decodeTrack(
   take: TakeFrame,
 ): Promise<void> {
   const config = (await reading(path, track.getDecoderConfig()))!;
-  const shape = await trackShape(track);
+  const shape = await trackShape(path, track);
   const description = config.description as Uint8Array | undefined;
   const stored =
     track.codec === "avc" ? await avcPixels(path, track, description, EncodedPacketSink) : undefined;

@@ -92,7 +92,7 @@ export async function probeClip(path: string, options: Pick<ReadClipOptions, "fp
     },
     video: (mediabunny, facts) =>
       withTrack(path, mediabunny, facts, async (track, { places, fps = options.fps ?? DEFAULT_FPS }) => {
-        const { width, height } = facts.streamed ? await firstFrame(path) : await trackShape(track);
+        const { width, height } = facts.streamed ? await firstFrame(path) : await trackShape(path, track);
         return { numFrames: places.length, fps, width, height };
       }),
     async foreign() {
@@ -124,6 +124,7 @@ async function open<T>(path: string, kinds: Kinds<T>): Promise<T> {
   if (info.isDirectory()) return await kinds.folder();
   const facts = await reading(path, inspectFile(path));
   if (facts.cut !== undefined) throw new ClipError(`the file is cut off: ${facts.cut}`, { file: path });
+  if (facts.damage !== undefined) throw new ClipError(`the file is damaged: ${facts.damage}`, { file: path });
   const { content } = facts;
   if (content === undefined)
     throw new ClipError("expected a folder of images, a picture or a video, found neither by its content", {
@@ -281,7 +282,7 @@ async function withTrack<T>(
   use: (track: InputVideoTrack, shown: ShownFrames) => Promise<T>,
 ): Promise<T> {
   const { ALL_FORMATS, FilePathSource, Input, Logging, LogLevel } = mediabunny;
-  Logging.level = LogLevel.Errors; // it warns of edit lists, which are read here
+  Logging.level = LogLevel.Silent; // what matters of it is thrown, and edit lists, of which it warns, are read here
   const input = new Input({ source: new FilePathSource(path), formats: ALL_FORMATS });
   try {
     const track = await reading(path, input.getPrimaryVideoTrack());

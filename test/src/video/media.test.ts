@@ -309,6 +309,35 @@ for (const name of ["whole-avc.mp4", "whole-hevc.mp4", "whole-avc.mpegts"])
     });
   });
 
+test("numbers in a damaged file that would take all memory are refused", async () => {
+  const bytes = await readFile(join(media, "whole-avc.mp4"));
+  for (const [kind, place] of [
+    ["stts", 8],
+    ["ctts", 8],
+    ["stsz", 8],
+  ] as const) {
+    const changed = Buffer.from(bytes);
+    changed[boxAt(changed, kind) + place] = 0x35;
+    const path = join(folder, `${kind}.mp4`);
+    await writeFile(path, changed);
+    for (const read of [readClip, probeClip])
+      await assert.rejects(read(path), (error: Error) => {
+        assert.ok(error instanceof ClipError, `${error.stack}`);
+        assert.match(
+          error.message,
+          new RegExp(`the file is damaged: its table ${kind} counts 889\\d{6} frames, in `),
+        );
+        return true;
+      });
+  }
+  const stretched = await readFile(join(media, "aspect-4-3.mp4"));
+  stretched.writeUInt32BE(4_000_000, boxAt(stretched, "pasp"));
+  const path = join(folder, "stretched.mp4");
+  await writeFile(path, stretched);
+  for (const read of [readClip, probeClip])
+    await assert.rejects(read(path), /stretched\.mp4: expected pixels that are about square, found ones \d+/);
+});
+
 test("a file is what its content says, whatever its name", async () => {
   const [video, picture] = [join(folder, "video.png"), join(folder, "picture.mp4")];
   await writeFile(video, await readFile(join(media, "avc-gray.mp4")));
