@@ -115,8 +115,9 @@ export async function* ffmpegFrames(
   { pixelAspect }: FfmpegFacts,
 ): AsyncGenerator<{ rgb: Uint8Array; width: number; height: number }> {
   const version = await ffmpegVersion();
-  // What keeps each frame once was renamed in 5.1.
-  const once = Number.parseInt(version ?? "", 10) >= 6 ? "-fps_mode" : "-vsync";
+  // What keeps each frame once was renamed in 5.1, and its old name is gone from later ones. A build from git has no such number.
+  const major = /^n?(\d+)\./.exec(version ?? "")?.[1];
+  const once = major !== undefined && Number(major) < 6 ? "-vsync" : "-fps_mode";
   const flags = "flags=bilinear+accurate_rnd+full_chroma_int";
   const square = pixelAspect > 1 ? "round(iw*sar):ih" : "iw:round(ih/sar)";
   const scale = pixelAspect === 1 ? `scale=${flags}` : `scale=${square}:${flags},setsar=1`;

@@ -43,10 +43,12 @@ export function countParts(numFrames: number, wanted: number, how: FrameExtracti
 
 /**
  * Which frames make a clip of another rate: for each moment of it the frame that is shown then. From 30 to 8 frames per second
- * these are 0, 3, 7, 11, 15 ... A lower rate than wanted repeats frames.
+ * these are 0, 3, 7, 11, 15 ... A lower rate than wanted repeats frames. Frames are taken to be evenly apart.
  *
- * @param from frames per second of the clip
+ * @param from frames per second of the clip, the mean if it varies
  * @param to frames per second wanted
+ * @returns indices of frames, in order
+ * @throws InputError unless both rates are above 0
  */
 export function resampleFrames(numFrames: number, from: number, to: number): number[] {
   for (const [name, value] of Object.entries({ from, to }))
