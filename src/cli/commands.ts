@@ -213,12 +213,19 @@ export const commands = {
         "video_resolution_buckets",
         "fit",
         "short_clips",
+        "fps",
+        "frame_extraction",
         "broken_clips",
         "cache_dir",
         "enable_slicing",
         "enable_tiling",
         "mixed_precision",
       ),
+      frames: {
+        type: "integer",
+        value: "N",
+        help: "takes N frames of each clip, 8N+1 (default: all of them); with --data_root, --train_resolution says how many",
+      },
       "skip-broken": {
         type: "boolean",
         help: "the same as --broken_clips skip: goes on after a clip that can't be read; exit code 1 at the end",
@@ -239,6 +246,7 @@ export const commands = {
     },
     examples: [
       "firstframe encode --model zai-org/CogVideoX1.5-5B-I2V kitten.mp4 --out latents",
+      "firstframe encode --model DIR phone.mov --fps 16 --frames 81 --frame_extraction head",
       "firstframe encode --model DIR --data_root clips --train_resolution 81x768x1360 --shard 1/4",
       "firstframe encode --config lora.yaml",
     ],

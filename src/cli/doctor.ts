@@ -10,6 +10,7 @@ import { isWanted } from "../engine/install.js";
 import { describeBfloat16 } from "../engine/running.js";
 import { type Survey, survey } from "../engine/survey.js";
 import * as tf from "../engine/tf.js";
+import { ffmpegVersion } from "../video/ffmpeg.js";
 import { parseCommand } from "./arguments.js";
 import { commands } from "./commands.js";
 import { printEngines } from "./engine.js";
@@ -17,7 +18,9 @@ import { printEngines } from "./engine.js";
 /** `firstframe doctor`: what is there, what runs and why, and what to type to improve it. */
 export async function doctorCommand(argv: string[]): Promise<number> {
   const { values } = parseCommand("doctor", commands.doctor, argv);
-  const found = await survey(true);
+  const surveyed = await survey(true);
+  const ffmpeg = (await ffmpegVersion()) ?? "none; AVI, ProRes, HEIC and other clips and pictures need it";
+  const found: Survey = { ...surveyed, machine: { ...surveyed.machine, ffmpeg } };
   const trial = await tryEngine(found);
   if (values.json) {
     console.log(JSON.stringify({ ...found, trial }, null, 2));

@@ -2,7 +2,7 @@ import { mkdir } from "node:fs/promises";
 import { basename, extname, join } from "node:path";
 import { pipelineFiles } from "../diffusion/pipeline.js";
 import { RandomGenerator } from "../engine/random.js";
-import { assertFrameRule } from "../recipe/geometry.js";
+import { fitsFrameRule } from "../recipe/geometry.js";
 import { flagsGiven, readArguments, type TrainArguments } from "../train/arguments.js";
 import { encodeVideo } from "../train/data.js";
 import { bucketName, parseBucket } from "../train/dataset.js";
@@ -14,7 +14,9 @@ import {
   readEntries,
   readTransformerConfig,
 } from "../train/fill-cache.js";
-import { readClip } from "../video/read.js";
+import { Clip } from "../video/clip.js";
+import { extractFrames, resampleFrames, selectFrames } from "../video/frames.js";
+import { ClipError, readClip } from "../video/read.js";
 import { MODEL_CONFIG } from "../weights/config.js";
 import { componentFiles, type Needs, namedFiles, resolveModel } from "../weights/hub.js";
 import { saveFile } from "../weights/safetensors.js";
@@ -38,6 +40,10 @@ export async function encodeCommand(argv: string[]): Promise<number> {
   if (clips === (data !== undefined)) {
     throw new UsageError(`expected CLIP... or --data_root DIR, found ${clips ? "both" : "neither"}`);
   }
+  if (!clips && values.frames !== undefined)
+    throw new UsageError("--frames is for single clips", {
+      hint: "--train_resolution says how many frames a data set's clips have",
+    });
   return clips ? encodeClips(args, positionals, values) : encodeDataset(args, values);
 }
 
@@ -65,14 +71,19 @@ async function encodeClips(args: TrainArguments, paths: readonly string[], value
   const twice = names.find((name, i) => names.indexOf(name) !== i);
   if (twice !== undefined)
     throw new UsageError(`two clips would be written to ${twice}`, { file: values.out });
+  if (values.frames !== undefined) {
+    if (!fitsFrameRule(values.frames))
+      throw new UsageError(`--frames: expected 8 N + 1, such as 49 or 81, found ${values.frames}`);
+    if (args.frame_extraction === "chunk")
+      throw new UsageError("--frame_extraction chunk is for data sets, found single clips, of one file each");
+  }
   const local = await withFolder(args, componentFiles({ vae: pipelineFiles().vae }));
   await startEngine();
   const vae = await openVae(local);
   try {
     await mkdir(values.out, { recursive: true });
     for (const [i, path] of paths.entries()) {
-      const clip = await readClip(path);
-      assertFrameRule(clip.numFrames);
+      const clip = await readFrames(path, args, values.frames);
       const latents = await encodeVideo(vae, clip, new RandomGenerator(values.seed ?? 0));
       const file = join(values.out, names[i]!);
       const { numFrames, height, width } = clip;
@@ -86,6 +97,29 @@ async function encodeClips(args: TrainArguments, paths: readonly string[], value
     vae.dispose();
   }
   return 0;
+}
+
+/** The frames of a clip that are encoded. Whether their number will do is known before one is decoded. */
+async function readFrames(
+  path: string,
+  { fps, frame_extraction }: TrainArguments,
+  frames: number | undefined,
+): Promise<Clip> {
+  const clip = await readClip(path, {
+    ...(fps === undefined ? {} : { fps }),
+    select: (all, rate) => {
+      const base = fps === undefined ? selectFrames(all, all) : resampleFrames(all, rate, fps);
+      const taken = frames ?? base.length;
+      const most = Math.floor((base.length - 1) / 8) * 8 + 1;
+      const hint = `--frames ${most} takes ${most} of them`;
+      if (taken > base.length)
+        throw new ClipError(`expected at least ${taken} frames, found ${base.length}`, { file: path, hint });
+      if (!fitsFrameRule(taken))
+        throw new ClipError(`expected 8 N + 1 frames, found ${taken}`, { file: path, hint });
+      return extractFrames(base.length, taken, frame_extraction).map((i) => base[i]!);
+    },
+  });
+  return fps === undefined ? clip : new Clip({ ...clip, fps });
 }
 
 /** Encodes a data set's clips and prompts into a latent cache. */

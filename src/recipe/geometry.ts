@@ -32,9 +32,13 @@ export interface LatentSize {
   readonly width: number;
 }
 
-/** Throws unless `numFrames` is 8 N + 1, as the VAE's frame groups and the recipe require. */
+/** Whether `numFrames` is 8 N + 1, as the VAE's frame groups and the recipe require. */
+export const fitsFrameRule = (numFrames: number): boolean =>
+  Number.isInteger(numFrames) && numFrames >= 1 && (numFrames - 1) % 8 === 0;
+
+/** Throws unless `numFrames` is 8 N + 1. */
 export function assertFrameRule(numFrames: number): void {
-  if (Number.isInteger(numFrames) && numFrames >= 1 && (numFrames - 1) % 8 === 0) return;
+  if (fitsFrameRule(numFrames)) return;
   const below = Math.max(1, Math.floor((numFrames - 1) / 8) * 8 + 1);
   throw new InputError(`frames: expected 8 N + 1 (such as ${below} or ${below + 8}), found ${numFrames}`);
 }

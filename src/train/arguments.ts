@@ -14,6 +14,7 @@ import {
   IMAGE_PLACES,
   PADDINGS,
 } from "../recipe/rules.js";
+import { FRAME_EXTRACTIONS } from "../video/frames.js";
 import { expectation, fileSchema, fits, type Rule } from "./argument-schema.js";
 import { LR_SCHEDULERS, POLYNOMIAL_END } from "./lr-scheduler.js";
 import { parseYaml } from "./yaml-text.js";
@@ -112,6 +113,14 @@ export const ARGUMENTS = {
     "resize",
   ),
   short_clips: fixed.choice("clips with too few frames", ["repeat", "refuse"], "repeat"),
+  fps: fixed.number("frames per second that clips are brought to first (default: each clip's own)", {
+    above: 0,
+  }),
+  frame_extraction: fixed.choice(
+    "which frames of longer clips: evenly spread, the first, those in the middle, or a sample for each run of them",
+    FRAME_EXTRACTIONS,
+    "spread",
+  ),
   broken_clips: free.choice("clips that can't be read", ["error", "skip"], "error"),
   cache_dir: free.path("the latent cache (default: cache below data_root)"),
   // Training

@@ -5,7 +5,7 @@ import { dirname, join } from "node:path";
 import { fileProblem, InputError, quote } from "../engine/errors.js";
 import { assertFrameRule } from "../recipe/geometry.js";
 import { Clip, type Size } from "../video/clip.js";
-import { selectFrames } from "../video/frames.js";
+import { countParts, extractFrames, type FrameExtraction, resampleFrames } from "../video/frames.js";
 import { type ClipInfo, probeClip, readClip } from "../video/read.js";
 
 /** A data set that contradicts itself; the message names the file. */
@@ -21,6 +21,8 @@ export interface DatasetEntry {
   readonly video: string;
   /** The conditioning image, unless it is the clip's first frame. */
   readonly image?: string;
+  /** Which of the samples that are made of the clip, from 0, where `frameExtraction` is "chunk". Default 0. */
+  readonly part?: number;
 }
 
 export interface DatasetLocation {
@@ -206,6 +208,10 @@ export interface PreprocessOptions {
   readonly fit?: "resize" | "crop";
   /** What happens to clips with too few frames: their last frame is repeated, or they are refused. Default "repeat". */
   readonly shortClips?: "repeat" | "refuse";
+  /** Frames per second that clips are brought to before frames are taken. Default: each clip's own. */
+  readonly fps?: number | undefined;
+  /** Which frames are taken of clips with more than wanted; see {@link extractFrames}. Default "spread", the recipe's way. */
+  readonly frameExtraction?: FrameExtraction;
 }
 
 /** A clip ready for the VAE. */
@@ -218,40 +224,45 @@ export interface PreparedClip {
 }
 
 /**
- * Brings a clip to its bucket: frames chosen as by {@link selectFrames}, resized as by `cv2.resize`. If it has an image of its
- * own, that goes in front and one frame fewer is taken, so that the first latent frame is the image's.
+ * Brings a clip to its bucket: its rate changed as by {@link resampleFrames}, frames chosen as by {@link extractFrames},
+ * resized as by `cv2.resize` while they are decoded, so that only the results take memory. If it has an image of its own, that goes in front and one frame fewer is taken, so that the first latent frame is the image's.
  *
  * @throws ClipError naming the file that can't be read; DatasetError for a short clip that is refused.
  */
 export async function prepareClip(
   entry: DatasetEntry,
   bucket: Bucket,
-  { fit = "resize", shortClips = "repeat" }: PreprocessOptions = {},
+  { fit = "resize", shortClips = "repeat", fps, frameExtraction = "spread" }: PreprocessOptions = {},
 ): Promise<PreparedClip> {
   const frames = entry.image === undefined ? bucket.numFrames : bucket.numFrames - 1;
-  const notes: string[] = [];
+  const rateNotes: string[] = [];
+  const sizeNotes: string[] = [];
+  let source = "";
   let found = 0;
   const clip = await readClip(entry.video, {
-    select: (numFrames) => {
-      found = numFrames;
-      if (numFrames < frames && shortClips === "refuse") {
-        throw new DatasetError(`expected at least ${frames} frames, found ${numFrames}`, {
+    ...(fps === undefined ? {} : { fps }),
+    select: (all, rate) => {
+      const base = fps === undefined ? undefined : resampleFrames(all, rate, fps);
+      found = base?.length ?? all;
+      source = `${all} frames SIZE at ${short(rate)} fps`;
+      if (base !== undefined && found !== all) rateNotes.push(`${framesOf(found)} at ${short(fps!)} fps`);
+      if (found < frames && shortClips === "refuse") {
+        throw new DatasetError(`expected at least ${frames} frames${at(fps)}, found ${found}`, {
           file: entry.video,
         });
       }
-      return selectFrames(numFrames, frames);
+      const chosen = extractFrames(found, frames, frameExtraction, entry.part);
+      return base === undefined ? chosen : chosen.map((i) => base[i]!);
+    },
+    frame(frame) {
+      source = source.replace("SIZE", `${frame.width}x${frame.height}`);
+      return fitTo(frame, bucket, fit, sizeNotes);
     },
   });
-  if (found < frames) notes.push(`last frame repeated ${frames - found} times`);
-  else if (found > frames) {
-    const stride = Math.floor(found / frames);
-    notes.push(
-      stride === 1
-        ? `the first ${frames} of ${found} frames`
-        : `${frames} of ${found} frames, 1 in ${stride}`,
-    );
-  }
-  let video = fitTo(clip, bucket, fit, notes);
+  if (found < frames) rateNotes.push(`last frame repeated ${frames - found} times`);
+  else if (found > frames) rateNotes.push(extractionNote(found, frames, frameExtraction, entry.part));
+  const notes = [...rateNotes, ...new Set(sizeNotes)];
+  let video = fps === undefined ? clip : new Clip({ ...clip, fps });
   let image = video.slice(0, 1);
   if (entry.image !== undefined) {
     const given = await readClip(entry.image, { select: () => [0] });
@@ -259,9 +270,22 @@ export async function prepareClip(
     video = Clip.fromFrames([image.frame(0), ...video.frames()], video);
     notes.push("own image in front");
   }
-  const source = `${found} frames ${clip.width}x${clip.height} at ${Number(clip.fps.toFixed(2))} fps`;
   const report = `${entry.video}: ${source} -> ${bucketName(bucket)}${notes.length > 0 ? ` (${notes.join("; ")})` : ""}`;
   return { video, image, report };
+}
+
+const framesOf = (count: number): string => `${count} ${count === 1 ? "frame" : "frames"}`;
+const short = (rate: number): number => Number(rate.toFixed(2));
+const at = (fps: number | undefined): string => (fps === undefined ? "" : ` at ${short(fps)} fps`);
+
+/** Which frames were taken of more, in words. */
+function extractionNote(found: number, frames: number, how: FrameExtraction, part = 0): string {
+  const stride = Math.floor(found / frames);
+  if (how === "spread" && stride > 1) return `${frames} of ${found} frames, 1 in ${stride}`;
+  if (how === "middle") return `${frames} of ${found} frames, in the middle`;
+  if (how === "chunk")
+    return `part ${part + 1} of ${countParts(found, frames, how)}, of ${framesOf(frames)} each`;
+  return `the first ${frames} of ${found} frames`;
 }
 
 function fitTo(clip: Clip, size: Size, fit: "resize" | "crop", notes: string[]): Clip {
@@ -284,16 +308,30 @@ function fitTo(clip: Clip, size: Size, fit: "resize" | "crop", notes: string[]):
 /** Files probed at a time. */
 const PROBES = 16;
 
+/** A clip's bucket and how many samples are made of it, or why it can't be read. */
+export type BucketOrProblem =
+  | { readonly bucket: Bucket; readonly parts: number }
+  | { readonly problem: string };
+
 /** Each entry's bucket, or why its clip can't be read. */
 export async function assignBuckets(
   entries: readonly DatasetEntry[],
   buckets: readonly Bucket[],
-): Promise<({ readonly bucket: Bucket } | { readonly problem: string })[]> {
-  const assigned: ({ bucket: Bucket } | { problem: string })[] = [];
+  { fps, frameExtraction }: Pick<PreprocessOptions, "fps" | "frameExtraction"> = {},
+): Promise<BucketOrProblem[]> {
+  const assigned: BucketOrProblem[] = [];
   for (let i = 0; i < entries.length; i += PROBES) {
-    const part = entries.slice(i, i + PROBES).map(async ({ video }) => {
+    const part = entries.slice(i, i + PROBES).map(async ({ video, image }) => {
       try {
-        return { bucket: chooseBucket(await probeClip(video), buckets) };
+        const found = await probeClip(video, fps === undefined ? {} : { fps });
+        const clip =
+          fps === undefined
+            ? found
+            : { ...found, fps, numFrames: resampleFrames(found.numFrames, found.fps, fps).length };
+        const bucket = chooseBucket(clip, buckets);
+        // An image is the one that the clip begins with, so it has nothing to say to the clip's later parts.
+        const how = image === undefined ? frameExtraction : "spread";
+        return { bucket, parts: countParts(clip.numFrames, bucket.numFrames, how) };
       } catch (error) {
         return { problem: (error as Error).message };
       }

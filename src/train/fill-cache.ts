@@ -30,6 +30,8 @@ export type CacheArguments = Pick<
   | "image_column"
   | "fit"
   | "short_clips"
+  | "fps"
+  | "frame_extraction"
   | "broken_clips"
   | "cache_dir"
   | "mixed_precision"
@@ -114,6 +116,8 @@ export async function openCache(
     promptEncoder,
     fit: args.fit,
     shortClips: args.short_clips,
+    fps: args.fps,
+    frameExtraction: args.frame_extraction,
     log,
   });
   return { cache, promptEncoder };
@@ -140,10 +144,15 @@ export async function readEntries(
     imageColumn: args.image_column,
   });
   const own = entries.filter((_, i) => i % shard.count === shard.index);
-  const found = await assignBuckets(own, buckets);
+  const { fps, frame_extraction: frameExtraction } = args;
+  const found = await assignBuckets(own, buckets, { fps, frameExtraction });
   return own.flatMap((entry, i) => {
     const place = found[i]!;
-    if ("bucket" in place) return [{ entry, bucket: place.bucket }];
+    if ("bucket" in place) {
+      const { bucket, parts } = place;
+      if (parts === 1) return [{ entry, bucket }];
+      return Array.from({ length: parts }, (_, part) => ({ entry: { ...entry, part }, bucket }));
+    }
     if (args.broken_clips === "error") throw new DatasetError(place.problem);
     skipped(place.problem);
     return [];

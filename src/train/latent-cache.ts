@@ -21,7 +21,7 @@ import { fingerprint, fingerprintContent, fingerprintModel } from "./fingerprint
 import type { DataFingerprint } from "./resume.js";
 
 /** To be raised when the numbers computed for a latent change. */
-const ENCODING_VERSION = 1;
+const ENCODING_VERSION = 2;
 
 /** What turns prompts into embeddings. */
 export interface PromptEncoder {
@@ -91,9 +91,17 @@ export class LatentCache {
   }
 
   #place(entry: DatasetEntry, bucket: Bucket, content: readonly string[]): CachedEntry {
-    const { cacheDir, modelName, fit = "resize", shortClips = "repeat" } = this.#options;
-    // Earlier versions always had 0 for a seed here; with it, their caches remain valid.
-    const key = fingerprint([ENCODING_VERSION, content, bucket, fit, shortClips, 0, this.#vaeId]);
+    const {
+      cacheDir,
+      modelName,
+      fit = "resize",
+      shortClips = "repeat",
+      fps,
+      frameExtraction,
+    } = this.#options;
+    const { part = 0 } = entry;
+    const frames = [fps ?? null, frameExtraction ?? "spread", part];
+    const key = fingerprint([ENCODING_VERSION, content, bucket, fit, shortClips, frames, this.#vaeId]);
     return {
       latentPath: join(cacheDir, "video_latent", modelName, bucketName(bucket), `${key}.safetensors`),
       promptPath: this.#promptPath(entry.prompt),
@@ -177,8 +185,8 @@ export class LatentCache {
   }
 
   async #encodeClip(entry: DatasetEntry, bucket: Bucket, path: string): Promise<string> {
-    const { vae, fit, shortClips } = this.#options;
-    const { video, image, report } = await prepareClip(entry, bucket, { fit, shortClips });
+    const { vae, ...preprocess } = this.#options;
+    const { video, image, report } = await prepareClip(entry, bucket, preprocess);
     // The file's own name seeds the draw, so it does not matter who encodes which clip, or when.
     const generator = new RandomGenerator(Number.parseInt(path.slice(-20, -12), 16));
     const latent = await encodeVideo(vae, video, generator);

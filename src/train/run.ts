@@ -335,6 +335,7 @@ async function openValidation(
     },
     bucket,
     cache,
+    { fps: args.fps, frameExtraction: args.frame_extraction },
   );
   let negativePromptEmbeds: tf.Tensor3D | undefined;
   if (args.guidance_scale > 1) {

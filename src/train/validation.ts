@@ -11,7 +11,7 @@ import type { ImagePlace, Padding } from "../recipe/rules.js";
 import type { Clip } from "../video/clip.js";
 import { filmStrip } from "../video/strip.js";
 import { writeClip } from "../video/write.js";
-import { type Bucket, DatasetError, prepareClip } from "./dataset.js";
+import { type Bucket, DatasetError, type PreprocessOptions, prepareClip } from "./dataset.js";
 import type { LatentCache } from "./latent-cache.js";
 import { firstFrameFidelity, frameDifference, psnr, ssim } from "./metrics.js";
 
@@ -73,6 +73,8 @@ export interface ValidationResult {
 /**
  * Reads a validation set in the recipe's layout, each clip and image brought to `bucket`.
  *
+ * @param preprocess which frames are taken of its clips: what the training does with its own
+ *
  * @throws DatasetError or ClipError naming the file.
  */
 export async function readValidationSet(
@@ -84,6 +86,7 @@ export async function readValidationSet(
   },
   bucket: Bucket,
   cache: Pick<LatentCache, "embedPrompt">,
+  preprocess: Pick<PreprocessOptions, "fps" | "frameExtraction"> = {},
 ): Promise<ValidationSample[]> {
   const list = async (name: string) => {
     const file = join(location.validationDir, name);
@@ -110,7 +113,9 @@ export async function readValidationSet(
     const imagePath = images && join(images.folder, images.lines[i]!);
     const image = imagePath ? (await prepareClip({ prompt, video: imagePath }, still)).video : undefined;
     const videoPath = videos && join(videos.folder, videos.lines[i]!);
-    const reference = videoPath ? (await prepareClip({ prompt, video: videoPath }, bucket)).video : undefined;
+    const reference = videoPath
+      ? (await prepareClip({ prompt, video: videoPath }, bucket, preprocess)).video
+      : undefined;
     if (image === undefined && reference === undefined) {
       throw new DatasetError("expected images or videos", { file: location.validationDir });
     }

@@ -1,32 +1,41 @@
 import { readdir, readFile, stat } from "node:fs/promises";
 import { extname, join } from "node:path";
-import type { InputVideoTrack, VideoSample } from "#mediabunny";
-import { fileProblem, InputError } from "../engine/errors.js";
+import type { InputVideoTrack } from "#mediabunny";
+import { fileProblem } from "../engine/errors.js";
 import { Clip } from "./clip.js";
-import { bt709ToRgb, type Plane } from "./color.js";
+import { type ContainerFacts, inspectFile } from "./container.js";
+import {
+  BeyondDecoder,
+  decodeTrack,
+  refuseHdr,
+  type ShownFrames,
+  shownFrames,
+  trackShape,
+} from "./decode.js";
+import { ClipError, reading } from "./errors.js";
+import { conversion, ffmpegFrames, ffmpegProbe, ffmpegVersion } from "./ffmpeg.js";
 import { gifIsWhole } from "./gif.js";
 import { sharp } from "./sharp.js";
 import { withMediabunny } from "./webcodecs.js";
 
-/** A clip that can't be read; the message names the file. */
-export class ClipError extends InputError {
-  override get kind() {
-    return "clip" as const;
-  }
-}
+export { ClipError };
 
 export interface ReadClipOptions {
   /** Frames per second of a folder of images, which has no rate of its own. Default 16, CogVideoX-1.5's. */
   readonly fps?: number;
-  /** Which frames to keep, given how many there are. Frames that are not kept take no memory. Default: all. */
-  readonly select?: (numFrames: number) => readonly number[];
+  /** Which frames to keep, given how many there are, at how many a second. Frames that are not kept take no memory. Default: all. */
+  readonly select?: (numFrames: number, fps: number) => readonly number[];
+  /**
+   * Applied to each frame that is kept, as soon as it is decoded, so that only what it returns takes memory; such as
+   * `(frame) => frame.resize({ height: 768, width: 1360 })`. It gets a clip of one frame, and returns one.
+   */
+  readonly frame?: (frame: Clip) => Clip;
 }
 
 /** CogVideoX-1.5's rate, for what has none of its own. */
 const DEFAULT_FPS = 16;
 
 const IMAGES = new Set([".png", ".jpg", ".jpeg", ".webp", ".gif", ".tif", ".tiff", ".avif"]);
-const VIDEOS = new Set([".mp4", ".m4v", ".mov", ".webm", ".mkv"]);
 
 interface Frames {
   /** Called with each frame that is kept, in the order of the file. */
@@ -35,16 +44,22 @@ interface Frames {
 }
 
 /**
- * Reads a clip: MP4, MOV, WebM and Matroska video, animated WebP and GIF, a folder of images in the natural order
- * of their names, or a single image (one frame). Transparency is dropped, as `PIL.Image.convert("RGB")` does.
+ * Reads a clip: MP4, MOV, MPEG-TS, WebM and Matroska video, animated WebP and GIF, a folder of images in the natural order
+ * of their names, or a single image (one frame). What a file is, is told by its content. Of other formats (ProRes, AVI, HEIC
+ * and more) an installed ffmpeg reads what it can.
  *
- * @throws ClipError naming the file if it is missing, empty, not a clip, or ends before its last frame.
+ * Frames are those that a player shows: edit lists are kept to, frames are turned and mirrored as the file says, their pixels
+ * are square, and their colours are converted with the matrix and range that the file names (BT.601 if it names none).
+ * Transparency is dropped, as `PIL.Image.convert("RGB")` does.
+ *
+ * @throws ClipError naming the file if it is missing, empty, not a clip, HDR, or not whole.
  */
 export async function readClip(path: string, options: ReadClipOptions = {}): Promise<Clip> {
   return open(path, {
     folder: () => readFolder(path, options),
     image: () => readImage(path, options),
-    video: (mediabunny) => readVideo(path, options, mediabunny),
+    video: (mediabunny, facts) => readVideo(path, options, mediabunny, facts),
+    foreign: () => readForeign(path, options),
   });
 }
 
@@ -70,22 +85,32 @@ export async function probeClip(path: string, options: Pick<ReadClipOptions, "fp
       return { numFrames: names.length, width, height, fps: options.fps ?? DEFAULT_FPS };
     },
     async image() {
-      const { autoOrient, pages = 1, delay = [] } = await reading(path, sharp(path).metadata());
-      const { width, height } = autoOrient;
-      return { numFrames: pages, width, height, fps: fpsOf(delay, options) };
+      const metadata = await reading(path, sharp(path).metadata());
+      const { autoOrient, width, pageHeight, pages = 1, delay = [] } = metadata;
+      const size = pages === 1 ? autoOrient : { width, height: pageHeight ?? metadata.height };
+      return { numFrames: pages, width: size.width, height: size.height, fps: fpsOf(delay, options) };
     },
-    video: (mediabunny) =>
-      withTrack(path, mediabunny, async (track) => {
-        const { numFrames, fps } = await countFrames(path, track, options);
-        return { numFrames, fps, width: track.displayWidth, height: track.displayHeight };
+    video: (mediabunny, facts) =>
+      withTrack(path, mediabunny, facts, async (track, { places, fps = options.fps ?? DEFAULT_FPS }) => {
+        const { width, height } = facts.streamed ? await firstFrame(path) : await trackShape(path, track);
+        return { numFrames: places.length, fps, width, height };
       }),
+    async foreign() {
+      const { numFrames, width, height, fps = options.fps ?? DEFAULT_FPS } = await ffmpegProbe(path);
+      return { numFrames, width, height, fps };
+    },
   });
 }
+
+/** MPEG-TS has a frame's size in the stream alone, and it is not always read right: an interlaced stream's was half as high. */
+const firstFrame = (path: string): Promise<Clip> => readClip(path, { select: () => [0] });
 
 interface Kinds<T> {
   readonly folder: () => Promise<T>;
   readonly image: () => Promise<T>;
-  readonly video: (mediabunny: typeof import("#mediabunny")) => Promise<T>;
+  readonly video: (mediabunny: typeof import("#mediabunny"), facts: ContainerFacts) => Promise<T>;
+  /** What only ffmpeg reads; it is there. */
+  readonly foreign: () => Promise<T>;
 }
 
 /** Does what suits the kind of clip at `path`. */
@@ -95,42 +120,32 @@ async function open<T>(path: string, kinds: Kinds<T>): Promise<T> {
       file: path,
     });
   });
-  const extension = extname(path).toLowerCase();
   if (info.isFile() && info.size === 0) throw new ClipError("the file is empty", { file: path });
   if (info.isDirectory()) return await kinds.folder();
-  if (VIDEOS.has(extension)) return await withMediabunny(kinds.video);
-  if (IMAGES.has(extension)) return await kinds.image();
-  const known = [...VIDEOS, ...IMAGES].join(" ");
-  throw new ClipError(`expected a folder of images or one of ${known}, found "${extension}"`, { file: path });
-}
-
-/**
- * What the system or a library reads from a file. Any error from it is about that file and becomes a ClipError of one line.
- * Errors from our own code between such calls are not about the file, and stay what they are.
- */
-async function reading<T>(path: string, result: Promise<T>): Promise<T> {
-  try {
-    return await result;
-  } catch (error) {
-    throw new ClipError(`not a readable clip (${oneLine(error as Error)})`, { file: path, cause: error });
-  }
-}
-
-/** The same for a sequence. */
-async function* readingAll<T>(path: string, all: AsyncIterable<T>): AsyncGenerator<T> {
-  const iterator = all[Symbol.asyncIterator]();
-  try {
-    for (;;) {
-      const { done, value } = await reading(path, iterator.next());
-      if (done) return;
-      yield value;
+  const facts = await reading(path, inspectFile(path));
+  if (facts.cut !== undefined) throw new ClipError(`the file is cut off: ${facts.cut}`, { file: path });
+  if (facts.damage !== undefined) throw new ClipError(`the file is damaged: ${facts.damage}`, { file: path });
+  const { content } = facts;
+  if (content === undefined)
+    throw new ClipError("expected a folder of images, a picture or a video, found neither by its content", {
+      file: path,
+      hint: "MP4, MOV, MPEG-TS, WebM, Matroska, PNG, JPEG, WebP, GIF, TIFF and AVIF are read, and with ffmpeg AVI, HEIC and others",
+    });
+  if (content === "picture") return await kinds.image();
+  let problem: string;
+  if (content === "video") {
+    try {
+      return await withMediabunny((mediabunny) => kinds.video(mediabunny, facts));
+    } catch (error) {
+      if (!(error instanceof BeyondDecoder)) throw error;
+      problem = error.problem;
     }
-  } finally {
-    await iterator.return?.();
+  } else {
+    problem = `it is ${content.foreign}, which only ffmpeg reads here`;
   }
+  if ((await ffmpegVersion()) !== undefined) return await kinds.foreign();
+  throw new ClipError(`${problem}, and no ffmpeg is installed`, { file: path, hint: conversion(path) });
 }
-
-const oneLine = (error: Error): string => error.message.trim().replaceAll(/\s*\n\s*/g, "; ");
 
 /** Collects the wanted frames of a file with `numFrames` frames. */
 async function collect(
@@ -140,7 +155,7 @@ async function collect(
   options: ReadClipOptions,
   run: (frames: Frames) => Promise<void>,
 ): Promise<Clip> {
-  const order = options.select?.(numFrames) ?? Array.from({ length: numFrames }, (_, i) => i);
+  const order = options.select?.(numFrames, fps) ?? Array.from({ length: numFrames }, (_, i) => i);
   const outside = order.find((i) => !Number.isInteger(i) || i < 0 || i >= numFrames);
   if (outside !== undefined || order.length === 0) {
     throw new ClipError(`expected frames 0 to ${numFrames - 1}, found ${outside ?? "none"} selected`, {
@@ -152,7 +167,9 @@ async function collect(
   let size: { width: number; height: number } | undefined;
   await run({
     wanted: (index) => needed.has(index),
-    take(index, rgb, width, height) {
+    take(index, decoded, decodedWidth, decodedHeight) {
+      const whole = { data: decoded, width: decodedWidth, height: decodedHeight, fps };
+      const { data: rgb, width, height } = options.frame?.(new Clip(whole)) ?? whole;
       size ??= { width, height };
       if (size.width !== width || size.height !== height) {
         throw new ClipError(
@@ -166,9 +183,12 @@ async function collect(
   const frames = order.map((index) => {
     const frame = kept.get(index);
     if (frame === undefined) {
-      throw new ClipError(`the file is cut off: expected ${numFrames} frames, frame ${index} is not there`, {
-        file: path,
-      });
+      throw new ClipError(
+        `the file is cut off or damaged: expected ${numFrames} frames, frame ${index} is not there`,
+        {
+          file: path,
+        },
+      );
     }
     return frame;
   });
@@ -232,100 +252,72 @@ async function readVideo(
   path: string,
   options: ReadClipOptions,
   mediabunny: typeof import("#mediabunny"),
+  facts: ContainerFacts,
 ): Promise<Clip> {
-  return withTrack(path, mediabunny, async (track) => {
-    const { numFrames, fps } = await countFrames(path, track, options);
-    return collect(path, numFrames, fps, options, async ({ wanted, take }) => {
-      let index = 0;
-      const samples = new mediabunny.VideoSampleSink(track).samples();
-      for await (const sample of readingAll(path, samples)) {
-        using frame = sample;
-        if (wanted(index)) {
-          const { codedWidth, codedHeight } = frame;
-          const [pixels, width, height] = await turn(
-            await sampleToRgb(path, frame),
-            codedWidth,
-            codedHeight,
-            track.rotation,
-          );
-          take(index, pixels, width, height);
+  return withTrack(path, mediabunny, facts, async (track, shown) => {
+    const { places, fps = options.fps ?? DEFAULT_FPS } = shown;
+    return collect(path, places.length, fps, options, async ({ wanted, take }) => {
+      /** Which frames of the clip are still to come, by their places among those that are decoded. */
+      const missing = new Map<number, number[]>();
+      places.forEach((place, index) => {
+        if (wanted(index)) missing.set(place, [...(missing.get(place) ?? []), index]);
+      });
+      await decodeTrack(path, track, mediabunny, shown, async (place, picture) => {
+        const indices = missing.get(place);
+        if (indices !== undefined) {
+          const { rgb, width, height } = await picture();
+          for (const index of indices) take(index, rgb, width, height);
+          missing.delete(place);
         }
-        index++;
-      }
+        return missing.size > 0;
+      });
     });
   });
 }
 
 async function withTrack<T>(
   path: string,
-  { ALL_FORMATS, FilePathSource, Input }: typeof import("#mediabunny"),
-  use: (track: InputVideoTrack) => Promise<T>,
+  mediabunny: typeof import("#mediabunny"),
+  { edits }: ContainerFacts,
+  use: (track: InputVideoTrack, shown: ShownFrames) => Promise<T>,
 ): Promise<T> {
+  const { ALL_FORMATS, FilePathSource, Input, Logging, LogLevel } = mediabunny;
+  Logging.level = LogLevel.Silent; // what matters of it is thrown, and edit lists, of which it warns, are read here
   const input = new Input({ source: new FilePathSource(path), formats: ALL_FORMATS });
   try {
     const track = await reading(path, input.getPrimaryVideoTrack());
-    if (track === null) throw new ClipError("no video in it (is the file cut off?)", { file: path });
-    if (!(await reading(path, track.canDecode()))) {
-      throw new ClipError(`no decoder for its codec ${track.codec ?? "(unknown)"}`, { file: path });
-    }
-    return await use(track);
+    if (track === null)
+      throw new BeyondDecoder("no video in it that the built-in reader knows", { file: path });
+    if (!(await reading(path, track.canDecode())))
+      throw new BeyondDecoder(
+        `its codec is ${await codecName(track)}, which the built-in decoder does not have`,
+        { file: path },
+      );
+    refuseHdr(path, (await reading(path, track.getColorSpace())).transfer ?? undefined);
+    const shown = await shownFrames(path, track, mediabunny, edits.get(track.id));
+    if (shown.places.length === 0) throw new ClipError("no frames in it", { file: path });
+    return await use(track, shown);
   } finally {
     input.dispose();
   }
 }
 
-async function countFrames(
-  path: string,
-  track: InputVideoTrack,
-  options: Pick<ReadClipOptions, "fps">,
-): Promise<{ numFrames: number; fps: number }> {
-  const { packetCount, averagePacketRate } = await reading(path, track.computePacketStats());
-  if (packetCount === 0) throw new ClipError("no frames in it", { file: path });
-  return { numFrames: packetCount, fps: packetCount > 1 ? averagePacketRate : (options.fps ?? DEFAULT_FPS) };
+/** A codec by its own name, or by the one that the container has for it. */
+async function codecName(track: InputVideoTrack): Promise<string> {
+  if (track.codec !== null) return track.codec;
+  const id = await track.getInternalCodecId();
+  if (id === null) return "unknown";
+  return typeof id === "string" ? id.trim() : String(id);
 }
 
-/**
- * The decoder's own conversion to RGB knows only the BT.601 matrix (which OpenCV and decord also assume if a file names
- * none), so pictures marked as BT.709 are converted from their planes.
- */
-async function sampleToRgb(path: string, sample: VideoSample): Promise<Uint8Array> {
-  const { codedWidth: width, codedHeight: height, colorSpace } = sample;
-  if (sample.format === "I420" && colorSpace.matrix === "bt709") {
-    const planes = new Uint8Array(sample.allocationSize());
-    const layout = await reading(path, sample.copyTo(planes));
-    return bt709ToRgb(
-      planes,
-      layout as [Plane, Plane, Plane],
-      { width, height },
-      colorSpace.fullRange === true,
-    );
-  }
-  const options = { format: "RGBA" } as VideoFrameCopyToOptions; // the type it comes with lacks the format
-  const rgba = new Uint8Array(sample.allocationSize(options));
-  const [plane] = await reading(path, sample.copyTo(rgba, options));
-  const { offset, stride } = plane!;
-  const rgb = new Uint8Array(width * height * 3);
-  for (let y = 0, to = 0; y < height; y++) {
-    for (let x = 0, from = offset + y * stride; x < width; x++, from += 4) {
-      rgb[to++] = rgba[from]!;
-      rgb[to++] = rgba[from + 1]!;
-      rgb[to++] = rgba[from + 2]!;
+async function readForeign(path: string, options: ReadClipOptions): Promise<Clip> {
+  const facts = await ffmpegProbe(path);
+  const { numFrames, fps = options.fps ?? DEFAULT_FPS } = facts;
+  return collect(path, numFrames, fps, options, async ({ wanted, take }) => {
+    let index = 0;
+    for await (const { rgb, width, height } of ffmpegFrames(path, facts)) {
+      if (wanted(index)) take(index, rgb, width, height);
+      index++;
     }
-  }
-  return rgb;
-}
-
-/** Phones store portrait videos as landscape, with a note to rotate them clockwise. */
-async function turn(
-  rgb: Uint8Array,
-  width: number,
-  height: number,
-  rotation: number,
-): Promise<[Uint8Array, number, number]> {
-  if (rotation === 0) return [rgb, width, height];
-  const { data, info } = await sharp(rgb, { raw: { width, height, channels: 3 } })
-    .rotate(rotation)
-    .raw()
-    .toBuffer({ resolveWithObject: true });
-  return [data, info.width, info.height];
+  });
 }

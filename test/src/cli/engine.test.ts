@@ -98,6 +98,7 @@ describe("firstframe doctor", () => {
       process.platform === "darwin" ? "Metal adapters" : "Vulkan adapters",
       "WebAssembly",
       "Cache",
+      "ffmpeg",
     ]) {
       assert.match(stdout, new RegExp(`^${row}  +\\S`, "m"));
     }

@@ -6,9 +6,12 @@ import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { after, before, test } from "node:test";
 import { useEngine } from "../../../src/engine/index.js";
+import { proceduralClip } from "../../../src/procedural/clip.js";
 import { assertConsistent, readArguments } from "../../../src/train/arguments.js";
 import { listCheckpoints } from "../../../src/train/checkpoint.js";
+import { Clip } from "../../../src/video/clip.js";
 import { probeClip } from "../../../src/video/read.js";
+import { writeClip } from "../../../src/video/write.js";
 import { main, train, writeLoraTask } from "./command.js";
 
 let folder = "";
@@ -141,6 +144,70 @@ train_steps: 1
     assert.equal(refused.status, 2, refused.stderr);
     assert.match(refused.stderr, message);
   }
+});
+
+test("encode takes as many frames of a clip as it is told, at the rate it is told, and says what is wrong before it decodes", async () => {
+  const clip = proceduralClip({ seed: 2, numFrames: 20, height: 16, width: 16, fps: 8 }).clip;
+  const path = join(folder, "twenty.webp");
+  await writeClip(path, new Clip({ ...clip, fps: 25 }), { lossless: true });
+  const out = join(folder, "twenty");
+  const encode = (...flags: string[]) => {
+    const argv = [main, "encode", "--model", join(folder, "model"), path, "--out", out, ...flags];
+    return spawnSync(process.execPath, argv, { encoding: "utf8" });
+  };
+  for (const [flags, lines] of [
+    [["--frames", "9"], "9x16x16"],
+    [["--frames", "17", "--frame_extraction", "middle"], "17x16x16"],
+    [["--fps", "8", "--frames", "1"], "1x16x16"],
+  ] as const) {
+    const { status, stdout, stderr } = encode(...flags);
+    assert.equal(status, 0, stderr);
+    assert.match(stdout, new RegExp(`twenty\\.webp: ${lines} -> `));
+  }
+  for (const [flags, message] of [
+    [[], /twenty\.webp: expected 8 N \+ 1 frames, found 20; --frames 17 takes 17 of them$/m],
+    [["--fps", "8"], /twenty\.webp: expected 8 N \+ 1 frames, found 6; --frames 1 takes 1 of them$/m],
+    [
+      ["--frames", "25"],
+      /twenty\.webp: expected at least 25 frames, found 20; --frames 17 takes 17 of them$/m,
+    ],
+    [["--frames", "20"], /^firstframe: --frames: expected 8 N \+ 1, such as 49 or 81, found 20$/m],
+    [
+      ["--frames", "9", "--frame_extraction", "chunk"],
+      /^firstframe: --frame_extraction chunk is for data sets/m,
+    ],
+    [["--fps", "0"], /^firstframe: --fps: expected /m],
+  ] as const) {
+    const { status, stderr } = encode(...flags);
+    assert.equal(status, 2, stderr);
+    assert.match(stderr, message);
+  }
+  const data = ["--model", join(folder, "model"), "--data_root", join(folder, "data"), "--frames", "9"];
+  const { status, stderr } = spawnSync(process.execPath, [main, "encode", ...data], { encoding: "utf8" });
+  assert.equal(status, 2, stderr);
+  assert.match(stderr, /--frames is for single clips; --train_resolution says/);
+});
+
+test("a data set's clips can be cut into samples of a rate", async () => {
+  const cache = join(folder, "parts");
+  const data = ["--model", join(folder, "model"), "--data-root", join(folder, "data"), "--cache-dir", cache];
+  const options = [
+    "--train-resolution",
+    "1x32x48",
+    "--frame_extraction",
+    "chunk",
+    "--fps",
+    "8",
+    "--no-tiling",
+  ];
+  const encode = () =>
+    spawnSync(process.execPath, [main, "encode", ...data, ...options], { encoding: "utf8" });
+  const { status, stdout, stderr } = encode();
+  assert.equal(status, 0, stderr);
+  const [, count] = /^(\d+) of \1 clips are in the cache$/m.exec(stdout) ?? [];
+  assert.ok(Number(count) > 3, stdout);
+  assert.match(stdout, /part 2 of \d, of 1 frame each/);
+  assert.equal(encode().stdout.match(/was there/g)?.length, Number(count));
 });
 
 test("a run over a damaged cache encodes what is damaged again, and ends with the same weights", async () => {

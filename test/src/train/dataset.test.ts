@@ -142,6 +142,52 @@ test("clips are brought to their bucket, and it is said how", async () => {
   });
 });
 
+test("clips are brought to a rate, and one sample or several are taken of each", async () => {
+  const clip = proceduralClip({ seed: 3, numFrames: 60, height: 16, width: 32, fps: 30 }).clip;
+  const path = join(folder, "videos", "fast.webp");
+  // 40 ms a frame: 25 frames per second.
+  await writeClip(path, new Clip({ ...clip, fps: 25 }), { lossless: true });
+  const entry = { prompt: "", video: path };
+  const bucket = parseBucket("9x16x32");
+  const at = (prepared: { video: Clip }, frame: number) => Buffer.from(prepared.video.frame(frame));
+  const rated = await prepareClip(entry, bucket, { fps: 8 });
+  assert.match(
+    rated.report,
+    /fast\.webp: 60 frames 32x16 at 25 fps -> 9x16x32 \(19 frames at 8 fps; 9 of 19 frames, 1 in 2\)$/,
+  );
+  assert.equal(rated.video.fps, 8);
+  assert.ok(at(rated, 1).equals(clip.frame(6)), "frame 2 at 8 per second, shown at 0.25 s");
+  const head = await prepareClip(entry, bucket, { fps: 8, frameExtraction: "head" });
+  assert.match(head.report, /19 frames at 8 fps; the first 9 of 19 frames\)$/);
+  assert.ok(at(head, 1).equals(clip.frame(3)));
+  const middle = await prepareClip(entry, bucket, { frameExtraction: "middle" });
+  assert.match(middle.report, /9 of 60 frames, in the middle\)$/);
+  assert.ok(at(middle, 0).equals(clip.frame(25)));
+  const part = await prepareClip({ ...entry, part: 1 }, bucket, { fps: 8, frameExtraction: "chunk" });
+  assert.match(part.report, /part 2 of 2, of 9 frames each\)$/);
+  assert.ok(at(part, 0).equals(clip.frame(28)), "frame 9 at 8 per second, shown at 1.125 s");
+  const options = { fps: 8, frameExtraction: "chunk" } as const;
+  const [parts, one] = await assignBuckets(
+    [entry, { ...entry, image: join(folder, "images/a.png") }],
+    [bucket],
+    options,
+  );
+  assert.deepEqual(
+    [parts, one],
+    [
+      { bucket, parts: 2 },
+      { bucket, parts: 1 },
+    ],
+  );
+  // Buckets are chosen by the frames that are left.
+  const [chosen] = await assignBuckets([entry], [bucket, parseBucket("49x16x32")], { fps: 8 });
+  assert.deepEqual(chosen, { bucket, parts: 1 });
+  await assert.rejects(prepareClip(entry, parseBucket("49x16x32"), { fps: 8, shortClips: "refuse" }), {
+    name: "DatasetError",
+    message: `${path}: expected at least 49 frames at 8 fps, found 19`,
+  });
+});
+
 test("an image of its own goes in front of the frames", async () => {
   const entry = { prompt: "", video: join(folder, "videos/a.webp"), image: join(folder, "images/a.png") };
   const { video, image, report } = await prepareClip(entry, parseBucket("9x32x64"));
