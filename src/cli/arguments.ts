@@ -68,7 +68,8 @@ function spreadWords(options: Command["options"], argv: readonly string[]): stri
   for (const [i, word] of argv.entries()) {
     const key = word.startsWith("--") ? keyOf(options, word.slice(2)) : undefined;
     const spread = key === undefined ? undefined : options[key]!.spread;
-    if (word.startsWith("-")) list = spread === "list" ? word : undefined;
+    // A negative number is a list's next value.
+    if (word.startsWith("-") && !isNumber(word)) list = spread === "list" ? word : undefined;
     else if (list !== undefined && !first) out.push(list);
     first = word === list;
     out.push(word);

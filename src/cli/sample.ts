@@ -26,6 +26,7 @@ import { writeClip } from "../video/write.js";
 import { readModelIndex } from "../weights/config.js";
 import type { ModelDtype } from "../weights/dtype.js";
 import { componentFiles, resolveModel } from "../weights/hub.js";
+import { type LoadLoraOptions, openLora } from "../weights/lora-files.js";
 import { safeOpen } from "../weights/safetensors.js";
 import { type Arguments, parseCommand } from "./arguments.js";
 import { commands } from "./commands.js";
@@ -42,6 +43,7 @@ const OUTPUTS = [".mp4", ".webp", ".gif", ""];
 export async function sampleCommand(argv: string[]): Promise<number> {
   const { values } = parseCommand("sample", commands.sample, argv);
   const { model, image: imagePath } = await checkValues(values);
+  await describeLoras(values);
   await startEngine(values.dtype as ModelDtype);
 
   const image = imagePath === undefined ? null : await readClip(imagePath, { select: () => [0] });
@@ -125,17 +127,74 @@ async function loadPipeline(model: string, values: Values): Promise<Pipeline> {
       pipe.scheduler = Scheduler.fromConfig(pipe.scheduler.config, { timestep_spacing: "trailing" });
     }
     if (values.tiling) pipe.vae.enableTiling();
-    if (values.lora !== undefined) {
-      const weightName = values["lora-weight-name"];
-      await pipe.loadLoraWeights(values.lora, { weightName, loraAlpha: values.lora_alpha });
-      pipe.setAdapters("default", values["lora-scale"]);
-      pipe.fuseLora();
-    }
+    // Not fused into the weights: these would be rounded once more, and validation's clips come from the sum.
+    const loras = lorasOf(values);
+    for (const { path, name, options } of loras)
+      await pipe.loadLoraWeights(path, { ...options, adapterName: name });
+    if (loras.length > 0)
+      pipe.setAdapters(
+        loras.map(({ name }) => name),
+        loras.map(({ scale }) => scale),
+      );
   } catch (error) {
     pipe.dispose();
     throw error;
   }
   return pipe;
+}
+
+/** A LoRA as its flags ask for it. */
+interface Lora {
+  readonly path: string;
+  /** The adapter's name. */
+  readonly name: string;
+  readonly scale: number;
+  readonly options: LoadLoraOptions;
+}
+
+/** @throws UsageError where there are neither one value for all LoRAs nor one for each. */
+function lorasOf(values: Values): Lora[] {
+  const paths = values.lora;
+  const each = <T>(
+    flag: "lora-weight-name" | "lora_alpha" | "lora-scale",
+    given: readonly T[],
+  ): ((i: number) => T | undefined) => {
+    if (given.length > 0 && paths.length === 0) throw new UsageError(`--${flag}: there is no --lora`);
+    if (given.length > 1 && given.length !== paths.length)
+      throw new UsageError(
+        `--${flag}: expected one for all LoRAs or ${paths.length} (one each), found ${given.length}`,
+      );
+    return (i) => (given.length === 1 ? given[0] : given[i]);
+  };
+  const weightName = each("lora-weight-name", values["lora-weight-name"]);
+  const alpha = each("lora_alpha", values.lora_alpha);
+  const scale = each("lora-scale", values["lora-scale"]);
+  return paths.map((path, i) => ({
+    path,
+    name: `default_${i}`,
+    scale: scale(i) ?? 1,
+    options: { weightName: weightName(i), loraAlpha: alpha(i) },
+  }));
+}
+
+/** Looks into the LoRAs' files, so that a wrong one is known before the models are read, and says how each is applied. */
+async function describeLoras(values: Values): Promise<void> {
+  for (const { path, scale, options } of lorasOf(values)) {
+    const { path: file, source, layers } = await openLora(path, options);
+    await source.close();
+    const kinds = [...layers.values()];
+    const spread = (numbers: readonly number[]) => [...new Set(numbers)].sort((a, b) => a - b).join(", ");
+    const ranks = spread(kinds.map(({ rank }) => rank));
+    const says = kinds.every(({ alpha }) => alpha !== undefined);
+    const alphas = spread(kinds.map(({ rank, alpha }) => alpha ?? options.loraAlpha ?? rank));
+    const assumed =
+      says || options.loraAlpha !== undefined
+        ? ""
+        : " (its file does not say; --lora_alpha, if it was trained with another)";
+    console.error(
+      `lora: ${file}: ${layers.size} layers, rank ${ranks}, alpha ${alphas}${assumed}, scale ${scale}`,
+    );
+  }
 }
 
 type Pipeline = CogVideoXPipeline | CogVideoXImageToVideoPipeline;

@@ -62,15 +62,30 @@ class MissingFile extends InputError {}
 export class Repository {
   readonly #paths: ReadonlySet<string>;
   readonly #locate: (path: string) => Promise<string>;
+  readonly #isWhole: boolean;
 
-  constructor(paths: ReadonlySet<string>, locate: (path: string) => Promise<string>) {
+  /** @param isWhole whether the paths are all that the repository has, and not only those that were fetched so far. */
+  constructor(
+    paths: ReadonlySet<string>,
+    locate: (path: string) => Promise<string>,
+    { isWhole }: { readonly isWhole: boolean },
+  ) {
     this.#paths = paths;
     this.#locate = locate;
+    this.#isWhole = isWhole;
   }
 
   /** The paths of those of the files that the folder has. */
   present(folder: string, names: readonly string[]): string[] {
     return names.map((name) => posix.join(folder, name)).filter((path) => this.#paths.has(path));
+  }
+
+  /** The names of all files that lie in the folder itself; none where that is not known. */
+  names(folder: string): string[] {
+    if (!this.#isWhole) return [];
+    return [...this.#paths]
+      .filter((path) => posix.dirname(path) === folder)
+      .map((path) => posix.basename(path));
   }
 
   /** The path of the first of these files that the folder has. @throws MissingFile if it has none of them. */
@@ -226,7 +241,8 @@ async function findInCache(
   // Python's library lists the commit's files there; a snapshot may hold only some of them.
   const tree = await readJson<{ files?: object }>(join(storage, "trees", `${commit}.json`));
   const paths = tree?.files ? Object.keys(tree.files) : files;
-  const repository = new Repository(new Set(paths), async (path) => join(snapshot, path));
+  const isWhole = tree?.files !== undefined;
+  const repository = new Repository(new Set(paths), async (path) => join(snapshot, path), { isWhole });
   try {
     const missing = (await needs(repository, folder)).filter((path) => !existsSync(join(snapshot, path)));
     return missing.length === 0 ? { snapshot } : { lack: `it has no ${missing.join(", ")}` };
@@ -275,7 +291,9 @@ async function fetchSnapshot(
         if (meanwhile.snapshot !== undefined) return meanwhile.snapshot;
         const entries = await server.files(commit);
         const transfer = new Transfer(place, commit, entries, token, lock);
-        const repository = new Repository(new Set(entries.keys()), (path) => transfer.fetch(path));
+        const repository = new Repository(new Set(entries.keys()), (path) => transfer.fetch(path), {
+          isWhole: true,
+        });
         const paths = new Set(await needs(repository, folder));
         await transfer.fetchAll([...paths]);
         const snapshot = join(storage, "snapshots", commit);

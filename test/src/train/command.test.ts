@@ -8,7 +8,9 @@ import { after, before, test } from "node:test";
 import { useEngine } from "../../../src/engine/index.js";
 import { assertConsistent, readArguments } from "../../../src/train/arguments.js";
 import { listCheckpoints } from "../../../src/train/checkpoint.js";
-import { probeClip } from "../../../src/video/read.js";
+import { probeClip, readClip } from "../../../src/video/read.js";
+import { writeClip } from "../../../src/video/write.js";
+import { safeOpen } from "../../../src/weights/safetensors.js";
 import { main, train, writeLoraTask } from "./command.js";
 
 let folder = "";
@@ -71,6 +73,46 @@ test("a run from a YAML file: cache, training, validation, logs; then longer, by
   assert.match(longer.stdout, /3 clips in the cache, 0 of them encoded now/);
   assert.match(longer.stdout, /resumed from .*checkpoint-6/);
   assert.match(longer.stdout, /step 7\/7/);
+});
+
+test("sample applies a LoRA at the strength that it was trained with: validation's clip comes out again", async () => {
+  const outputDir = join(folder, "strength");
+  const args = ["--config", join(folder, "lora.yaml"), "--output_dir", outputDir, "--rank", "4"];
+  args.push("--lora_alpha", "2", "--train_steps", "3", "--learning_rate", "0.02", "--report_to", "none");
+  const data = join(folder, "data");
+  args.push("--do_validation", "true", "--validation_steps", "3", "--validation_dir", data, "--seed", "5");
+  args.push("--validation_prompts", "prompts.txt", "--validation_videos", "videos.txt");
+  args.push("--num_inference_steps", "2");
+  const trained = await train(args);
+  assert.equal(trained.code, 0, trained.stderr);
+
+  const lora = join(outputDir, "checkpoint-3");
+  const file = await safeOpen(join(lora, "pytorch_lora_weights.safetensors"));
+  const header = JSON.parse(file.metadata().get("lora_adapter_metadata")!) as Record<string, unknown>;
+  await file.close();
+  assert.deepEqual([header["transformer.r"], header["transformer.lora_alpha"]], [4, 2]);
+
+  const image = join(folder, "first.png");
+  await writeClip(image, (await readClip(join(data, "videos", "0.webp"))).slice(0, 1));
+  const prompt = (await readFile(join(data, "prompts.txt"), "utf8")).split("\n")[0]!;
+  const sample = (name: string, ...flags: string[]) => {
+    const out = join(folder, name);
+    const asked = ["--image", image, "--prompt", prompt, "--num-inference-steps", "2", "--seed", "5"];
+    const argv = [main, "sample", "--model", join(folder, "model"), ...asked, "--out", out, "--fps", "15"];
+    const { status, stderr } = spawnSync(process.execPath, [...argv, ...flags], { encoding: "utf8" });
+    assert.equal(status, 0, stderr);
+    return { out, stderr };
+  };
+  const made = sample("strength.mp4", "--lora", lora);
+  assert.match(made.stderr, /^lora: .*checkpoint-3.*: 8 layers, rank 4, alpha 2, scale 1$/m);
+  // The files themselves say when they were made.
+  const validation = await readClip(join(outputDir, "validation_res", "validation-3-0.mp4"));
+  assert.deepEqual((await readClip(made.out)).data, validation.data);
+  for (const flags of [[], ["--lora", lora, "--lora-scale", "2"]]) {
+    const other = await readClip(sample("other.mp4", ...flags).out);
+    assert.notDeepEqual(other.data, validation.data, `${flags}: the adapter changes what is sampled`);
+    await rm(join(folder, "other.mp4"));
+  }
 });
 
 test("what firstframe encode put into the cache is there for training", async () => {
