@@ -25,7 +25,7 @@ import { readClip } from "../video/read.js";
 import { writeClip } from "../video/write.js";
 import { readModelIndex } from "../weights/config.js";
 import type { ModelDtype } from "../weights/dtype.js";
-import { componentFiles, resolveModel } from "../weights/hub.js";
+import { resolveModel, resolvePipeline } from "../weights/hub.js";
 import { type LoadLoraOptions, openLora } from "../weights/lora-files.js";
 import { safeOpen } from "../weights/safetensors.js";
 import { type Arguments, parseCommand } from "./arguments.js";
@@ -243,7 +243,7 @@ async function promptTensors(model: string, values: Values): Promise<PromptTenso
   if (prompt !== undefined) {
     const location = locationOf(values);
     // All of it, so that what is missing is known before T5 has done its work.
-    const folder = await resolveModel(model, location, componentFiles(pipelineFiles(location)));
+    const folder = await resolvePipeline(model, location, pipelineFiles(location));
     const { max_text_seq_length: most } = await CogVideoXTransformer3DModel.loadConfig(
       join(folder, "transformer"),
     );

@@ -26,12 +26,12 @@ import {
 } from "../weights/config.js";
 import type { ModelDtype } from "../weights/dtype.js";
 import {
-  componentFiles,
   type HubOptions,
   modelFiles,
   type Needs,
   namedFiles,
   resolveModel,
+  resolvePipeline,
 } from "../weights/hub.js";
 import type { LoadLoraOptions, SaveLoraOptions } from "../weights/lora-files.js";
 import { CogVideoXDDIMScheduler } from "./ddim.js";
@@ -582,7 +582,7 @@ export async function loadComponents(
     CogVideoXTransformer3DModel: async (path) =>
       track(await CogVideoXTransformer3DModel.fromPretrained(path, location)),
   });
-  root = await resolveModel(idOrFolder, options, componentFiles(wanted));
+  root = await resolvePipeline(idOrFolder, options, wanted);
   try {
     return {
       scheduler: required("scheduler", await scheduler()),

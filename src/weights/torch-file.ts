@@ -2,10 +2,10 @@
 
 import type * as yauzl from "yauzl";
 import { firstLine } from "../engine/errors.js";
-import { CheckpointError, type WeightSource } from "./checkpoint.js";
 import { DTYPE_BYTES, viewData } from "./dtype.js";
 import { MAX_PICKLE_BYTES, PickledTensor, type PickledValue, PickleError, readPickle } from "./pickle.js";
 import type { StoredTensor, TensorInfo } from "./safetensors.js";
+import { CheckpointError, type WeightSource } from "./weight-source.js";
 
 /** Whether a file's name is one that `torch.save` files have. */
 export const isTorchFile = (path: string): boolean => /\.(bin|pt|pth|ckpt)$/i.test(path);

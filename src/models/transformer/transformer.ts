@@ -27,7 +27,7 @@ import {
   readConfig,
   writeConfig,
 } from "../../weights/config.js";
-import { type LoadModelOptions, modelFiles, resolveModel } from "../../weights/hub.js";
+import { configFolder, type LoadModelOptions, modelFiles, resolveModel } from "../../weights/hub.js";
 import type { LoadLoraOptions, SaveLoraOptions } from "../../weights/lora-files.js";
 import { safeOpen } from "../../weights/safetensors.js";
 import { CogVideoXBlock } from "./block.js";
@@ -237,8 +237,9 @@ export class CogVideoXTransformer3DModel extends Model {
     location: LoadModelOptions = {},
   ): Promise<CogVideoXTransformer3DModel> {
     const folder = await resolveModel(idOrFolder, location, modelFiles(location));
-    const config = await CogVideoXTransformer3DModel.loadConfig(folder);
-    const model = new CogVideoXTransformer3DModel(config, { file: `${folder}/config.json` });
+    const place = await configFolder(folder);
+    const config = await CogVideoXTransformer3DModel.loadConfig(place);
+    const model = new CogVideoXTransformer3DModel(config, { file: `${place}/config.json` });
     try {
       await model.loadWeights(folder, location);
     } catch (error) {

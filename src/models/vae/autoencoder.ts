@@ -18,7 +18,7 @@ import {
   readConfig,
   writeConfig,
 } from "../../weights/config.js";
-import { type LoadModelOptions, modelFiles, resolveModel } from "../../weights/hub.js";
+import { configFolder, type LoadModelOptions, modelFiles, resolveModel } from "../../weights/hub.js";
 import { type CoderConfig, Decoder3D, Encoder3D } from "./coder.js";
 import { DiagonalGaussianDistribution } from "./distribution.js";
 import { ConvCache, FrameLayout, fromFrames, toFrames } from "./frames.js";
@@ -160,8 +160,9 @@ export class AutoencoderKLCogVideoX extends Model {
     location: LoadModelOptions = {},
   ): Promise<AutoencoderKLCogVideoX> {
     const folder = await resolveModel(idOrFolder, location, modelFiles(location));
-    const given = await readConfig(folder, CLASS_NAME);
-    const where = { file: `${folder}/config.json` };
+    const place = await configFolder(folder);
+    const given = await readConfig(place, CLASS_NAME);
+    const where = { file: `${place}/config.json` };
     const vae = new AutoencoderKLCogVideoX(completeConfig(FIELDS, given, where, "warn"), where);
     return vae.#loaded(vae.loadWeights(folder, location));
   }

@@ -104,6 +104,28 @@ test("prompt embeddings and a LoRA come from files", async () => {
   assert.notDeepEqual(plain.data, changed.data);
 });
 
+test("several LoRAs add up, each with its factor", async () => {
+  const flags = ["--image", image, "--prompt", "a red ball", "--height", "16", "--width", "16", ...quick];
+  const made = async (name: string, ...more: string[]) => {
+    await sample(...flags, "--out", at(name), ...more);
+    return (await readClip(at(name))).data;
+  };
+  const lora = at("lora");
+  const plain = await made("none");
+  const three = await made("three", "--lora", lora, "--lora-scale", "30");
+  const sum = await made("sum", "--lora", lora, lora, "--lora-scale", "10", "20");
+  const each = await made("each", "--lora", lora, "--lora", lora, "--lora-scale", "15");
+  const off = await made("off", "--lora", lora, lora, "--lora-scale", "1", "-1");
+  const apart = (a: Uint8Array, b: Uint8Array) => Math.max(...a.map((value, i) => Math.abs(value - b[i]!)));
+  assert.ok(apart(plain, three) > 2);
+  for (const [one, other] of [
+    [three, sum],
+    [three, each],
+    [plain, off],
+  ] as const)
+    assert.ok(apart(one, other) <= 1);
+});
+
 test("what sample can't do is refused in one line, and nothing is written", async () => {
   const out = at("never.mp4");
   const refused = async (argv: string[], message: RegExp) => {
@@ -121,6 +143,13 @@ test("what sample can't do is refused in one line, and nothing is written", asyn
   await refused([...good, "--num-frames", "10"], /frames: expected 8 N \+ 1 \(such as 9 or 17\), found 10/);
   await refused([...good, "--height", "40"], /height: expected a multiple of 16/);
   await refused([...good, "--lora", at("nothing")], /nothing: no such file or folder/);
+  await refused([...good, "--lora-scale", "2"], /--lora-scale: there is no --lora/);
+  const loras = ["--lora", at("lora"), at("lora")];
+  await refused(
+    [...good, ...loras, "--lora-scale", "1", "2", "3"],
+    /--lora-scale: expected one for all LoRAs or 2 \(one each\), found 3/,
+  );
+  await refused([...good, ...loras, "--lora_alpha", "8"], /says alpha 2 for .*to_q, loraAlpha is 8/);
   await assert.rejects(
     sample(...good, "--out", at("x.avi")),
     /--out: expected a .mp4, .webp or .gif file or a folder/,

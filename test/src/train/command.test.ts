@@ -345,3 +345,32 @@ for (const [what, args, expected] of refusals) {
     assert.ok(!existsSync(outputDir));
   });
 }
+
+test("a model without some of its parts, and files where folders belong: one line each, before any work", async () => {
+  const model = join(folder, "part");
+  await cp(join(folder, "model"), model, { recursive: true });
+  for (const name of ["text_encoder", "tokenizer"]) await rm(join(model, name), { recursive: true });
+  const file = join(folder, "a-file");
+  await writeFile(file, "");
+  const config = ["--config", join(folder, "lora.yaml"), "--report_to", "none", "--train_steps", "1"];
+  for (const [args, message] of [
+    [
+      ["--model_path", model, "--output_dir", join(folder, "part-run")],
+      /^firstframe: .*part: parts of the pipeline are missing: tokenizer: no such folder; text_encoder: no such folder$/m,
+    ],
+    [["--output_dir", file], /^firstframe: .*a-file: expected a folder to write to \(.*\)$/m],
+    [
+      ["--output_dir", join(file, "run")],
+      /^firstframe: .*a-file\/run: expected a folder to write to \(.*\)$/m,
+    ],
+    [
+      ["--cache_dir", file, "--output_dir", join(folder, "part-run")],
+      /^firstframe: .*a-file: cache_dir: expected a folder to write to \(.*\)$/m,
+    ],
+  ] as const) {
+    const { code, stderr } = await train([...config, ...args]);
+    assert.equal(code, 2, stderr);
+    assert.match(stderr, message);
+    assert.doesNotMatch(stderr, /^ +at /m);
+  }
+});
