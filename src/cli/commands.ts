@@ -276,7 +276,7 @@ export const commands = {
       "prompt-embeds": {
         type: "string",
         value: "FILE",
-        help: "instead of a prompt: safetensors with prompt_embeds and negative_prompt_embeds",
+        help: "instead of a prompt: safetensors with prompt_embeds (and negative_prompt_embeds), or a file of the latent cache's prompt_embeddings",
       },
       out: {
         type: "string",
@@ -288,13 +288,13 @@ export const commands = {
         type: "integer",
         value: "N",
         min: 1,
-        help: "in pixels (default: the image's, to the next multiple)",
+        help: "in pixels (default: the model's own; for CogVideoX 1.5 the picture's aspect within 768x1360)",
       },
       width: {
         type: "integer",
         value: "N",
         min: 1,
-        help: "in pixels (default: the image's, to the next multiple)",
+        help: "in pixels (default: the model's own; for CogVideoX 1.5 the picture's aspect within 768x1360)",
       },
       "num-frames": {
         type: "integer",

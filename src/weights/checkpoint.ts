@@ -11,6 +11,7 @@ import { readJsonObject, writeJson } from "./config.js";
 import { DTYPE_BYTES } from "./dtype.js";
 import { type DeferredTensor, type SafetensorsFile, safeOpen, saveFile } from "./safetensors.js";
 import { isTorchFile, openTorchFile } from "./torch-file.js";
+import { warnOnce } from "./warn-once.js";
 import { CheckpointError, type WeightSource } from "./weight-source.js";
 
 export { CheckpointError, type WeightSource };
@@ -43,14 +44,6 @@ export async function openWeights(path: string, location: WeightsLocation = {}):
   if (instead !== undefined) warnOnce(`${path}: ${instead}`);
   if (isIndex(file)) return openShards(path, join(path, file));
   return isTorchFile(file) ? openTorchFile(join(path, file)) : safeOpen(join(path, file));
-}
-
-const warned = new Set<string>();
-
-/** A text encoder's file is opened twice. */
-function warnOnce(message: string): void {
-  if (!warned.has(message)) process.emitWarning(message);
-  warned.add(message);
 }
 
 /** Weights that were chosen among a folder's files. */

@@ -9,6 +9,7 @@ import { dirname, join } from "node:path";
 import { InputError, quote } from "../engine/errors.js";
 import { didYouMean } from "../engine/suggestion.js";
 import { writeAtomically } from "../files/atomic.js";
+import { warnOnce } from "./warn-once.js";
 
 /** The diffusers release whose file formats are written. */
 export const DIFFUSERS_VERSION = "0.40.0";
@@ -113,7 +114,7 @@ export function completeConfig<F extends Fields>(
     if (unknownKeys === "refuse")
       throw new ConfigError(problem, { ...where, hint: `known are ${Object.keys(fields).join(", ")}` });
     const meant = unknown.flatMap((key) => didYouMean(key, Object.keys(fields)) ?? []).join(" ");
-    process.emitWarning(`${where.file ?? where.subject}: ${problem} will be ignored${meant && `. ${meant}`}`);
+    warnOnce(`${where.file ?? where.subject}: ${problem} will be ignored${meant && `. ${meant}`}`);
   }
   return config as ConfigOf<F>;
 }

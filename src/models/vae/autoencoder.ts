@@ -151,6 +151,15 @@ export class AutoencoderKLCogVideoX extends Model {
   }
 
   /**
+   * The complete configuration of a model in a folder.
+   * @throws ConfigError naming the file and the key.
+   */
+  static async loadConfig(folder: string): Promise<AutoencoderKLCogVideoXConfig> {
+    const given = await readConfig(folder, CLASS_NAME);
+    return completeConfig(FIELDS, given, { file: `${folder}/config.json` }, "warn");
+  }
+
+  /**
    * Reads a folder that diffusers' or this class's `savePretrained` wrote, or a model of the Hugging Face Hub:
    * `config.json` and safetensors weights in float32, float16 or bfloat16, in one file or in shards.
    * @throws ConfigError, CheckpointError or SafetensorsError naming the file and what is wrong with it, or HubError.
@@ -161,9 +170,8 @@ export class AutoencoderKLCogVideoX extends Model {
   ): Promise<AutoencoderKLCogVideoX> {
     const folder = await resolveModel(idOrFolder, location, modelFiles(location));
     const place = await configFolder(folder);
-    const given = await readConfig(place, CLASS_NAME);
-    const where = { file: `${place}/config.json` };
-    const vae = new AutoencoderKLCogVideoX(completeConfig(FIELDS, given, where, "warn"), where);
+    const config = await AutoencoderKLCogVideoX.loadConfig(place);
+    const vae = new AutoencoderKLCogVideoX(config, { file: `${place}/config.json` });
     return vae.#loaded(vae.loadWeights(folder, location));
   }
 

@@ -326,7 +326,11 @@ test("arguments are refused by file and key, or by flag", async () => {
 
 const refusals: [string, string[], RegExp][] = [
   ["a missing file", ["--config", "nowhere.yaml"], /^firstframe: nowhere\.yaml: no such file$/],
-  ["no model", ["--config", "LORA", "--model_path", "DATA"], /scheduler_config\.json: no such file$/],
+  [
+    "no model",
+    ["--config", "LORA", "--model_path", "DATA"],
+    /data: parts of the pipeline are missing: scheduler: no such folder; .*transformer: no such folder$/,
+  ],
   ["no checkpoint", ["--config", "LORA", "--resume", "checkpoint-4"], /checkpoint-4: no such checkpoint$/],
 ];
 for (const [what, args, expected] of refusals) {
