@@ -1,6 +1,6 @@
 import { WORLD_NAMES } from "../procedural/scene.js";
 import { IMAGE_PLACES, PADDINGS } from "../recipe/rules.js";
-import { ARGUMENTS, pickOptions, trainOptions } from "../train/arguments.js";
+import { ARGUMENTS, pickOptions, REFUSED_ARGUMENTS, trainOptions } from "../train/arguments.js";
 import { MODEL_DTYPES } from "../weights/dtype.js";
 import type { Command } from "./arguments.js";
 
@@ -257,6 +257,7 @@ export const commands = {
       resume: { type: "string", value: "latest|DIR", help: "the same as --resume_from_checkpoint" },
       ...trainOptions,
     },
+    refused: REFUSED_ARGUMENTS,
     examples: [
       "firstframe train --config lora.yaml --dry-run",
       "firstframe train --config lora.yaml --resume latest",

@@ -5,6 +5,8 @@ import { cp, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { after, before, test } from "node:test";
+import { parseCommand } from "../../../src/cli/arguments.js";
+import { commands } from "../../../src/cli/commands.js";
 import { useEngine } from "../../../src/engine/index.js";
 import { assertConsistent, readArguments } from "../../../src/train/arguments.js";
 import { listCheckpoints } from "../../../src/train/checkpoint.js";
@@ -274,6 +276,73 @@ test("SIGTERM and SIGINT save and leave; resumed, the run ends with the weights 
   assert.ok((await weights("whole")).equals(await weights("stopped")));
 });
 
+test("names of diffusers', finetrainers' and accelerate's trainers mean what they mean there", async () => {
+  const config = join(folder, "theirs.yaml");
+  await writeFile(
+    config,
+    `pretrained_model_name_or_path: a/b
+instance_data_root: clips
+training_type: full-finetune
+lr: 3e-4
+train_batch_size: 2
+num_train_epochs: 3
+max_train_steps: 7
+checkpoints_total_limit: 4
+adam_beta1: 0.8
+adam_beta2: 0.9
+adam_epsilon: 1e-7
+adam_weight_decay: 0.5
+caption_dropout_p: 0.25
+dataloader_num_workers: 0
+log_with: jsonl
+`,
+  );
+  const args = await readArguments({ config });
+  const expected = {
+    model_path: "a/b",
+    data_root: "clips",
+    training_type: "sft",
+    learning_rate: 3e-4,
+    batch_size: 2,
+    train_epochs: 3,
+    train_steps: 7,
+    checkpointing_limit: 4,
+    beta1: 0.8,
+    beta2: 0.9,
+    epsilon: 1e-7,
+    weight_decay: 0.5,
+    caption_dropout: 0.25,
+    num_workers: 0,
+    report_to: "jsonl",
+  };
+  for (const [name, value] of Object.entries(expected))
+    assert.equal(args[name as keyof typeof expected], value, name);
+  // A flag wins over the file, whichever of the names either uses.
+  assert.equal((await readArguments({ config, flags: { learning_rate: "1" } })).learning_rate, 1);
+  assert.equal((await readArguments({ config, flags: { lr: "2" } })).learning_rate, 2);
+  const { values } = parseCommand("train", commands.train, ["--lr", "1e-3", "--max-train-steps", "9"]);
+  assert.deepEqual([values.learning_rate, values.train_steps], ["1e-3", "9"]);
+
+  await assert.rejects(
+    readArguments({ config, flags: { lr: "fast" } }),
+    /^ArgumentError: --lr: expected a number of at least 0, found fast$/,
+  );
+  await writeFile(config, "lr: 1\nlearning_rate: 2\n");
+  await assert.rejects(
+    readArguments({ config }),
+    /^ArgumentError: .*theirs\.yaml: lr and learning_rate are the same argument$/,
+  );
+  const parse = (...argv: string[]) => parseCommand("train", commands.train, argv);
+  assert.throws(
+    () => parse("--learning_rate", "1", "--lr", "2"),
+    /--lr and --learning_rate are the same flag/,
+  );
+  assert.throws(
+    () => parse("--use_8bit_adam"),
+    /--use_8bit_adam is not supported; 8-bit moments need bitsandbytes/,
+  );
+});
+
 test("arguments are refused by file and key, or by flag", async () => {
   const unknown = join(folder, "unknown.yaml");
   await writeFile(unknown, "learning-rate: 1\n");
@@ -292,11 +361,21 @@ test("arguments are refused by file and key, or by flag", async () => {
     ],
     [
       { config: lora, flags: { optimizer: "prodigy" } },
-      /^--optimizer: expected one of adamw, adam, muon, found prodigy$/,
+      /^--optimizer: expected one of adamw, adam, muon, found prodigy; Prodigy is not there; adamw and muon need a learning_rate/,
     ],
     [
+      { config: lora, flags: { optimizer: "adamw-bnb-8bit" } },
+      /found adamw-bnb-8bit; 8-bit moments need bitsandbytes/,
+    ],
+    [{ config: lora, flags: { optimizer: "adam8bit" } }, /found adam8bit; 8-bit moments need bitsandbytes/],
+    [
+      { config: lora, flags: { optimizer: "Lion" } },
+      /found Lion; Lion is not there; adamw takes 3 to 10 times/,
+    ],
+    [{ config: lora, flags: { use_8bit_adam: "true" } }, /^--use_8bit_adam: not supported; 8-bit moments/],
+    [
       { config: lora, flags: { report_to: "wandb" } },
-      /^--report_to: expected one of .*, found wandb; wandb needs its own service$/,
+      /^--report_to: expected one of .*, found wandb; it needs its own service; logs\/metrics\.jsonl has a line a step, which its Python SDK can send$/,
     ],
     [{ config: lora, flags: { use_ema: "maybe" } }, /^--use_ema: expected true or false, found maybe$/],
     [
