@@ -6,7 +6,6 @@
  * the engine one at a time, in the layout that suits the engine.
  */
 
-import { mkdir } from "node:fs/promises";
 import { InputError } from "../engine/errors.js";
 import { convolvesHeld } from "../engine/ops/conv/held-conv.js";
 import {
@@ -30,6 +29,7 @@ import { textOfTensor } from "../engine/tensor-show.js";
 import * as tf from "../engine/tf.js";
 import {
   CheckpointError,
+  makeFolder,
   openWeights,
   type SaveWeightsOptions,
   saveWeights,
@@ -513,7 +513,7 @@ export abstract class Model {
     folder: string,
     { dtype = "float32", values = (parameter) => parameter.values(), ...options }: SaveOptions = {},
   ): Promise<void> {
-    await mkdir(folder, { recursive: true });
+    await makeFolder(folder);
     const stored = FLOAT_DTYPES[dtype];
     if (!stored) throw new InputError(`dtype: expected float32, float16 or bfloat16, found ${dtype}`);
     const tensors = [...this.parameters].map(([name, parameter]): [string, DeferredTensor] => [

@@ -4,7 +4,7 @@
  */
 
 import { existsSync } from "node:fs";
-import { readdir, rename, rm } from "node:fs/promises";
+import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { fileProblem, InputError, quote } from "../engine/errors.js";
 import { readJsonObject, writeJson } from "./config.js";
@@ -112,9 +112,13 @@ function noWeights(
   const others = names.filter((name) => WEIGHTS.test(name));
   const instead = others.length > 0 ? `, only ${others.join(", ")}` : "";
   const variants = variantsOf(names, location.weightsName ?? DIFFUSERS_WEIGHTS);
+  let hint: string | undefined;
+  if (variants.length > 1) hint = `variant says which: ${variants.join(" or ")}`;
+  else if (others.length > 0 && !others.some((name) => name.endsWith(".safetensors")))
+    hint = "write them as safetensors in Python: save_pretrained(FOLDER, safe_serialization=True)";
   return [
     `found neither ${single} nor ${index}${instead}`,
-    variants.length > 1 ? { file, hint: `variant says which: ${variants.join(" or ")}` } : { file },
+    { file, ...(hint === undefined ? {} : { hint }) },
   ];
 }
 
@@ -185,6 +189,17 @@ async function openShards(folder: string, indexPath: string): Promise<WeightSour
     getData: (key, buffer) => shardOf(key).getData(key, buffer),
     close,
   };
+}
+
+/**
+ * Creates a folder to write to, if need be.
+ * @throws CheckpointError if a file is in the way.
+ */
+export async function makeFolder(folder: string): Promise<void> {
+  await mkdir(folder, { recursive: true }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== "EEXIST" && error.code !== "ENOTDIR") throw error;
+    throw new CheckpointError("expected a folder to write to, found a file", { file: folder });
+  });
 }
 
 export interface SaveWeightsOptions extends WeightsLocation {

@@ -212,6 +212,9 @@ export async function resolveModel(idOrFolder: string, options: HubOptions, need
   // A tutorial that was copied elsewhere still finds the small models.
   const shipped = join(packageRoot, "notebooks", idOrFolder);
   if (SHIPPED.test(idOrFolder) && existsSync(shipped)) return within(shipped);
+  // A part that a local pipeline lacks is no model of an organisation that is called like the folder.
+  if (existsSync(join(dirname(idOrFolder), MODEL_INDEX)))
+    throw new HubError(`${idOrFolder}: no such folder in the pipeline's`);
   if (!MODEL_ID.test(idOrFolder) || NO_MODEL_ID.test(idOrFolder)) {
     throw new HubError(
       `${idOrFolder}: no such file or folder, and not the id of a model on the Hugging Face Hub, such as ${EXAMPLE}`,

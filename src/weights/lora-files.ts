@@ -1,8 +1,8 @@
 /** LoRA adapters in files: as diffusers' pipelines and models write them, as PEFT does, and as other trainers do. */
 
-import { mkdir, readdir, stat } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
 import { join, posix } from "node:path";
-import { CheckpointError, type WeightSource } from "./checkpoint.js";
+import { CheckpointError, makeFolder, type WeightSource } from "./checkpoint.js";
 import { writeJson } from "./config.js";
 import { type FloatDtype, toFloat32 } from "./dtype.js";
 import { type HubOptions, type Needs, resolveModel } from "./hub.js";
@@ -148,7 +148,7 @@ export async function writeLora(
       .map(([key, value]): [string, unknown] => [prefix + key, value])
       .sort(([a], [b]) => (a < b ? -1 : 1)),
   );
-  await mkdir(folder, { recursive: true });
+  await makeFolder(folder);
   const file = join(folder, weightName ?? (format === "peft" ? PEFT_WEIGHT_NAME : LORA_WEIGHT_NAME));
   await saveFile(named, file, {
     format: "pt",

@@ -2,7 +2,7 @@
 
 import { existsSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { quote } from "../engine/errors.js";
+import { InputError, quote } from "../engine/errors.js";
 import { ConfigError, readJsonObject } from "./config.js";
 
 /** Where diffusers keeps an adapter's configuration, in the safetensors header. */
@@ -35,11 +35,18 @@ export interface LoraSettings {
  * end of it after a dot. Keys are regular expressions; "^" pins one to the whole name, as diffusers writes it.
  *
  * @returns undefined where no key matches.
+ * @throws InputError where the first of two keys is not known: JavaScript puts keys such as "0" before all others.
  */
 export function patternValue(pattern: LoraPattern, module: string): number | undefined {
-  for (const [key, value] of Object.entries(pattern))
-    if (new RegExp(`^(?:.*\\.)?(?:${key})$`).test(module)) return value;
-  return pattern[module];
+  const matches = Object.keys(pattern).filter((key) => new RegExp(`^(?:.*\\.)?(?:${key})$`).test(module));
+  const [first, ...others] = matches;
+  if (first === undefined) return pattern[module];
+  const other = others.find((key) => pattern[key] !== pattern[first]);
+  if (/^\d+$/.test(first) && other !== undefined)
+    throw new InputError(`pattern: both ${quote(first)} and ${quote(other)} match ${module}`, {
+      hint: `the order of keys that are numbers gets lost, so write ${quote(`${first}$`)}`,
+    });
+  return pattern[first];
 }
 
 /** @returns what is wrong with a pattern; undefined if nothing is. */

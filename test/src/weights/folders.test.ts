@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { after, before, beforeEach, test } from "node:test";
 import { CogVideoXImageToVideoPipeline } from "../../../src/diffusion/image-to-video.js";
 import { useEngine } from "../../../src/engine/index.js";
+import { RandomGenerator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
 import { T5EncoderModel } from "../../../src/models/text/t5-encoder.js";
 import { CogVideoXTransformer3DModel } from "../../../src/models/transformer/transformer.js";
@@ -158,6 +159,34 @@ test("all parts that a pipeline's folder lacks are named, and no server is asked
     );
     return true;
   });
+});
+
+test("a part of a local pipeline is not looked for on the Hub; a file where a folder is to be written is named", async () => {
+  await rm(at("vae"), { recursive: true });
+  await assert.rejects(
+    AutoencoderKLCogVideoX.fromPretrained(at("vae")),
+    /^HubError: .*vae: no such folder in the pipeline's$/,
+  );
+  const file = at("a-file");
+  await writeFile(file, "");
+  const pipe = tinyPipeline();
+  pipe.transformer.addAdapter(
+    { r: 1, loraAlpha: 1, targetModules: ["to_q"] },
+    { generator: new RandomGenerator(0) },
+  );
+  const refused = { name: "CheckpointError", message: /expected a folder to write to, found a file$/ };
+  await assert.rejects(pipe.saveLoraWeights(file), refused);
+  await assert.rejects(pipe.saveLoraWeights(join(file, "sub")), refused);
+  await assert.rejects(pipe.savePretrained(file), refused);
+  await assert.rejects(pipe.transformer.savePretrained(file), refused);
+  await assert.rejects(pipe.scheduler.savePretrained(file), refused);
+  pipe.dispose();
+  await rm(at("transformer/diffusion_pytorch_model.safetensors"));
+  await writeFile(at("transformer/model.gguf"), "");
+  await assert.rejects(
+    CogVideoXTransformer3DModel.fromPretrained(at("transformer")),
+    /found neither .*, only model\.gguf; write them as safetensors in Python/,
+  );
 });
 
 test("configurations with keys that are unknown, null, or of quantised weights", async () => {

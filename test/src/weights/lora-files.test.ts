@@ -186,6 +186,12 @@ test("rank_pattern and alpha_pattern match as PEFT's do: by an end of the name, 
   }
   assert.equal(patternValue({ "b.c": 1 }, "a.b.c"), 1);
   assert.equal(patternValue({ "b.c": 1 }, "ab.c"), undefined);
+  assert.equal(patternValue({ "0": 1 }, OUTPUT), 1);
+  assert.equal(patternValue({ "to_.*": 2, "0$": 1 }, OUTPUT), 2);
+  assert.throws(
+    () => patternValue({ "to_.*": 2, "0": 1 }, OUTPUT),
+    /both "0" and "to_\.\*" match .*to_out\.0; the order of keys that are numbers gets lost, so write "0\$"/,
+  );
 
   // The same rules for a new adapter, and what is saved of it comes back.
   model.deleteAdapters();
