@@ -33,7 +33,7 @@ export {
 export { DiagonalGaussianDistribution } from "./models/vae/distribution.js";
 export type { ForwardContext } from "./nn/forward-context.js";
 export type { Linear, LinearOptions } from "./nn/linear.js";
-export type { LoraAdapter, LoraConfig } from "./nn/lora.js";
+export type { AdapterWeights, LoraAdapter, LoraConfig } from "./nn/lora.js";
 export type { LoraLayer, LoraLayerOptions } from "./nn/lora-layer.js";
 export type {
   Initializer,
@@ -103,5 +103,6 @@ export { ConfigError } from "./weights/config.js";
 export type { Dtype, FloatDtype, ModelDtype, TensorData } from "./weights/dtype.js";
 export { HubError, type HubOptions, type LoadModelOptions } from "./weights/hub.js";
 export type { LoadLoraOptions, SaveLoraOptions } from "./weights/lora-files.js";
+export type { LoraPattern } from "./weights/lora-settings.js";
 export * as safetensors from "./weights/safetensors.js";
 export { SafetensorsError } from "./weights/safetensors.js";

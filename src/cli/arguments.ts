@@ -14,6 +14,8 @@ export interface Option {
   readonly choices?: readonly string[];
   /** The smallest number allowed. */
   readonly min?: number;
+  /** Other programs' names of it, which are accepted, too. */
+  readonly aliases?: readonly string[];
   /** Takes several words, `--names a b`, or may be given without a value for `true`. */
   readonly spread?: "list" | "boolean";
 }
@@ -30,6 +32,8 @@ export interface Command {
   readonly positional?: string;
   readonly options: Readonly<Record<string, Option>>;
   readonly examples?: readonly string[];
+  /** Flags of other programs that this one can't have, each with what to do instead. */
+  readonly refused?: Readonly<Record<string, string>>;
   /** Arguments after `--` go to another program. */
   readonly passThrough?: string;
   /** Restarts the program with glibc's memory settings in force (see `mallocEnvironment`). */
@@ -57,7 +61,9 @@ export interface Arguments<C extends Command> {
 
 /** A flag's key in the table, whether it is written with `_` or with `-`. */
 const keyOf = (options: Command["options"], flag: string): string | undefined =>
-  Object.keys(options).find((key) => dashed(key) === dashed(flag));
+  Object.keys(options).find((key) =>
+    [key, ...(options[key]!.aliases ?? [])].some((name) => dashed(name) === dashed(flag)),
+  );
 const dashed = (name: string): string => name.replaceAll("_", "-");
 
 /** Rewrites words for the parser: `--names a b` becomes a flag per value, and a flag without a value gets `true`. */
@@ -68,7 +74,8 @@ function spreadWords(options: Command["options"], argv: readonly string[]): stri
   for (const [i, word] of argv.entries()) {
     const key = word.startsWith("--") ? keyOf(options, word.slice(2)) : undefined;
     const spread = key === undefined ? undefined : options[key]!.spread;
-    if (word.startsWith("-")) list = spread === "list" ? word : undefined;
+    // A negative number is a list's next value.
+    if (word.startsWith("-") && !isNumber(word)) list = spread === "list" ? word : undefined;
     else if (list !== undefined && !first) out.push(list);
     first = word === list;
     out.push(word);
@@ -92,9 +99,9 @@ export function parseCommand<C extends Command>(
     Object.entries(command.options).flatMap(([key, option]) => {
       const type = option.type === "boolean" ? ("boolean" as const) : ("string" as const);
       const short = option.short === undefined ? {} : { short: option.short };
+      const names = [key, ...(option.aliases ?? [])];
       return [
-        [key.replaceAll("-", "_"), { type }],
-        [dashed(key), { type }],
+        ...names.flatMap((name) => [name.replaceAll("-", "_"), dashed(name)].map((form) => [form, { type }])),
         [key, { type, ...short }],
       ];
     }),
@@ -114,6 +121,10 @@ export function parseCommand<C extends Command>(
     const key = keyOf(command.options, token.name);
     const option = key === undefined ? undefined : command.options[key];
     if (key === undefined || option === undefined) {
+      const refused = Object.entries(command.refused ?? {}).find(
+        ([flag]) => dashed(flag) === dashed(token.name),
+      );
+      if (refused) throw new UsageError(`${token.rawName} is not supported`, { hint: refused[1] });
       const flags = Object.keys(command.options).map((key) => `--${key}`);
       throw new UsageError(`unknown option ${token.rawName} of \`firstframe ${name}\``, {
         hint: meantOrHelp(token.rawName, flags, `firstframe ${name} --help`),
@@ -121,7 +132,7 @@ export function parseCommand<C extends Command>(
     }
     const value = optionValue(token.rawName, option, token.value);
     if (option.multiple) values[key] = [...((values[key] as unknown[]) ?? []), value];
-    else if (key in values) throw new UsageError(`${token.rawName} was given twice`);
+    else if (key in values) throw new UsageError(givenTwice(token.rawName, key));
     else values[key] = value;
   }
   for (const [key, option] of Object.entries(command.options)) {
@@ -147,6 +158,9 @@ export function parseCommand<C extends Command>(
     rest: split < 0 ? [] : argv.slice(split + 1),
   };
 }
+
+const givenTwice = (flag: string, key: string): string =>
+  dashed(flag) === `--${dashed(key)}` ? `${flag} was given twice` : `${flag} and --${key} are the same flag`;
 
 /** The hint for an unknown word. */
 export function meantOrHelp(found: string, names: readonly string[], help: string): string {

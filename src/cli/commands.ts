@@ -1,6 +1,6 @@
 import { WORLD_NAMES } from "../procedural/scene.js";
 import { IMAGE_PLACES, PADDINGS } from "../recipe/rules.js";
-import { ARGUMENTS, pickOptions, trainOptions } from "../train/arguments.js";
+import { ARGUMENTS, pickOptions, REFUSED_ARGUMENTS, trainOptions } from "../train/arguments.js";
 import { MODEL_DTYPES } from "../weights/dtype.js";
 import type { Command } from "./arguments.js";
 
@@ -265,6 +265,7 @@ export const commands = {
       resume: { type: "string", value: "latest|DIR", help: "the same as --resume_from_checkpoint" },
       ...trainOptions,
     },
+    refused: REFUSED_ARGUMENTS,
     examples: [
       "firstframe train --config lora.yaml --dry-run",
       "firstframe train --config lora.yaml --resume latest",
@@ -284,7 +285,7 @@ export const commands = {
       "prompt-embeds": {
         type: "string",
         value: "FILE",
-        help: "instead of a prompt: safetensors with prompt_embeds and negative_prompt_embeds",
+        help: "instead of a prompt: safetensors with prompt_embeds (and negative_prompt_embeds), or a file of the latent cache's prompt_embeddings",
       },
       out: {
         type: "string",
@@ -296,13 +297,13 @@ export const commands = {
         type: "integer",
         value: "N",
         min: 1,
-        help: "in pixels (default: the image's, to the next multiple)",
+        help: "in pixels (default: the model's own; for CogVideoX 1.5 the picture's aspect within 768x1360)",
       },
       width: {
         type: "integer",
         value: "N",
         min: 1,
-        help: "in pixels (default: the image's, to the next multiple)",
+        help: "in pixels (default: the model's own; for CogVideoX 1.5 the picture's aspect within 768x1360)",
       },
       "num-frames": {
         type: "integer",
@@ -335,17 +336,36 @@ export const commands = {
       },
       seed: fromTable(ARGUMENTS.seed, "of all noise"),
       fps: { type: "number", value: "X", min: 1, help: "of the video (default 16; 8 for 1.0 models)" },
-      lora: { type: "string", value: "PATH|ID", help: "a LoRA of diffusers' or PEFT's" },
+      lora: {
+        type: "string",
+        value: "PATH|ID...",
+        multiple: true,
+        spread: "list",
+        help: "LoRAs of diffusers, PEFT, kohya, musubi-tuner or ComfyUI; several add up",
+      },
       "lora-weight-name": {
         type: "string",
-        value: "FILE",
-        help: "the LoRA's file, where its folder has it under another name than theirs",
+        value: "FILE...",
+        multiple: true,
+        spread: "list",
+        help: "the LoRA's file, where its folder has several under other names than theirs; one for each LoRA",
       },
       lora_alpha: {
-        ...fromTable(ARGUMENTS.lora_alpha, "what it was trained with, where its file does not say"),
+        ...fromTable(
+          ARGUMENTS.lora_alpha,
+          "what it was trained with, where its file does not say; one for all or each",
+        ),
         default: undefined,
+        multiple: true,
+        spread: "list",
       },
-      "lora-scale": { type: "number", value: "X", default: 1, help: "a factor on it" },
+      "lora-scale": {
+        type: "number",
+        value: "X...",
+        multiple: true,
+        spread: "list",
+        help: "a factor on it, of either sign; one for all or each (default 1)",
+      },
       dtype: dtypeOption,
       tiling: { type: "boolean", help: "the VAE works tile by tile, for less memory" },
       variant: { type: "string", value: "NAME", help: "weights of this name, such as fp16" },

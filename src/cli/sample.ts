@@ -1,6 +1,4 @@
-import { existsSync } from "node:fs";
-import { access, constants } from "node:fs/promises";
-import { dirname, extname, join, resolve } from "node:path";
+import { join } from "node:path";
 import { SingleBar } from "cli-progress";
 import { CogVideoXDDIMScheduler } from "../diffusion/ddim.js";
 import { CogVideoXDPMScheduler } from "../diffusion/dpm.js";
@@ -17,40 +15,46 @@ import { RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import { T5EncoderModel } from "../models/text/t5-encoder.js";
 import { T5Tokenizer } from "../models/text/tokenizer.js";
-import { CogVideoXTransformer3DModel } from "../models/transformer/transformer.js";
+import {
+  CogVideoXTransformer3DModel,
+  type CogVideoXTransformer3DModelConfig,
+} from "../models/transformer/transformer.js";
+import { AutoencoderKLCogVideoX } from "../models/vae/autoencoder.js";
 import { assertFrameRule } from "../recipe/geometry.js";
 import type { ImagePlace, Padding } from "../recipe/rules.js";
 import type { Clip, Size } from "../video/clip.js";
 import { readClip } from "../video/read.js";
 import { writeClip } from "../video/write.js";
-import { readModelIndex } from "../weights/config.js";
+import { CheckpointError } from "../weights/checkpoint.js";
+import { MODEL_CONFIG, readModelIndex } from "../weights/config.js";
 import type { ModelDtype } from "../weights/dtype.js";
-import { componentFiles, resolveModel } from "../weights/hub.js";
-import { safeOpen } from "../weights/safetensors.js";
+import { namedFiles, resolveModel, resolvePipeline } from "../weights/hub.js";
+import { type LoadLoraOptions, openLora } from "../weights/lora-files.js";
+import { type SafetensorsFile, safeOpen } from "../weights/safetensors.js";
 import { type Arguments, parseCommand } from "./arguments.js";
 import { commands } from "./commands.js";
 import { CommandFailure, UsageError } from "./errors.js";
 import { modelFolder, startEngine } from "./models.js";
 import { duration } from "./progress.js";
+import { checkOutput, videoSize } from "./sample-checks.js";
 
 type Values = Arguments<typeof commands.sample>["values"];
-
-/** The kinds of files that a video can be written to. */
-const OUTPUTS = [".mp4", ".webp", ".gif", ""];
 
 /** `firstframe sample`: see the table of commands for what it does. */
 export async function sampleCommand(argv: string[]): Promise<number> {
   const { values } = parseCommand("sample", commands.sample, argv);
   const { model, image: imagePath } = await checkValues(values);
+  await describeLoras(values);
   await startEngine(values.dtype as ModelDtype);
 
   const image = imagePath === undefined ? null : await readClip(imagePath, { select: () => [0] });
+  const size = await decideSize(model, image, values);
   const embeds = await promptTensors(model, values);
   let pipe: Pipeline | undefined;
   try {
     pipe = await loadPipeline(model, values);
     const started = performance.now();
-    const options = { ...pipelineOptions(pipe, image, values), ...embeds };
+    const options = { ...pipelineOptions(pipe, size, values), ...embeds };
     const sampling = pipe;
     const frames = await withProgress(pipe, (callbackOnStepEnd) =>
       generate(sampling, image, values.image_place as ImagePlace, { ...options, callbackOnStepEnd }),
@@ -93,15 +97,8 @@ async function checkValues(values: Values): Promise<{ model: string; image: stri
     const found = prompt === undefined ? "neither" : "both";
     throw new UsageError(`expected one of --prompt TEXT and --prompt-embeds FILE, found ${found}`);
   }
-  if (!OUTPUTS.includes(extname(out).toLowerCase())) {
-    throw new UsageError(`--out: expected a .mp4, .webp or .gif file or a folder, found ${out}`);
-  }
-  const folder = dirname(resolve(out));
-  if (existsSync(folder)) {
-    await access(folder, constants.W_OK).catch(() => {
-      throw new UsageError(`--out: ${folder} can't be written to`);
-    });
-  }
+  const replaced = await checkOutput(out);
+  if (replaced !== undefined) console.error(replaced);
   if (values["num-frames"] !== undefined) assertFrameRule(values["num-frames"]!);
   return { model, image };
 }
@@ -125,17 +122,74 @@ async function loadPipeline(model: string, values: Values): Promise<Pipeline> {
       pipe.scheduler = Scheduler.fromConfig(pipe.scheduler.config, { timestep_spacing: "trailing" });
     }
     if (values.tiling) pipe.vae.enableTiling();
-    if (values.lora !== undefined) {
-      const weightName = values["lora-weight-name"];
-      await pipe.loadLoraWeights(values.lora, { weightName, loraAlpha: values.lora_alpha });
-      pipe.setAdapters("default", values["lora-scale"]);
-      pipe.fuseLora();
-    }
+    // Not fused into the weights: these would be rounded once more, and validation's clips come from the sum.
+    const loras = lorasOf(values);
+    for (const { path, name, options } of loras)
+      await pipe.loadLoraWeights(path, { ...options, adapterName: name });
+    if (loras.length > 0)
+      pipe.setAdapters(
+        loras.map(({ name }) => name),
+        loras.map(({ scale }) => scale),
+      );
   } catch (error) {
     pipe.dispose();
     throw error;
   }
   return pipe;
+}
+
+/** A LoRA as its flags ask for it. */
+interface Lora {
+  readonly path: string;
+  /** The adapter's name. */
+  readonly name: string;
+  readonly scale: number;
+  readonly options: LoadLoraOptions;
+}
+
+/** @throws UsageError where there are neither one value for all LoRAs nor one for each. */
+function lorasOf(values: Values): Lora[] {
+  const paths = values.lora;
+  const each = <T>(
+    flag: "lora-weight-name" | "lora_alpha" | "lora-scale",
+    given: readonly T[],
+  ): ((i: number) => T | undefined) => {
+    if (given.length > 0 && paths.length === 0) throw new UsageError(`--${flag}: there is no --lora`);
+    if (given.length > 1 && given.length !== paths.length)
+      throw new UsageError(
+        `--${flag}: expected one for all LoRAs or ${paths.length} (one each), found ${given.length}`,
+      );
+    return (i) => (given.length === 1 ? given[0] : given[i]);
+  };
+  const weightName = each("lora-weight-name", values["lora-weight-name"]);
+  const alpha = each("lora_alpha", values.lora_alpha);
+  const scale = each("lora-scale", values["lora-scale"]);
+  return paths.map((path, i) => ({
+    path,
+    name: `default_${i}`,
+    scale: scale(i) ?? 1,
+    options: { weightName: weightName(i), loraAlpha: alpha(i) },
+  }));
+}
+
+/** Looks into the LoRAs' files, so that a wrong one is known before the models are read, and says how each is applied. */
+async function describeLoras(values: Values): Promise<void> {
+  for (const { path, scale, options } of lorasOf(values)) {
+    const { path: file, source, layers } = await openLora(path, options);
+    await source.close();
+    const kinds = [...layers.values()];
+    const spread = (numbers: readonly number[]) => [...new Set(numbers)].sort((a, b) => a - b).join(", ");
+    const ranks = spread(kinds.map(({ rank }) => rank));
+    const says = kinds.every(({ alpha }) => alpha !== undefined);
+    const alphas = spread(kinds.map(({ rank, alpha }) => alpha ?? options.loraAlpha ?? rank));
+    const assumed =
+      says || options.loraAlpha !== undefined
+        ? ""
+        : " (its file does not say; --lora_alpha, if it was trained with another)";
+    console.error(
+      `lora: ${file}: ${layers.size} layers, rank ${ranks}, alpha ${alphas}${assumed}, scale ${scale}`,
+    );
+  }
 }
 
 type Pipeline = CogVideoXPipeline | CogVideoXImageToVideoPipeline;
@@ -155,13 +209,27 @@ async function generate(
   return frames;
 }
 
-function pipelineOptions(pipe: Pipeline, image: Clip | null, values: Values): Options {
-  const { transformer, vaeScaleFactorSpatial: factor } = pipe;
-  const size = image ? nearestSize(image, factor * transformer.config.patch_size) : {};
+/** Decides the video's size from the configurations alone, and says it. */
+async function decideSize(model: string, image: Clip | null, values: Values): Promise<Size> {
+  const names = { transformer: namedFiles(MODEL_CONFIG), vae: namedFiles(MODEL_CONFIG) };
+  const folder = await resolvePipeline(model, { revision: values.revision }, names);
+  const config = await CogVideoXTransformer3DModel.loadConfig(join(folder, "transformer"));
+  const vae = await AutoencoderKLCogVideoX.loadConfig(join(folder, "vae"));
+  await checkText(config, values);
+  const ratio = 2 ** (vae.block_out_channels.length - 1);
+  const { reason, ...size } = videoSize(values, image, config, ratio);
+  const numFrames = values["num-frames"] ?? config.sample_frames;
+  const from = image === null ? "" : `, of a picture of height ${image.height}, width ${image.width}`;
+  const flags = values.height === undefined || values.width === undefined;
+  console.error(
+    `size: ${numFrames} frames of height ${size.height}, width ${size.width}: ${reason}${from}${flags ? "; --height and --width ask for another" : ""}`,
+  );
+  return size;
+}
+
+function pipelineOptions({ transformer }: Pipeline, size: Size, values: Values): Options {
   return {
     ...size,
-    ...(values.height === undefined ? {} : { height: values.height }),
-    ...(values.width === undefined ? {} : { width: values.width }),
     numFrames: values["num-frames"] ?? transformer.config.sample_frames,
     numInferenceSteps: values.num_inference_steps,
     guidanceScale: values.guidance_scale,
@@ -172,45 +240,118 @@ function pipelineOptions(pipe: Pipeline, image: Clip | null, values: Values): Op
   };
 }
 
-/** The picture's size, as closely as the model's patches allow. */
-function nearestSize({ height, width }: Size, multiple: number): Size {
-  const fit = (side: number) => Math.max(1, Math.round(side / multiple)) * multiple;
-  return { height: fit(height), width: fit(width) };
-}
-
 /** The prompts' embeddings, from a file or from T5, which is as large as the rest and gone before that is read. */
 async function promptTensors(model: string, values: Values): Promise<PromptTensors> {
   const { prompt, "prompt-embeds": path } = values;
-  if (prompt !== undefined) {
+  const given = path === undefined ? {} : await readPromptEmbeds(path);
+  const guided = values.guidance_scale > 1;
+  const texts = {
+    ...(given.promptEmbeds || prompt === undefined ? {} : { promptEmbeds: prompt }),
+    ...(guided && !given.negativePromptEmbeds
+      ? { negativePromptEmbeds: values["negative-prompt"] ?? "" }
+      : {}),
+  };
+  if (Object.keys(texts).length === 0) return given;
+  try {
     const location = locationOf(values);
     // All of it, so that what is missing is known before T5 has done its work.
-    const folder = await resolveModel(model, location, componentFiles(pipelineFiles(location)));
+    const folder = await resolvePipeline(model, location, pipelineFiles(location));
     const { max_text_seq_length: most } = await CogVideoXTransformer3DModel.loadConfig(
       join(folder, "transformer"),
     );
-    const maxLength = values["max-sequence-length"] ?? most;
+    const maxLength = given.promptEmbeds?.shape[1] ?? values["max-sequence-length"] ?? most;
     const tokenizer = await T5Tokenizer.fromPretrained(join(folder, "tokenizer"));
     const textEncoder = await T5EncoderModel.fromPretrained(join(folder, "text_encoder"), location);
-    const embed = (text: string) => embedTexts(tokenizer, textEncoder, [text], maxLength);
     try {
-      const promptEmbeds = embed(prompt);
-      if (values.guidance_scale <= 1) return { promptEmbeds };
-      return { promptEmbeds, negativePromptEmbeds: embed(values["negative-prompt"] ?? "") };
+      const made = Object.entries(texts).map(([name, text]) => [
+        name,
+        embedTexts(tokenizer, textEncoder, [text], maxLength),
+      ]);
+      return { ...given, ...(Object.fromEntries(made) as PromptTensors) };
     } finally {
       textEncoder.dispose();
     }
+  } catch (error) {
+    tf.dispose(Object.values(given));
+    throw error;
   }
-  if (path === undefined) return {};
+}
+
+/** What a file of embeddings calls the prompt's: diffusers' argument, and the latent cache, as of CogVideo's trainers. */
+const PROMPT_KEYS = ["prompt_embeds", "prompt_embedding"] as const;
+const NEGATIVE_KEY = "negative_prompt_embeds";
+
+/** The shape of a file's embeddings, without a batch axis: [tokens, features]. */
+async function promptEmbedsShape(path: string): Promise<readonly [tokens: number, features: number]> {
   const file = await safeOpen(path);
   try {
-    const read = async (key: string) => (await file.getTensor(key)) as tf.Tensor3D;
-    const promptEmbeds = await read("prompt_embeds");
-    return file.has("negative_prompt_embeds")
-      ? { promptEmbeds, negativePromptEmbeds: await read("negative_prompt_embeds") }
+    const shape = file.info(promptKey(file)).shape;
+    const plain = shape.length === 3 && shape[0] === 1 ? shape.slice(1) : shape;
+    if (plain.length !== 2)
+      throw new CheckpointError(
+        `${promptKey(file)}: expected shape [1, tokens, features] or [tokens, features], found [${shape}]`,
+        { file: path },
+      );
+    return [plain[0]!, plain[1]!];
+  } finally {
+    await file.close();
+  }
+}
+
+function promptKey(file: SafetensorsFile): string {
+  const key = PROMPT_KEYS.find((name) => file.has(name));
+  if (key === undefined)
+    throw new CheckpointError(
+      `expected ${PROMPT_KEYS.join(" or ")}, found ${file.keys().join(", ") || "nothing"}`,
+      {
+        file: file.path,
+      },
+    );
+  return key;
+}
+
+async function readPromptEmbeds(path: string): Promise<PromptTensors> {
+  const file = await safeOpen(path);
+  const read = async (key: string) => {
+    const tensor = await file.getTensor(key);
+    if (tensor.rank === 3) return tensor as tf.Tensor3D;
+    const batch = tf.expandDims(tensor, 0) as tf.Tensor3D;
+    tensor.dispose();
+    return batch;
+  };
+  try {
+    const promptEmbeds = await read(promptKey(file));
+    return file.has(NEGATIVE_KEY)
+      ? { promptEmbeds, negativePromptEmbeds: await read(NEGATIVE_KEY) }
       : { promptEmbeds };
   } finally {
     await file.close();
   }
+}
+
+/** @throws UsageError or CheckpointError where the text's tokens or features are not the model's. */
+async function checkText(config: CogVideoXTransformer3DModelConfig, values: Values): Promise<void> {
+  const { "prompt-embeds": path, "max-sequence-length": asked } = values;
+  const { max_text_seq_length: most, text_embed_dim: width } = config;
+  // Positions that are added to the tokens are counted from the text's.
+  const counted = config.use_learned_positional_embeddings || !config.use_rotary_positional_embeddings;
+  if (counted && asked !== undefined && asked !== most)
+    throw new UsageError(
+      `--max-sequence-length: this model's positions are for ${most} tokens, found ${asked}`,
+    );
+  if (path === undefined) return;
+  const [tokens, features] = await promptEmbedsShape(path);
+  if (features !== width)
+    throw new CheckpointError(`expected ${width} features (the model's text_embed_dim), found ${features}`, {
+      file: path,
+    });
+  if (counted && tokens !== most)
+    throw new CheckpointError(
+      `expected ${most} tokens, which the model's positions are for, found ${tokens}`,
+      {
+        file: path,
+      },
+    );
 }
 
 /** A bar that shows the steps on a terminal; nothing elsewhere. */

@@ -9,7 +9,7 @@ import { T5EncoderModel, textEncoderFiles } from "../models/text/t5-encoder.js";
 import { T5Tokenizer, tokenizerFiles } from "../models/text/tokenizer.js";
 import { CogVideoXTransformer3DModel } from "../models/transformer/transformer.js";
 import { AutoencoderKLCogVideoX } from "../models/vae/autoencoder.js";
-import type { LoraAdapter } from "../nn/lora.js";
+import type { AdapterWeights, LoraAdapter } from "../nn/lora.js";
 import type { SaveOptions } from "../nn/module.js";
 import { concatImageLatents, ofsFor } from "../recipe/conditioning.js";
 import { dropDuplicatedFrames } from "../recipe/first-frame.js";
@@ -26,12 +26,12 @@ import {
 } from "../weights/config.js";
 import type { ModelDtype } from "../weights/dtype.js";
 import {
-  componentFiles,
   type HubOptions,
   modelFiles,
   type Needs,
   namedFiles,
   resolveModel,
+  resolvePipeline,
 } from "../weights/hub.js";
 import type { LoadLoraOptions, SaveLoraOptions } from "../weights/lora-files.js";
 import { CogVideoXDDIMScheduler } from "./ddim.js";
@@ -196,8 +196,9 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
   }
 
   /**
-   * Reads a LoRA adapter of diffusers' or PEFT's into the transformer; it becomes the active one.
-   * @param path a file, a folder, or the id of a model on the Hugging Face Hub.
+   * Reads a LoRA adapter into the transformer; it becomes the only active one, until {@link setAdapters} says otherwise.
+   * @param path a file, a folder, or the id of a model on the Hugging Face Hub; as of the transformer's `loadLoraAdapter`.
+   * @throws CheckpointError, ConfigError or SafetensorsError naming the file and what is wrong with it; HubError.
    */
   loadLoraWeights(path: string, options: LoadLoraOptions = {}): Promise<LoraAdapter> {
     return this.transformer.loadLoraAdapter(path, options);
@@ -213,8 +214,12 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
     this.transformer.deleteAdapters();
   }
 
-  /** Makes these adapters the active ones, each with a factor. */
-  setAdapters(adapterNames: string | readonly string[], adapterWeights?: number | readonly number[]): void {
+  /**
+   * Makes these adapters the active ones, each with a factor: what they add to the weights is added up. All others are off.
+   * @param adapterWeights one for all or one each; null is 1, the default.
+   * @throws InputError for an unknown adapter, one named twice, or another number of factors.
+   */
+  setAdapters(adapterNames: string | readonly string[], adapterWeights?: AdapterWeights): void {
     this.transformer.setAdapters(adapterNames, adapterWeights);
   }
 
@@ -577,7 +582,7 @@ export async function loadComponents(
     CogVideoXTransformer3DModel: async (path) =>
       track(await CogVideoXTransformer3DModel.fromPretrained(path, location)),
   });
-  root = await resolveModel(idOrFolder, options, componentFiles(wanted));
+  root = await resolvePipeline(idOrFolder, options, wanted);
   try {
     return {
       scheduler: required("scheduler", await scheduler()),

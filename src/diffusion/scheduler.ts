@@ -1,9 +1,9 @@
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { InputError } from "../engine/errors.js";
 import type { RandomGenerator } from "../engine/random.js";
 import { grouped, showAs } from "../engine/shown.js";
 import * as tf from "../engine/tf.js";
+import { makeFolder } from "../weights/checkpoint.js";
 import {
   ConfigError,
   type ConfigOrigin,
@@ -93,7 +93,7 @@ export abstract class CogVideoXScheduler {
 
   /** Writes `scheduler_config.json` into a folder that diffusers reads. */
   async savePretrained(folder: string): Promise<void> {
-    await mkdir(folder, { recursive: true });
+    await makeFolder(folder);
     await writeConfig(folder, this.className, this.config, SCHEDULER_CONFIG);
   }
 

@@ -1,7 +1,13 @@
 /** Reads and writes a model's LoRA adapters. */
 import { CheckpointError } from "../weights/checkpoint.js";
 import { FLOAT_DTYPES } from "../weights/dtype.js";
-import { type LoadLoraOptions, openLora, type SaveLoraOptions, writeLora } from "../weights/lora-files.js";
+import {
+  type LoadLoraOptions,
+  type LoraFile,
+  openLora,
+  type SaveLoraOptions,
+  writeLora,
+} from "../weights/lora-files.js";
 import type { DeferredTensor } from "../weights/safetensors.js";
 import { type LayerPlan, type LoraAdapter, type LoraAdapters, type LoraConfig, loraScaling } from "./lora.js";
 import { loadParameters } from "./module.js";
@@ -16,21 +22,22 @@ export async function loadLora(
   options: LoadLoraOptions = {},
 ): Promise<LoraAdapter> {
   const { adapterName = "default", loraAlpha } = options;
-  const file = await openLora(path, options);
+  const file = await openLora(path, options, adapters.moduleNames);
   try {
+    const { settings } = file;
+    if (loraAlpha !== undefined) assertAlpha(file, loraAlpha);
+    const alphaOf = ({ rank, alpha }: { rank: number; alpha?: number }) => alpha ?? loraAlpha ?? rank;
     const [first] = file.layers.values();
-    const alpha = loraAlpha ?? file.loraAlpha;
-    const r = file.r ?? first!.rank;
     const config: LoraConfig = {
-      r,
-      loraAlpha: alpha ?? r,
+      r: settings?.r ?? first!.rank,
+      loraAlpha: settings?.loraAlpha ?? alphaOf(first!),
       targetModules: [...file.layers.keys()],
-      useRslora: file.useRslora,
+      useRslora: settings?.useRslora,
     };
     const plan = new Map(
-      [...file.layers].map(([module, { rank, alpha: own }]): [string, LayerPlan] => [
+      [...file.layers].map(([module, layer]): [string, LayerPlan] => [
         module,
-        { rank, scaling: loraScaling(config, rank, own ?? alpha ?? rank) },
+        { rank: layer.rank, scaling: loraScaling(config, layer.rank, alphaOf(layer)) },
       ]),
     );
     const adapter = adapters.create(adapterName, config, plan);
@@ -50,6 +57,16 @@ export async function loadLora(
   } finally {
     await file.source.close();
   }
+}
+
+/** A scale of one's own is what `setAdapters` is for; here a difference means that one of the two is wrong. */
+function assertAlpha({ path, layers }: LoraFile, given: number): void {
+  for (const [module, { alpha }] of layers)
+    if (alpha !== undefined && alpha !== given)
+      throw new CheckpointError(`says alpha ${alpha} for ${module}, loraAlpha is ${given}`, {
+        file: path,
+        hint: "leave it out; setAdapters (sample's --lora-scale) scales an adapter",
+      });
 }
 
 /** Writes an adapter into a folder, which is created if need be. */

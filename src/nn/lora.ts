@@ -2,6 +2,7 @@
 import { InputError } from "../engine/errors.js";
 import type { RandomGenerator } from "../engine/random.js";
 import { grouped, showAs } from "../engine/shown.js";
+import { isRank, type LoraPattern, patternProblem, patternValue } from "../weights/lora-settings.js";
 import type { Linear } from "./linear.js";
 import { LoraLayer } from "./lora-layer.js";
 import { type Initializer, normal, type Parameter, ParameterScope, torchDefault, zeros } from "./module.js";
@@ -13,6 +14,13 @@ export interface LoraConfig {
   readonly r: number;
   /** The update is scaled by loraAlpha / r. */
   readonly loraAlpha: number;
+  /**
+   * Ranks of layers that have another than `r`: by names, ends of names after a dot, or regular expressions for one of these
+   * ("^" for the whole name); of several that match, the first.
+   */
+  readonly rankPattern?: LoraPattern;
+  /** The same for `loraAlpha`. */
+  readonly alphaPattern?: LoraPattern;
   /**
    * The layers to adapt: names, or the ends of names after a dot ("to_q"); "all-linear"; or a regular expression that
    * matches the whole name.
@@ -71,6 +79,9 @@ export interface LayerPlan {
   readonly scaling: number;
 }
 
+/** Factors on adapters, as diffusers' `set_adapters` takes them: one for all, or one each; null is 1. */
+export type AdapterWeights = number | null | readonly (number | null)[];
+
 /** The adapters of a model's linear layers. */
 export class LoraAdapters {
   readonly #linears: ReadonlyMap<string, Linear>;
@@ -78,6 +89,11 @@ export class LoraAdapters {
 
   constructor(linears: ReadonlyMap<string, Linear>) {
     this.#linears = linears;
+  }
+
+  /** Names of the layers that can be adapted. */
+  get moduleNames(): Iterable<string> {
+    return this.#linears.keys();
   }
 
   /** Names of the adapters, in the order in which they were added. */
@@ -99,7 +115,6 @@ export class LoraAdapters {
   /** A new adapter with values from `generator`. It becomes the active one. */
   add(name: string, config: LoraConfig, generator: RandomGenerator): LoraAdapter {
     checkLoraConfig(config);
-    const scaling = loraScaling(config, config.r, config.loraAlpha);
     const modules = [...this.#linears.values()]
       .filter((linear) => isTarget(linear, config.targetModules))
       .map((linear) => linear.name);
@@ -108,7 +123,16 @@ export class LoraAdapters {
         `targetModules: no linear layer of the model matches ${String(config.targetModules)}`,
       );
     }
-    const plan = new Map(modules.map((module) => [module, { rank: config.r, scaling }]));
+    const { r, loraAlpha, rankPattern = {}, alphaPattern = {} } = config;
+    const plan = new Map(
+      modules.map((module): [string, LayerPlan] => {
+        const rank = patternValue(rankPattern, module) ?? r;
+        return [
+          module,
+          { rank, scaling: loraScaling(config, rank, patternValue(alphaPattern, module) ?? loraAlpha) },
+        ];
+      }),
+    );
     const adapter = this.create(name, config, plan);
     for (const parameter of adapter.parameters.values()) parameter.initialize(generator);
     return adapter;
@@ -143,16 +167,24 @@ export class LoraAdapters {
     return adapter;
   }
 
-  /** Makes these adapters the active ones, each with a factor; all others are off. */
-  setActive(names: readonly string[], weights: readonly number[] = names.map(() => 1)): void {
-    if (weights.length !== names.length) {
+  /** Makes these adapters the active ones, each with a factor, 1 where it is null; all others are off. */
+  setActive(names: readonly string[], weights: AdapterWeights = null): void {
+    const factors = weights === null || typeof weights === "number" ? names.map(() => weights) : weights;
+    if (factors.length !== names.length) {
       throw new InputError(
-        `adapterWeights: expected ${names.length} (one an adapter), found ${weights.length}`,
+        `adapterWeights: expected ${names.length} (one an adapter), found ${factors.length}`,
       );
     }
-    for (const name of names) this.get(name);
+    for (const [i, name] of names.entries()) {
+      this.get(name);
+      if (names.indexOf(name) !== i) throw new InputError(`adapter ${JSON.stringify(name)} is named twice`);
+      if (!Number.isFinite(factors[i] ?? 1))
+        throw new InputError(
+          `adapterWeights: expected numbers, found ${factors[i]} for ${JSON.stringify(name)}`,
+        );
+    }
     for (const [name, { layers }] of this.#adapters) {
-      const weight = names.includes(name) ? weights[names.indexOf(name)]! : 0;
+      const weight = names.includes(name) ? (factors[names.indexOf(name)] ?? 1) : 0;
       for (const layer of layers.values()) layer.weight = weight;
     }
   }
@@ -227,7 +259,14 @@ function initializers(
   return { initA, initB: initLoraWeights === false ? torchDefault(rank) : zeros };
 }
 
-function checkLoraConfig({ r, loraAlpha, loraDropout = 0 }: LoraConfig): void {
+function checkLoraConfig({ r, loraAlpha, loraDropout = 0, rankPattern, alphaPattern }: LoraConfig): void {
+  for (const [name, pattern, fits] of [
+    ["rankPattern", rankPattern, isRank],
+    ["alphaPattern", alphaPattern, Number.isFinite],
+  ] as const) {
+    const problem = pattern && patternProblem(pattern, fits);
+    if (problem) throw new InputError(`${name}: ${problem}`);
+  }
   if (!Number.isInteger(r) || r < 1) throw new InputError(`r: expected a positive integer, found ${r}`);
   if (!Number.isFinite(loraAlpha)) throw new InputError(`loraAlpha: expected a number, found ${loraAlpha}`);
   if (!(loraDropout >= 0 && loraDropout < 1)) {

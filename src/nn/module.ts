@@ -6,7 +6,6 @@
  * the engine one at a time, in the layout that suits the engine.
  */
 
-import { mkdir } from "node:fs/promises";
 import { InputError } from "../engine/errors.js";
 import { convolvesHeld } from "../engine/ops/conv/held-conv.js";
 import {
@@ -30,12 +29,14 @@ import { textOfTensor } from "../engine/tensor-show.js";
 import * as tf from "../engine/tf.js";
 import {
   CheckpointError,
+  makeFolder,
   openWeights,
   type SaveWeightsOptions,
   saveWeights,
   type WeightSource,
   type WeightsLocation,
 } from "../weights/checkpoint.js";
+import { DEQUANTIZE } from "../weights/config.js";
 import {
   FLOAT_DTYPES,
   type FloatDtype,
@@ -512,7 +513,7 @@ export abstract class Model {
     folder: string,
     { dtype = "float32", values = (parameter) => parameter.values(), ...options }: SaveOptions = {},
   ): Promise<void> {
-    await mkdir(folder, { recursive: true });
+    await makeFolder(folder);
     const stored = FLOAT_DTYPES[dtype];
     if (!stored) throw new InputError(`dtype: expected float32, float16 or bfloat16, found ${dtype}`);
     const tensors = [...this.parameters].map(([name, parameter]): [string, DeferredTensor] => [
@@ -576,8 +577,15 @@ export async function loadParameters(
     listing("unexpected", unexpected),
     listing("mismatched", mismatched),
   ].filter((problem) => problem !== "");
-  if (problems.length > 0)
+  if (problems.length > 0) {
+    const quantised = quantisedKey(source);
+    if (quantised !== undefined)
+      throw new CheckpointError(`its weights are quantised (${quantised}), which is not supported`, {
+        file: source.path,
+        hint: DEQUANTIZE,
+      });
     throw new CheckpointError(`the weights do not fit the model.${problems.join("")}`, { file: source.path });
+  }
 
   // What only passes through is read into the same memory every time, instead of leaving garbage to collect.
   const [read, widened] = [reusedBuffer(), reusedBuffer()];
@@ -594,6 +602,21 @@ export async function loadParameters(
       throw new CheckpointError(`"${key}" holds ${values[bad]} at index ${bad}`, { file: source.path });
     parameter.set(values);
   }
+}
+
+/** What bitsandbytes, GPTQ, AWQ, quanto, torchao and writers of 8-bit floats keep beside a weight. */
+const QUANTISED =
+  /\.(?:absmax|quant_map|nested_absmax|quant_state\..+|SCB|qweight|qzeros|g_idx|weight_scale|scale_weight|input_scale|weight\._data|weight\._scale)$/;
+
+/** A key that shows that weights are not the numbers themselves, with its format; undefined if none does. */
+function quantisedKey(source: WeightSource): string | undefined {
+  const keys = source.keys();
+  const key =
+    keys.find((key) => QUANTISED.test(key)) ??
+    keys.find(
+      (key) => key.endsWith("weight") && ["U8", "I8", "F8_E4M3", "F8_E5M2"].includes(source.info(key).dtype),
+    );
+  return key === undefined ? undefined : `${key}: ${source.info(key).dtype}`;
 }
 
 function reusedBuffer(): (byteLength: number) => ArrayBuffer {

@@ -251,11 +251,69 @@ export const ARGUMENTS = {
 
 export type ArgumentName = keyof typeof ARGUMENTS;
 
+/** What the trainers of diffusers, finetrainers and accelerate call arguments of the same meaning; accepted everywhere. */
+export const ALIASES = {
+  pretrained_model_name_or_path: "model_path",
+  instance_data_root: "data_root",
+  lr: "learning_rate",
+  train_batch_size: "batch_size",
+  num_train_epochs: "train_epochs",
+  max_train_steps: "train_steps",
+  checkpoints_total_limit: "checkpointing_limit",
+  adam_beta1: "beta1",
+  adam_beta2: "beta2",
+  adam_epsilon: "epsilon",
+  adam_weight_decay: "weight_decay",
+  caption_dropout_p: "caption_dropout",
+  dataloader_num_workers: "num_workers",
+  log_with: "report_to",
+} as const satisfies Readonly<Record<string, ArgumentName>>;
+
+const aliasesOf = (name: string): string[] =>
+  Object.entries(ALIASES).flatMap(([alias, argument]) => (argument === name ? [alias] : []));
+
+/** Their values of the same meaning. */
+const VALUE_ALIASES: { readonly [K in ArgumentName]?: Readonly<Record<string, string>> } = {
+  training_type: { "full-finetune": "sft", full: "sft" },
+};
+
+const EIGHT_BIT =
+  "8-bit moments need bitsandbytes on a GPU; adamw's take 8 bytes for each trained number, a LoRA's few";
+/** Flags and keys of theirs that there is nothing like here, with what to do instead. */
+export const REFUSED_ARGUMENTS: Readonly<Record<string, string>> = {
+  use_8bit: EIGHT_BIT,
+  use_8bit_adam: EIGHT_BIT,
+  use_dora: "adapters are LoRAs alone",
+  use_prodigy: "optimizer adamw or muon, with a learning_rate of your own",
+};
+
+/** What others' values of an argument would mean, and what to take instead. */
+const REFUSED_VALUES: { readonly [K in ArgumentName]?: readonly (readonly [value: RegExp, hint: string])[] } =
+  {
+    optimizer: [
+      [/8[-_]?bit|bnb/i, EIGHT_BIT],
+      [
+        /prodigy/i,
+        "Prodigy is not there; adamw and muon need a learning_rate of their own, Prodigy's 1 is far too high",
+      ],
+      [/lion/i, "Lion is not there; adamw takes 3 to 10 times its learning_rate"],
+      [/adafactor|came|sgd|schedule|ademamix|galore/i, "adamw takes its place"],
+    ],
+    report_to: [
+      [
+        /wandb|comet|mlflow|clearml|swanlab|aim|dvclive/i,
+        "it needs its own service; logs/metrics.jsonl has a line a step, which its Python SDK can send",
+      ],
+    ],
+  };
+
 /** The arguments as command-line flags. All are text, so that a flag that was given can be told from a default. */
 export const trainOptions = Object.fromEntries(
   Object.entries(ARGUMENTS).map(([name, argument]: [string, Argument]) => {
     const { kind, help, value, choices, default: preset } = argument;
+    const aliases = aliasesOf(name);
     const notes = [
+      aliases.length > 0 ? `also ${aliases.join(", ")}` : "",
       choices && kind !== "boolean" ? `one of ${choices.join(", ")}` : "",
       preset === undefined ? "" : `default ${Array.isArray(preset) ? preset.join(" ") : preset}`,
     ].filter(Boolean);
@@ -265,6 +323,7 @@ export const trainOptions = Object.fromEntries(
       help: notes.length > 0 ? `${help} (${notes.join("; ")})` : help,
       ...(kind === "list" ? { multiple: true, spread: kind } : {}),
       ...(kind === "boolean" ? { spread: kind } : {}),
+      ...(aliases.length > 0 ? { aliases } : {}),
     };
     return [name, option];
   }),
@@ -277,6 +336,7 @@ export interface TrainOption<K extends Rule["kind"]> {
   readonly help: string;
   readonly multiple: K extends "list" ? true : false;
   readonly spread?: "list" | "boolean";
+  readonly aliases?: readonly string[];
 }
 
 export type ValueOf<A> = A extends { kind: "boolean" }
@@ -448,14 +508,22 @@ const misfit = (rule: Rule, value: unknown, where: string, hint?: string): Argum
 
 /** A JSON Schema of the YAML file that `firstframe train --config` takes, for editors. */
 export function argumentsSchema(): object {
-  const properties = Object.entries(ARGUMENTS).map(([name, argument]: [string, Argument]) => [
-    name,
-    {
-      description: argument.help,
-      ...fileSchema(argument),
-      ...(argument.default === undefined ? {} : { default: argument.default }),
-    },
-  ]);
+  const properties = Object.entries(ARGUMENTS).flatMap(([name, argument]: [string, Argument]) => {
+    const values = Object.keys(VALUE_ALIASES[name as ArgumentName] ?? {});
+    const { enum: choices, ...rest } = fileSchema(argument) as { readonly enum?: readonly unknown[] };
+    const schema = { ...rest, ...(choices && { enum: [...choices, ...values] }) };
+    return [
+      [
+        name,
+        {
+          description: argument.help,
+          ...schema,
+          ...(argument.default === undefined ? {} : { default: argument.default }),
+        },
+      ],
+      ...aliasesOf(name).map((alias) => [alias, { description: `another name of ${name}`, ...schema }]),
+    ];
+  });
   return {
     $schema: "http://json-schema.org/draft-07/schema#",
     title: "Arguments of firstframe train",
@@ -483,12 +551,22 @@ export async function readArguments({
 }): Promise<TrainArguments> {
   const given: Given = new Map();
   const add = (key: string, value: unknown, where: string) => {
-    if (!Object.hasOwn(ARGUMENTS, key))
+    if (Object.hasOwn(REFUSED_ARGUMENTS, key))
+      throw new ArgumentError(`${where}: not supported`, { hint: REFUSED_ARGUMENTS[key] });
+    const name = Object.hasOwn(ALIASES, key) ? ALIASES[key as keyof typeof ALIASES] : key;
+    if (!Object.hasOwn(ARGUMENTS, name))
       throw new ArgumentError(`${where}: unknown argument`, { hint: meant(key) });
-    given.set(key as ArgumentName, { value, where });
+    given.set(name as ArgumentName, { value, where });
   };
   if (config !== undefined) {
-    for (const [key, value] of Object.entries(await readYaml(config))) add(key, value, `${config}: ${key}`);
+    const keys = new Map<string, string>();
+    for (const [key, value] of Object.entries(await readYaml(config))) {
+      const name = Object.hasOwn(ALIASES, key) ? ALIASES[key as keyof typeof ALIASES] : key;
+      if (keys.has(name))
+        throw new ArgumentError(`${keys.get(name)} and ${key} are the same argument`, { file: config });
+      keys.set(name, key);
+      add(key, value, `${config}: ${key}`);
+    }
   }
   for (const [key, value] of Object.entries(flags)) if (value !== undefined) add(key, value, `--${key}`);
   const values: Record<string, unknown> = {};
@@ -496,7 +574,7 @@ export async function readArguments({
     const entry = given.get(name);
     // In YAML a key without a value counts as not set.
     const isSet = entry !== undefined && entry.value !== null;
-    values[name] = isSet ? await check(argument, entry.value, entry.where) : argument.default;
+    values[name] = isSet ? await check(name, argument, entry.value, entry.where) : argument.default;
   }
   return values as TrainArguments;
 }
@@ -515,11 +593,18 @@ async function readYaml(file: string): Promise<Record<string, unknown>> {
 }
 
 /** Turns a flag's text, or what YAML made of a word, into the value that was meant. */
-async function check(argument: Argument, given: unknown, where: string): Promise<unknown> {
-  const value = convert(argument, given);
+async function check(
+  name: ArgumentName,
+  argument: Argument,
+  given: unknown,
+  where: string,
+): Promise<unknown> {
+  const synonyms = VALUE_ALIASES[name] ?? {};
+  const value =
+    typeof given === "string" && Object.hasOwn(synonyms, given) ? synonyms[given] : convert(argument, given);
   if (await fits(argument, value)) return value;
-  const wandb = given === "wandb" && where.endsWith("report_to");
-  throw misfit(argument, given, where, wandb ? "wandb needs its own service" : undefined);
+  const known = REFUSED_VALUES[name]?.find(([pattern]) => pattern.test(String(given)));
+  throw misfit(argument, given, where, known?.[1]);
 }
 
 function convert({ kind }: Argument, value: unknown): unknown {
@@ -532,7 +617,7 @@ function convert({ kind }: Argument, value: unknown): unknown {
 
 /** A hint at the argument that was probably meant, with hyphens or underscores. */
 const meant = (key: string): string | undefined =>
-  didYouMean(key.replaceAll("-", "_"), Object.keys(ARGUMENTS));
+  didYouMean(key.replaceAll("-", "_"), [...Object.keys(ARGUMENTS), ...Object.keys(ALIASES)]);
 
 /** Refuses arguments that contradict each other, before anything is loaded. */
 export function assertConsistent(args: TrainArguments): void {

@@ -1,6 +1,6 @@
 /** Fills the latent cache, for `firstframe encode` and for `firstframe train` before it trains. */
 
-import { readFile } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { extname, join } from "node:path";
 import { fileProblem, firstLine, InputError } from "../engine/errors.js";
 import {
@@ -103,6 +103,11 @@ export async function openCache(
   log?: (line: string) => void,
 ): Promise<{ cache: LatentCache; promptEncoder: T5PromptEncoder }> {
   const { max_text_seq_length: maxLength, patch_size_t: patch } = transformer;
+  await mkdir(cacheDir(args), { recursive: true }).catch((error: Error) => {
+    throw new ArgumentError(`cache_dir: expected a folder to write to (${firstLine(error)})`, {
+      file: cacheDir(args),
+    });
+  });
   const promptEncoder = await T5PromptEncoder.open(
     args.model_path!,
     maxLength,

@@ -42,7 +42,7 @@ export async function fingerprintComponent(folder: string, memoDir: string): Pro
     if (name.endsWith(".json")) {
       const entries = Object.entries(await readJsonObject(path)).filter(([key]) => !key.startsWith("_"));
       parts.push([name, canonicalJson(Object.fromEntries(entries))]);
-    } else if (/\.(safetensors|model|txt)$/.test(name)) {
+    } else if (/\.(safetensors|bin|model|txt)$/.test(name)) {
       parts.push([name, await fingerprintContent(path, memoDir)]);
     }
   }

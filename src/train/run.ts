@@ -10,7 +10,7 @@ import * as tf from "../engine/tf.js";
 import { CogVideoXTransformer3DModel } from "../models/transformer/transformer.js";
 import { latentFrames } from "../recipe/geometry.js";
 import { ConfigError, readJsonObject } from "../weights/config.js";
-import { componentFiles, resolveModel } from "../weights/hub.js";
+import { resolvePipeline } from "../weights/hub.js";
 import {
   assertConsistent,
   COMMAND_SPELLING,
@@ -192,8 +192,8 @@ async function trainLoop(
 /** The arguments with the model's local folder, if they name one on the Hub. */
 async function withLocalModel(args: TrainArguments): Promise<TrainArguments> {
   const { transformer, ...others } = pipelineFiles();
-  const needs = componentFiles(args.transformer_config === undefined ? { ...others, transformer } : others);
-  return { ...args, model_path: await resolveModel(args.model_path!, { revision: args.revision }, needs) };
+  const parts = args.transformer_config === undefined ? { ...others, transformer } : others;
+  return { ...args, model_path: await resolvePipeline(args.model_path!, { revision: args.revision }, parts) };
 }
 
 async function openModels(args: TrainArguments): Promise<{ models: Models; buckets: Bucket[] }> {

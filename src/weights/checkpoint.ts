@@ -4,41 +4,21 @@
  */
 
 import { existsSync } from "node:fs";
-import { readdir, rename, rm } from "node:fs/promises";
+import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { InputError, quote } from "../engine/errors.js";
+import { fileProblem, InputError, quote } from "../engine/errors.js";
 import { readJsonObject, writeJson } from "./config.js";
 import { DTYPE_BYTES } from "./dtype.js";
-import {
-  type DeferredTensor,
-  type SafetensorsFile,
-  type StoredTensor,
-  safeOpen,
-  saveFile,
-  type TensorInfo,
-} from "./safetensors.js";
+import { type DeferredTensor, type SafetensorsFile, safeOpen, saveFile } from "./safetensors.js";
+import { isTorchFile, openTorchFile } from "./torch-file.js";
+import { warnOnce } from "./warn-once.js";
+import { CheckpointError, type WeightSource } from "./weight-source.js";
 
-/** Weights to read by name: a safetensors file, or the shards of a checkpoint as one. */
-export interface WeightSource {
-  /** What messages name: the file, or the shards' index. */
-  readonly path: string;
-  keys(): string[];
-  info(key: string): TensorInfo;
-  /** @param buffer returns memory of at least that many bytes to read into. */
-  getData(key: string, buffer?: (byteLength: number) => ArrayBuffer): Promise<StoredTensor>;
-  close(): Promise<void>;
-}
+export { CheckpointError, type WeightSource };
 
 /** diffusers' name for weight files, without the extension; transformers uses "model". */
 export const DIFFUSERS_WEIGHTS = "diffusion_pytorch_model";
 export const TRANSFORMERS_WEIGHTS = "model";
-
-/** A checkpoint that is incomplete or contradicts itself; the message starts with the file's path. */
-export class CheckpointError extends InputError {
-  override get kind() {
-    return "checkpoint" as const;
-  }
-}
 
 export interface WeightsLocation {
   /** File name without variant and extension. Default: diffusers' own. */
@@ -48,16 +28,102 @@ export interface WeightsLocation {
 }
 
 /**
- * Opens the weights in a folder, or one named safetensors file.
+ * Opens the weights in a folder, or one named file. If the folder has not the ones asked for but only others, these are read, and
+ * a warning says so: see {@link chooseWeights}.
  * @throws CheckpointError when there are none, or a shard is missing or lacks a tensor that the index promises.
  */
 export async function openWeights(path: string, location: WeightsLocation = {}): Promise<WeightSource> {
   if (path.endsWith(".safetensors")) return safeOpen(path);
-  const { single, index } = weightFiles(location);
-  if (existsSync(join(path, index))) return openShards(path, join(path, index));
-  if (existsSync(join(path, single))) return safeOpen(join(path, single));
-  throw new CheckpointError(`found neither ${single} nor ${index}`, { file: path });
+  if (isTorchFile(path)) return openTorchFile(path);
+  const names = await readdir(path).catch((error: NodeJS.ErrnoException): string[] => {
+    if (error.code === "ENOENT") return [];
+    throw new CheckpointError(fileProblem(error), { file: path });
+  });
+  const { file, instead } = chooseWeights(names, location) ?? {};
+  if (file === undefined) throw new CheckpointError(...noWeights(names, location, path));
+  if (instead !== undefined) warnOnce(`${path}: ${instead}`);
+  if (isIndex(file)) return openShards(path, join(path, file));
+  return isTorchFile(file) ? openTorchFile(join(path, file)) : safeOpen(join(path, file));
 }
+
+/** Weights that were chosen among a folder's files. */
+export interface ChosenWeights {
+  /** A file of weights, or an index of shards. */
+  readonly file: string;
+  /** Why it is not what was asked for. */
+  readonly instead?: string;
+}
+
+/**
+ * The weights that a folder has: those asked for; else those without the variant; else those of its only variant; else its only
+ * safetensors file, whatever its name; else torch's.
+ * @returns undefined if there are none, or several to choose from.
+ */
+export function chooseWeights(
+  names: readonly string[],
+  location: WeightsLocation = {},
+): ChosenWeights | undefined {
+  const { weightsName = DIFFUSERS_WEIGHTS, variant } = location;
+  const named = (variant?: string): string | undefined => {
+    const { single, index } = weightFiles({ weightsName, variant });
+    return [index, single].find((name) => names.includes(name));
+  };
+  const asked = named(variant);
+  if (asked !== undefined) return { file: asked };
+  const lacks = variant === undefined ? "" : `has no weights of the variant ${variant}, but `;
+  const plain = named();
+  if (plain !== undefined) return { file: plain, instead: `${lacks}${plain}, which is read` };
+  const variants = variantsOf(names, weightsName);
+  if (variants.length > 1) return undefined;
+  const only = variants.length === 1 ? named(variants[0]) : onlySafetensors(names);
+  if (only !== undefined) return { file: only, instead: `${lacks || "has "}only ${only}, which is read` };
+  const stem = weightsName === TRANSFORMERS_WEIGHTS ? "pytorch_model" : weightsName;
+  const torch = [variant, undefined].map((variant) => `${fileStem(stem, variant)}.bin`);
+  const file = torch.find((name) => names.includes(name));
+  return file === undefined ? undefined : { file };
+}
+
+const SHARD = /-\d{5}-of-\d{5}/;
+
+/** The variants, such as "fp16", that weights of this name are there in. */
+function variantsOf(names: readonly string[], weightsName: string): string[] {
+  const stem = literal(weightsName);
+  const pattern = new RegExp(`^${stem}(?:\\.([^.]+)\\.safetensors|\\.safetensors\\.index\\.([^.]+)\\.json)$`);
+  const found = names
+    .filter((name) => !SHARD.test(name))
+    .flatMap((name) => pattern.exec(name)?.slice(1) ?? []);
+  return [...new Set(found.filter((variant) => variant !== undefined))];
+}
+
+function onlySafetensors(names: readonly string[]): string | undefined {
+  const found = names.filter((name) => name.endsWith(".safetensors") && !SHARD.test(name));
+  return found.length === 1 ? found[0] : undefined;
+}
+
+/** Whether it is an index of shards and no file of weights. */
+export const isIndex = (name: string): boolean => name.endsWith(".json");
+
+function noWeights(
+  names: readonly string[],
+  location: WeightsLocation,
+  file: string,
+): [problem: string, details: { file: string; hint?: string }] {
+  const { single, index } = weightFiles(location);
+  const others = names.filter((name) => WEIGHTS.test(name));
+  const instead = others.length > 0 ? `, only ${others.join(", ")}` : "";
+  const variants = variantsOf(names, location.weightsName ?? DIFFUSERS_WEIGHTS);
+  let hint: string | undefined;
+  if (variants.length > 1) hint = `variant says which: ${variants.join(" or ")}`;
+  else if (others.length > 0 && !others.some((name) => name.endsWith(".safetensors")))
+    hint = "write them as safetensors in Python: save_pretrained(FOLDER, safe_serialization=True)";
+  return [
+    `found neither ${single} nor ${index}${instead}`,
+    { file, ...(hint === undefined ? {} : { hint }) },
+  ];
+}
+
+/** Files that hold weights in some format. */
+export const WEIGHTS = /\.(safetensors|bin|pt|pth|ckpt|h5|msgpack|onnx|gguf)$/;
 
 /** The names that a model's weights may have: one file, or an index of shards, which takes precedence. */
 export function weightFiles({ weightsName = DIFFUSERS_WEIGHTS, variant }: WeightsLocation = {}): {
@@ -123,6 +189,17 @@ async function openShards(folder: string, indexPath: string): Promise<WeightSour
     getData: (key, buffer) => shardOf(key).getData(key, buffer),
     close,
   };
+}
+
+/**
+ * Creates a folder to write to, if need be.
+ * @throws CheckpointError if a file is in the way.
+ */
+export async function makeFolder(folder: string): Promise<void> {
+  await mkdir(folder, { recursive: true }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== "EEXIST" && error.code !== "ENOTDIR") throw error;
+    throw new CheckpointError("expected a folder to write to, found a file", { file: folder });
+  });
 }
 
 export interface SaveWeightsOptions extends WeightsLocation {

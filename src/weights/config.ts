@@ -3,10 +3,13 @@
  * A model lists its keys once, as a record of fields; defaults, types and checks all follow from it.
  */
 
+import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { InputError, quote } from "../engine/errors.js";
+import { didYouMean } from "../engine/suggestion.js";
 import { writeAtomically } from "../files/atomic.js";
+import { warnOnce } from "./warn-once.js";
 
 /** The diffusers release whose file formats are written. */
 export const DIFFUSERS_VERSION = "0.40.0";
@@ -96,15 +99,22 @@ export function completeConfig<F extends Fields>(
   for (const [key, field] of Object.entries(fields)) {
     const value = given[key] === undefined ? field.default : given[key];
     if (!field.accepts(value))
-      throw new ConfigError(`${key} must be ${field.expected}, found ${quote(value)}`, where);
+      throw new ConfigError(`${key} must be ${field.expected}, found ${quote(value)}`, {
+        ...where,
+        hint: value === null ? `without the key it is ${quote(field.default)}` : undefined,
+      });
     config[key] = value;
   }
-  const unknown = Object.keys(given).filter((key) => !Object.hasOwn(fields, key) && !key.startsWith("_"));
+  // An unknown key that is null asks for nothing: newer versions write those of all their options.
+  const unknown = Object.keys(given).filter(
+    (key) => !Object.hasOwn(fields, key) && !key.startsWith("_") && given[key] !== null,
+  );
   if (unknown.length > 0) {
     const problem = `unknown configuration ${unknown.length === 1 ? "key" : "keys"} ${unknown.join(", ")}`;
     if (unknownKeys === "refuse")
       throw new ConfigError(problem, { ...where, hint: `known are ${Object.keys(fields).join(", ")}` });
-    process.emitWarning(`${where.file ?? where.subject}: ${problem} will be ignored`);
+    const meant = unknown.flatMap((key) => didYouMean(key, Object.keys(fields)) ?? []).join(" ");
+    warnOnce(`${where.file ?? where.subject}: ${problem} will be ignored${meant && `. ${meant}`}`);
   }
   return config as ConfigOf<F>;
 }
@@ -126,8 +136,24 @@ export async function readConfig(
       `expected the configuration of ${className}, found _class_name ${JSON.stringify(json._class_name)}`,
       { file: path },
     );
+  assertNotQuantized(json, path);
   return json;
 }
+
+/** @throws ConfigError if the weights beside a configuration are not the numbers themselves. */
+export function assertNotQuantized(config: Readonly<Record<string, unknown>>, file: string): void {
+  const found = config.quantization_config ?? undefined;
+  if (found === undefined) return;
+  const { quant_method: method } = found as Readonly<Record<string, unknown>>;
+  throw new ConfigError(
+    `its weights are quantised (quantization_config${method === undefined ? "" : `: quant_method ${quote(method)}`}), which is not supported`,
+    { file, hint: DEQUANTIZE },
+  );
+}
+
+/** What to do with quantised weights. */
+export const DEQUANTIZE =
+  "take the model's float16 or bfloat16 weights, or write them in Python: model.dequantize(), then model.save_pretrained(FOLDER)";
 
 /** Writes a configuration as diffusers does: with its class and version, keys in alphabetical order. */
 export async function writeConfig(
@@ -163,6 +189,11 @@ export interface ModelIndex {
 /** @throws ConfigError when `model_index.json` is missing or not of the form that diffusers writes. */
 export async function readModelIndex(folder: string): Promise<ModelIndex> {
   const path = join(folder, MODEL_INDEX);
+  if (!existsSync(path) && existsSync(join(folder, MODEL_CONFIG)))
+    throw new ConfigError("no such file", {
+      file: path,
+      hint: `${folder} has the ${MODEL_CONFIG} of one model; a pipeline is the folder that its parts lie in`,
+    });
   const { _class_name: className, ...entries } = await readJsonObject(path);
   if (typeof className !== "string")
     throw new ConfigError(`expected a _class_name, found ${quote(className)}`, { file: path });
@@ -189,8 +220,10 @@ export async function readJsonObject(path: string): Promise<Record<string, unkno
   try {
     text = await readFile(path, "utf8");
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT")
-      throw new ConfigError("no such file", { file: path });
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT") throw new ConfigError("no such file", { file: path });
+    if (code === "ENOTDIR") throw new ConfigError("expected a folder, found a file", { file: dirname(path) });
+    if (code === "EISDIR") throw new ConfigError("expected a file, found a folder", { file: path });
     throw error;
   }
   let json: unknown;

@@ -15,9 +15,18 @@ import { EngineError, firstLine, InputError, passedOn } from "../engine/errors.j
 import { packageRoot } from "../engine/package-root.js";
 import { writeFileAtomic } from "../files/atomic.js";
 import { type Lock, withLock } from "../files/lock.js";
-import { CheckpointError, readShardIndex, type WeightsLocation, weightFiles } from "./checkpoint.js";
-import { ConfigError, MODEL_CONFIG } from "./config.js";
+import {
+  CheckpointError,
+  chooseWeights,
+  isIndex,
+  readShardIndex,
+  WEIGHTS,
+  type WeightsLocation,
+  weightFiles,
+} from "./checkpoint.js";
+import { ConfigError, MODEL_CONFIG, MODEL_INDEX } from "./config.js";
 import type { ModelDtype } from "./dtype.js";
+import { isTorchFile } from "./torch-file.js";
 
 /** A model that can't be found or fetched; one line that says what was looked for, where, and what to do. */
 export class HubError extends InputError {
@@ -62,15 +71,33 @@ class MissingFile extends InputError {}
 export class Repository {
   readonly #paths: ReadonlySet<string>;
   readonly #locate: (path: string) => Promise<string>;
+  readonly #isWhole: boolean;
+  /** Whether it is somebody's own folder, from which nothing is fetched. */
+  readonly isLocal: boolean;
 
-  constructor(paths: ReadonlySet<string>, locate: (path: string) => Promise<string>) {
+  /** @param isWhole whether the paths are all that the repository has, and not only those that were fetched so far. */
+  constructor(
+    paths: ReadonlySet<string>,
+    locate: (path: string) => Promise<string>,
+    { isWhole, isLocal = false }: { readonly isWhole: boolean; readonly isLocal?: boolean },
+  ) {
+    this.isLocal = isLocal;
     this.#paths = paths;
     this.#locate = locate;
+    this.#isWhole = isWhole;
   }
 
   /** The paths of those of the files that the folder has. */
   present(folder: string, names: readonly string[]): string[] {
     return names.map((name) => posix.join(folder, name)).filter((path) => this.#paths.has(path));
+  }
+
+  /** The names of all files that lie in the folder itself; none where that is not known. */
+  names(folder: string): string[] {
+    if (!this.#isWhole) return [];
+    return [...this.#paths]
+      .filter((path) => posix.dirname(path) === folder)
+      .map((path) => posix.basename(path));
   }
 
   /** The path of the first of these files that the folder has. @throws MissingFile if it has none of them. */
@@ -89,17 +116,17 @@ export class Repository {
   }
 }
 
-/** Files that hold weights in some format. */
-const WEIGHTS = /\.(safetensors|bin|pt|pth|ckpt|h5|msgpack|onnx|gguf)$/;
-
 /** A model's configuration and weights. */
 export const modelFiles =
   (location: WeightsLocation = {}): Needs =>
   async (repository, folder) => {
     const config = repository.oneOf(folder, [MODEL_CONFIG]);
     const { single, index } = weightFiles(location);
-    const weights = repository.oneOf(folder, [index, single]);
-    if (posix.basename(weights) !== index) return [config, weights];
+    const chosen = chooseWeights(repository.names(folder), location)?.file;
+    // Torch's own files are read where they are, but none is fetched.
+    const others = chosen === undefined || (isTorchFile(chosen) && !repository.isLocal) ? [] : [chosen];
+    const weights = repository.oneOf(folder, [index, single, ...others]);
+    if (!isIndex(weights)) return [config, weights];
     const shards = new Set((await readShardIndex(await repository.open(weights))).values());
     return [config, weights, ...[...shards].map((shard) => repository.oneOf(folder, [shard]))];
   };
@@ -124,6 +151,53 @@ export const componentFiles =
   };
 
 /**
+ * The local folder of a pipeline, as {@link resolveModel} finds it, which has all of these parts.
+ * @param components what is going to be read of each part's folder.
+ * @throws HubError; CheckpointError naming all parts that a folder lacks.
+ */
+export async function resolvePipeline(
+  idOrFolder: string,
+  options: HubOptions,
+  components: Readonly<Record<string, Needs>>,
+): Promise<string> {
+  const root = await resolveModel(idOrFolder, options, componentFiles(components));
+  const lacks: string[] = [];
+  for (const [name, needs] of Object.entries(components)) {
+    const files = await readdir(join(root, name)).catch(() => undefined);
+    if (files === undefined) {
+      lacks.push(`${name}: no such folder`);
+      continue;
+    }
+    const paths = new Set(files.map((file) => posix.join(name, file)));
+    const repository = new Repository(paths, async (path) => join(root, path), {
+      isWhole: true,
+      isLocal: true,
+    });
+    try {
+      await needs(repository, name);
+    } catch (error) {
+      if (!(error instanceof MissingFile)) throw error;
+      lacks.push(`${name}: ${error.message}`);
+    }
+  }
+  if (lacks.length > 0)
+    throw new CheckpointError(`parts of the pipeline are missing: ${lacks.join("; ")}`, { file: root });
+  return root;
+}
+
+/** The folder of a model's configuration: the model's own, or where its single file of weights lies. */
+export async function configFolder(path: string): Promise<string> {
+  const found = await stat(path).catch(() => undefined);
+  if (found === undefined || found.isDirectory()) return path;
+  const folder = dirname(path);
+  if (existsSync(join(folder, MODEL_CONFIG))) return folder;
+  throw new ConfigError(`a single file, without the model's ${MODEL_CONFIG} beside it`, {
+    file: path,
+    hint: "expected a folder as save_pretrained writes it",
+  });
+}
+
+/**
  * The local folder of a model, given as a folder or by its id on the Hub ("org/name"). A folder of that name comes first,
  * then this package's small models; for these no server is asked. A complete copy in the cache is used without asking
  * whether the Hub has something newer.
@@ -134,10 +208,13 @@ export const componentFiles =
 export async function resolveModel(idOrFolder: string, options: HubOptions, needs: Needs): Promise<string> {
   const { subfolder } = options;
   const within = (folder: string) => (subfolder === undefined ? folder : join(folder, subfolder));
-  if (existsSync(idOrFolder)) return within(idOrFolder);
+  if (existsSync(idOrFolder)) return within(await snapshotIn(idOrFolder, options.revision));
   // A tutorial that was copied elsewhere still finds the small models.
   const shipped = join(packageRoot, "notebooks", idOrFolder);
   if (SHIPPED.test(idOrFolder) && existsSync(shipped)) return within(shipped);
+  // A part that a local pipeline lacks is no model of an organisation that is called like the folder.
+  if (existsSync(join(dirname(idOrFolder), MODEL_INDEX)))
+    throw new HubError(`${idOrFolder}: no such folder in the pipeline's`);
   if (!MODEL_ID.test(idOrFolder) || NO_MODEL_ID.test(idOrFolder)) {
     throw new HubError(
       `${idOrFolder}: no such file or folder, and not the id of a model on the Hugging Face Hub, such as ${EXAMPLE}`,
@@ -210,6 +287,39 @@ async function readToken({ token, tokenFile }: Place): Promise<string | undefine
   return text.replace(/[\r\n]/g, "").trim() || undefined;
 }
 
+/**
+ * The snapshot within a model's folder of the Hugging Face cache ("models--org--name"); any other path as it is.
+ * @throws HubError naming the snapshots or models, if it is not clear which is meant.
+ */
+async function snapshotIn(path: string, revision: string | undefined): Promise<string> {
+  const names = await readdir(path).catch(() => [] as string[]);
+  if (names.includes("snapshots")) {
+    const snapshots = await readdir(join(path, "snapshots"));
+    const wanted = revision ?? DEFAULT_REVISION;
+    const commit = (await readFile(join(path, "refs", wanted), "utf8").catch(() => wanted)).trim();
+    if (snapshots.includes(commit)) return join(path, "snapshots", commit);
+    const [only] = snapshots;
+    if (revision === undefined && only !== undefined && snapshots.length === 1)
+      return join(path, "snapshots", only);
+    throw new HubError(
+      `${path}: a folder of the Hugging Face cache without revision ${wanted}, with the snapshots ${snapshots.join(", ") || "(none)"}`,
+      { hint: "name one of them as the revision" },
+    );
+  }
+  const models = names.filter((name) => STORED_MODEL.test(name));
+  if (models.length === 0 || names.includes(MODEL_INDEX) || names.includes(MODEL_CONFIG)) return path;
+  const ids = models.map((name) => name.replace(STORED_MODEL, "$1").replace("--", "/"));
+  throw new HubError(
+    `${path}: expected a model, found the Hugging Face cache itself, with ${ids.join(", ")}`,
+    {
+      hint: `set HF_HUB_CACHE=${path} and give the model's id`,
+    },
+  );
+}
+
+/** What the cache calls a model's folder. */
+const STORED_MODEL = /^models--(.+)$/;
+
 // -- the cache -----------------------------------------------------------------------------------------------------
 
 /** A snapshot that has everything needed; otherwise what the newest one lacks, if there is one. */
@@ -226,7 +336,8 @@ async function findInCache(
   // Python's library lists the commit's files there; a snapshot may hold only some of them.
   const tree = await readJson<{ files?: object }>(join(storage, "trees", `${commit}.json`));
   const paths = tree?.files ? Object.keys(tree.files) : files;
-  const repository = new Repository(new Set(paths), async (path) => join(snapshot, path));
+  const isWhole = tree?.files !== undefined;
+  const repository = new Repository(new Set(paths), async (path) => join(snapshot, path), { isWhole });
   try {
     const missing = (await needs(repository, folder)).filter((path) => !existsSync(join(snapshot, path)));
     return missing.length === 0 ? { snapshot } : { lack: `it has no ${missing.join(", ")}` };
@@ -275,7 +386,9 @@ async function fetchSnapshot(
         if (meanwhile.snapshot !== undefined) return meanwhile.snapshot;
         const entries = await server.files(commit);
         const transfer = new Transfer(place, commit, entries, token, lock);
-        const repository = new Repository(new Set(entries.keys()), (path) => transfer.fetch(path));
+        const repository = new Repository(new Set(entries.keys()), (path) => transfer.fetch(path), {
+          isWhole: true,
+        });
         const paths = new Set(await needs(repository, folder));
         await transfer.fetchAll([...paths]);
         const snapshot = join(storage, "snapshots", commit);

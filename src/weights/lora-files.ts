@@ -1,34 +1,39 @@
-/** LoRA adapters in files: as diffusers' pipelines and models write them, and as PEFT does. */
+/** LoRA adapters in files: as diffusers' pipelines and models write them, as PEFT does, and as other trainers do. */
 
-import { existsSync } from "node:fs";
-import { mkdir, stat } from "node:fs/promises";
-import { dirname, join } from "node:path";
-import { quote } from "../engine/errors.js";
-import { CheckpointError, type WeightSource } from "./checkpoint.js";
-import { ConfigError, readJsonObject, writeJson } from "./config.js";
-import type { FloatDtype } from "./dtype.js";
+import { readdir, stat } from "node:fs/promises";
+import { join, posix } from "node:path";
+import { CheckpointError, makeFolder, type WeightSource } from "./checkpoint.js";
+import { writeJson } from "./config.js";
+import { type FloatDtype, toFloat32 } from "./dtype.js";
 import { type HubOptions, type Needs, resolveModel } from "./hub.js";
-import { type DeferredTensor, type SafetensorsFile, safeOpen, saveFile } from "./safetensors.js";
+import { readLoraKeys } from "./lora-keys.js";
+import {
+  type LoraSettings,
+  METADATA_KEY,
+  PEFT_CONFIG_NAME,
+  PEFT_WEIGHTS,
+  patternValue,
+  readLoraSettings,
+} from "./lora-settings.js";
+import { type DeferredTensor, SafetensorsFile, safeOpen, saveFile } from "./safetensors.js";
+import { isTorchFile, openTorchFile } from "./torch-file.js";
 
+const DIFFUSERS_LORA = "pytorch_lora_weights";
 /** The file that diffusers writes. */
-export const LORA_WEIGHT_NAME = "pytorch_lora_weights.safetensors";
-/** The files that PEFT writes. */
-const PEFT_WEIGHT_NAME = "adapter_model.safetensors";
-const PEFT_CONFIG_NAME = "adapter_config.json";
-/** Where diffusers keeps an adapter's configuration, in the safetensors header. */
-const METADATA_KEY = "lora_adapter_metadata";
-
-/** What precedes modules' names in files: a pipeline's component, PEFT's wrapper, or nothing. */
-const PREFIXES = ["transformer.", "base_model.model."];
+export const LORA_WEIGHT_NAME = `${DIFFUSERS_LORA}.safetensors`;
+/** The file that PEFT writes. */
+const PEFT_WEIGHT_NAME = `${PEFT_WEIGHTS}.safetensors`;
+/** What a folder's file may be called, in the order in which they are looked for. */
+const WEIGHT_NAMES = [LORA_WEIGHT_NAME, PEFT_WEIGHT_NAME, `${DIFFUSERS_LORA}.bin`, `${PEFT_WEIGHTS}.bin`];
 
 export interface LoadLoraOptions extends HubOptions {
   /** Default "default". */
   readonly adapterName?: string;
-  /** The file's name, if a folder or a model on the Hub does not use diffusers' or PEFT's. */
+  /** The file's name, if a folder or a model on the Hub uses neither diffusers' nor PEFT's and has several. */
   readonly weightName?: string;
   /**
-   * The update is scaled by loraAlpha / rank. Files from diffusers' trainers do not record it; it is then taken to be
-   * the rank, a factor of 1, as in diffusers.
+   * The update is scaled by loraAlpha / rank. For files that don't say it, such as those of CogVideo's trainers. Default: what
+   * the file says, else the rank, a factor of 1, as in diffusers. Another than the file's is refused.
    */
   readonly loraAlpha?: number;
 }
@@ -45,8 +50,9 @@ export interface SaveLoraOptions {
   /** Default: the format's. */
   readonly weightName?: string;
   /**
-   * Writes rank and alpha into the file's header, where recent versions of diffusers find them. Default false, as in
-   * CogVideo's trainers: whoever loads the file sets the scale.
+   * Writes rank and alpha into the file's header, as diffusers' `save_lora_weights` does with
+   * `transformer_lora_adapter_metadata`; its pipelines then apply the adapter at the scale it was trained with. Default true.
+   * Without them, whoever loads the file has to know alpha, as with files of CogVideo's trainers.
    */
   readonly metadata?: boolean;
   /** Number format in the file. Default float32. */
@@ -56,42 +62,71 @@ export interface SaveLoraOptions {
 /** An open LoRA file: what it adapts, and where its numbers are. */
 export interface LoraFile {
   readonly path: string;
-  readonly source: SafetensorsFile & WeightSource;
-  /** By module: the rank that its weights have, and the alpha that is written for it alone. */
+  readonly source: WeightSource;
+  /** By module: the rank that its weights have, and its alpha, if the file says one for it or for all. */
   readonly layers: ReadonlyMap<string, { readonly rank: number; readonly alpha?: number }>;
   /** What its header, or the configuration beside it, says. */
-  readonly r?: number;
-  readonly loraAlpha?: number;
-  readonly useRslora?: boolean;
+  readonly settings: LoraSettings | undefined;
   /** The parameter ("to_q.lora_A.weight" after its module's name) that a key of the file holds. */
   parameterOf(key: string): string | undefined;
 }
 
 /**
- * Opens a safetensors file, a folder of diffusers' or PEFT's, or a model of the Hugging Face Hub. The caller closes its
- * `source`.
+ * Opens a file, a folder of diffusers' or PEFT's, or a model of the Hugging Face Hub. Files are safetensors, or of `torch.save`,
+ * which are read without running anything in them. The caller closes its `source`.
+ *
+ * @param modules the model's linear layers: kohya's scripts write their names with _ for dots.
  * @throws CheckpointError, ConfigError or SafetensorsError naming the file and what is wrong with it; HubError.
  */
-export async function openLora(path: string, options: LoadLoraOptions = {}): Promise<LoraFile> {
-  const names =
-    options.weightName === undefined ? [LORA_WEIGHT_NAME, PEFT_WEIGHT_NAME] : [options.weightName];
-  const needs: Needs = (repository, folder) => [
-    repository.oneOf(folder, names),
-    ...repository.present(folder, [PEFT_CONFIG_NAME]),
-  ];
-  const file = await findFile(await resolveModel(path, options, needs), names);
-  const source = await safeOpen(file);
+export async function openLora(
+  path: string,
+  options: Pick<LoadLoraOptions, "weightName" | keyof HubOptions> = {},
+  modules: Iterable<string> = [],
+): Promise<LoraFile> {
+  const file = await findFile(
+    await resolveModel(path, options, loraFiles(options.weightName)),
+    options.weightName,
+  );
+  const source = isTorchFile(file) ? await openTorchFile(file) : await safeOpen(file);
   try {
-    const { moduleOf, ranks } = readKeys(source);
-    const { alphaPattern, ...settings } = await storedSettings(source, file);
-    const layers = new Map(
-      [...ranks].map(([module, rank]) => [module, { rank, alpha: alphaPattern?.get(module) }] as const),
-    );
-    return { path: file, source, layers, ...settings, parameterOf: (key) => moduleOf.get(key) };
+    const { parameters, ranks, alphas } = readLoraKeys(source, modules);
+    const header = source instanceof SafetensorsFile ? source.metadata() : new Map<string, string>();
+    const settings = await readLoraSettings(file, header);
+    const layers = new Map<string, { rank: number; alpha?: number }>();
+    for (const [module, rank] of ranks) {
+      assertRank(file, module, rank, settings);
+      const key = alphas.get(module);
+      const own = key === undefined ? undefined : await readAlpha(source, key);
+      const alpha = own ?? (settings && (patternValue(settings.alphaPattern, module) ?? settings.loraAlpha));
+      layers.set(module, alpha === undefined ? { rank } : { rank, alpha });
+    }
+    return { path: file, source, layers, settings, parameterOf: (key) => parameters.get(key) };
   } catch (error) {
     await source.close();
     throw error;
   }
+}
+
+/** The scale depends on the rank, so it must be the one that the weights have. */
+function assertRank(file: string, module: string, rank: number, settings: LoraSettings | undefined): void {
+  if (settings === undefined) return;
+  const expected = patternValue(settings.rankPattern, module) ?? settings.r;
+  if (expected !== undefined && expected !== rank)
+    throw new CheckpointError(`${module}: rank ${expected} by ${settings.where}, ${rank} by its weights`, {
+      file,
+    });
+}
+
+async function readAlpha(source: WeightSource, key: string): Promise<number> {
+  const { shape } = source.info(key);
+  if (shape.some((length) => length !== 1))
+    throw new CheckpointError(`${key}: expected a single number, found shape [${shape}]`, {
+      file: source.path,
+    });
+  const { dtype, data } = await source.getData(key);
+  const alpha = toFloat32(dtype, data)[0]!;
+  if (Number.isFinite(alpha)) return alpha;
+  throw new CheckpointError(`${key}: expected a number, found ${alpha}`, { file: source.path });
 }
 
 /**
@@ -104,97 +139,55 @@ export async function writeLora(
   folder: string,
   tensors: Iterable<readonly [string, DeferredTensor]>,
   config: Readonly<Record<string, unknown>>,
-  { format = "diffusers", weightName, metadata = false }: SaveLoraOptions,
+  { format = "diffusers", weightName, metadata = true }: SaveLoraOptions,
 ): Promise<void> {
   const prefix = format === "peft" ? "base_model.model." : "transformer.";
   const named = [...tensors].map(([name, tensor]): [string, DeferredTensor] => [prefix + name, tensor]);
-  const header = Object.fromEntries(Object.entries(config).map(([key, value]) => [prefix + key, value]));
-  await mkdir(folder, { recursive: true });
+  const header = Object.fromEntries(
+    Object.entries(config)
+      .map(([key, value]): [string, unknown] => [prefix + key, value])
+      .sort(([a], [b]) => (a < b ? -1 : 1)),
+  );
+  await makeFolder(folder);
   const file = join(folder, weightName ?? (format === "peft" ? PEFT_WEIGHT_NAME : LORA_WEIGHT_NAME));
   await saveFile(named, file, {
     format: "pt",
-    ...(metadata && format === "diffusers" ? { [METADATA_KEY]: JSON.stringify(header) } : {}),
+    ...(metadata && format === "diffusers" ? { [METADATA_KEY]: JSON.stringify(header, null, 2) } : {}),
   });
   if (format === "peft") await writeJson(join(folder, PEFT_CONFIG_NAME), { ...config, peft_type: "LORA" });
 }
 
-async function findFile(path: string, names: readonly string[]): Promise<string> {
+const loraFiles =
+  (weightName: string | undefined): Needs =>
+  (repository, folder) => {
+    if (weightName !== undefined) return [repository.oneOf(folder, [weightName])];
+    const only = onlyFile(repository.names(folder));
+    const weights = repository.oneOf(folder, only === undefined ? WEIGHT_NAMES : [...WEIGHT_NAMES, only]);
+    const beside = posix.basename(weights).startsWith(`${PEFT_WEIGHTS}.`) ? [PEFT_CONFIG_NAME] : [];
+    return [weights, ...repository.present(folder, beside)];
+  };
+
+/** A folder's file under another name is meant if there is only one, as in diffusers. */
+function onlyFile(names: readonly string[]): string | undefined {
+  const found = names.filter((name) => name.endsWith(".safetensors"));
+  return found.length === 1 ? found[0] : undefined;
+}
+
+async function findFile(path: string, weightName: string | undefined): Promise<string> {
   const found = await stat(path).catch(() => undefined);
   if (found === undefined) throw new CheckpointError("no such file or folder", { file: path });
   if (!found.isDirectory()) return path;
-  const name = names.find((name) => existsSync(join(path, name)));
-  if (name === undefined) throw new CheckpointError(`found neither ${names.join(" nor ")}`, { file: path });
-  return join(path, name);
-}
-
-/** The parameter's name for each key, and the rank of each module. */
-function readKeys(source: SafetensorsFile): { moduleOf: Map<string, string>; ranks: Map<string, number> } {
-  const moduleOf = new Map<string, string>();
-  const ranks = new Map<string, number>();
-  const strange: string[] = [];
-  for (const key of source.keys()) {
-    const prefix = PREFIXES.find((prefix) => key.startsWith(prefix)) ?? "";
-    // PEFT's own state dict names the adapter after lora_A and lora_B.
-    const name = key.slice(prefix.length).replace(/\.(lora_[AB])\.[^.]+\.weight$/, ".$1.weight");
-    const match = /^(.+)\.lora_([AB])\.weight$/.exec(name);
-    if (!match) {
-      strange.push(key);
-      continue;
-    }
-    moduleOf.set(key, name);
-    const [, module, matrix] = match;
-    if (matrix === "B") ranks.set(module!, source.info(key).shape[1] ?? 0);
-  }
-  if (strange.length > 0 || ranks.size === 0) {
-    const found = strange.length > 0 ? strange.slice(0, 5).join(", ") : "no lora_B.weight at all";
-    throw new CheckpointError(
-      `expected LoRA weights, named MODULE.lora_A.weight and MODULE.lora_B.weight, found ${found}`,
-      { file: source.path },
-    );
-  }
-  return { moduleOf, ranks };
-}
-
-interface StoredSettings {
-  readonly r?: number;
-  readonly loraAlpha?: number;
-  readonly useRslora?: boolean;
-  readonly alphaPattern?: ReadonlyMap<string, number>;
-}
-
-/** Rank and alpha as diffusers' header or PEFT's configuration beside the file give them. */
-async function storedSettings(source: WeightSource & SafetensorsFile, file: string): Promise<StoredSettings> {
-  const text = source.metadata().get(METADATA_KEY);
-  const beside = join(dirname(file), PEFT_CONFIG_NAME);
-  let settings: Record<string, unknown> | undefined;
-  if (text !== undefined) {
-    try {
-      settings = JSON.parse(text) as Record<string, unknown>;
-    } catch {
-      throw new ConfigError(`${METADATA_KEY} in its header is not valid JSON`, { file });
-    }
-  } else if (file.endsWith(PEFT_WEIGHT_NAME) && existsSync(beside)) {
-    settings = await readJsonObject(beside);
-  }
-  if (settings === undefined) return {};
-
-  const plain = Object.fromEntries(
-    Object.entries(settings).map(([key, value]) => [key.replace(/^transformer\./, ""), value]),
-  );
-  const number = (key: string): number | undefined => {
-    const value = plain[key];
-    if (value === undefined || value === null) return undefined;
-    if (typeof value === "number") return value;
-    throw new ConfigError(`${key} must be a number, found ${quote(value)}`, { file });
-  };
-  if (plain.use_dora === true) throw new ConfigError("DoRA adapters (use_dora) are not supported", { file });
-  const pattern = (plain.alpha_pattern ?? {}) as Record<string, number>;
-  return {
-    r: number("r"),
-    loraAlpha: number("lora_alpha"),
-    useRslora: plain.use_rslora === true,
-    alphaPattern: new Map(
-      Object.entries(pattern).map(([module, alpha]) => [module.replace(/^\^/, ""), alpha]),
-    ),
-  };
+  const there = await readdir(path);
+  const wanted = weightName === undefined ? WEIGHT_NAMES : [weightName];
+  const name =
+    wanted.find((name) => there.includes(name)) ?? (weightName === undefined ? onlyFile(there) : undefined);
+  if (name !== undefined) return join(path, name);
+  const others = there.filter((name) => name.endsWith(".safetensors"));
+  const instead = others.length > 0 ? `, only ${others.join(", ")}` : "";
+  throw new CheckpointError(`found neither ${wanted.join(" nor ")}${instead}`, {
+    file: path,
+    ...(others.length > 1 && weightName === undefined
+      ? { hint: "weightName (sample's --lora-weight-name) says which" }
+      : {}),
+  });
 }

@@ -17,13 +17,20 @@ import {
 } from "../../nn/module.js";
 import { openWeights, TRANSFORMERS_WEIGHTS, type WeightsLocation } from "../../weights/checkpoint.js";
 import {
+  assertNotQuantized,
   ConfigError,
   type ConfigOrigin,
   MODEL_CONFIG,
   readJsonObject,
   writeJson,
 } from "../../weights/config.js";
-import { type LoadModelOptions, modelFiles, type Needs, resolveModel } from "../../weights/hub.js";
+import {
+  configFolder,
+  type LoadModelOptions,
+  modelFiles,
+  type Needs,
+  resolveModel,
+} from "../../weights/hub.js";
 import { completeT5Config, parseFeedForward, type T5Activation, type T5Config } from "./t5-config.js";
 
 const CLASS_NAME = "T5EncoderModel";
@@ -119,8 +126,9 @@ export class T5EncoderModel extends Model {
   static async fromPretrained(idOrFolder: string, options: LoadModelOptions = {}): Promise<T5EncoderModel> {
     const location = named(options);
     const folder = await resolveModel(idOrFolder, options, textEncoderFiles(options));
-    const where = { file: join(folder, MODEL_CONFIG) };
+    const where = { file: join(await configFolder(folder), MODEL_CONFIG) };
     const given = await readJsonObject(where.file);
+    assertNotQuantized(given, where.file);
     const architectures = Array.isArray(given.architectures) ? given.architectures : [];
     if (!architectures.some((name) => ARCHITECTURES.includes(name as string))) {
       throw new ConfigError(

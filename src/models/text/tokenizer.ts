@@ -1,11 +1,12 @@
 /** T5's tokenizer: unigram pieces (Kudo 2018, arXiv 1804.10959), by transformers' class of the same name. */
 
 import { existsSync } from "node:fs";
-import { copyFile, mkdir } from "node:fs/promises";
+import { copyFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Tokenizer } from "@huggingface/tokenizers";
 import { firstLine, InputError } from "../../engine/errors.js";
 import { grouped, showAs } from "../../engine/shown.js";
+import { makeFolder } from "../../weights/checkpoint.js";
 import { ConfigError, type ConfigOrigin, readJsonObject, writeJson } from "../../weights/config.js";
 import { type HubOptions, type Needs, resolveModel } from "../../weights/hub.js";
 import { PrecompiledCharsmap, sentencePieceNormalization } from "./charsmap.js";
@@ -152,7 +153,7 @@ export class T5Tokenizer {
 
   /** Writes `spiece.model` or `tokenizer.json`, and `tokenizer_config.json`, into a folder. */
   async savePretrained(folder: string): Promise<void> {
-    await mkdir(folder, { recursive: true });
+    await makeFolder(folder);
     if (this.#model !== null) await copyFile(this.#model, join(folder, SENTENCEPIECE_MODEL));
     else await writeJson(join(folder, TOKENIZER_JSON), this.#json);
     await writeJson(join(folder, TOKENIZER_CONFIG), { ...this.#config, tokenizer_class: "T5Tokenizer" });

@@ -10,7 +10,7 @@ import { dropout, type ForwardContext } from "../../nn/forward-context.js";
 import { LayerNorm } from "../../nn/layer-norm.js";
 import type { Linear } from "../../nn/linear.js";
 import { Linears } from "../../nn/linear.js";
-import { type LoraAdapter, LoraAdapters, type LoraConfig } from "../../nn/lora.js";
+import { type AdapterWeights, type LoraAdapter, LoraAdapters, type LoraConfig } from "../../nn/lora.js";
 import { loadLora, saveLora } from "../../nn/lora-storage.js";
 import { loadParameters, Model, type Parameter, type SaveOptions } from "../../nn/module.js";
 import type { LatentSize } from "../../recipe/geometry.js";
@@ -27,7 +27,7 @@ import {
   readConfig,
   writeConfig,
 } from "../../weights/config.js";
-import { type LoadModelOptions, modelFiles, resolveModel } from "../../weights/hub.js";
+import { configFolder, type LoadModelOptions, modelFiles, resolveModel } from "../../weights/hub.js";
 import type { LoadLoraOptions, SaveLoraOptions } from "../../weights/lora-files.js";
 import { safeOpen } from "../../weights/safetensors.js";
 import { CogVideoXBlock } from "./block.js";
@@ -237,8 +237,9 @@ export class CogVideoXTransformer3DModel extends Model {
     location: LoadModelOptions = {},
   ): Promise<CogVideoXTransformer3DModel> {
     const folder = await resolveModel(idOrFolder, location, modelFiles(location));
-    const config = await CogVideoXTransformer3DModel.loadConfig(folder);
-    const model = new CogVideoXTransformer3DModel(config, { file: `${folder}/config.json` });
+    const place = await configFolder(folder);
+    const config = await CogVideoXTransformer3DModel.loadConfig(place);
+    const model = new CogVideoXTransformer3DModel(config, { file: `${place}/config.json` });
     try {
       await model.loadWeights(folder, location);
     } catch (error) {
@@ -310,8 +311,9 @@ export class CogVideoXTransformer3DModel extends Model {
   }
 
   /**
-   * Reads a LoRA adapter from a file or folder of diffusers' or PEFT's, or from the Hugging Face Hub, and freezes the
-   * model's own weights. The adapter becomes the only active one.
+   * Reads a LoRA adapter from a file or folder, or from the Hugging Face Hub, and freezes the model's own weights. It may be
+   * diffusers', PEFT's, or of kohya's scripts, musubi-tuner or ComfyUI, as safetensors or of `torch.save`. The adapter becomes the
+   * only active one.
    * @throws CheckpointError, ConfigError or SafetensorsError naming the file and what is wrong with it, or HubError.
    */
   async loadLoraAdapter(path: string, options: LoadLoraOptions = {}): Promise<LoraAdapter> {
@@ -325,10 +327,12 @@ export class CogVideoXTransformer3DModel extends Model {
     await saveLora(this.#adapters, folder, options);
   }
 
-  /** Makes these adapters the active ones, each with a factor (default 1); all others are off. */
-  setAdapters(adapterNames: string | readonly string[], weights?: number | readonly number[]): void {
-    const names = typeof adapterNames === "string" ? [adapterNames] : adapterNames;
-    this.#adapters.setActive(names, typeof weights === "number" ? names.map(() => weights) : weights);
+  /**
+   * Makes these adapters the active ones, each with a factor (default 1); all others are off.
+   * @throws InputError for an unknown adapter, one named twice, or another number of factors.
+   */
+  setAdapters(adapterNames: string | readonly string[], weights?: AdapterWeights): void {
+    this.#adapters.setActive(typeof adapterNames === "string" ? [adapterNames] : adapterNames, weights);
   }
 
   /** Adds the active adapters' updates to the weights; from then on they cost nothing and do not train. */

@@ -18,7 +18,7 @@ import {
   readConfig,
   writeConfig,
 } from "../../weights/config.js";
-import { type LoadModelOptions, modelFiles, resolveModel } from "../../weights/hub.js";
+import { configFolder, type LoadModelOptions, modelFiles, resolveModel } from "../../weights/hub.js";
 import { type CoderConfig, Decoder3D, Encoder3D } from "./coder.js";
 import { DiagonalGaussianDistribution } from "./distribution.js";
 import { ConvCache, FrameLayout, fromFrames, toFrames } from "./frames.js";
@@ -151,6 +151,15 @@ export class AutoencoderKLCogVideoX extends Model {
   }
 
   /**
+   * The complete configuration of a model in a folder.
+   * @throws ConfigError naming the file and the key.
+   */
+  static async loadConfig(folder: string): Promise<AutoencoderKLCogVideoXConfig> {
+    const given = await readConfig(folder, CLASS_NAME);
+    return completeConfig(FIELDS, given, { file: `${folder}/config.json` }, "warn");
+  }
+
+  /**
    * Reads a folder that diffusers' or this class's `savePretrained` wrote, or a model of the Hugging Face Hub:
    * `config.json` and safetensors weights in float32, float16 or bfloat16, in one file or in shards.
    * @throws ConfigError, CheckpointError or SafetensorsError naming the file and what is wrong with it, or HubError.
@@ -160,9 +169,9 @@ export class AutoencoderKLCogVideoX extends Model {
     location: LoadModelOptions = {},
   ): Promise<AutoencoderKLCogVideoX> {
     const folder = await resolveModel(idOrFolder, location, modelFiles(location));
-    const given = await readConfig(folder, CLASS_NAME);
-    const where = { file: `${folder}/config.json` };
-    const vae = new AutoencoderKLCogVideoX(completeConfig(FIELDS, given, where, "warn"), where);
+    const place = await configFolder(folder);
+    const config = await AutoencoderKLCogVideoX.loadConfig(place);
+    const vae = new AutoencoderKLCogVideoX(config, { file: `${place}/config.json` });
     return vae.#loaded(vae.loadWeights(folder, location));
   }
 

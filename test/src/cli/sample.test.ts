@@ -104,6 +104,28 @@ test("prompt embeddings and a LoRA come from files", async () => {
   assert.notDeepEqual(plain.data, changed.data);
 });
 
+test("several LoRAs add up, each with its factor", async () => {
+  const flags = ["--image", image, "--prompt", "a red ball", "--height", "16", "--width", "16", ...quick];
+  const made = async (name: string, ...more: string[]) => {
+    await sample(...flags, "--out", at(name), ...more);
+    return (await readClip(at(name))).data;
+  };
+  const lora = at("lora");
+  const plain = await made("none");
+  const three = await made("three", "--lora", lora, "--lora-scale", "30");
+  const sum = await made("sum", "--lora", lora, lora, "--lora-scale", "10", "20");
+  const each = await made("each", "--lora", lora, "--lora", lora, "--lora-scale", "15");
+  const off = await made("off", "--lora", lora, lora, "--lora-scale", "1", "-1");
+  const apart = (a: Uint8Array, b: Uint8Array) => Math.max(...a.map((value, i) => Math.abs(value - b[i]!)));
+  assert.ok(apart(plain, three) > 2);
+  for (const [one, other] of [
+    [three, sum],
+    [three, each],
+    [plain, off],
+  ] as const)
+    assert.ok(apart(one, other) <= 1);
+});
+
 test("what sample can't do is refused in one line, and nothing is written", async () => {
   const out = at("never.mp4");
   const refused = async (argv: string[], message: RegExp) => {
@@ -121,6 +143,31 @@ test("what sample can't do is refused in one line, and nothing is written", asyn
   await refused([...good, "--num-frames", "10"], /frames: expected 8 N \+ 1 \(such as 9 or 17\), found 10/);
   await refused([...good, "--height", "40"], /height: expected a multiple of 16/);
   await refused([...good, "--lora", at("nothing")], /nothing: no such file or folder/);
+  await saveFile({ other: { dtype: "F32", shape: [1], data: new Float32Array(1) } }, at("other.safetensors"));
+  await saveFile(
+    { prompt_embedding: { dtype: "F32", shape: [8, 5], data: new Float32Array(40) } },
+    at("narrow.safetensors"),
+  );
+  const byFile = ["--image", image, "--prompt-embeds"];
+  await refused(
+    [...byFile, at("other.safetensors")],
+    /other\.safetensors: expected prompt_embeds or prompt_embedding, found other/,
+  );
+  await refused(
+    [...byFile, at("narrow.safetensors")],
+    /narrow\.safetensors: expected 12 features \(the model's text_embed_dim\), found 5/,
+  );
+  await refused([...good, "--height", "128"], /--height: this model's positions reach to 64 pixels/);
+  await mkdir(at("full"));
+  await writeFile(at("full/a"), "");
+  await assert.rejects(sample(...good, "--out", at("full")), /full is a folder with files in it/);
+  await refused([...good, "--lora-scale", "2"], /--lora-scale: there is no --lora/);
+  const loras = ["--lora", at("lora"), at("lora")];
+  await refused(
+    [...good, ...loras, "--lora-scale", "1", "2", "3"],
+    /--lora-scale: expected one for all LoRAs or 2 \(one each\), found 3/,
+  );
+  await refused([...good, ...loras, "--lora_alpha", "8"], /says alpha 2 for .*to_q, loraAlpha is 8/);
   await assert.rejects(
     sample(...good, "--out", at("x.avi")),
     /--out: expected a .mp4, .webp or .gif file or a folder/,
@@ -153,9 +200,23 @@ test("encode writes each clip's latents, and fills a data set's cache once", asy
   assert.deepEqual([(await readdir(latents)).length, (await readdir(prompts)).length], [1, 2]);
   assert.equal(await encodeCommand(argv), 0);
   assert.equal(tf.memory().numTensors, before);
-  const prompt = await safeOpen(join(prompts, (await readdir(prompts))[0]!));
+  const stored = join(prompts, (await readdir(prompts))[0]!);
+  const prompt = await safeOpen(stored);
   assert.deepEqual(prompt.info("prompt_embedding").shape, [8, 12]);
+  const text = prompt.metadata().get("prompt")!;
   await prompt.close();
+
+  // What the cache has of a prompt samples as the prompt does.
+  const frames = [];
+  for (const [name, flags] of [
+    ["by-text", ["--prompt", text]],
+    ["by-cache", ["--prompt-embeds", stored]],
+  ] as const) {
+    await sample("--image", image, ...flags, "--out", at(name), ...quick);
+    frames.push((await readClip(at(name))).data);
+  }
+  assert.deepEqual(frames[0], frames[1]);
+  assert.equal(tf.memory().numTensors, before);
 });
 
 test("what nobody foresaw is no input error: it is shown as a fault of the program, with where it was", () => {

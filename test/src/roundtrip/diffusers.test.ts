@@ -194,9 +194,12 @@ before(async () => {
 
   const lora = { r: 4, loraAlpha: 2, targetModules: LORA_TARGET_MODULES, initLoraWeights: false };
   transformer.addAdapter(lora, { generator });
-  await ours.saveLoraWeights(join(here, "lora"));
-  await ours.saveLoraWeights(join(here, "lora_with_metadata"), { metadata: true });
+  await ours.saveLoraWeights(join(here, "lora"), { metadata: false });
+  await ours.saveLoraWeights(join(here, "lora_with_metadata"));
   await transformer.saveLoraAdapter(join(here, "lora_peft"), { format: "peft" });
+  const patterns = { rankPattern: { to_v: 2 }, alphaPattern: { "1.attn1.to_q": 6, "attn1.to_.*": 3 } };
+  transformer.addAdapter({ ...lora, ...patterns }, { adapterName: "patterned", generator });
+  await ours.saveLoraWeights(join(here, "lora_patterned"), { adapterName: "patterned" });
   transformer.setAdapters([]);
 
   const latentShape: [number, number, number, number, number] = [1, 4, 4, 4, 6];
@@ -325,6 +328,10 @@ test("our LoRA gives the same output in diffusers and in PEFT", { skip }, () => 
   transformer.fuseLora();
   close(forward(transformer), "sample_lora_fused");
   transformer.unfuseLora();
+  transformer.setAdapters("patterned");
+  close(forward(transformer), "sample_lora_patterned");
+  transformer.setAdapters(["patterned", "default"], [0.5, -2]);
+  close(forward(transformer), "sample_lora_two");
   transformer.setAdapters([]);
   close(forward(transformer), "sample");
 });

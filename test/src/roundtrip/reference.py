@@ -96,6 +96,13 @@ with_metadata = load(torch_dtype=torch.float32)
 with_metadata.load_lora_weights(ours / "lora_with_metadata")
 out["sample_lora_metadata"] = forward(with_metadata.transformer)
 
+# Ranks and alphas by patterns, and two adapters at once.
+with_metadata.load_lora_weights(ours / "lora_patterned", adapter_name="patterned")
+with_metadata.set_adapters(["patterned"])
+out["sample_lora_patterned"] = forward(with_metadata.transformer)
+with_metadata.set_adapters(["patterned", "default_0"], [0.5, -2.0])
+out["sample_lora_two"] = forward(with_metadata.transformer)
+
 peft_model = PeftModel.from_pretrained(load(torch_dtype=torch.float32).transformer, ours / "lora_peft")
 out["sample_lora_peft"] = forward(peft_model)
 peft_model.save_pretrained(theirs / "lora_peft")

@@ -5,13 +5,16 @@ import { cp, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { after, before, test } from "node:test";
+import { parseCommand } from "../../../src/cli/arguments.js";
+import { commands } from "../../../src/cli/commands.js";
 import { useEngine } from "../../../src/engine/index.js";
 import { proceduralClip } from "../../../src/procedural/clip.js";
 import { assertConsistent, readArguments } from "../../../src/train/arguments.js";
 import { listCheckpoints } from "../../../src/train/checkpoint.js";
 import { Clip } from "../../../src/video/clip.js";
-import { probeClip } from "../../../src/video/read.js";
+import { probeClip, readClip } from "../../../src/video/read.js";
 import { writeClip } from "../../../src/video/write.js";
+import { safeOpen } from "../../../src/weights/safetensors.js";
 import { main, train, writeLoraTask } from "./command.js";
 
 let folder = "";
@@ -74,6 +77,46 @@ test("a run from a YAML file: cache, training, validation, logs; then longer, by
   assert.match(longer.stdout, /3 clips in the cache, 0 of them encoded now/);
   assert.match(longer.stdout, /resumed from .*checkpoint-6/);
   assert.match(longer.stdout, /step 7\/7/);
+});
+
+test("sample applies a LoRA at the strength that it was trained with: validation's clip comes out again", async () => {
+  const outputDir = join(folder, "strength");
+  const args = ["--config", join(folder, "lora.yaml"), "--output_dir", outputDir, "--rank", "4"];
+  args.push("--lora_alpha", "2", "--train_steps", "3", "--learning_rate", "0.02", "--report_to", "none");
+  const data = join(folder, "data");
+  args.push("--do_validation", "true", "--validation_steps", "3", "--validation_dir", data, "--seed", "5");
+  args.push("--validation_prompts", "prompts.txt", "--validation_videos", "videos.txt");
+  args.push("--num_inference_steps", "2");
+  const trained = await train(args);
+  assert.equal(trained.code, 0, trained.stderr);
+
+  const lora = join(outputDir, "checkpoint-3");
+  const file = await safeOpen(join(lora, "pytorch_lora_weights.safetensors"));
+  const header = JSON.parse(file.metadata().get("lora_adapter_metadata")!) as Record<string, unknown>;
+  await file.close();
+  assert.deepEqual([header["transformer.r"], header["transformer.lora_alpha"]], [4, 2]);
+
+  const image = join(folder, "first.png");
+  await writeClip(image, (await readClip(join(data, "videos", "0.webp"))).slice(0, 1));
+  const prompt = (await readFile(join(data, "prompts.txt"), "utf8")).split("\n")[0]!;
+  const sample = (name: string, ...flags: string[]) => {
+    const out = join(folder, name);
+    const asked = ["--image", image, "--prompt", prompt, "--num-inference-steps", "2", "--seed", "5"];
+    const argv = [main, "sample", "--model", join(folder, "model"), ...asked, "--out", out, "--fps", "15"];
+    const { status, stderr } = spawnSync(process.execPath, [...argv, ...flags], { encoding: "utf8" });
+    assert.equal(status, 0, stderr);
+    return { out, stderr };
+  };
+  const made = sample("strength.mp4", "--lora", lora);
+  assert.match(made.stderr, /^lora: .*checkpoint-3.*: 8 layers, rank 4, alpha 2, scale 1$/m);
+  // The files themselves say when they were made.
+  const validation = await readClip(join(outputDir, "validation_res", "validation-3-0.mp4"));
+  assert.deepEqual((await readClip(made.out)).data, validation.data);
+  for (const flags of [[], ["--lora", lora, "--lora-scale", "2"]]) {
+    const other = await readClip(sample("other.mp4", ...flags).out);
+    assert.notDeepEqual(other.data, validation.data, `${flags}: the adapter changes what is sampled`);
+    await rm(join(folder, "other.mp4"));
+  }
 });
 
 test("what firstframe encode put into the cache is there for training", async () => {
@@ -299,6 +342,73 @@ test("SIGTERM and SIGINT save and leave; resumed, the run ends with the weights 
   assert.ok((await weights("whole")).equals(await weights("stopped")));
 });
 
+test("names of diffusers', finetrainers' and accelerate's trainers mean what they mean there", async () => {
+  const config = join(folder, "theirs.yaml");
+  await writeFile(
+    config,
+    `pretrained_model_name_or_path: a/b
+instance_data_root: clips
+training_type: full-finetune
+lr: 3e-4
+train_batch_size: 2
+num_train_epochs: 3
+max_train_steps: 7
+checkpoints_total_limit: 4
+adam_beta1: 0.8
+adam_beta2: 0.9
+adam_epsilon: 1e-7
+adam_weight_decay: 0.5
+caption_dropout_p: 0.25
+dataloader_num_workers: 0
+log_with: jsonl
+`,
+  );
+  const args = await readArguments({ config });
+  const expected = {
+    model_path: "a/b",
+    data_root: "clips",
+    training_type: "sft",
+    learning_rate: 3e-4,
+    batch_size: 2,
+    train_epochs: 3,
+    train_steps: 7,
+    checkpointing_limit: 4,
+    beta1: 0.8,
+    beta2: 0.9,
+    epsilon: 1e-7,
+    weight_decay: 0.5,
+    caption_dropout: 0.25,
+    num_workers: 0,
+    report_to: "jsonl",
+  };
+  for (const [name, value] of Object.entries(expected))
+    assert.equal(args[name as keyof typeof expected], value, name);
+  // A flag wins over the file, whichever of the names either uses.
+  assert.equal((await readArguments({ config, flags: { learning_rate: "1" } })).learning_rate, 1);
+  assert.equal((await readArguments({ config, flags: { lr: "2" } })).learning_rate, 2);
+  const { values } = parseCommand("train", commands.train, ["--lr", "1e-3", "--max-train-steps", "9"]);
+  assert.deepEqual([values.learning_rate, values.train_steps], ["1e-3", "9"]);
+
+  await assert.rejects(
+    readArguments({ config, flags: { lr: "fast" } }),
+    /^ArgumentError: --lr: expected a number of at least 0, found fast$/,
+  );
+  await writeFile(config, "lr: 1\nlearning_rate: 2\n");
+  await assert.rejects(
+    readArguments({ config }),
+    /^ArgumentError: .*theirs\.yaml: lr and learning_rate are the same argument$/,
+  );
+  const parse = (...argv: string[]) => parseCommand("train", commands.train, argv);
+  assert.throws(
+    () => parse("--learning_rate", "1", "--lr", "2"),
+    /--lr and --learning_rate are the same flag/,
+  );
+  assert.throws(
+    () => parse("--use_8bit_adam"),
+    /--use_8bit_adam is not supported; 8-bit moments need bitsandbytes/,
+  );
+});
+
 test("arguments are refused by file and key, or by flag", async () => {
   const unknown = join(folder, "unknown.yaml");
   await writeFile(unknown, "learning-rate: 1\n");
@@ -317,11 +427,21 @@ test("arguments are refused by file and key, or by flag", async () => {
     ],
     [
       { config: lora, flags: { optimizer: "prodigy" } },
-      /^--optimizer: expected one of adamw, adam, muon, found prodigy$/,
+      /^--optimizer: expected one of adamw, adam, muon, found prodigy; Prodigy is not there; adamw and muon need a learning_rate/,
     ],
     [
+      { config: lora, flags: { optimizer: "adamw-bnb-8bit" } },
+      /found adamw-bnb-8bit; 8-bit moments need bitsandbytes/,
+    ],
+    [{ config: lora, flags: { optimizer: "adam8bit" } }, /found adam8bit; 8-bit moments need bitsandbytes/],
+    [
+      { config: lora, flags: { optimizer: "Lion" } },
+      /found Lion; Lion is not there; adamw takes 3 to 10 times/,
+    ],
+    [{ config: lora, flags: { use_8bit_adam: "true" } }, /^--use_8bit_adam: not supported; 8-bit moments/],
+    [
       { config: lora, flags: { report_to: "wandb" } },
-      /^--report_to: expected one of .*, found wandb; wandb needs its own service$/,
+      /^--report_to: expected one of .*, found wandb; it needs its own service; logs\/metrics\.jsonl has a line a step, which its Python SDK can send$/,
     ],
     [{ config: lora, flags: { use_ema: "maybe" } }, /^--use_ema: expected true or false, found maybe$/],
     [
@@ -351,7 +471,11 @@ test("arguments are refused by file and key, or by flag", async () => {
 
 const refusals: [string, string[], RegExp][] = [
   ["a missing file", ["--config", "nowhere.yaml"], /^firstframe: nowhere\.yaml: no such file$/],
-  ["no model", ["--config", "LORA", "--model_path", "DATA"], /scheduler_config\.json: no such file$/],
+  [
+    "no model",
+    ["--config", "LORA", "--model_path", "DATA"],
+    /data: parts of the pipeline are missing: scheduler: no such folder; .*transformer: no such folder$/,
+  ],
   ["no checkpoint", ["--config", "LORA", "--resume", "checkpoint-4"], /checkpoint-4: no such checkpoint$/],
 ];
 for (const [what, args, expected] of refusals) {
@@ -370,3 +494,32 @@ for (const [what, args, expected] of refusals) {
     assert.ok(!existsSync(outputDir));
   });
 }
+
+test("a model without some of its parts, and files where folders belong: one line each, before any work", async () => {
+  const model = join(folder, "part");
+  await cp(join(folder, "model"), model, { recursive: true });
+  for (const name of ["text_encoder", "tokenizer"]) await rm(join(model, name), { recursive: true });
+  const file = join(folder, "a-file");
+  await writeFile(file, "");
+  const config = ["--config", join(folder, "lora.yaml"), "--report_to", "none", "--train_steps", "1"];
+  for (const [args, message] of [
+    [
+      ["--model_path", model, "--output_dir", join(folder, "part-run")],
+      /^firstframe: .*part: parts of the pipeline are missing: tokenizer: no such folder; text_encoder: no such folder$/m,
+    ],
+    [["--output_dir", file], /^firstframe: .*a-file: expected a folder to write to \(.*\)$/m],
+    [
+      ["--output_dir", join(file, "run")],
+      /^firstframe: .*a-file\/run: expected a folder to write to \(.*\)$/m,
+    ],
+    [
+      ["--cache_dir", file, "--output_dir", join(folder, "part-run")],
+      /^firstframe: .*a-file: cache_dir: expected a folder to write to \(.*\)$/m,
+    ],
+  ] as const) {
+    const { code, stderr } = await train([...config, ...args]);
+    assert.equal(code, 2, stderr);
+    assert.match(stderr, message);
+    assert.doesNotMatch(stderr, /^ +at /m);
+  }
+});

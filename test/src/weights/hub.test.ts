@@ -303,6 +303,7 @@ describe("a single model", () => {
         ["step-200.safetensors", big],
       ]),
     );
+    server.add("org/only", new Map([["mine.safetensors", lora]]));
     const peft = JSON.stringify({ r: 4, lora_alpha: 8, peft_type: "LORA" });
     const adapter = [
       ["a/adapter_model.safetensors", lora] as const,
@@ -323,9 +324,15 @@ describe("a single model", () => {
         "pytorch_lora_weights.safetensors",
         "step-100.safetensors",
       ]);
+      const only = await transformer.loadLoraAdapter("org/only", { adapterName: "only" });
+      assert.equal(
+        only.layers.size,
+        transformer.adapter("b").layers.size,
+        "the only file, whatever its name",
+      );
       assert.match(
         await failure(() => transformer.loadLoraAdapter("org/named", { adapterName: "d" })),
-        /neither pytorch_lora_weights\.safetensors nor adapter_model\.safetensors, only step-100\.safetensors, step-200\.safetensors$/,
+        /neither pytorch_lora_weights\.safetensors nor adapter_model\.safetensors nor .*\.bin, only step-100\.safetensors, step-200\.safetensors$/,
       );
     } finally {
       transformer.dispose();
