@@ -1,3 +1,4 @@
+import { PIPELINE_TRAINING } from "../procedural/pipeline-training.js";
 import { WORLD_NAMES } from "../procedural/scene.js";
 import { IMAGE_PLACES, PADDINGS } from "../recipe/rules.js";
 import { ARGUMENTS, pickOptions, REFUSED_ARGUMENTS, trainOptions } from "../train/arguments.js";
@@ -487,6 +488,53 @@ export const commands = {
       width: { ...clipOptions.width, default: 64 },
     },
     examples: ["firstframe procedural train-transformer --model out/moving --world plain --steps 400"],
+    numerics: true,
+  }),
+  "procedural train": command({
+    summary: "trains a pipeline of procedural clips from nothing: VAE, T5, transformer",
+    usage: "[options]",
+    description:
+      "Part by part, with the settings that the tutorials' pipeline is made with: a VAE of 4x in space at 8 and 16 frames per second, a T5 that knows which word belongs to which sprite, and a transformer, on clips of all worlds. It takes hours, goes on where it was stopped, and does not train again what --out holds already; the single parts are `procedural train-vae`, `procedural pipeline` and `procedural train-transformer`.",
+    positionals: [0, 0],
+    options: {
+      out: { type: "string", value: "DIR", default: "out/moving", help: "the pipeline's folder" },
+      work: {
+        type: "string",
+        value: "DIR",
+        default: "out/moving-work",
+        help: "checkpoints, losses and pictures",
+      },
+      seed: { type: "integer", value: "N", min: 0, default: 0, help: "of everything that is drawn" },
+      "vae-steps": {
+        type: "integer",
+        value: "N",
+        min: 1,
+        default: PIPELINE_TRAINING.vae.trainSteps,
+        help: "optimizer steps of the VAE",
+      },
+      "text-steps": {
+        type: "integer",
+        value: "N",
+        min: 0,
+        default: PIPELINE_TRAINING.text.textSteps,
+        help: "of T5",
+      },
+      steps: {
+        type: "integer",
+        value: "N",
+        min: 1,
+        default: PIPELINE_TRAINING.training.steps,
+        help: "of the transformer",
+      },
+      "evaluation-clips": {
+        type: "integer",
+        value: "N",
+        min: 1,
+        default: PIPELINE_TRAINING.training.evaluationClips,
+        help: "held-out clips of a look at how sprites move",
+      },
+    },
+    examples: ["firstframe procedural train --out out/moving"],
     numerics: true,
   }),
   "procedural train-vae": command({

@@ -21,6 +21,7 @@ const load: Record<CommandName, () => Promise<Run>> = {
   sample: async () => (await import("./sample.js")).sampleCommand,
   "procedural dataset": async () => (await import("./procedural.js")).datasetCommand,
   "procedural pipeline": async () => (await import("./procedural.js")).pipelineCommand,
+  "procedural train": async () => (await import("./procedural.js")).trainPipelineCommand,
   "procedural train-vae": async () => (await import("./procedural.js")).trainVaeCommand,
   "procedural store-transformer": async () => (await import("./procedural.js")).storeTransformerCommand,
   "procedural evaluate": async () => (await import("./procedural.js")).evaluateCommand,

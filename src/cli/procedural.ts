@@ -7,6 +7,7 @@ import { makeSmallPipeline } from "../procedural/pipeline.js";
 import { makeRealSizePipeline } from "../procedural/real-size.js";
 import { WORLD_NAMES, type WorldName } from "../procedural/scene.js";
 import { storeTransformer } from "../procedural/store-transformer.js";
+import { trainPipeline } from "../procedural/train-pipeline.js";
 import { type TrainTransformerOptions, trainTransformer } from "../procedural/train-transformer.js";
 import { type SpatialRatio, trainSmallVae } from "../procedural/train-vae.js";
 import type { Clip } from "../video/clip.js";
@@ -69,6 +70,18 @@ function worldOf(name: string): WorldName {
       `--worlds: expected ${WORLD_NAMES.join(", ")} or all, found ${JSON.stringify(name)}`,
     );
   return found;
+}
+
+export async function trainPipelineCommand(argv: string[]): Promise<void> {
+  const { values } = parseCommand("procedural train", commands["procedural train"], argv);
+  const { out, work, seed, steps } = values;
+  await startEngine();
+  await trainPipeline({
+    ...{ out, work, seed, steps, log },
+    vaeSteps: values["vae-steps"],
+    textSteps: values["text-steps"],
+    evaluationClips: values["evaluation-clips"],
+  });
 }
 
 export async function trainVaeCommand(argv: string[]): Promise<void> {

@@ -1,7 +1,7 @@
 /** The commands of the toy world that the small pipeline was made by; those of data set and overfitting are tested with training. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -102,6 +102,29 @@ test("procedural train-transformer trains in a world, goes on where it was stopp
   const wrong = procedural("pipeline", "--out", model, "--worlds", "flat");
   assert.equal(wrong.status, 2);
   assert.match(wrong.stderr, /--worlds: expected plain, paced, .* or all, found "flat"/);
+});
+
+test("procedural train makes a pipeline part by part, and takes what is there as it is", async () => {
+  const out = join(folder, "from-nothing");
+  // The VAE is there: its training has a test of its own, and its steps take long.
+  await cp(join(stored, "vae"), join(out, "vae"), { recursive: true });
+  const run = () =>
+    procedural(
+      ...["train", "--out", out, "--work", "train-work"],
+      ...["--text-steps", "1", "--steps", "1", "--evaluation-clips", "1"],
+    );
+  const first = run();
+  assert.equal(first.status, 0, first.stderr);
+  assert.match(first.stdout, /vae is there/);
+  assert.match(first.stdout, /step 1, sampled in 10, guidance 2: /);
+  const config = JSON.parse(await readFile(join(out, "transformer/config.json"), "utf8"));
+  assert.deepEqual([config.num_layers, config.num_attention_heads, config.patch_size], [6, 8, 2]);
+  const files = await readdir(join(out, "transformer"));
+  assert.ok(files.includes("diffusion_pytorch_model.safetensors.index.json"), files.join());
+  for (const file of files) assert.ok((await stat(join(out, "transformer", file))).size < 3e6, file);
+  const again = run();
+  assert.equal(again.status, 0, again.stderr);
+  assert.match(again.stdout, /text_encoder is there/);
 });
 
 test("procedural real-size writes a folder with the real model's shapes, in bfloat16", async () => {
