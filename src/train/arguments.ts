@@ -100,7 +100,10 @@ export const ARGUMENTS = {
     "file of prompts below data_root, one per line; or the key in metadata.jsonl",
     "NAME",
   ),
-  video_column: content.text("file of clips' paths, one per line; or the key", "NAME"),
+  video_column: content.text(
+    "file of clips' paths, absolute or from its folder, one per line; or the key",
+    "NAME",
+  ),
   image_column: content.text(
     "file of images' paths, one per line; or the key. Without it a clip's first frame is its image",
     "NAME",

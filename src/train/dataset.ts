@@ -1,25 +1,20 @@
 /** Training data on disk, in the recipe's own layout or as clips with a metadata file, and what is done to each clip. */
 
-import { access, readFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
-import { fileProblem, InputError, quote } from "../engine/errors.js";
+import { basename, dirname, join, resolve } from "node:path";
+import { InputError, quote } from "../engine/errors.js";
 import { assertFrameRule } from "../recipe/geometry.js";
 import { Clip, type Size } from "../video/clip.js";
 import { countParts, extractFrames, type FrameExtraction, resampleFrames } from "../video/frames.js";
 import { type ClipInfo, probeClip, readClip } from "../video/read.js";
+import { assertFiles, DatasetError, isFile, locate, type NamedFile, readLines, readPaths } from "./lists.js";
 
-/** A data set that contradicts itself; the message names the file. */
-export class DatasetError extends InputError {
-  override get kind() {
-    return "dataset" as const;
-  }
-}
+export { DatasetError };
 
 /** One clip with its caption. Paths are ready to open. */
 export interface DatasetEntry {
   readonly prompt: string;
   readonly video: string;
-  /** The conditioning image, unless it is the clip's first frame. */
+  /** The conditioning image, unless it is the clip's first frame. It has no part in the clip's own frames. */
   readonly image?: string;
   /** Which of the samples that are made of the clip, from 0, where `frameExtraction` is "chunk". Default 0. */
   readonly part?: number;
@@ -29,7 +24,7 @@ export interface DatasetLocation {
   readonly dataRoot: string;
   /** A file of prompts, one per line, or the metadata's key for them. Default: prompts.txt, or "text" or "prompt". */
   readonly captionColumn?: string;
-  /** A file of clips' paths relative to its folder, one per line, or the key. Default: videos.txt, or "file_name" or "video". */
+  /** A file of clips' paths, absolute or relative to its folder, one per line, or the key. Default: videos.txt, or "file_name" or "video". */
   readonly videoColumn?: string;
   /** Like `videoColumn`. Without it a clip's first frame is its image. */
   readonly imageColumn?: string;
@@ -46,60 +41,51 @@ export interface DatasetLocation {
 export async function readDataset(location: DatasetLocation): Promise<DatasetEntry[]> {
   const { dataRoot, captionColumn, videoColumn, imageColumn } = location;
   const metadata = join(dataRoot, "metadata.jsonl");
-  const captions = join(dataRoot, captionColumn ?? "prompts.txt");
-  let entries: DatasetEntry[];
-  if (await exists(captions)) entries = await readLists(location, captions);
-  else if (await exists(metadata)) {
-    entries = await readMetadata(metadata, { prompt: captionColumn, video: videoColumn, image: imageColumn });
+  const captions = resolve(dataRoot, captionColumn ?? "prompts.txt");
+  let listed: ListedEntry[];
+  if (await isFile(captions)) listed = await readLists(location, captions);
+  else if (await isFile(metadata)) {
+    listed = await readMetadata(metadata, { prompt: captionColumn, video: videoColumn, image: imageColumn });
   } else {
     throw new DatasetError(`found neither ${captionColumn ?? "prompts.txt"} nor metadata.jsonl`, {
       file: dataRoot,
     });
   }
-  if (entries.length === 0) throw new DatasetError("the data set is empty", { file: dataRoot });
-  const missing: string[] = [];
-  for (const { video, image } of entries) {
-    for (const path of image === undefined ? [video] : [video, image]) {
-      if (!(await exists(path))) missing.push(path);
-    }
-  }
-  if (missing.length > 0) {
-    const more = missing.length > 5 ? ` and ${missing.length - 5} more` : "";
-    throw new DatasetError(`files are missing: ${missing.slice(0, 5).join(", ")}${more}`, { file: dataRoot });
-  }
-  return entries;
+  await assertFiles(
+    dataRoot,
+    listed.flatMap(({ video, image }) => (image === undefined ? [video] : [video, image])),
+  );
+  return listed.map(({ prompt, video, image }) => ({ prompt, video: video.path, image: image?.path }));
+}
+
+/** An entry that knows where its files are named. */
+interface ListedEntry {
+  readonly prompt: string;
+  readonly video: NamedFile;
+  readonly image?: NamedFile | undefined;
 }
 
 async function readLists(
-  { dataRoot, videoColumn = "videos.txt", imageColumn }: DatasetLocation,
+  { dataRoot, captionColumn = "prompts.txt", videoColumn = "videos.txt", imageColumn }: DatasetLocation,
   captions: string,
-): Promise<DatasetEntry[]> {
-  const prompts = await lines(captions);
-  const paths = async (column: string) => {
-    const file = join(dataRoot, column);
-    return (await lines(file)).map((line) => join(dirname(file), line));
-  };
+): Promise<ListedEntry[]> {
+  const prompts = await readLines(captions);
+  const paths = (column: string) => readPaths(resolve(dataRoot, column), column);
   const videos = await paths(videoColumn);
   const images = imageColumn === undefined ? undefined : await paths(imageColumn);
   if (prompts.length !== videos.length || (images && images.length !== videos.length)) {
     const found = [`${prompts.length} prompts`, `${videos.length} videos`];
     if (images) found.push(`${images.length} images`);
+    // The usual reason: a clip without a caption has a blank line, and blank lines don't count.
+    const blank = prompts.findIndex(({ number }, i) => number !== i + 1);
     throw new DatasetError(`expected as many prompts as videos and images, found ${found.join(", ")}`, {
       file: dataRoot,
+      ...(blank < 0
+        ? {}
+        : { hint: `line ${blank + 1} of ${captionColumn} is blank, and blank lines don't count` }),
     });
   }
-  return prompts.map((prompt, i) => ({ prompt, video: videos[i]!, image: images?.[i] }));
-}
-
-/** The lines that are not blank, as the recipe reads them. */
-async function lines(path: string): Promise<string[]> {
-  const text = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
-    throw new DatasetError(fileProblem(error), { file: path });
-  });
-  return text
-    .split("\n")
-    .map((line) => line.trim())
-    .filter((line) => line !== "");
+  return prompts.map(({ text: prompt }, i) => ({ prompt, video: videos[i]!, image: images?.[i] }));
 }
 
 const KEYS = {
@@ -111,46 +97,52 @@ const KEYS = {
 async function readMetadata(
   path: string,
   columns: Readonly<Record<keyof typeof KEYS, string | undefined>>,
-): Promise<DatasetEntry[]> {
-  const folder = dirname(path);
-  return (await lines(path)).map((line, i) => {
-    let row: Record<string, unknown>;
+): Promise<ListedEntry[]> {
+  const rows = (await readLines(path)).map(({ text, number }) => {
+    const where = `line ${number}`;
     try {
-      row = JSON.parse(line) as Record<string, unknown>;
+      return { row: JSON.parse(text) as unknown, where };
     } catch (error) {
-      throw new DatasetError(`line ${i + 1} is not JSON (${(error as Error).message})`, { file: path });
+      throw new DatasetError(`${where} is not JSON (${(error as Error).message})`, { file: path });
     }
-    const value = (kind: keyof typeof KEYS): string | undefined => {
-      const keys = columns[kind] === undefined ? KEYS[kind] : [columns[kind]];
-      const key = keys.find((name) => row[name] !== undefined);
-      if (key === undefined) {
-        if (kind === "image" && columns.image === undefined) return undefined;
-        throw new DatasetError(
-          `line ${i + 1}: expected ${keys.join(" or ")}, found ${Object.keys(row).join(", ") || "nothing"}`,
-          { file: path },
-        );
-      }
-      if (typeof row[key] !== "string") {
-        throw new DatasetError(`line ${i + 1}: expected ${key} to be text, found ${quote(row[key])}`, {
-          file: path,
-        });
-      }
-      return row[key];
-    };
-    const image = value("image");
-    return {
-      prompt: value("prompt")!.trim(),
-      video: join(folder, value("video")!),
-      ...(image === undefined ? {} : { image: join(folder, image) }),
-    };
   });
+  return Promise.all(rows.map(({ row, where }) => readRow(path, row, where, columns)));
 }
 
-const exists = (path: string): Promise<boolean> =>
-  access(path).then(
-    () => true,
-    () => false,
-  );
+/** The entry that a row of metadata describes. */
+async function readRow(
+  path: string,
+  row: unknown,
+  where: string,
+  columns: Readonly<Record<keyof typeof KEYS, string | undefined>>,
+): Promise<ListedEntry> {
+  const refuse = (expected: string, found: string) =>
+    new DatasetError(`${where}: expected ${expected}, found ${found}`, { file: path });
+  if (typeof row !== "object" || row === null || Array.isArray(row))
+    throw refuse("keys with their values", quote(row));
+  const values = new Map(Object.entries(row));
+  const value = (kind: keyof typeof KEYS): string | undefined => {
+    const keys = columns[kind] === undefined ? KEYS[kind] : [columns[kind]];
+    const key = keys.find((name) => values.get(name) !== undefined);
+    if (key === undefined) {
+      if (kind === "image" && columns.image === undefined) return undefined;
+      throw refuse(keys.join(" or "), [...values.keys()].join(", ") || "nothing");
+    }
+    const found = values.get(key);
+    if (typeof found !== "string") throw refuse(`${key} to be text`, quote(found));
+    return found;
+  };
+  const file = async (name: string) => ({
+    path: await locate(dirname(path), name),
+    where: `${basename(path)}, ${where}`,
+  });
+  const image = value("image");
+  return {
+    prompt: value("prompt")!.trim(),
+    video: await file(value("video")!),
+    ...(image === undefined ? {} : { image: await file(image) }),
+  };
+}
 
 /** Frames, height and width that clips are brought to. */
 export interface Bucket extends Size {
@@ -225,7 +217,8 @@ export interface PreparedClip {
 
 /**
  * Brings a clip to its bucket: its rate changed as by {@link resampleFrames}, frames chosen as by {@link extractFrames},
- * resized as by `cv2.resize` while they are decoded, so that only the results take memory. If it has an image of its own, that goes in front and one frame fewer is taken, so that the first latent frame is the image's.
+ * resized as by `cv2.resize` while they are decoded, so that only the results take memory. An image of its own takes the first
+ * frame's place as the condition, and only there: the clip's frames are the same with it and without, as in the recipe.
  *
  * @throws ClipError naming the file that can't be read; DatasetError for a short clip that is refused.
  */
@@ -234,7 +227,7 @@ export async function prepareClip(
   bucket: Bucket,
   { fit = "resize", shortClips = "repeat", fps, frameExtraction = "spread" }: PreprocessOptions = {},
 ): Promise<PreparedClip> {
-  const frames = entry.image === undefined ? bucket.numFrames : bucket.numFrames - 1;
+  const frames = bucket.numFrames;
   const rateNotes: string[] = [];
   const sizeNotes: string[] = [];
   let source = "";
@@ -262,13 +255,12 @@ export async function prepareClip(
   if (found < frames) rateNotes.push(`last frame repeated ${frames - found} times`);
   else if (found > frames) rateNotes.push(extractionNote(found, frames, frameExtraction, entry.part));
   const notes = [...rateNotes, ...new Set(sizeNotes)];
-  let video = fps === undefined ? clip : new Clip({ ...clip, fps });
+  const video = fps === undefined ? clip : new Clip({ ...clip, fps });
   let image = video.slice(0, 1);
   if (entry.image !== undefined) {
     const given = await readClip(entry.image, { select: () => [0] });
     image = fitTo(given, bucket, fit, []);
-    video = Clip.fromFrames([image.frame(0), ...video.frames()], video);
-    notes.push("own image in front");
+    notes.push("own image");
   }
   const report = `${entry.video}: ${source} -> ${bucketName(bucket)}${notes.length > 0 ? ` (${notes.join("; ")})` : ""}`;
   return { video, image, report };
@@ -321,7 +313,7 @@ export async function assignBuckets(
 ): Promise<BucketOrProblem[]> {
   const assigned: BucketOrProblem[] = [];
   for (let i = 0; i < entries.length; i += PROBES) {
-    const part = entries.slice(i, i + PROBES).map(async ({ video, image }) => {
+    const part = entries.slice(i, i + PROBES).map(async ({ video }) => {
       try {
         const found = await probeClip(video, fps === undefined ? {} : { fps });
         const clip =
@@ -329,9 +321,7 @@ export async function assignBuckets(
             ? found
             : { ...found, fps, numFrames: resampleFrames(found.numFrames, found.fps, fps).length };
         const bucket = chooseBucket(clip, buckets);
-        // An image is the one that the clip begins with, so it has nothing to say to the clip's later parts.
-        const how = image === undefined ? frameExtraction : "spread";
-        return { bucket, parts: countParts(clip.numFrames, bucket.numFrames, how) };
+        return { bucket, parts: countParts(clip.numFrames, bucket.numFrames, frameExtraction) };
       } catch (error) {
         return { problem: (error as Error).message };
       }

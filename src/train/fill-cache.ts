@@ -151,7 +151,12 @@ export async function readEntries(
     if ("bucket" in place) {
       const { bucket, parts } = place;
       if (parts === 1) return [{ entry, bucket }];
-      return Array.from({ length: parts }, (_, part) => ({ entry: { ...entry, part }, bucket }));
+      // An image is of the clip's beginning: later parts have their own first frames.
+      const { image, ...clip } = entry;
+      return Array.from({ length: parts }, (_, part) => ({
+        entry: part === 0 ? { ...clip, image, part } : { ...clip, part },
+        bucket,
+      }));
     }
     if (args.broken_clips === "error") throw new DatasetError(place.problem);
     skipped(place.problem);

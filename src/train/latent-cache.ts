@@ -101,7 +101,9 @@ export class LatentCache {
     } = this.#options;
     const { part = 0 } = entry;
     const frames = [fps ?? null, frameExtraction ?? "spread", part];
-    const key = fingerprint([ENCODING_VERSION, content, bucket, fit, shortClips, frames, this.#vaeId]);
+    // Earlier versions put an image of its own in front of the clip's frames.
+    const version = entry.image === undefined ? ENCODING_VERSION : `${ENCODING_VERSION}, image apart`;
+    const key = fingerprint([version, content, bucket, fit, shortClips, frames, this.#vaeId]);
     return {
       latentPath: join(cacheDir, "video_latent", modelName, bucketName(bucket), `${key}.safetensors`),
       promptPath: this.#promptPath(entry.prompt),

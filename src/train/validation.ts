@@ -1,10 +1,9 @@
 /** Samples from held-out images in the course of a training, and how close they come to what really happened. */
 
-import { mkdir, readFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { mkdir } from "node:fs/promises";
+import { join, resolve } from "node:path";
 import { CogVideoXImageToVideoPipeline } from "../diffusion/image-to-video.js";
 import type { PipelineComponents } from "../diffusion/pipeline.js";
-import { fileProblem } from "../engine/errors.js";
 import { RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import type { ImagePlace, Padding } from "../recipe/rules.js";
@@ -13,6 +12,7 @@ import { filmStrip } from "../video/strip.js";
 import { writeClip } from "../video/write.js";
 import { type Bucket, DatasetError, type PreprocessOptions, prepareClip } from "./dataset.js";
 import type { LatentCache } from "./latent-cache.js";
+import { assertFiles, readLines, readPaths } from "./lists.js";
 import { firstFrameFidelity, frameDifference, psnr, ssim } from "./metrics.js";
 
 /** Frames of a sample in its picture. */
@@ -78,47 +78,18 @@ export interface ValidationResult {
  * @throws DatasetError or ClipError naming the file.
  */
 export async function readValidationSet(
-  location: {
-    readonly validationDir: string;
-    readonly validationPrompts: string;
-    readonly validationImages?: string;
-    readonly validationVideos?: string;
-  },
+  location: ValidationLocation,
   bucket: Bucket,
   cache: Pick<LatentCache, "embedPrompt">,
   preprocess: Pick<PreprocessOptions, "fps" | "frameExtraction"> = {},
 ): Promise<ValidationSample[]> {
-  const list = async (name: string) => {
-    const file = join(location.validationDir, name);
-    const text = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
-      throw new DatasetError(fileProblem(error), { file });
-    });
-    const lines = text.split("\n").map((line) => line.trim());
-    return { folder: dirname(file), lines: lines.filter((line) => line !== "") };
-  };
-  const prompts = await list(location.validationPrompts);
-  const images = location.validationImages === undefined ? undefined : await list(location.validationImages);
-  const videos = location.validationVideos === undefined ? undefined : await list(location.validationVideos);
-  for (const [name, paths] of Object.entries({ images, videos })) {
-    if (paths && paths.lines.length !== prompts.lines.length) {
-      throw new DatasetError(
-        `expected ${prompts.lines.length} ${name} (one a prompt), found ${paths.lines.length}`,
-        { file: location.validationDir },
-      );
-    }
-  }
   const samples: ValidationSample[] = [];
-  for (const [i, prompt] of prompts.lines.entries()) {
+  for (const { prompt, image: imagePath, video: videoPath } of await readValidationLists(location)) {
     const still: Bucket = { ...bucket, numFrames: 1 };
-    const imagePath = images && join(images.folder, images.lines[i]!);
     const image = imagePath ? (await prepareClip({ prompt, video: imagePath }, still)).video : undefined;
-    const videoPath = videos && join(videos.folder, videos.lines[i]!);
     const reference = videoPath
       ? (await prepareClip({ prompt, video: videoPath }, bucket, preprocess)).video
       : undefined;
-    if (image === undefined && reference === undefined) {
-      throw new DatasetError("expected images or videos", { file: location.validationDir });
-    }
     const embedding = await cache.embedPrompt(prompt);
     const promptEmbeds = tf.tidy(() => tf.expandDims(embedding, 0) as tf.Tensor3D);
     embedding.dispose();
@@ -131,6 +102,50 @@ export async function readValidationSet(
     });
   }
   return samples;
+}
+
+/** Where a validation set lies: a folder, and the lists in it; names may be absolute paths, too. */
+export interface ValidationLocation {
+  readonly validationDir: string;
+  readonly validationPrompts: string;
+  readonly validationImages?: string | undefined;
+  readonly validationVideos?: string | undefined;
+}
+
+/** A prompt with its files, of which there is at least one. */
+export interface ValidationEntry {
+  readonly prompt: string;
+  readonly image?: string;
+  readonly video?: string;
+}
+
+/**
+ * Reads the lists of a validation set and sees to it that all files are there, without decoding any.
+ *
+ * @throws DatasetError naming the list or the files that are missing.
+ */
+export async function readValidationLists(location: ValidationLocation): Promise<ValidationEntry[]> {
+  const { validationDir: folder, validationPrompts, validationImages, validationVideos } = location;
+  if (validationImages === undefined && validationVideos === undefined)
+    throw new DatasetError("expected images or videos", { file: folder });
+  const prompts = await readLines(resolve(folder, validationPrompts));
+  const paths = async (name: string | undefined) =>
+    name === undefined ? undefined : await readPaths(resolve(folder, name), name);
+  const images = await paths(validationImages);
+  const videos = await paths(validationVideos);
+  for (const [name, files] of Object.entries({ images, videos })) {
+    if (files && files.length !== prompts.length) {
+      throw new DatasetError(`expected ${prompts.length} ${name} (one a prompt), found ${files.length}`, {
+        file: folder,
+      });
+    }
+  }
+  await assertFiles(folder, [...(images ?? []), ...(videos ?? [])]);
+  return prompts.map(({ text: prompt }, i) => ({
+    prompt,
+    ...(images ? { image: images[i]!.path } : {}),
+    ...(videos ? { video: videos[i]!.path } : {}),
+  }));
 }
 
 /**
