@@ -5,6 +5,7 @@
  */
 
 import { readFile } from "node:fs/promises";
+import { isAbsolute } from "node:path";
 import { fileProblem, InputError, quote } from "../engine/errors.js";
 import { didYouMean } from "../engine/suggestion.js";
 import {
@@ -561,6 +562,12 @@ export function assertConsistent(args: TrainArguments): void {
     throw new ArgumentError(
       "overwrite_output_dir: it removes what resume_from_checkpoint latest would resume from",
     );
+  }
+  for (const name of ["model_name", "tracker_name"] as const) {
+    const value = args[name];
+    // They become folders of the cache and of the logs, and may not lead out of these.
+    if (value !== undefined && (isAbsolute(value) || value.split(/[/\\]/).some((part) => /^\.*$/.test(part))))
+      throw new ArgumentError(`${name}: expected a name, found ${quote(value)}`);
   }
   const known = [...Object.keys(ARGUMENTS), ALLOW_ALL];
   const unknown = args.allow_changed_arguments?.find((name) => !known.includes(name));

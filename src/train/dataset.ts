@@ -6,7 +6,16 @@ import { assertFrameRule } from "../recipe/geometry.js";
 import { Clip, type Size } from "../video/clip.js";
 import { countParts, extractFrames, type FrameExtraction, resampleFrames } from "../video/frames.js";
 import { type ClipInfo, probeClip, readClip } from "../video/read.js";
-import { assertFiles, DatasetError, isFile, locate, type NamedFile, readLines, readPaths } from "./lists.js";
+import {
+  assertFiles,
+  assertFolder,
+  DatasetError,
+  isFile,
+  locate,
+  type NamedFile,
+  readLines,
+  readPaths,
+} from "./lists.js";
 
 export { DatasetError };
 
@@ -40,6 +49,7 @@ export interface DatasetLocation {
  */
 export async function readDataset(location: DatasetLocation): Promise<DatasetEntry[]> {
   const { dataRoot, captionColumn, videoColumn, imageColumn } = location;
+  await assertFolder(dataRoot);
   const metadata = join(dataRoot, "metadata.jsonl");
   const captions = resolve(dataRoot, captionColumn ?? "prompts.txt");
   let listed: ListedEntry[];
@@ -154,20 +164,20 @@ export const bucketName = ({ numFrames, height, width }: Bucket): string => `${n
 /**
  * Reads "81x768x1360": frames x height x width.
  *
+ * @param multiple pixels that both sides are divisible by: those of a patch.
+ * @param name the argument, as the message names it.
  * @throws InputError unless frames are 8 N + 1 and the sides divisible by `multiple`.
  */
-export function parseBucket(text: string, multiple = 16): Bucket {
+export function parseBucket(text: string, multiple = 16, name = "train_resolution"): Bucket {
   const parts = /^(\d+)x(\d+)x(\d+)$/.exec(text.trim());
   if (!parts)
-    throw new InputError(
-      `train_resolution: expected FRAMESxHEIGHTxWIDTH, such as 81x768x1360, found ${text}`,
-    );
+    throw new InputError(`${name}: expected FRAMESxHEIGHTxWIDTH, such as 81x768x1360, found ${text}`);
   const bucket = { numFrames: Number(parts[1]), height: Number(parts[2]), width: Number(parts[3]) };
-  assertFrameRule(bucket.numFrames);
+  assertFrameRule(bucket.numFrames, `${name}: frames`);
   for (const side of ["height", "width"] as const) {
     if (bucket[side] < multiple || bucket[side] % multiple !== 0) {
       throw new InputError(
-        `train_resolution: expected ${side} to be a multiple of ${multiple}, found ${bucket[side]}`,
+        `${name}: expected ${side} to be a multiple of ${multiple}, found ${bucket[side]}`,
       );
     }
   }

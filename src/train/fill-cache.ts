@@ -12,7 +12,7 @@ import { ClipError } from "../video/read.js";
 import type { ModelDtype } from "../weights/dtype.js";
 import { ArgumentError, type TrainArguments } from "./arguments.js";
 import { assignBuckets, type Bucket, type DatasetEntry, DatasetError, readDataset } from "./dataset.js";
-import { type EncodeReport, LatentCache } from "./latent-cache.js";
+import { CACHE_PARTS, type EncodeReport, LatentCache } from "./latent-cache.js";
 import { T5PromptEncoder } from "./prompt-encoder.js";
 import { parseYaml } from "./yaml-text.js";
 
@@ -50,6 +50,10 @@ export interface Shard {
 }
 
 const cacheDir = ({ cache_dir, data_root }: CacheArguments): string => cache_dir ?? join(data_root!, "cache");
+
+/** The folders of a cache that a run writes to. */
+export const cacheFolders = (args: CacheArguments): string[] =>
+  [".", ...CACHE_PARTS].map((name) => join(cacheDir(args), name));
 
 /** Where hashes of files are kept beside the cache. */
 export const contentDir = (args: CacheArguments): string => join(cacheDir(args), "content");

@@ -108,6 +108,14 @@ export const isFile = (path: string): Promise<boolean> =>
     () => false,
   );
 
+/** @throws DatasetError naming the folder, if it is none. */
+export async function assertFolder(folder: string): Promise<void> {
+  const found = await stat(folder).catch((error: NodeJS.ErrnoException) => {
+    throw new DatasetError(fileProblem(error, "no such folder"), { file: folder });
+  });
+  if (!found.isDirectory()) throw new DatasetError("expected a folder, found a file", { file: folder });
+}
+
 /** Missing files that a message names; of more it says only how many. */
 const NAMED = 5;
 

@@ -12,7 +12,7 @@ import { filmStrip } from "../video/strip.js";
 import { writeClip } from "../video/write.js";
 import { type Bucket, DatasetError, type PreprocessOptions, prepareClip } from "./dataset.js";
 import type { LatentCache } from "./latent-cache.js";
-import { assertFiles, readLines, readPaths } from "./lists.js";
+import { assertFiles, assertFolder, readLines, readPaths } from "./lists.js";
 import { firstFrameFidelity, frameDifference, psnr, ssim } from "./metrics.js";
 
 /** Frames of a sample in its picture. */
@@ -128,6 +128,7 @@ export async function readValidationLists(location: ValidationLocation): Promise
   const { validationDir: folder, validationPrompts, validationImages, validationVideos } = location;
   if (validationImages === undefined && validationVideos === undefined)
     throw new DatasetError("expected images or videos", { file: folder });
+  await assertFolder(folder);
   const prompts = await readLines(resolve(folder, validationPrompts));
   const paths = async (name: string | undefined) =>
     name === undefined ? undefined : await readPaths(resolve(folder, name), name);

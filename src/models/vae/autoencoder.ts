@@ -151,6 +151,16 @@ export class AutoencoderKLCogVideoX extends Model {
   }
 
   /**
+   * The complete configuration in a folder of diffusers, without the weights.
+   *
+   * @throws ConfigError naming the file and what is wrong with it.
+   */
+  static async loadConfig(folder: string): Promise<AutoencoderKLCogVideoXConfig> {
+    const given = await readConfig(folder, CLASS_NAME);
+    return completeConfig(FIELDS, given, { file: `${folder}/config.json` }, "warn");
+  }
+
+  /**
    * Reads a folder that diffusers' or this class's `savePretrained` wrote, or a model of the Hugging Face Hub:
    * `config.json` and safetensors weights in float32, float16 or bfloat16, in one file or in shards.
    * @throws ConfigError, CheckpointError or SafetensorsError naming the file and what is wrong with it, or HubError.
@@ -160,9 +170,8 @@ export class AutoencoderKLCogVideoX extends Model {
     location: LoadModelOptions = {},
   ): Promise<AutoencoderKLCogVideoX> {
     const folder = await resolveModel(idOrFolder, location, modelFiles(location));
-    const given = await readConfig(folder, CLASS_NAME);
-    const where = { file: `${folder}/config.json` };
-    const vae = new AutoencoderKLCogVideoX(completeConfig(FIELDS, given, where, "warn"), where);
+    const config = await AutoencoderKLCogVideoX.loadConfig(folder);
+    const vae = new AutoencoderKLCogVideoX(config, { file: `${folder}/config.json` });
     return vae.#loaded(vae.loadWeights(folder, location));
   }
 
