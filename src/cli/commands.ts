@@ -209,6 +209,7 @@ export const commands = {
         "caption_column",
         "video_column",
         "image_column",
+        "id_token",
         "train_resolution",
         "video_resolution_buckets",
         "fit",

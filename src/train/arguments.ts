@@ -98,7 +98,7 @@ export const ARGUMENTS = {
   // Data
   data_root: content.path("the data set's folder"),
   caption_column: content.text(
-    "file of prompts below data_root, one per line; or the key in metadata.jsonl",
+    "file of prompts below data_root, one per line; or the key in metadata.jsonl, .csv or .json",
     "NAME",
   ),
   video_column: content.text(
@@ -108,6 +108,10 @@ export const ARGUMENTS = {
   image_column: content.text(
     "file of images' paths, one per line; or the key. Without it a clip's first frame is its image",
     "NAME",
+  ),
+  id_token: content.text(
+    "a word or words put before each caption, for the training to give them a meaning",
+    "TEXT",
   ),
   train_resolution: fixed.text("size that clips are brought to: 8N+1 frames, height, width", "FxHxW"),
   video_resolution_buckets: fixed.list("several such sizes; each clip takes the nearest", "FxHxW..."),

@@ -1,6 +1,7 @@
 /** Training data on disk, in the recipe's own layout or as clips with a metadata file, and what is done to each clip. */
 
-import { basename, dirname, join, resolve } from "node:path";
+import { readdir } from "node:fs/promises";
+import { basename, dirname, extname, join, resolve } from "node:path";
 import { InputError, quote } from "../engine/errors.js";
 import { assertFrameRule } from "../recipe/geometry.js";
 import { Clip, type Size } from "../video/clip.js";
@@ -11,10 +12,12 @@ import {
   assertFolder,
   DatasetError,
   isFile,
+  lineAt,
   locate,
   type NamedFile,
   readLines,
   readPaths,
+  readText,
 } from "./lists.js";
 
 export { DatasetError };
@@ -37,36 +40,97 @@ export interface DatasetLocation {
   readonly videoColumn?: string;
   /** Like `videoColumn`. Without it a clip's first frame is its image. */
   readonly imageColumn?: string;
+  /** Put before each caption, with a space between: a word that the training is to give a meaning. */
+  readonly idToken?: string;
 }
 
 /**
  * Reads a data set's table of contents.
  *
- * The recipe's layout is files of lines (`prompts.txt`, `videos.txt`, optionally `images.txt`). Otherwise
- * `metadata.jsonl` in `dataRoot` has one object per line, as in the Hugging Face Hub's video folders.
+ * The recipe's layout is files of lines (`prompts.txt`, `videos.txt`, optionally `images.txt`). Otherwise there is metadata, as
+ * in the Hugging Face Hub's video folders: `metadata.jsonl` with an object per line, `metadata.csv` with the keys in its first
+ * line, or `metadata.json` with a list of objects. Otherwise each clip has its caption beside it: `clip.mp4` and `clip.txt`.
  *
  * @throws DatasetError naming the file, and the line or the counts that do not fit.
  */
 export async function readDataset(location: DatasetLocation): Promise<DatasetEntry[]> {
-  const { dataRoot, captionColumn, videoColumn, imageColumn } = location;
+  const { dataRoot, idToken } = location;
   await assertFolder(dataRoot);
-  const metadata = join(dataRoot, "metadata.jsonl");
-  const captions = resolve(dataRoot, captionColumn ?? "prompts.txt");
-  let listed: ListedEntry[];
-  if (await isFile(captions)) listed = await readLists(location, captions);
-  else if (await isFile(metadata)) {
-    listed = await readMetadata(metadata, { prompt: captionColumn, video: videoColumn, image: imageColumn });
-  } else {
-    throw new DatasetError(`found neither ${captionColumn ?? "prompts.txt"} nor metadata.jsonl`, {
-      file: dataRoot,
-    });
-  }
+  const listed = await readListed(location);
   await assertFiles(
     dataRoot,
     listed.flatMap(({ video, image }) => (image === undefined ? [video] : [video, image])),
   );
-  return listed.map(({ prompt, video, image }) => ({ prompt, video: video.path, image: image?.path }));
+  const before = idToken === undefined || idToken.trim() === "" ? "" : `${idToken.trim()} `;
+  return listed.map(({ prompt, video, image }) => ({
+    prompt: before + prompt,
+    video: video.path,
+    image: image?.path,
+  }));
 }
+
+/** Files of metadata, in the order in which they are looked for. */
+const METADATA = {
+  "metadata.jsonl": parseLines,
+  "metadata.csv": parseCsv,
+  "metadata.json": parseList,
+} as const;
+
+async function readListed(location: DatasetLocation): Promise<ListedEntry[]> {
+  const { dataRoot, captionColumn, videoColumn, imageColumn } = location;
+  const captions = resolve(dataRoot, captionColumn ?? "prompts.txt");
+  if (await isFile(captions)) return readLists(location, captions);
+  const columns = { prompt: captionColumn, video: videoColumn, image: imageColumn };
+  for (const [name, parse] of Object.entries(METADATA)) {
+    const file = join(dataRoot, name);
+    if (!(await isFile(file))) continue;
+    const rows = await parse(file);
+    if (rows.length === 0) throw new DatasetError("expected clips with captions, found none", { file });
+    return Promise.all(rows.map((row) => readRow(file, row, columns)));
+  }
+  const named = Object.values(columns).some((column) => column !== undefined);
+  const pairs = named ? [] : await readPairs(dataRoot);
+  if (pairs.length > 0) return pairs;
+  const files = [captionColumn ?? "prompts.txt", ...Object.keys(METADATA)];
+  throw new DatasetError(
+    `found neither ${files.slice(0, -1).join(", ")} nor ${files.at(-1)}${named ? "" : ", nor clips with captions beside them"}`,
+    { file: dataRoot },
+  );
+}
+
+/** Names of clips' files. What they hold is told by their content, when they are read. */
+const CLIP = /\.(mp4|m4v|mov|webm|mkv|avi|ts|mpe?g|3gp|gif|webp)$/i;
+
+/** Clips with their captions beside them, in the order of their names. */
+async function readPairs(dataRoot: string): Promise<ListedEntry[]> {
+  const names = (await readdir(dataRoot)).filter((name) => !name.startsWith(".")).sort();
+  const texts = new Map(names.filter((name) => /\.txt$/i.test(name)).map((name) => [stem(name), name]));
+  const clips = names.filter((name) => CLIP.test(name));
+  const paired = clips.filter((name) => texts.has(stem(name)));
+  if (paired.length === 0) return []; // another kind of folder
+  const refuse = (what: string, found: readonly string[]) => {
+    const more = found.length > 5 ? ` and ${found.length - 5} more` : "";
+    return new DatasetError(`${what}: ${found.slice(0, 5).join(", ")}${more}`, { file: dataRoot });
+  };
+  const silent = clips.filter((name) => !texts.has(stem(name)));
+  if (silent.length > 0) throw refuse("clips without a caption in a .txt of their name", silent);
+  const used = new Set(paired.map(stem));
+  const twice = paired.filter((name, i) => i > 0 && stem(name) === stem(paired[i - 1]!));
+  if (twice.length > 0) throw refuse("clips that share their caption with another of their name", twice);
+  const lone = [...texts].filter(([name]) => !used.has(name)).map(([, text]) => text);
+  if (lone.length > 0) throw refuse("captions without a clip of their name", lone);
+  return Promise.all(
+    paired.map(async (name) => {
+      const file = join(dataRoot, texts.get(stem(name))!);
+      // A caption is one text, however many lines it has.
+      const prompt = (await readText(file)).replace(/\s+/g, " ").trim();
+      if (prompt === "") throw new DatasetError("expected a caption, found an empty file", { file });
+      return { prompt, video: { path: resolve(dataRoot, name), where: name } };
+    }),
+  );
+}
+
+const stem = (name: string): string => name.slice(0, name.length - extname(name).length);
 
 /** An entry that knows where its files are named. */
 interface ListedEntry {
@@ -104,26 +168,81 @@ const KEYS = {
   image: ["image"],
 } as const;
 
-async function readMetadata(
-  path: string,
-  columns: Readonly<Record<keyof typeof KEYS, string | undefined>>,
-): Promise<ListedEntry[]> {
-  const rows = (await readLines(path)).map(({ text, number }) => {
+/** One entry of metadata, and where it stands. */
+interface Row {
+  readonly values: unknown;
+  readonly where: string;
+}
+
+async function parseLines(file: string): Promise<Row[]> {
+  return (await readLines(file)).map(({ text, number }) => {
     const where = `line ${number}`;
     try {
-      return { row: JSON.parse(text) as unknown, where };
+      return { values: JSON.parse(text) as unknown, where };
     } catch (error) {
-      throw new DatasetError(`${where} is not JSON (${(error as Error).message})`, { file: path });
+      throw new DatasetError(`${where} is not JSON (${(error as Error).message})`, { file });
     }
   });
-  return Promise.all(rows.map(({ row, where }) => readRow(path, row, where, columns)));
+}
+
+async function parseList(file: string): Promise<Row[]> {
+  const text = await readText(file);
+  let list: unknown;
+  try {
+    list = JSON.parse(text);
+  } catch (error) {
+    const { message } = error as Error;
+    const at = /position (\d+)/.exec(message)?.[1];
+    const where = at === undefined ? "" : `line ${lineAt(text, Number(at))}: `;
+    throw new DatasetError(`${where}not JSON (${message})`, { file });
+  }
+  if (!Array.isArray(list))
+    throw new DatasetError(`expected a list of objects, found ${quote(list)}`, { file });
+  return list.map((values: unknown, i) => ({ values, where: `entry ${i + 1}` }));
+}
+
+/** Comma-separated values (RFC 4180): the first line has the keys; values in quotes may have commas, quotes and line ends. */
+async function parseCsv(file: string): Promise<Row[]> {
+  const text = await readText(file);
+  const records: { readonly cells: string[]; readonly line: number }[] = [];
+  const cell = /(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r\n|\n|\r|$)/y;
+  let cells: string[] = [];
+  let line = 1;
+  let start = 1;
+  while (cell.lastIndex < text.length || cells.length > 0) {
+    const found = cell.exec(text);
+    if (!found)
+      throw new DatasetError(
+        `line ${line}: expected a quote at the end of the value, and a comma or a new line after it`,
+        { file },
+      );
+    const [all, quoted, plain, end] = found;
+    cells.push(quoted?.replaceAll('""', '"') ?? plain!.trim());
+    line += lineAt(all, all.length) - 1;
+    if (end === ",") continue;
+    if (cells.some((value) => value !== "")) records.push({ cells, line: start });
+    [cells, start] = [[], line];
+  }
+  const [keys, ...rows] = records;
+  if (keys === undefined) return [];
+  return rows.map(({ cells: found, line: number }) => {
+    const where = `line ${number}`;
+    if (found.length !== keys.cells.length) {
+      throw new DatasetError(
+        `${where}: expected ${keys.cells.length} values (${keys.cells.join(", ")}), found ${found.length}`,
+        { file, hint: "a value with a comma in it belongs in quotes" },
+      );
+    }
+    // A cell that is empty has no value, such as an image that only some clips have.
+    const entries = keys.cells.map((key, i) => [key, found[i]!] as const).filter(([, value]) => value !== "");
+    return { values: Object.fromEntries(entries), where };
+  });
 }
 
 /** The entry that a row of metadata describes. */
 async function readRow(
   path: string,
-  row: unknown,
-  where: string,
+  { values: row, where }: Row,
   columns: Readonly<Record<keyof typeof KEYS, string | undefined>>,
 ): Promise<ListedEntry> {
   const refuse = (expected: string, found: string) =>

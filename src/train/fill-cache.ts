@@ -28,6 +28,7 @@ export type CacheArguments = Pick<
   | "caption_column"
   | "video_column"
   | "image_column"
+  | "id_token"
   | "fit"
   | "short_clips"
   | "fps"
@@ -146,6 +147,7 @@ export async function readEntries(
     captionColumn: args.caption_column,
     videoColumn: args.video_column,
     imageColumn: args.image_column,
+    idToken: args.id_token,
   });
   const own = entries.filter((_, i) => i % shard.count === shard.index);
   const { fps, frame_extraction: frameExtraction } = args;

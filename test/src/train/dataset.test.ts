@@ -88,7 +88,7 @@ test("a folder of clips with a metadata file", async () => {
   await assert.rejects(readDataset({ dataRoot }), /metadata\.jsonl: line 2 is not JSON/);
   await assert.rejects(
     readDataset({ dataRoot: join(folder, "images") }),
-    /neither prompts\.txt nor metadata\.jsonl/,
+    /neither prompts\.txt, metadata\.jsonl, metadata\.csv nor metadata\.json, nor clips with captions/,
   );
 });
 
@@ -329,6 +329,163 @@ test("lists are read in any encoding that can be told, or refused with the line"
   assert.deepEqual(await readDataset({ dataRoot: join(folder, "videos") }), [
     { prompt: "a", video: join(folder, "videos/a.webp"), image: join(folder, "images/a.png") },
   ]);
+});
+
+/** Other data sets than lists of lines: their files, and the captions and clips, or the refusal. */
+const A = "videos/a.webp";
+const B = "videos/b.webp";
+const BOTH = [
+  ["a ball, red", A],
+  ["a star", B],
+];
+const SETS: [string, Record<string, string | Buffer>, string[][] | RegExp, object?][] = [
+  ["csv", { "metadata.csv": `file_name,text\n${A},"a ball, red"\n${B},a star\n` }, BOTH],
+  [
+    "csv of Windows",
+    { "metadata.csv": `\ufefftext,file_name\r\n"a ball, red",${A}\r\n\r\na star,videos\\b.webp` },
+    BOTH,
+  ],
+  ["csv in UTF-16", { "metadata.csv": utf16(`video,prompt\n${A},"a ball, red"\n${B},a star`) }, BOTH],
+  [
+    "csv with quotes and lines in values",
+    { "metadata.csv": `file_name,text\n${A},"a ""ball""\nrolls"\n"${B}",\n` },
+    /metadata\.csv: line 4: expected text or prompt or caption, found file_name$/,
+  ],
+  ["csv, quoted", { "metadata.csv": `file_name,text\n${A},"a ""ball"""\n` }, [['a "ball"', A]]],
+  [
+    "csv, an image of some",
+    { "metadata.csv": `file_name,text,image\n${A},a,\n${B},b,images/b.png` },
+    [
+      ["a", A],
+      ["b", B, "images/b.png"],
+    ],
+  ],
+  [
+    "csv, own keys",
+    { "metadata.csv": `clip,words\n${A},a\n` },
+    [["a", A]],
+    { captionColumn: "words", videoColumn: "clip" },
+  ],
+  [
+    "csv with too many values",
+    { "metadata.csv": `file_name,text\n${A},a\n${B},a star, blue\n` },
+    /metadata\.csv: line 3: expected 2 values \(file_name, text\), found 3; a value with a comma in it belongs in quotes$/,
+  ],
+  [
+    "csv, a quote left open",
+    { "metadata.csv": `file_name,text\n${A},"a ball\n` },
+    /metadata\.csv: line 2: expected a quote at the end/,
+  ],
+  [
+    "csv of keys alone",
+    { "metadata.csv": "file_name,text\n" },
+    /metadata\.csv: expected clips with captions, found none$/,
+  ],
+  [
+    "csv, a missing clip",
+    { "metadata.csv": "file_name,text\nno.mp4,a\n" },
+    /missing: .*no\.mp4 \(metadata\.csv, line 2\)$/,
+  ],
+  [
+    "json",
+    {
+      "metadata.json": JSON.stringify(
+        BOTH.map(([text, file_name]) => ({ text, file_name })),
+        null,
+        1,
+      ),
+    },
+    BOTH,
+  ],
+  [
+    "json, broken",
+    { "metadata.json": '[\n{"text": "a"},\n{"text" "b"}]' },
+    /metadata\.json: (line 3: )?not JSON \(/,
+  ],
+  [
+    "json, no list",
+    { "metadata.json": '{"text": "a"}' },
+    /metadata\.json: expected a list of objects, found \{"text":"a"\}$/,
+  ],
+  [
+    "json, an empty list",
+    { "metadata.json": "[]" },
+    /metadata\.json: expected clips with captions, found none$/,
+  ],
+  [
+    "json, a number",
+    { "metadata.json": `[{"text": "a", "video": "${A}"}, {"text": 3, "video": "${B}"}]` },
+    /entry 2: expected text to be text, found 3$/,
+  ],
+  [
+    "jsonl before csv",
+    { "metadata.jsonl": `{"text": "a", "video": "${A}"}`, "metadata.csv": "broken" },
+    [["a", A]],
+  ],
+  ["lists before metadata", { "prompts.txt": "a", "videos.txt": A, "metadata.csv": "broken" }, [["a", A]]],
+  [
+    "pairs",
+    { "2.webp": "", "2.txt": " a star\n", "10.webp": "", "10.txt": "a ball,\nred" },
+    [
+      ["a ball, red", "10.webp"],
+      ["a star", "2.webp"],
+    ],
+  ],
+  ["pairs, any case", { "A.MP4": "", "A.TXT": "a" }, [["a", "A.MP4"]]],
+  [
+    "a clip without a caption",
+    { "1.mp4": "", "1.txt": "a", "2.mp4": "" },
+    /clips without a caption in a \.txt of their name: 2\.mp4$/,
+  ],
+  [
+    "a caption without a clip",
+    { "1.mp4": "", "1.txt": "a", "2.txt": "b" },
+    /captions without a clip of their name: 2\.txt$/,
+  ],
+  [
+    "two clips of a name",
+    { "1.mp4": "", "1.webm": "", "1.txt": "a" },
+    /share their caption with another of their name: 1\.webm$/,
+  ],
+  ["an empty caption", { "1.mp4": "", "1.txt": " \n" }, /1\.txt: expected a caption, found an empty file$/],
+  [
+    "a caption in Latin-1",
+    { "1.mp4": "", "1.txt": Buffer.from("x\nb\u00e4r", "latin1") },
+    /1\.txt: line 2 is not UTF-8/,
+  ],
+  [
+    "clips alone",
+    { "1.mp4": "", "2.mp4": "" },
+    /neither prompts\.txt, .*metadata\.json, nor clips with captions beside them$/,
+  ],
+  [
+    "a word before each",
+    { "1.mp4": "", "1.txt": "a ball" },
+    [["SPRITE a ball", "1.mp4"]],
+    { idToken: " SPRITE " },
+  ],
+  ["no word", { "1.mp4": "", "1.txt": "a ball" }, [["a ball", "1.mp4"]], { idToken: " " }],
+];
+
+test("metadata in CSV and JSON, clips with captions beside them, a word before each caption", async () => {
+  for (const [what, files, expected, options = {}] of SETS) {
+    const dataRoot = await mkdtemp(join(folder, "set-"));
+    for (const name of ["videos", "images"])
+      await cp(join(folder, name), join(dataRoot, name), { recursive: true });
+    await rm(join(dataRoot, "videos/metadata.jsonl"), { force: true });
+    for (const [name, text] of Object.entries(files)) await writeFile(join(dataRoot, name), text);
+    const read = () => readDataset({ dataRoot, ...options });
+    if (expected instanceof RegExp) {
+      await assert.rejects(read, { name: "DatasetError", message: expected }, what);
+      continue;
+    }
+    const found = expected.map(([prompt, video, image]) => ({
+      prompt: prompt!,
+      video: join(dataRoot, video!),
+      image: image === undefined ? undefined : join(dataRoot, image),
+    }));
+    assert.deepEqual(await read(), found, what);
+  }
 });
 
 test("clips that can't be read are told apart from those that can", async () => {

@@ -139,7 +139,10 @@ const REFUSED: [Record<string, string | string[]>, RegExp][] = [
   // Data
   [{ data_root: "@nowhere" }, /nowhere: no such folder$/],
   [{ data_root: "@a-file" }, /a-file: expected a folder, found a file$/],
-  [{ caption_column: "no.txt" }, /data: found neither no\.txt nor metadata\.jsonl$/],
+  [
+    { caption_column: "no.txt" },
+    /data: found neither no\.txt, metadata\.jsonl, metadata\.csv nor metadata\.json$/,
+  ],
   [{ caption_column: "latin.txt" }, /latin\.txt: line 2 is not UTF-8; save the file as UTF-8$/],
   [{ video_column: "two.txt" }, /data: expected as many prompts .*, found 3 prompts, 2 videos$/],
   [{ video_column: "lost.txt" }, /data: files are missing: .*videos\/lost\.webp \(lost\.txt, line 3\)$/],
