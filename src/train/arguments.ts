@@ -82,10 +82,14 @@ export const ARGUMENTS = {
   model_path: content.path("a pipeline's folder (vae, transformer, ...), or its id on the Hugging Face Hub"),
   revision: content.text("of a model on the Hub: a branch, tag or commit (default: main)", "NAME"),
   model_name: free.text(
-    "names the model in the latent cache (default: cogvideox1.5-i2v, or cogvideox-i2v for 1.0)",
+    "names the model in the latent cache (default: cogvideox1.5-i2v, or cogvideox-i2v for 1.0; -t2v for text to video)",
     "NAME",
   ),
-  model_type: fixed.choice("what is trained", ["i2v"], "i2v"),
+  model_type: fixed.choice(
+    "what is trained: video from an image and text, or from text",
+    ["i2v", "t2v"],
+    "i2v",
+  ),
   training_type: never.choice("an adapter, or all weights", ["lora", "sft"], "lora"),
   transformer_config: content.path(
     "train a new transformer of this configuration (JSON or YAML), from random weights",
@@ -321,6 +325,7 @@ export const flagsGiven = (values: Readonly<Record<string, unknown>>): Record<st
 
 /** Those that are also options of `Trainer.create`, in camel case. */
 const TRAINER_ARGUMENTS = [
+  "model_type",
   "training_type",
   "output_dir",
   "overwrite_output_dir",
@@ -553,13 +558,27 @@ export function assertConsistent(args: TrainArguments): void {
   if (args.do_validation) {
     for (const name of ["validation_steps", "validation_dir", "validation_prompts"] as const)
       need(name, ": do_validation needs it");
-    if (args.validation_images === undefined && args.validation_videos === undefined) {
+    const fromText = args.model_type === "t2v";
+    if (!fromText && args.validation_images === undefined && args.validation_videos === undefined) {
       throw new ArgumentError("validation_images is missing: do_validation needs it, or validation_videos");
     }
     if (args.validation_steps! % args.checkpointing_steps !== 0) {
       throw new ArgumentError(
         `validation_steps: expected a multiple of checkpointing_steps (${args.checkpointing_steps}), found ${args.validation_steps}`,
       );
+    }
+  }
+  if (args.model_type === "t2v") {
+    const { noised_image_dropout, image_place } = ARGUMENTS;
+    const ofImages = {
+      image_column: undefined,
+      validation_images: undefined,
+      noised_image_dropout: noised_image_dropout.default,
+      image_place: image_place.default,
+    };
+    for (const [name, unused] of Object.entries(ofImages)) {
+      const value = args[name as keyof typeof ofImages];
+      if (value !== unused) throw new ArgumentError(`${name}: model_type t2v has no images, found ${value}`);
     }
   }
   if (args.overwrite_output_dir && args.resume_from_checkpoint === "latest") {

@@ -21,6 +21,7 @@ export type CacheArguments = Pick<
   TrainArguments,
   | "model_path"
   | "model_name"
+  | "model_type"
   | "transformer_config"
   | "enable_slicing"
   | "enable_tiling"
@@ -116,7 +117,7 @@ export async function openCache(
   );
   const cache = await LatentCache.open({
     cacheDir: cacheDir(args),
-    modelName: args.model_name ?? (patch === null ? "cogvideox-i2v" : "cogvideox1.5-i2v"),
+    modelName: args.model_name ?? `${patch === null ? "cogvideox" : "cogvideox1.5"}-${args.model_type}`,
     vae,
     promptEncoder,
     fit: args.fit,

@@ -56,7 +56,7 @@ export async function checkRun(args: TrainArguments, log: (line: string) => void
   timestepWeights(await completeOptions(trainerOptions(args)), scheduler.length, COMMAND_SPELLING);
   const vae = await AutoencoderKLCogVideoX.loadConfig(join(model, "vae"));
   const transformer = await readTransformerConfig(args);
-  await assertFitting(model, vae, transformer);
+  await assertFitting(args, vae, transformer);
   if (args.training_type === "lora") assertTargets(transformer, args.target_modules);
   const buckets = readBuckets(args, vae, transformer, log);
   const assigned = await readEntries(args, buckets, { skipped: (problem) => log(`skipped ${problem}`) });
@@ -82,6 +82,7 @@ export const validationLocation = (args: TrainArguments): ValidationLocation => 
   validationPrompts: args.validation_prompts!,
   validationImages: args.validation_images,
   validationVideos: args.validation_videos,
+  textAlone: args.model_type === "t2v",
 });
 
 /** Where a run saves its samples. */
@@ -106,14 +107,22 @@ async function openScheduler(args: TrainArguments): Promise<CheckedRun["schedule
 
 /** The models' configurations have to fit each other. */
 async function assertFitting(
-  model: string,
+  { model_path: model = "", model_type: type }: TrainArguments,
   vae: AutoencoderKLCogVideoXConfig,
   transformer: CogVideoXTransformer3DModelConfig,
 ): Promise<void> {
   const { latent_channels: channels } = vae;
-  if (transformer.in_channels !== 2 * channels) {
+  const [inputs, what] = type === "t2v" ? [channels, "video from text"] : [2 * channels, "images and video"];
+  if (transformer.in_channels !== inputs) {
+    const hint =
+      transformer.in_channels === channels
+        ? "model_type t2v trains it"
+        : transformer.in_channels === 2 * channels
+          ? "model_type i2v trains it"
+          : undefined;
     throw new ConfigError(
-      `${model}: expected a transformer for images and video, with ${2 * channels} input channels, found ${transformer.in_channels}`,
+      `${model}: expected a transformer for ${what}, with ${inputs} input channels, found ${transformer.in_channels}`,
+      { hint },
     );
   }
   if (transformer.out_channels !== channels) {

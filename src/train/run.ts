@@ -331,6 +331,7 @@ async function openValidation(
       seed: args.seed,
       fps: args.gen_fps,
       outputDir: samplesFolder(args),
+      textToVideo: args.model_type === "t2v" ? bucket : undefined,
       padding: args.padding,
       imagePlace: args.image_place,
       negativePromptEmbeds,

@@ -4,10 +4,12 @@ import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { CogVideoXImageToVideoPipeline } from "../diffusion/image-to-video.js";
 import type { PipelineComponents } from "../diffusion/pipeline.js";
+import { CogVideoXPipeline } from "../diffusion/text-to-video.js";
+import { InputError, quote } from "../engine/errors.js";
 import { RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import type { ImagePlace, Padding } from "../recipe/rules.js";
-import type { Clip } from "../video/clip.js";
+import type { Clip, Size } from "../video/clip.js";
 import { filmStrip } from "../video/strip.js";
 import { writeClip } from "../video/write.js";
 import { type Bucket, DatasetError, type PreprocessOptions, prepareClip } from "./dataset.js";
@@ -21,8 +23,8 @@ const SHOWN = 8;
 /** A held-out image with its prompt, and the clip it comes from, if known. */
 export interface ValidationSample {
   readonly prompt: string;
-  /** One frame. */
-  readonly image: Clip;
+  /** One frame. Text to video has none. */
+  readonly image?: Clip;
   /** What really followed. */
   readonly reference?: Clip;
   /** The file of that clip. */
@@ -47,6 +49,8 @@ export interface ValidationOptions {
   readonly guidanceScale: number;
   /** Every validation draws the same noise. */
   readonly seed: number;
+  /** Samples are made of the text alone, in this size. Default: of each sample's image, in its size. */
+  readonly textToVideo?: Size | undefined;
   /** Frame rate of saved samples. */
   readonly fps: number;
   /** Where samples are saved as MP4 and PNG. Default: nowhere. */
@@ -95,7 +99,7 @@ export async function readValidationSet(
     embedding.dispose();
     samples.push({
       prompt,
-      image: image ?? reference!.slice(0, 1),
+      ...(location.textAlone ? {} : { image: image ?? reference!.slice(0, 1) }),
       reference,
       ...(videoPath === undefined ? {} : { video: videoPath }),
       promptEmbeds,
@@ -110,9 +114,11 @@ export interface ValidationLocation {
   readonly validationPrompts: string;
   readonly validationImages?: string | undefined;
   readonly validationVideos?: string | undefined;
+  /** Whether prompts are enough, as for text to video. Default false. */
+  readonly textAlone?: boolean;
 }
 
-/** A prompt with its files, of which there is at least one. */
+/** A prompt with its files; image to video has at least one. */
 export interface ValidationEntry {
   readonly prompt: string;
   readonly image?: string;
@@ -125,8 +131,14 @@ export interface ValidationEntry {
  * @throws DatasetError naming the list or the files that are missing.
  */
 export async function readValidationLists(location: ValidationLocation): Promise<ValidationEntry[]> {
-  const { validationDir: folder, validationPrompts, validationImages, validationVideos } = location;
-  if (validationImages === undefined && validationVideos === undefined)
+  const {
+    validationDir: folder,
+    validationPrompts,
+    validationImages,
+    validationVideos,
+    textAlone,
+  } = location;
+  if (!textAlone && validationImages === undefined && validationVideos === undefined)
     throw new DatasetError("expected images or videos", { file: folder });
   await assertFolder(folder);
   const prompts = await readLines(resolve(folder, validationPrompts));
@@ -160,31 +172,39 @@ export async function validate(
   options: ValidationOptions,
   step: number,
 ): Promise<ValidationResult> {
-  const pipeline = new CogVideoXImageToVideoPipeline({ ...components, tokenizer: null, textEncoder: null });
+  const parts = { ...components, tokenizer: null, textEncoder: null };
   const clips: Clip[] = [];
   const sums: Record<string, number[]> = {};
   const record = (name: string, value: number) => {
     sums[name] = [...(sums[name] ?? []), value];
   };
   if (options.outputDir !== undefined) await mkdir(options.outputDir, { recursive: true });
-  for (const [i, { image, reference, promptEmbeds }] of samples.entries()) {
-    const { frames } = await pipeline.generate({
-      image,
+  for (const [i, { prompt: sampled, image, reference, promptEmbeds }] of samples.entries()) {
+    const common = {
       promptEmbeds,
       negativePromptEmbeds: options.guidanceScale > 1 ? options.negativePromptEmbeds : undefined,
-      height: image.height,
-      width: image.width,
       numFrames: options.numFrames,
       numInferenceSteps: options.numInferenceSteps,
       guidanceScale: options.guidanceScale,
       generator: new RandomGenerator(options.seed + i),
       fps: options.fps,
       padding: options.padding,
-      imagePlace: options.imagePlace,
-    });
+    };
+    const { textToVideo: size, imagePlace } = options;
+    if (size === undefined && image === undefined)
+      throw new InputError(`validation: expected an image, found none with the prompt ${quote(sampled)}`);
+    const { frames } = size
+      ? await new CogVideoXPipeline(parts).generate({ ...common, height: size.height, width: size.width })
+      : await new CogVideoXImageToVideoPipeline(parts).generate({
+          ...common,
+          image: image!,
+          height: image!.height,
+          width: image!.width,
+          imagePlace,
+        });
     const clip = frames[0]!;
     clips.push(clip);
-    record("first_frame_psnr", firstFrameFidelity(clip, image));
+    if (image) record("first_frame_psnr", firstFrameFidelity(clip, image));
     record("frame_difference", frameDifference(clip));
     if (reference && reference.numFrames === clip.numFrames) {
       record("psnr", continuation(psnr, clip, reference));

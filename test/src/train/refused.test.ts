@@ -126,6 +126,10 @@ const REFUSED: [Record<string, string | string[]>, RegExp][] = [
     { training_type: "sft", transformer_config: "@no.json" },
     /^transformer_config: .*no\.json: no such file$/,
   ],
+  [
+    { model_type: "t2v" },
+    /model: expected a transformer for video from text, .* found 8; model_type i2v trains it$/,
+  ],
   [{ model_path: "@data" }, /scheduler_config\.json: no such file$/],
   [
     { model_path: "@other-text" },
@@ -134,7 +138,7 @@ const REFUSED: [Record<string, string | string[]>, RegExp][] = [
   [{ model_path: "@other-out" }, /other-out: expected .* VAE's 4 latent_channels as out_channels, found 8$/],
   [
     { model_path: "@text-only" },
-    /text-only: expected a transformer for images and video, with 8 input .* found 4$/,
+    /text-only: expected a transformer for images and video, with 8 input .* found 4; model_type t2v trains it$/,
   ],
   // Data
   [{ data_root: "@nowhere" }, /nowhere: no such folder$/],
