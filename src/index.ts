@@ -77,6 +77,7 @@ export {
 } from "./recipe/image-noise.js";
 export type {
   Denoiser,
+  DiffusionInputs,
   DrawOptions,
   LossDraws,
   LossInputs,
@@ -92,6 +93,7 @@ export {
   drawLoss,
   dropCaptions,
   prepareLoss,
+  prepareTextToVideoLoss,
 } from "./recipe/loss.js";
 export type { ImageNoiseDistribution, ImagePlace, Padding } from "./recipe/rules.js";
 export * from "./train/index.js";

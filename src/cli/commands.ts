@@ -205,11 +205,13 @@ export const commands = {
         "model_path",
         "revision",
         "model_name",
+        "model_type",
         "transformer_config",
         "data_root",
         "caption_column",
         "video_column",
         "image_column",
+        "id_token",
         "train_resolution",
         "video_resolution_buckets",
         "fit",
@@ -254,7 +256,7 @@ export const commands = {
     numerics: true,
   }),
   train: command({
-    summary: "trains a CogVideoX image-to-video model: SFT or LoRA",
+    summary: "trains a CogVideoX image-to-video or text-to-video model: SFT or LoRA",
     usage: "--config FILE.yaml [options]",
     description:
       "What zai-org/CogVideo's fine-tuning does, with options of the same names, from a YAML file, from flags or from both; a flag wins. Latents are encoded once and kept. SIGINT and SIGTERM save a checkpoint and leave; --resume latest goes on from the newest one and ends with the same weights.",

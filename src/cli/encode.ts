@@ -14,6 +14,7 @@ import {
   readEntries,
   readTransformerConfig,
 } from "../train/fill-cache.js";
+import { describeTruncation } from "../train/prompt-encoder.js";
 import { Clip } from "../video/clip.js";
 import { extractFrames, resampleFrames, selectFrames } from "../video/frames.js";
 import { ClipError, readClip } from "../video/read.js";
@@ -147,6 +148,9 @@ async function encodeDataset(args: TrainArguments, values: Values): Promise<numb
   if (args.transformer_config === undefined) needs.transformer = namedFiles(MODEL_CONFIG);
   const local = await withFolder(args, componentFiles(needs));
   const config = await readTransformerConfig(local);
+  const captions = assigned.map(({ entry }) => entry.prompt);
+  const cut = await describeTruncation(local.model_path!, captions, config.max_text_seq_length);
+  if (cut !== undefined) console.log(cut);
   await startEngine();
   const vae = await openVae(local);
   try {

@@ -244,7 +244,10 @@ export function loraScaling(
 }
 
 /** Whether PEFT would adapt the module. */
-function isTarget({ name, patchShape }: Linear, targets: LoraConfig["targetModules"]): boolean {
+export function isTarget(
+  { name, patchShape }: Pick<Linear, "name" | "patchShape">,
+  targets: LoraConfig["targetModules"],
+): boolean {
   if (targets === "all-linear") return patchShape === undefined; // not a convolution
   if (targets instanceof RegExp) return new RegExp(`^(?:${targets.source})$`, targets.flags).test(name);
   return targets.some((target) => name === target || name.endsWith(`.${target}`));

@@ -36,11 +36,11 @@ export interface LatentSize {
 export const fitsFrameRule = (numFrames: number): boolean =>
   Number.isInteger(numFrames) && numFrames >= 1 && (numFrames - 1) % 8 === 0;
 
-/** Throws unless `numFrames` is 8 N + 1. */
-export function assertFrameRule(numFrames: number): void {
+/** Throws an InputError that begins with `name`, unless `numFrames` is 8 N + 1. */
+export function assertFrameRule(numFrames: number, name = "frames"): void {
   if (fitsFrameRule(numFrames)) return;
   const below = Math.max(1, Math.floor((numFrames - 1) / 8) * 8 + 1);
-  throw new InputError(`frames: expected 8 N + 1 (such as ${below} or ${below + 8}), found ${numFrames}`);
+  throw new InputError(`${name}: expected 8 N + 1 (such as ${below} or ${below + 8}), found ${numFrames}`);
 }
 
 /**

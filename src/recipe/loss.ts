@@ -103,12 +103,26 @@ export interface LossOptions {
   readonly snrGamma?: number;
 }
 
-/** Everything that comes before the transformer; none of it is trained. */
-export interface LossInputs {
+/** Everything that comes before the transformer, whatever the condition; none of it is trained. */
+export interface DiffusionInputs {
   /** With the first frame's copies in front: [B, C, F, h, w]. */
   readonly latentPadded: tf.Tensor5D;
   /** How many copies there are. */
   readonly copies: number;
+  /** The target in the transformer's order: [B, F, C, h, w]. */
+  readonly target: tf.Tensor5D;
+  /** The target with diffusion noise: [B, F, C, h, w]. */
+  readonly latentNoisy: tf.Tensor5D;
+  /** What the transformer sees: [B, F, 2 C, h, w] with an image, joined along the channels; [B, F, C, h, w] without. */
+  readonly modelInput: tf.Tensor5D;
+  readonly timesteps: readonly number[];
+  readonly rotary: RotaryTables | null;
+  /** 1 / (1 - alphas_cumprod[t]) of each sample; min(snr, gamma) with {@link LossOptions.snrGamma}. */
+  readonly weights: readonly number[];
+}
+
+/** The same of image to video. */
+export interface LossInputs extends DiffusionInputs {
   /** The noise's standard deviation, their mean where samples have their own; 0 where image noise is off. */
   readonly imageNoiseSigma: number;
   /** [B, 3, 1, H, W] */
@@ -119,16 +133,6 @@ export interface LossInputs {
   readonly imageLatent: tf.Tensor5D;
   /** The image latent at its place (frame 0), zeros elsewhere: [B, F, C, h, w]. */
   readonly imageLatentsPadded: tf.Tensor5D;
-  /** The target in the transformer's order: [B, F, C, h, w]. */
-  readonly target: tf.Tensor5D;
-  /** The target with diffusion noise: [B, F, C, h, w]. */
-  readonly latentNoisy: tf.Tensor5D;
-  /** Both, joined along the channels: [B, F, 2 C, h, w]. */
-  readonly modelInput: tf.Tensor5D;
-  readonly timesteps: readonly number[];
-  readonly rotary: RotaryTables | null;
-  /** 1 / (1 - alphas_cumprod[t]) of each sample; min(snr, gamma) with {@link LossOptions.snrGamma}. */
-  readonly weights: readonly number[];
 }
 
 export interface LossTerms {
@@ -225,25 +229,13 @@ export function prepareLoss(
   { vae, transformer, scheduler }: LossModels,
   batch: TrainingBatch,
   draws: LossDraws,
-  { imageNoise = true, snrGamma, padding, imagePlace }: LossOptions = {},
+  options: LossOptions = {},
 ): LossInputs {
-  const { encodedVideos, images } = batch;
-  const count = encodedVideos.shape[0];
-  if (
-    images.shape[0] !== count ||
-    batch.promptEmbedding.shape[0] !== count ||
-    draws.timesteps.length !== count
-  ) {
-    throw new InputError(
-      `batch: expected ${count} images, prompts and timesteps (one a video), found ${images.shape[0]}, ${batch.promptEmbedding.shape[0]} and ${draws.timesteps.length}`,
-    );
-  }
-  const { latents: latentPadded, copies } = padFrames(encodedVideos, {
-    patchSizeT: transformer.config.patch_size_t,
-    padding,
-  });
-  const [, , frames, height, width] = latentPadded.shape;
-  const encoded = encodeConditioningImage(vae, images, {
+  const { imageNoise = true, imagePlace } = options;
+  const diffusion = prepareDiffusion({ transformer, scheduler }, batch, draws, options);
+  const { latentNoisy } = diffusion;
+  const [count, frames] = latentNoisy.shape;
+  const encoded = encodeConditioningImage(vae, batch.images, {
     imageNoise: noiseOf(imageNoise, draws, scheduler.length),
     posterior: { noise: draws.imagePosteriorNoise },
     scale: imageLatentScale(vae.config, "training"),
@@ -255,18 +247,60 @@ export function prepareLoss(
       imageLatent = tf.mul(imageLatent, tf.tensor(keep, [count, 1, 1, 1, 1]));
       encoded.latent.dispose();
     }
-    const target = tf.transpose(latentPadded, [0, 2, 1, 3, 4]) as tf.Tensor5D;
     const imageLatentsPadded = placeImageLatent(imageLatent, frames, imagePlace);
-    const latentNoisy = scheduler.addNoise(target, draws.diffusionNoise, draws.timesteps);
     const modelInput = concatImageLatents(latentNoisy, imageLatentsPadded);
-    return { imageLatent, target, imageLatentsPadded, latentNoisy, modelInput };
+    return { imageLatent, imageLatentsPadded, modelInput };
+  });
+  return {
+    ...diffusion,
+    imageNoiseSigma: encoded.sigma,
+    noisyImage: encoded.image,
+    imageMoments: encoded.moments,
+    ...tensors,
+  };
+}
+
+/**
+ * The same for text to video, the recipe's other half: no image is encoded, and the transformer sees the noisy latents alone.
+ * Of the draws, those of the image and of its noise are not used.
+ *
+ * @returns tensors that {@link disposeLossInputs} disposes.
+ * @throws InputError if the batch's or the draws' shapes contradict each other.
+ */
+export function prepareTextToVideoLoss(
+  models: Pick<LossModels, "transformer" | "scheduler">,
+  batch: TrainingBatch,
+  draws: LossDraws,
+  options: LossOptions = {},
+): DiffusionInputs {
+  const diffusion = prepareDiffusion(models, batch, draws, options);
+  return { ...diffusion, modelInput: concatImageLatents(diffusion.latentNoisy, null) };
+}
+
+function prepareDiffusion(
+  { transformer, scheduler }: Pick<LossModels, "transformer" | "scheduler">,
+  { encodedVideos, images, promptEmbedding }: TrainingBatch,
+  draws: LossDraws,
+  { snrGamma, padding }: LossOptions,
+): Omit<DiffusionInputs, "modelInput"> {
+  const count = encodedVideos.shape[0];
+  if (images.shape[0] !== count || promptEmbedding.shape[0] !== count || draws.timesteps.length !== count) {
+    throw new InputError(
+      `batch: expected ${count} images, prompts and timesteps (one a video), found ${images.shape[0]}, ${promptEmbedding.shape[0]} and ${draws.timesteps.length}`,
+    );
+  }
+  const { latents: latentPadded, copies } = padFrames(encodedVideos, {
+    patchSizeT: transformer.config.patch_size_t,
+    padding,
+  });
+  const [, , frames, height, width] = latentPadded.shape;
+  const tensors = tf.tidy(() => {
+    const target = tf.transpose(latentPadded, [0, 2, 1, 3, 4]) as tf.Tensor5D;
+    return { target, latentNoisy: scheduler.addNoise(target, draws.diffusionNoise, draws.timesteps) };
   });
   return {
     latentPadded,
     copies,
-    imageNoiseSigma: encoded.sigma,
-    noisyImage: encoded.image,
-    imageMoments: encoded.moments,
     ...tensors,
     timesteps: draws.timesteps,
     rotary: transformer.rotaryTables({ frames, height, width }, "training"),
@@ -290,7 +324,7 @@ function lossWeight(alphaCumprod: number, snrGamma: number | undefined): number 
   return snrGamma === undefined ? ofVelocity : Math.min(alphaCumprod * ofVelocity, snrGamma);
 }
 
-export function disposeLossInputs(inputs: LossInputs): void {
+export function disposeLossInputs(inputs: DiffusionInputs): void {
   tf.dispose(Object.values(inputs).filter((value) => value instanceof tf.Tensor) as tf.Tensor[]);
   if (inputs.rotary) tf.dispose([inputs.rotary.cos, inputs.rotary.sin]);
 }
@@ -304,7 +338,7 @@ export function disposeLossInputs(inputs: LossInputs): void {
  */
 export function computeLoss(
   { transformer, scheduler }: Pick<LossModels, "transformer" | "scheduler">,
-  inputs: LossInputs,
+  inputs: DiffusionInputs,
   promptEmbedding: tf.Tensor3D,
   { paddingInLoss = true, padding, generator }: LossOptions & { generator?: RandomGenerator } = {},
 ): LossTerms {

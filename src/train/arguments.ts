@@ -5,6 +5,7 @@
  */
 
 import { readFile } from "node:fs/promises";
+import { isAbsolute } from "node:path";
 import { fileProblem, InputError, quote } from "../engine/errors.js";
 import { didYouMean } from "../engine/suggestion.js";
 import {
@@ -81,10 +82,14 @@ export const ARGUMENTS = {
   model_path: content.path("a pipeline's folder (vae, transformer, ...), or its id on the Hugging Face Hub"),
   revision: content.text("of a model on the Hub: a branch, tag or commit (default: main)", "NAME"),
   model_name: free.text(
-    "names the model in the latent cache (default: cogvideox1.5-i2v, or cogvideox-i2v for 1.0)",
+    "names the model in the latent cache (default: cogvideox1.5-i2v, or cogvideox-i2v for 1.0; -t2v for text to video)",
     "NAME",
   ),
-  model_type: fixed.choice("what is trained", ["i2v"], "i2v"),
+  model_type: fixed.choice(
+    "what is trained: video from an image and text, or from text",
+    ["i2v", "t2v"],
+    "i2v",
+  ),
   training_type: never.choice("an adapter, or all weights", ["lora", "sft"], "lora"),
   transformer_config: content.path(
     "train a new transformer of this configuration (JSON or YAML), from random weights",
@@ -97,13 +102,20 @@ export const ARGUMENTS = {
   // Data
   data_root: content.path("the data set's folder"),
   caption_column: content.text(
-    "file of prompts below data_root, one per line; or the key in metadata.jsonl",
+    "file of prompts below data_root, one per line; or the key in metadata.jsonl, .csv or .json",
     "NAME",
   ),
-  video_column: content.text("file of clips' paths, one per line; or the key", "NAME"),
+  video_column: content.text(
+    "file of clips' paths, absolute or from its folder, one per line; or the key",
+    "NAME",
+  ),
   image_column: content.text(
     "file of images' paths, one per line; or the key. Without it a clip's first frame is its image",
     "NAME",
+  ),
+  id_token: content.text(
+    "a word or words put before each caption, for the training to give them a meaning",
+    "TEXT",
   ),
   train_resolution: fixed.text("size that clips are brought to: 8N+1 frames, height, width", "FxHxW"),
   video_resolution_buckets: fixed.list("several such sizes; each clip takes the nearest", "FxHxW..."),
@@ -373,6 +385,7 @@ export const flagsGiven = (values: Readonly<Record<string, unknown>>): Record<st
 
 /** Those that are also options of `Trainer.create`, in camel case. */
 const TRAINER_ARGUMENTS = [
+  "model_type",
   "training_type",
   "output_dir",
   "overwrite_output_dir",
@@ -630,7 +643,8 @@ export function assertConsistent(args: TrainArguments): void {
   if (args.do_validation) {
     for (const name of ["validation_steps", "validation_dir", "validation_prompts"] as const)
       need(name, ": do_validation needs it");
-    if (args.validation_images === undefined && args.validation_videos === undefined) {
+    const fromText = args.model_type === "t2v";
+    if (!fromText && args.validation_images === undefined && args.validation_videos === undefined) {
       throw new ArgumentError("validation_images is missing: do_validation needs it, or validation_videos");
     }
     if (args.validation_steps! % args.checkpointing_steps !== 0) {
@@ -639,10 +653,29 @@ export function assertConsistent(args: TrainArguments): void {
       );
     }
   }
+  if (args.model_type === "t2v") {
+    const { noised_image_dropout, image_place } = ARGUMENTS;
+    const ofImages = {
+      image_column: undefined,
+      validation_images: undefined,
+      noised_image_dropout: noised_image_dropout.default,
+      image_place: image_place.default,
+    };
+    for (const [name, unused] of Object.entries(ofImages)) {
+      const value = args[name as keyof typeof ofImages];
+      if (value !== unused) throw new ArgumentError(`${name}: model_type t2v has no images, found ${value}`);
+    }
+  }
   if (args.overwrite_output_dir && args.resume_from_checkpoint === "latest") {
     throw new ArgumentError(
       "overwrite_output_dir: it removes what resume_from_checkpoint latest would resume from",
     );
+  }
+  for (const name of ["model_name", "tracker_name"] as const) {
+    const value = args[name];
+    // They become folders of the cache and of the logs, and may not lead out of these.
+    if (value !== undefined && (isAbsolute(value) || value.split(/[/\\]/).some((part) => /^\.*$/.test(part))))
+      throw new ArgumentError(`${name}: expected a name, found ${quote(value)}`);
   }
   const known = [...Object.keys(ARGUMENTS), ALLOW_ALL];
   const unknown = args.allow_changed_arguments?.find((name) => !known.includes(name));

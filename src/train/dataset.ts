@@ -1,25 +1,32 @@
 /** Training data on disk, in the recipe's own layout or as clips with a metadata file, and what is done to each clip. */
 
-import { access, readFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
-import { fileProblem, InputError, quote } from "../engine/errors.js";
+import { readdir } from "node:fs/promises";
+import { basename, dirname, extname, join, resolve } from "node:path";
+import { InputError, quote } from "../engine/errors.js";
 import { assertFrameRule } from "../recipe/geometry.js";
 import { Clip, type Size } from "../video/clip.js";
 import { countParts, extractFrames, type FrameExtraction, resampleFrames } from "../video/frames.js";
 import { type ClipInfo, probeClip, readClip } from "../video/read.js";
+import {
+  assertFiles,
+  assertFolder,
+  DatasetError,
+  isFile,
+  lineAt,
+  locate,
+  type NamedFile,
+  readLines,
+  readPaths,
+  readText,
+} from "./lists.js";
 
-/** A data set that contradicts itself; the message names the file. */
-export class DatasetError extends InputError {
-  override get kind() {
-    return "dataset" as const;
-  }
-}
+export { DatasetError };
 
 /** One clip with its caption. Paths are ready to open. */
 export interface DatasetEntry {
   readonly prompt: string;
   readonly video: string;
-  /** The conditioning image, unless it is the clip's first frame. */
+  /** The conditioning image, unless it is the clip's first frame. It has no part in the clip's own frames. */
   readonly image?: string;
   /** Which of the samples that are made of the clip, from 0, where `frameExtraction` is "chunk". Default 0. */
   readonly part?: number;
@@ -29,77 +36,130 @@ export interface DatasetLocation {
   readonly dataRoot: string;
   /** A file of prompts, one per line, or the metadata's key for them. Default: prompts.txt, or "text" or "prompt". */
   readonly captionColumn?: string;
-  /** A file of clips' paths relative to its folder, one per line, or the key. Default: videos.txt, or "file_name" or "video". */
+  /** A file of clips' paths, absolute or relative to its folder, one per line, or the key. Default: videos.txt, or "file_name" or "video". */
   readonly videoColumn?: string;
   /** Like `videoColumn`. Without it a clip's first frame is its image. */
   readonly imageColumn?: string;
+  /** Put before each caption, with a space between: a word that the training is to give a meaning. */
+  readonly idToken?: string;
 }
 
 /**
  * Reads a data set's table of contents.
  *
- * The recipe's layout is files of lines (`prompts.txt`, `videos.txt`, optionally `images.txt`). Otherwise
- * `metadata.jsonl` in `dataRoot` has one object per line, as in the Hugging Face Hub's video folders.
+ * The recipe's layout is files of lines (`prompts.txt`, `videos.txt`, optionally `images.txt`). Otherwise there is metadata, as
+ * in the Hugging Face Hub's video folders: `metadata.jsonl` with an object per line, `metadata.csv` with the keys in its first
+ * line, or `metadata.json` with a list of objects. Otherwise each clip has its caption beside it: `clip.mp4` and `clip.txt`.
  *
  * @throws DatasetError naming the file, and the line or the counts that do not fit.
  */
 export async function readDataset(location: DatasetLocation): Promise<DatasetEntry[]> {
+  const { dataRoot, idToken } = location;
+  await assertFolder(dataRoot);
+  const listed = await readListed(location);
+  await assertFiles(
+    dataRoot,
+    listed.flatMap(({ video, image }) => (image === undefined ? [video] : [video, image])),
+  );
+  const before = idToken === undefined || idToken.trim() === "" ? "" : `${idToken.trim()} `;
+  return listed.map(({ prompt, video, image }) => ({
+    prompt: before + prompt,
+    video: video.path,
+    image: image?.path,
+  }));
+}
+
+/** Files of metadata, in the order in which they are looked for. */
+const METADATA = {
+  "metadata.jsonl": parseLines,
+  "metadata.csv": parseCsv,
+  "metadata.json": parseList,
+} as const;
+
+async function readListed(location: DatasetLocation): Promise<ListedEntry[]> {
   const { dataRoot, captionColumn, videoColumn, imageColumn } = location;
-  const metadata = join(dataRoot, "metadata.jsonl");
-  const captions = join(dataRoot, captionColumn ?? "prompts.txt");
-  let entries: DatasetEntry[];
-  if (await exists(captions)) entries = await readLists(location, captions);
-  else if (await exists(metadata)) {
-    entries = await readMetadata(metadata, { prompt: captionColumn, video: videoColumn, image: imageColumn });
-  } else {
-    throw new DatasetError(`found neither ${captionColumn ?? "prompts.txt"} nor metadata.jsonl`, {
-      file: dataRoot,
-    });
+  const captions = resolve(dataRoot, captionColumn ?? "prompts.txt");
+  if (await isFile(captions)) return readLists(location, captions);
+  const columns = { prompt: captionColumn, video: videoColumn, image: imageColumn };
+  for (const [name, parse] of Object.entries(METADATA)) {
+    const file = join(dataRoot, name);
+    if (!(await isFile(file))) continue;
+    const rows = await parse(file);
+    if (rows.length === 0) throw new DatasetError("expected clips with captions, found none", { file });
+    return Promise.all(rows.map((row) => readRow(file, row, columns)));
   }
-  if (entries.length === 0) throw new DatasetError("the data set is empty", { file: dataRoot });
-  const missing: string[] = [];
-  for (const { video, image } of entries) {
-    for (const path of image === undefined ? [video] : [video, image]) {
-      if (!(await exists(path))) missing.push(path);
-    }
-  }
-  if (missing.length > 0) {
-    const more = missing.length > 5 ? ` and ${missing.length - 5} more` : "";
-    throw new DatasetError(`files are missing: ${missing.slice(0, 5).join(", ")}${more}`, { file: dataRoot });
-  }
-  return entries;
+  const named = Object.values(columns).some((column) => column !== undefined);
+  const pairs = named ? [] : await readPairs(dataRoot);
+  if (pairs.length > 0) return pairs;
+  const files = [captionColumn ?? "prompts.txt", ...Object.keys(METADATA)];
+  throw new DatasetError(
+    `found neither ${files.slice(0, -1).join(", ")} nor ${files.at(-1)}${named ? "" : ", nor clips with captions beside them"}`,
+    { file: dataRoot },
+  );
+}
+
+/** Names of clips' files. What they hold is told by their content, when they are read. */
+const CLIP = /\.(mp4|m4v|mov|webm|mkv|avi|ts|mpe?g|3gp|gif|webp)$/i;
+
+/** Clips with their captions beside them, in the order of their names. */
+async function readPairs(dataRoot: string): Promise<ListedEntry[]> {
+  const names = (await readdir(dataRoot)).filter((name) => !name.startsWith(".")).sort();
+  const texts = new Map(names.filter((name) => /\.txt$/i.test(name)).map((name) => [stem(name), name]));
+  const clips = names.filter((name) => CLIP.test(name));
+  const paired = clips.filter((name) => texts.has(stem(name)));
+  if (paired.length === 0) return []; // another kind of folder
+  const refuse = (what: string, found: readonly string[]) => {
+    const more = found.length > 5 ? ` and ${found.length - 5} more` : "";
+    return new DatasetError(`${what}: ${found.slice(0, 5).join(", ")}${more}`, { file: dataRoot });
+  };
+  const silent = clips.filter((name) => !texts.has(stem(name)));
+  if (silent.length > 0) throw refuse("clips without a caption in a .txt of their name", silent);
+  const used = new Set(paired.map(stem));
+  const twice = paired.filter((name, i) => i > 0 && stem(name) === stem(paired[i - 1]!));
+  if (twice.length > 0) throw refuse("clips that share their caption with another of their name", twice);
+  const lone = [...texts].filter(([name]) => !used.has(name)).map(([, text]) => text);
+  if (lone.length > 0) throw refuse("captions without a clip of their name", lone);
+  return Promise.all(
+    paired.map(async (name) => {
+      const file = join(dataRoot, texts.get(stem(name))!);
+      // A caption is one text, however many lines it has.
+      const prompt = (await readText(file)).replace(/\s+/g, " ").trim();
+      if (prompt === "") throw new DatasetError("expected a caption, found an empty file", { file });
+      return { prompt, video: { path: resolve(dataRoot, name), where: name } };
+    }),
+  );
+}
+
+const stem = (name: string): string => name.slice(0, name.length - extname(name).length);
+
+/** An entry that knows where its files are named. */
+interface ListedEntry {
+  readonly prompt: string;
+  readonly video: NamedFile;
+  readonly image?: NamedFile | undefined;
 }
 
 async function readLists(
-  { dataRoot, videoColumn = "videos.txt", imageColumn }: DatasetLocation,
+  { dataRoot, captionColumn = "prompts.txt", videoColumn = "videos.txt", imageColumn }: DatasetLocation,
   captions: string,
-): Promise<DatasetEntry[]> {
-  const prompts = await lines(captions);
-  const paths = async (column: string) => {
-    const file = join(dataRoot, column);
-    return (await lines(file)).map((line) => join(dirname(file), line));
-  };
+): Promise<ListedEntry[]> {
+  const prompts = await readLines(captions);
+  const paths = (column: string) => readPaths(resolve(dataRoot, column), column);
   const videos = await paths(videoColumn);
   const images = imageColumn === undefined ? undefined : await paths(imageColumn);
   if (prompts.length !== videos.length || (images && images.length !== videos.length)) {
     const found = [`${prompts.length} prompts`, `${videos.length} videos`];
     if (images) found.push(`${images.length} images`);
+    // The usual reason: a clip without a caption has a blank line, and blank lines don't count.
+    const blank = prompts.findIndex(({ number }, i) => number !== i + 1);
     throw new DatasetError(`expected as many prompts as videos and images, found ${found.join(", ")}`, {
       file: dataRoot,
+      ...(blank < 0
+        ? {}
+        : { hint: `line ${blank + 1} of ${captionColumn} is blank, and blank lines don't count` }),
     });
   }
-  return prompts.map((prompt, i) => ({ prompt, video: videos[i]!, image: images?.[i] }));
-}
-
-/** The lines that are not blank, as the recipe reads them. */
-async function lines(path: string): Promise<string[]> {
-  const text = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
-    throw new DatasetError(fileProblem(error), { file: path });
-  });
-  return text
-    .split("\n")
-    .map((line) => line.trim())
-    .filter((line) => line !== "");
+  return prompts.map(({ text: prompt }, i) => ({ prompt, video: videos[i]!, image: images?.[i] }));
 }
 
 const KEYS = {
@@ -108,49 +168,110 @@ const KEYS = {
   image: ["image"],
 } as const;
 
-async function readMetadata(
-  path: string,
-  columns: Readonly<Record<keyof typeof KEYS, string | undefined>>,
-): Promise<DatasetEntry[]> {
-  const folder = dirname(path);
-  return (await lines(path)).map((line, i) => {
-    let row: Record<string, unknown>;
+/** One entry of metadata, and where it stands. */
+interface Row {
+  readonly values: unknown;
+  readonly where: string;
+}
+
+async function parseLines(file: string): Promise<Row[]> {
+  return (await readLines(file)).map(({ text, number }) => {
+    const where = `line ${number}`;
     try {
-      row = JSON.parse(line) as Record<string, unknown>;
+      return { values: JSON.parse(text) as unknown, where };
     } catch (error) {
-      throw new DatasetError(`line ${i + 1} is not JSON (${(error as Error).message})`, { file: path });
+      throw new DatasetError(`${where} is not JSON (${(error as Error).message})`, { file });
     }
-    const value = (kind: keyof typeof KEYS): string | undefined => {
-      const keys = columns[kind] === undefined ? KEYS[kind] : [columns[kind]];
-      const key = keys.find((name) => row[name] !== undefined);
-      if (key === undefined) {
-        if (kind === "image" && columns.image === undefined) return undefined;
-        throw new DatasetError(
-          `line ${i + 1}: expected ${keys.join(" or ")}, found ${Object.keys(row).join(", ") || "nothing"}`,
-          { file: path },
-        );
-      }
-      if (typeof row[key] !== "string") {
-        throw new DatasetError(`line ${i + 1}: expected ${key} to be text, found ${quote(row[key])}`, {
-          file: path,
-        });
-      }
-      return row[key];
-    };
-    const image = value("image");
-    return {
-      prompt: value("prompt")!.trim(),
-      video: join(folder, value("video")!),
-      ...(image === undefined ? {} : { image: join(folder, image) }),
-    };
   });
 }
 
-const exists = (path: string): Promise<boolean> =>
-  access(path).then(
-    () => true,
-    () => false,
-  );
+async function parseList(file: string): Promise<Row[]> {
+  const text = await readText(file);
+  let list: unknown;
+  try {
+    list = JSON.parse(text);
+  } catch (error) {
+    const { message } = error as Error;
+    const at = /position (\d+)/.exec(message)?.[1];
+    const where = at === undefined ? "" : `line ${lineAt(text, Number(at))}: `;
+    throw new DatasetError(`${where}not JSON (${message})`, { file });
+  }
+  if (!Array.isArray(list))
+    throw new DatasetError(`expected a list of objects, found ${quote(list)}`, { file });
+  return list.map((values: unknown, i) => ({ values, where: `entry ${i + 1}` }));
+}
+
+/** Comma-separated values (RFC 4180): the first line has the keys; values in quotes may have commas, quotes and line ends. */
+async function parseCsv(file: string): Promise<Row[]> {
+  const text = await readText(file);
+  const records: { readonly cells: string[]; readonly line: number }[] = [];
+  const cell = /(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r\n|\n|\r|$)/y;
+  let cells: string[] = [];
+  let line = 1;
+  let start = 1;
+  while (cell.lastIndex < text.length || cells.length > 0) {
+    const found = cell.exec(text);
+    if (!found)
+      throw new DatasetError(
+        `line ${line}: expected a quote at the end of the value, and a comma or a new line after it`,
+        { file },
+      );
+    const [all, quoted, plain, end] = found;
+    cells.push(quoted?.replaceAll('""', '"') ?? plain!.trim());
+    line += lineAt(all, all.length) - 1;
+    if (end === ",") continue;
+    if (cells.some((value) => value !== "")) records.push({ cells, line: start });
+    [cells, start] = [[], line];
+  }
+  const [keys, ...rows] = records;
+  if (keys === undefined) return [];
+  return rows.map(({ cells: found, line: number }) => {
+    const where = `line ${number}`;
+    if (found.length !== keys.cells.length) {
+      throw new DatasetError(
+        `${where}: expected ${keys.cells.length} values (${keys.cells.join(", ")}), found ${found.length}`,
+        { file, hint: "a value with a comma in it belongs in quotes" },
+      );
+    }
+    // A cell that is empty has no value, such as an image that only some clips have.
+    const entries = keys.cells.map((key, i) => [key, found[i]!] as const).filter(([, value]) => value !== "");
+    return { values: Object.fromEntries(entries), where };
+  });
+}
+
+/** The entry that a row of metadata describes. */
+async function readRow(
+  path: string,
+  { values: row, where }: Row,
+  columns: Readonly<Record<keyof typeof KEYS, string | undefined>>,
+): Promise<ListedEntry> {
+  const refuse = (expected: string, found: string) =>
+    new DatasetError(`${where}: expected ${expected}, found ${found}`, { file: path });
+  if (typeof row !== "object" || row === null || Array.isArray(row))
+    throw refuse("keys with their values", quote(row));
+  const values = new Map(Object.entries(row));
+  const value = (kind: keyof typeof KEYS): string | undefined => {
+    const keys = columns[kind] === undefined ? KEYS[kind] : [columns[kind]];
+    const key = keys.find((name) => values.get(name) !== undefined);
+    if (key === undefined) {
+      if (kind === "image" && columns.image === undefined) return undefined;
+      throw refuse(keys.join(" or "), [...values.keys()].join(", ") || "nothing");
+    }
+    const found = values.get(key);
+    if (typeof found !== "string") throw refuse(`${key} to be text`, quote(found));
+    return found;
+  };
+  const file = async (name: string) => ({
+    path: await locate(dirname(path), name),
+    where: `${basename(path)}, ${where}`,
+  });
+  const image = value("image");
+  return {
+    prompt: value("prompt")!.trim(),
+    video: await file(value("video")!),
+    ...(image === undefined ? {} : { image: await file(image) }),
+  };
+}
 
 /** Frames, height and width that clips are brought to. */
 export interface Bucket extends Size {
@@ -162,20 +283,20 @@ export const bucketName = ({ numFrames, height, width }: Bucket): string => `${n
 /**
  * Reads "81x768x1360": frames x height x width.
  *
+ * @param multiple pixels that both sides are divisible by: those of a patch.
+ * @param name the argument, as the message names it.
  * @throws InputError unless frames are 8 N + 1 and the sides divisible by `multiple`.
  */
-export function parseBucket(text: string, multiple = 16): Bucket {
+export function parseBucket(text: string, multiple = 16, name = "train_resolution"): Bucket {
   const parts = /^(\d+)x(\d+)x(\d+)$/.exec(text.trim());
   if (!parts)
-    throw new InputError(
-      `train_resolution: expected FRAMESxHEIGHTxWIDTH, such as 81x768x1360, found ${text}`,
-    );
+    throw new InputError(`${name}: expected FRAMESxHEIGHTxWIDTH, such as 81x768x1360, found ${text}`);
   const bucket = { numFrames: Number(parts[1]), height: Number(parts[2]), width: Number(parts[3]) };
-  assertFrameRule(bucket.numFrames);
+  assertFrameRule(bucket.numFrames, `${name}: frames`);
   for (const side of ["height", "width"] as const) {
     if (bucket[side] < multiple || bucket[side] % multiple !== 0) {
       throw new InputError(
-        `train_resolution: expected ${side} to be a multiple of ${multiple}, found ${bucket[side]}`,
+        `${name}: expected ${side} to be a multiple of ${multiple}, found ${bucket[side]}`,
       );
     }
   }
@@ -225,7 +346,8 @@ export interface PreparedClip {
 
 /**
  * Brings a clip to its bucket: its rate changed as by {@link resampleFrames}, frames chosen as by {@link extractFrames},
- * resized as by `cv2.resize` while they are decoded, so that only the results take memory. If it has an image of its own, that goes in front and one frame fewer is taken, so that the first latent frame is the image's.
+ * resized as by `cv2.resize` while they are decoded, so that only the results take memory. An image of its own takes the first
+ * frame's place as the condition, and only there: the clip's frames are the same with it and without, as in the recipe.
  *
  * @throws ClipError naming the file that can't be read; DatasetError for a short clip that is refused.
  */
@@ -234,7 +356,7 @@ export async function prepareClip(
   bucket: Bucket,
   { fit = "resize", shortClips = "repeat", fps, frameExtraction = "spread" }: PreprocessOptions = {},
 ): Promise<PreparedClip> {
-  const frames = entry.image === undefined ? bucket.numFrames : bucket.numFrames - 1;
+  const frames = bucket.numFrames;
   const rateNotes: string[] = [];
   const sizeNotes: string[] = [];
   let source = "";
@@ -262,13 +384,12 @@ export async function prepareClip(
   if (found < frames) rateNotes.push(`last frame repeated ${frames - found} times`);
   else if (found > frames) rateNotes.push(extractionNote(found, frames, frameExtraction, entry.part));
   const notes = [...rateNotes, ...new Set(sizeNotes)];
-  let video = fps === undefined ? clip : new Clip({ ...clip, fps });
+  const video = fps === undefined ? clip : new Clip({ ...clip, fps });
   let image = video.slice(0, 1);
   if (entry.image !== undefined) {
     const given = await readClip(entry.image, { select: () => [0] });
     image = fitTo(given, bucket, fit, []);
-    video = Clip.fromFrames([image.frame(0), ...video.frames()], video);
-    notes.push("own image in front");
+    notes.push("own image");
   }
   const report = `${entry.video}: ${source} -> ${bucketName(bucket)}${notes.length > 0 ? ` (${notes.join("; ")})` : ""}`;
   return { video, image, report };
@@ -321,7 +442,7 @@ export async function assignBuckets(
 ): Promise<BucketOrProblem[]> {
   const assigned: BucketOrProblem[] = [];
   for (let i = 0; i < entries.length; i += PROBES) {
-    const part = entries.slice(i, i + PROBES).map(async ({ video, image }) => {
+    const part = entries.slice(i, i + PROBES).map(async ({ video }) => {
       try {
         const found = await probeClip(video, fps === undefined ? {} : { fps });
         const clip =
@@ -329,9 +450,7 @@ export async function assignBuckets(
             ? found
             : { ...found, fps, numFrames: resampleFrames(found.numFrames, found.fps, fps).length };
         const bucket = chooseBucket(clip, buckets);
-        // An image is the one that the clip begins with, so it has nothing to say to the clip's later parts.
-        const how = image === undefined ? frameExtraction : "spread";
-        return { bucket, parts: countParts(clip.numFrames, bucket.numFrames, how) };
+        return { bucket, parts: countParts(clip.numFrames, bucket.numFrames, frameExtraction) };
       } catch (error) {
         return { problem: (error as Error).message };
       }

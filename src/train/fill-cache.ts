@@ -12,7 +12,7 @@ import { ClipError } from "../video/read.js";
 import type { ModelDtype } from "../weights/dtype.js";
 import { ArgumentError, type TrainArguments } from "./arguments.js";
 import { assignBuckets, type Bucket, type DatasetEntry, DatasetError, readDataset } from "./dataset.js";
-import { type EncodeReport, LatentCache } from "./latent-cache.js";
+import { CACHE_PARTS, type EncodeReport, LatentCache } from "./latent-cache.js";
 import { T5PromptEncoder } from "./prompt-encoder.js";
 import { parseYaml } from "./yaml-text.js";
 
@@ -21,6 +21,7 @@ export type CacheArguments = Pick<
   TrainArguments,
   | "model_path"
   | "model_name"
+  | "model_type"
   | "transformer_config"
   | "enable_slicing"
   | "enable_tiling"
@@ -28,6 +29,7 @@ export type CacheArguments = Pick<
   | "caption_column"
   | "video_column"
   | "image_column"
+  | "id_token"
   | "fit"
   | "short_clips"
   | "fps"
@@ -50,6 +52,10 @@ export interface Shard {
 }
 
 const cacheDir = ({ cache_dir, data_root }: CacheArguments): string => cache_dir ?? join(data_root!, "cache");
+
+/** The folders of a cache that a run writes to. */
+export const cacheFolders = (args: CacheArguments): string[] =>
+  [".", ...CACHE_PARTS].map((name) => join(cacheDir(args), name));
 
 /** Where hashes of files are kept beside the cache. */
 export const contentDir = (args: CacheArguments): string => join(cacheDir(args), "content");
@@ -116,7 +122,7 @@ export async function openCache(
   );
   const cache = await LatentCache.open({
     cacheDir: cacheDir(args),
-    modelName: args.model_name ?? (patch === null ? "cogvideox-i2v" : "cogvideox1.5-i2v"),
+    modelName: args.model_name ?? `${patch === null ? "cogvideox" : "cogvideox1.5"}-${args.model_type}`,
     vae,
     promptEncoder,
     fit: args.fit,
@@ -147,6 +153,7 @@ export async function readEntries(
     captionColumn: args.caption_column,
     videoColumn: args.video_column,
     imageColumn: args.image_column,
+    idToken: args.id_token,
   });
   const own = entries.filter((_, i) => i % shard.count === shard.index);
   const { fps, frame_extraction: frameExtraction } = args;
@@ -156,7 +163,12 @@ export async function readEntries(
     if ("bucket" in place) {
       const { bucket, parts } = place;
       if (parts === 1) return [{ entry, bucket }];
-      return Array.from({ length: parts }, (_, part) => ({ entry: { ...entry, part }, bucket }));
+      // An image is of the clip's beginning: later parts have their own first frames.
+      const { image, ...clip } = entry;
+      return Array.from({ length: parts }, (_, part) => ({
+        entry: part === 0 ? { ...clip, image, part } : { ...clip, part },
+        bucket,
+      }));
     }
     if (args.broken_clips === "error") throw new DatasetError(place.problem);
     skipped(place.problem);

@@ -23,6 +23,10 @@ import type { DataFingerprint } from "./resume.js";
 /** To be raised when the numbers computed for a latent change. */
 const ENCODING_VERSION = 2;
 
+/** Folders of a cache. */
+export const CACHE_PARTS = ["video_latent", "prompt_embeddings", "content"] as const;
+const [LATENTS, PROMPTS, CONTENT] = CACHE_PARTS;
+
 /** What turns prompts into embeddings. */
 export interface PromptEncoder {
   /** Changes whenever embeddings would. */
@@ -84,7 +88,7 @@ export class LatentCache {
   }
 
   async #content({ video, image }: DatasetEntry): Promise<string[]> {
-    const memo = join(this.#options.cacheDir, "content");
+    const memo = join(this.#options.cacheDir, CONTENT);
     const content = [await fingerprintContent(video, memo)];
     if (image !== undefined) content.push(await fingerprintContent(image, memo));
     return content;
@@ -101,9 +105,11 @@ export class LatentCache {
     } = this.#options;
     const { part = 0 } = entry;
     const frames = [fps ?? null, frameExtraction ?? "spread", part];
-    const key = fingerprint([ENCODING_VERSION, content, bucket, fit, shortClips, frames, this.#vaeId]);
+    // Earlier versions put an image of its own in front of the clip's frames.
+    const version = entry.image === undefined ? ENCODING_VERSION : `${ENCODING_VERSION}, image apart`;
+    const key = fingerprint([version, content, bucket, fit, shortClips, frames, this.#vaeId]);
     return {
-      latentPath: join(cacheDir, "video_latent", modelName, bucketName(bucket), `${key}.safetensors`),
+      latentPath: join(cacheDir, LATENTS, modelName, bucketName(bucket), `${key}.safetensors`),
       promptPath: this.#promptPath(entry.prompt),
       bucket: bucketName(bucket),
     };
@@ -149,7 +155,7 @@ export class LatentCache {
   #promptPath(prompt: string): string {
     const { cacheDir, promptEncoder } = this.#options;
     const key = fingerprint([ENCODING_VERSION, prompt, promptEncoder.id]);
-    return join(cacheDir, "prompt_embeddings", `${key}.safetensors`);
+    return join(cacheDir, PROMPTS, `${key}.safetensors`);
   }
 
   /** Whether an entry is there already. */

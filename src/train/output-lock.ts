@@ -3,6 +3,7 @@ import {
   closeSync,
   constants,
   existsSync,
+  lstatSync,
   mkdirSync,
   openSync,
   rmdirSync,
@@ -78,6 +79,34 @@ export async function lockOutput(outputDir: string, log: (line: string) => void)
 }
 
 /**
+ * Checks, without creating anything, that a folder is there to write to or can be made.
+ * @throws ResumeError naming the folder, and what is in its way.
+ */
+export function assertWritable(wanted: string): void {
+  let existing = resolve(wanted);
+  while (!isThere(existing) && dirname(existing) !== existing) existing = dirname(existing);
+  try {
+    if (!statSync(existing).isDirectory())
+      throw new ResumeError(`expected a folder to write to (${existing} is a file)`, { file: wanted });
+    accessSync(existing, constants.W_OK);
+  } catch (error) {
+    if (error instanceof ResumeError) throw error;
+    throw new ResumeError(`expected a folder to write to (${(error as Error).message})`, { file: wanted });
+  }
+}
+
+/** Whether a path names anything, a link that leads nowhere included. */
+function isThere(path: string): boolean {
+  try {
+    lstatSync(path);
+    return true;
+  } catch (error) {
+    // Other errors are about something that is there.
+    return !["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "");
+  }
+}
+
+/**
  * Checks, without leaving anything in the folder, whether {@link lockOutput} would refuse it.
  * @throws ResumeError as that does.
  */
@@ -85,16 +114,7 @@ export function assertLockable(outputDir: string): void {
   const folder = resolve(outputDir);
   const file = join(folder, LOCK_FILE);
   if (held.has(folder)) throw ownRun(outputDir);
-  let existing = folder;
-  while (!existsSync(existing)) existing = dirname(existing);
-  try {
-    if (!statSync(existing).isDirectory())
-      throw new ResumeError(`expected a folder to write to (${existing} is a file)`, { file: outputDir });
-    accessSync(existing, constants.W_OK);
-  } catch (error) {
-    if (error instanceof ResumeError) throw error;
-    throw new ResumeError(`expected a folder to write to (${(error as Error).message})`, { file: outputDir });
-  }
+  assertWritable(outputDir);
   if (existsSync(file)) {
     const database = tryLock(file);
     if (!database)

@@ -1,10 +1,33 @@
 import { join } from "node:path";
+import { quote } from "../engine/errors.js";
 import * as tf from "../engine/tf.js";
 import { T5EncoderModel } from "../models/text/t5-encoder.js";
 import { T5Tokenizer } from "../models/text/tokenizer.js";
 import type { ModelDtype } from "../weights/dtype.js";
 import { fingerprint, fingerprintContent } from "./fingerprint.js";
 import type { PromptEncoder } from "./latent-cache.js";
+
+/** Of a caption that a message quotes. */
+const QUOTED = 60;
+
+/**
+ * Says how many captions are longer than what the model reads, once for all of them; undefined if none is.
+ *
+ * @param maxLength tokens that the model reads, the end-of-text token included: the transformer's max_text_seq_length.
+ * @throws ConfigError or SentencePieceError naming the tokenizer's file.
+ */
+export async function describeTruncation(
+  modelPath: string,
+  captions: readonly string[],
+  maxLength: number,
+): Promise<string | undefined> {
+  const tokenizer = await T5Tokenizer.fromPretrained(join(modelPath, "tokenizer"));
+  const lengths = new Map([...new Set(captions)].map((text) => [text, tokenizer.tokenize(text).length]));
+  const cut = captions.filter((text) => lengths.get(text)! > maxLength);
+  if (cut.length === 0) return undefined;
+  const longest = cut.reduce((a, b) => (lengths.get(b)! > lengths.get(a)! ? b : a));
+  return `captions: ${cut.length} of ${captions.length} ${cut.length === 1 ? "is" : "are"} cut at ${maxLength} tokens (max_text_seq_length); the longest has ${lengths.get(longest)}: ${quote(longest, QUOTED)}`;
+}
 
 /**
  * Encodes prompts with a pipeline folder's T5 as the recipe does: padded to one length, without a mask. The models are

@@ -1,7 +1,7 @@
 /** A whole training as the recipe's arguments describe it: models, data, cache, trainer, trackers, validation. */
 import { join } from "node:path";
-import { CogVideoXDDIMScheduler } from "../diffusion/ddim.js";
-import { CogVideoXDPMScheduler } from "../diffusion/dpm.js";
+import type { CogVideoXDDIMScheduler } from "../diffusion/ddim.js";
+import type { CogVideoXDPMScheduler } from "../diffusion/dpm.js";
 import { pipelineFiles } from "../diffusion/pipeline.js";
 import { currentEngine } from "../engine/index.js";
 import { RandomGenerator } from "../engine/random.js";
@@ -9,26 +9,19 @@ import { describeBfloat16 } from "../engine/running.js";
 import * as tf from "../engine/tf.js";
 import { CogVideoXTransformer3DModel } from "../models/transformer/transformer.js";
 import { latentFrames } from "../recipe/geometry.js";
-import { ConfigError, readJsonObject } from "../weights/config.js";
 import { resolvePipeline } from "../weights/hub.js";
-import {
-  assertConsistent,
-  COMMAND_SPELLING,
-  completeOptions,
-  type TrainArguments,
-  trainerOptions,
-} from "./arguments.js";
+import { assertConsistent, COMMAND_SPELLING, type TrainArguments, trainerOptions } from "./arguments.js";
 import { checkpointsToResume } from "./checkpoint.js";
 import { MemoryData } from "./data.js";
-import { type Bucket, bucketName, DatasetError, parseBucket } from "./dataset.js";
+import { type Bucket, bucketName, DatasetError } from "./dataset.js";
 import {
+  type AssignedEntry,
   type ClipReport,
   contentDir,
   fillCache,
   frozenDtype,
   openCache,
   openVae,
-  readEntries,
   readTransformerConfig,
 } from "./fill-cache.js";
 import { fingerprint, fingerprintComponent } from "./fingerprint.js";
@@ -42,8 +35,8 @@ import {
   formatDuration,
   memoryInUse,
 } from "./plan.js";
-import { fixedArguments, type RunFingerprint, resumeFrom } from "./resume.js";
-import { timestepWeights } from "./timestep-bias.js";
+import { type CheckedRun, checkRun, samplesFolder, validationLocation } from "./preflight.js";
+import { type DataFingerprint, fixedArguments, type RunFingerprint, resumeFrom } from "./resume.js";
 import { makeTrackers, stepValues, type Tracker } from "./trackers.js";
 import { Trainer, type TrainingModels } from "./trainer.js";
 import {
@@ -92,13 +85,28 @@ export async function runTraining(args: TrainArguments, options: RunOptions = {}
 const spelling = COMMAND_SPELLING;
 
 /** Refuses what the arguments alone give away, before hours of encoding; the trainer checks everything. */
-async function assertResumable(args: TrainArguments, readOnly = false): Promise<void> {
+async function assertResumable(
+  args: TrainArguments,
+  {
+    readOnly = false,
+    data,
+  }: { readonly readOnly?: boolean; readonly data?: DataFingerprint | undefined } = {},
+): Promise<void> {
   const { outputDir, allowChangedArguments: allowed, ...use } = trainerOptions(args);
   const places = await checkpointsToResume(outputDir, use, { spelling, readOnly });
   const named = args.resume_from_checkpoint !== "latest";
-  const now = { arguments: fixedArguments(args) };
+  const now = { arguments: fixedArguments(args), ...(data === undefined ? {} : { data }) };
   await resumeFrom(places, now, { allowed, named, spelling }, async () => {});
 }
+
+/** What is known of the data before it is encoded: all but the clips' content. Clips that turn out to be broken may change it. */
+function dataOf(args: TrainArguments, { assigned }: CheckedRun): DataFingerprint | undefined {
+  if (args.broken_clips === "skip") return undefined;
+  return { samples: assigned.length, captions: captionsOf(assigned) };
+}
+
+const captionsOf = (clips: readonly AssignedEntry[]): string =>
+  fingerprint(clips.map(({ entry }) => entry.prompt));
 
 async function runInOwnFolder(
   given: TrainArguments,
@@ -106,7 +114,9 @@ async function runInOwnFolder(
 ): Promise<RunResult> {
   const { log, signal } = options;
   const args = await withLocalModel(given);
-  const { models, buckets } = await openModels(args);
+  const checked = await checkRun(args, log);
+  await assertResumable(given, { data: dataOf(args, checked) });
+  const models = await openModels(args, checked);
   let trainer: Trainer | undefined;
   let validation: Validation | undefined;
   const trackers: Tracker[] = [
@@ -114,14 +124,14 @@ async function runInOwnFolder(
     ...(options.trackers ?? []),
   ];
   try {
-    const prepared = await prepareData(args, models, buckets, options);
+    const prepared = await prepareData(args, models, checked, options);
     validation = prepared.validation;
     const { data, fingerprint } = prepared;
     if (data === undefined) return { step: 0, totalSteps: 0, finished: false };
     const own = { ...trainerOptions(args), fingerprint, log };
     trainer = await Trainer.create(models, data, own, { spelling });
     if (trainer.step > 0) log(`resumed from ${trainer.lastCheckpoint!.path}`);
-    for (const line of describeTraining(args, models, trainer, data, buckets)) log(line);
+    for (const line of describeTraining(args, models, trainer, data, checked.buckets)) log(line);
     for (const tracker of trackers) await tracker.start({ ...given }, trainer.step);
     return await trainLoop(args, models, trainer, trackers, validation, { log, signal });
   } finally {
@@ -196,32 +206,10 @@ async function withLocalModel(args: TrainArguments): Promise<TrainArguments> {
   return { ...args, model_path: await resolvePipeline(args.model_path!, { revision: args.revision }, parts) };
 }
 
-async function openModels(args: TrainArguments): Promise<{ models: Models; buckets: Bucket[] }> {
-  const model = args.model_path!;
-  const schedulerConfig = await readJsonObject(join(model, "scheduler", "scheduler_config.json"));
-  const Scheduler =
-    schedulerConfig._class_name === "CogVideoXDDIMScheduler" ? CogVideoXDDIMScheduler : CogVideoXDPMScheduler;
-  const scheduler = await Scheduler.fromPretrained(join(model, "scheduler"));
-  // Their faults should come up before hours of encoding.
-  timestepWeights(await completeOptions(trainerOptions(args)), scheduler.length, spelling);
+async function openModels(args: TrainArguments, { scheduler }: CheckedRun): Promise<Models> {
   const vae = await openVae(args);
   try {
-    const transformer = await openTransformer(args);
-    try {
-      const { patch_size: patch, in_channels: channels } = transformer.config;
-      if (channels !== 2 * vae.config.latent_channels) {
-        throw new ConfigError(
-          `${model}: expected a transformer for images and video, with ${2 * vae.config.latent_channels} input channels, found ${channels}`,
-        );
-      }
-      const multiple = vae.spatialCompressionRatio * patch;
-      const sizes = args.video_resolution_buckets ?? [args.train_resolution!];
-      const buckets = sizes.map((size) => parseBucket(size, multiple));
-      return { models: { vae, transformer, scheduler }, buckets };
-    } catch (error) {
-      transformer.dispose();
-      throw error;
-    }
+    return { vae, transformer: await openTransformer(args), scheduler };
   } catch (error) {
     vae.dispose();
     throw error;
@@ -252,10 +240,9 @@ interface PreparedData {
 async function prepareData(
   args: TrainArguments,
   { vae, transformer }: Models,
-  buckets: readonly Bucket[],
+  { assigned, buckets }: CheckedRun,
   { log, signal, measures }: RunOptions & Required<Pick<RunOptions, "log">>,
 ): Promise<PreparedData> {
-  const assigned = await readEntries(args, buckets, { skipped: (problem) => log(`skipped ${problem}`) });
   const { cache, promptEncoder } = await openCache(args, vae, transformer.config, log);
   try {
     const report = ({ number, total, outcome, text }: ClipReport) => {
@@ -289,12 +276,11 @@ async function prepareData(
       }
     };
     const clips = entries.map(({ content }) => content);
-    const captions = taken.map(({ entry }) => entry.prompt);
     return {
       data: new CachedData(entries, { repair, emptyPrompt }),
       fingerprint: {
         arguments: fixedArguments(args),
-        data: { samples: entries.length, clips: fingerprint(clips), captions: fingerprint(captions) },
+        data: { samples: entries.length, clips: fingerprint(clips), captions: captionsOf(taken) },
         model: await fingerprintPipeline(args, transformer),
       },
       validation: args.do_validation ? await openValidation(args, buckets, cache, measures) : undefined,
@@ -326,17 +312,10 @@ async function openValidation(
   measures: readonly ValidationMeasure[] | undefined,
 ): Promise<Validation> {
   const bucket = buckets[0]!;
-  const samples = await readValidationSet(
-    {
-      validationDir: args.validation_dir!,
-      validationPrompts: args.validation_prompts!,
-      validationImages: args.validation_images,
-      validationVideos: args.validation_videos,
-    },
-    bucket,
-    cache,
-    { fps: args.fps, frameExtraction: args.frame_extraction },
-  );
+  const samples = await readValidationSet(validationLocation(args), bucket, cache, {
+    fps: args.fps,
+    frameExtraction: args.frame_extraction,
+  });
   let negativePromptEmbeds: tf.Tensor3D | undefined;
   if (args.guidance_scale > 1) {
     const embedding = await cache.embedPrompt("");
@@ -351,7 +330,8 @@ async function openValidation(
       guidanceScale: args.guidance_scale,
       seed: args.seed,
       fps: args.gen_fps,
-      outputDir: join(args.output_dir, "validation_res"),
+      outputDir: samplesFolder(args),
+      textToVideo: args.model_type === "t2v" ? bucket : undefined,
       padding: args.padding,
       imagePlace: args.image_place,
       negativePromptEmbeds,
@@ -379,11 +359,10 @@ export async function planTraining(
 ): Promise<void> {
   assertConsistent(given);
   const args = await withLocalModel(given);
-  const { models, buckets } = await openModels(args);
+  const checked = await checkRun(args, log);
+  const { assigned, buckets } = checked;
+  const models = await openModels(args, checked);
   try {
-    const assigned = await readEntries(args, buckets, { skipped: (problem) => log(`skipped ${problem}`) });
-    if (assigned.length === 0)
-      throw new DatasetError("no clip is left to train on", { file: args.data_root });
     const counts = new Map<string, number>();
     for (const { bucket } of assigned)
       counts.set(bucketName(bucket), (counts.get(bucketName(bucket)) ?? 0) + 1);
@@ -419,7 +398,7 @@ export async function planTraining(
   }
   // Last, so that what the run needs is said in any case.
   assertLockable(given.output_dir);
-  await assertResumable(given, true);
+  await assertResumable(given, { readOnly: true, data: dataOf(args, checked) });
 }
 
 function describeTraining(

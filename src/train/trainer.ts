@@ -24,6 +24,7 @@ import {
   type LossOptions,
   lossValues,
   prepareLoss,
+  prepareTextToVideoLoss,
 } from "../recipe/loss.js";
 import { openWeights } from "../weights/checkpoint.js";
 import { LORA_WEIGHT_NAME } from "../weights/lora-files.js";
@@ -428,7 +429,8 @@ export class Trainer {
       captionDropout,
       timestepWeights: this.#timestepWeights,
     });
-    const inputs = prepareLoss(this.#models, batch, draws, options);
+    const prepare = this.options.modelType === "t2v" ? prepareTextToVideoLoss : prepareLoss;
+    const inputs = prepare(this.#models, batch, draws, options);
     const emptyPrompt = this.#emptyPrompt;
     const captions = emptyPrompt
       ? dropCaptions(batch.promptEmbedding, draws, emptyPrompt)

@@ -1,18 +1,20 @@
 /** Samples from held-out images in the course of a training, and how close they come to what really happened. */
 
-import { mkdir, readFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { mkdir } from "node:fs/promises";
+import { join, resolve } from "node:path";
 import { CogVideoXImageToVideoPipeline } from "../diffusion/image-to-video.js";
 import type { PipelineComponents } from "../diffusion/pipeline.js";
-import { fileProblem } from "../engine/errors.js";
+import { CogVideoXPipeline } from "../diffusion/text-to-video.js";
+import { InputError, quote } from "../engine/errors.js";
 import { RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import type { ImagePlace, Padding } from "../recipe/rules.js";
-import type { Clip } from "../video/clip.js";
+import type { Clip, Size } from "../video/clip.js";
 import { filmStrip } from "../video/strip.js";
 import { writeClip } from "../video/write.js";
 import { type Bucket, DatasetError, type PreprocessOptions, prepareClip } from "./dataset.js";
 import type { LatentCache } from "./latent-cache.js";
+import { assertFiles, assertFolder, readLines, readPaths } from "./lists.js";
 import { firstFrameFidelity, frameDifference, psnr, ssim } from "./metrics.js";
 
 /** Frames of a sample in its picture. */
@@ -21,8 +23,8 @@ const SHOWN = 8;
 /** A held-out image with its prompt, and the clip it comes from, if known. */
 export interface ValidationSample {
   readonly prompt: string;
-  /** One frame. */
-  readonly image: Clip;
+  /** One frame. Text to video has none. */
+  readonly image?: Clip;
   /** What really followed. */
   readonly reference?: Clip;
   /** The file of that clip. */
@@ -47,6 +49,8 @@ export interface ValidationOptions {
   readonly guidanceScale: number;
   /** Every validation draws the same noise. */
   readonly seed: number;
+  /** Samples are made of the text alone, in this size. Default: of each sample's image, in its size. */
+  readonly textToVideo?: Size | undefined;
   /** Frame rate of saved samples. */
   readonly fps: number;
   /** Where samples are saved as MP4 and PNG. Default: nowhere. */
@@ -78,59 +82,83 @@ export interface ValidationResult {
  * @throws DatasetError or ClipError naming the file.
  */
 export async function readValidationSet(
-  location: {
-    readonly validationDir: string;
-    readonly validationPrompts: string;
-    readonly validationImages?: string;
-    readonly validationVideos?: string;
-  },
+  location: ValidationLocation,
   bucket: Bucket,
   cache: Pick<LatentCache, "embedPrompt">,
   preprocess: Pick<PreprocessOptions, "fps" | "frameExtraction"> = {},
 ): Promise<ValidationSample[]> {
-  const list = async (name: string) => {
-    const file = join(location.validationDir, name);
-    const text = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
-      throw new DatasetError(fileProblem(error), { file });
-    });
-    const lines = text.split("\n").map((line) => line.trim());
-    return { folder: dirname(file), lines: lines.filter((line) => line !== "") };
-  };
-  const prompts = await list(location.validationPrompts);
-  const images = location.validationImages === undefined ? undefined : await list(location.validationImages);
-  const videos = location.validationVideos === undefined ? undefined : await list(location.validationVideos);
-  for (const [name, paths] of Object.entries({ images, videos })) {
-    if (paths && paths.lines.length !== prompts.lines.length) {
-      throw new DatasetError(
-        `expected ${prompts.lines.length} ${name} (one a prompt), found ${paths.lines.length}`,
-        { file: location.validationDir },
-      );
-    }
-  }
   const samples: ValidationSample[] = [];
-  for (const [i, prompt] of prompts.lines.entries()) {
+  for (const { prompt, image: imagePath, video: videoPath } of await readValidationLists(location)) {
     const still: Bucket = { ...bucket, numFrames: 1 };
-    const imagePath = images && join(images.folder, images.lines[i]!);
     const image = imagePath ? (await prepareClip({ prompt, video: imagePath }, still)).video : undefined;
-    const videoPath = videos && join(videos.folder, videos.lines[i]!);
     const reference = videoPath
       ? (await prepareClip({ prompt, video: videoPath }, bucket, preprocess)).video
       : undefined;
-    if (image === undefined && reference === undefined) {
-      throw new DatasetError("expected images or videos", { file: location.validationDir });
-    }
     const embedding = await cache.embedPrompt(prompt);
     const promptEmbeds = tf.tidy(() => tf.expandDims(embedding, 0) as tf.Tensor3D);
     embedding.dispose();
     samples.push({
       prompt,
-      image: image ?? reference!.slice(0, 1),
+      ...(location.textAlone ? {} : { image: image ?? reference!.slice(0, 1) }),
       reference,
       ...(videoPath === undefined ? {} : { video: videoPath }),
       promptEmbeds,
     });
   }
   return samples;
+}
+
+/** Where a validation set lies: a folder, and the lists in it; names may be absolute paths, too. */
+export interface ValidationLocation {
+  readonly validationDir: string;
+  readonly validationPrompts: string;
+  readonly validationImages?: string | undefined;
+  readonly validationVideos?: string | undefined;
+  /** Whether prompts are enough, as for text to video. Default false. */
+  readonly textAlone?: boolean;
+}
+
+/** A prompt with its files; image to video has at least one. */
+export interface ValidationEntry {
+  readonly prompt: string;
+  readonly image?: string;
+  readonly video?: string;
+}
+
+/**
+ * Reads the lists of a validation set and sees to it that all files are there, without decoding any.
+ *
+ * @throws DatasetError naming the list or the files that are missing.
+ */
+export async function readValidationLists(location: ValidationLocation): Promise<ValidationEntry[]> {
+  const {
+    validationDir: folder,
+    validationPrompts,
+    validationImages,
+    validationVideos,
+    textAlone,
+  } = location;
+  if (!textAlone && validationImages === undefined && validationVideos === undefined)
+    throw new DatasetError("expected images or videos", { file: folder });
+  await assertFolder(folder);
+  const prompts = await readLines(resolve(folder, validationPrompts));
+  const paths = async (name: string | undefined) =>
+    name === undefined ? undefined : await readPaths(resolve(folder, name), name);
+  const images = await paths(validationImages);
+  const videos = await paths(validationVideos);
+  for (const [name, files] of Object.entries({ images, videos })) {
+    if (files && files.length !== prompts.length) {
+      throw new DatasetError(`expected ${prompts.length} ${name} (one a prompt), found ${files.length}`, {
+        file: folder,
+      });
+    }
+  }
+  await assertFiles(folder, [...(images ?? []), ...(videos ?? [])]);
+  return prompts.map(({ text: prompt }, i) => ({
+    prompt,
+    ...(images ? { image: images[i]!.path } : {}),
+    ...(videos ? { video: videos[i]!.path } : {}),
+  }));
 }
 
 /**
@@ -144,31 +172,39 @@ export async function validate(
   options: ValidationOptions,
   step: number,
 ): Promise<ValidationResult> {
-  const pipeline = new CogVideoXImageToVideoPipeline({ ...components, tokenizer: null, textEncoder: null });
+  const parts = { ...components, tokenizer: null, textEncoder: null };
   const clips: Clip[] = [];
   const sums: Record<string, number[]> = {};
   const record = (name: string, value: number) => {
     sums[name] = [...(sums[name] ?? []), value];
   };
   if (options.outputDir !== undefined) await mkdir(options.outputDir, { recursive: true });
-  for (const [i, { image, reference, promptEmbeds }] of samples.entries()) {
-    const { frames } = await pipeline.generate({
-      image,
+  for (const [i, { prompt: sampled, image, reference, promptEmbeds }] of samples.entries()) {
+    const common = {
       promptEmbeds,
       negativePromptEmbeds: options.guidanceScale > 1 ? options.negativePromptEmbeds : undefined,
-      height: image.height,
-      width: image.width,
       numFrames: options.numFrames,
       numInferenceSteps: options.numInferenceSteps,
       guidanceScale: options.guidanceScale,
       generator: new RandomGenerator(options.seed + i),
       fps: options.fps,
       padding: options.padding,
-      imagePlace: options.imagePlace,
-    });
+    };
+    const { textToVideo: size, imagePlace } = options;
+    if (size === undefined && image === undefined)
+      throw new InputError(`validation: expected an image, found none with the prompt ${quote(sampled)}`);
+    const { frames } = size
+      ? await new CogVideoXPipeline(parts).generate({ ...common, height: size.height, width: size.width })
+      : await new CogVideoXImageToVideoPipeline(parts).generate({
+          ...common,
+          image: image!,
+          height: image!.height,
+          width: image!.width,
+          imagePlace,
+        });
     const clip = frames[0]!;
     clips.push(clip);
-    record("first_frame_psnr", firstFrameFidelity(clip, image));
+    if (image) record("first_frame_psnr", firstFrameFidelity(clip, image));
     record("frame_difference", frameDifference(clip));
     if (reference && reference.numFrames === clip.numFrames) {
       record("psnr", continuation(psnr, clip, reference));

@@ -82,11 +82,8 @@ export class CogVideoXPatchEmbed {
   #table(tokens: tf.Tensor3D, latents: tf.Tensor5D): tf.Tensor3D {
     const { sampleHeight, sampleWidth, maxTextSeqLength, embedDim, patchSize } = this.#options;
     const [, frames, , height, width] = latents.shape;
-    if (this.#learned && (height !== sampleHeight || width !== sampleWidth)) {
-      throw new InputError(
-        `hiddenStates: this model's learned positions are for ${sampleHeight} x ${sampleWidth} latents (sample_height x sample_width), found ${height} x ${width}`,
-      );
-    }
+    const unfit = this.#learned && learnedSizeProblem({ sampleHeight, sampleWidth }, { height, width });
+    if (unfit) throw new InputError(`hiddenStates: ${unfit}`);
     const grid: GridSize = [frames, Math.floor(height / patchSize), Math.floor(width / patchSize)];
     const rows = this.#tableRows(grid);
     if (rows !== tokens.shape[1]) {
@@ -138,6 +135,15 @@ export class CogVideoXPatchEmbed {
     this.#positions = { key, values };
     return values;
   }
+}
+
+/** Why learned positions are of no use for latents of a size; undefined if they fit. */
+export function learnedSizeProblem(
+  { sampleHeight, sampleWidth }: { readonly sampleHeight: number; readonly sampleWidth: number },
+  { height, width }: { readonly height: number; readonly width: number },
+): string | undefined {
+  if (height === sampleHeight && width === sampleWidth) return undefined;
+  return `this model's learned positions are for ${sampleHeight} x ${sampleWidth} latents (sample_height x sample_width), found ${height} x ${width}`;
 }
 
 /**

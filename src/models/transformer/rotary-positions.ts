@@ -179,12 +179,30 @@ export function samplingRotaryTables(
   size: LatentSize,
 ): RotaryTables | null {
   if (!config.use_rotary_positional_embeddings) return null;
-  const { patch_size: p, patch_size_t: pt, attention_head_dim: embedDim } = config;
+  const { patch_size_t: pt, attention_head_dim: embedDim } = config;
   const [temporalSize, ...gridSize] = patchGrid(size, config);
-  const base = [Math.floor(config.sample_height / p), Math.floor(config.sample_width / p)] as const;
+  const base = sampleGrid(config);
   if (pt !== null) {
     return get3dRotaryPosEmbed({ gridType: "slice", embedDim, gridSize, maxSize: base, temporalSize });
   }
   const cropsCoords = getResizeCropRegionForGrid(gridSize, base[1], base[0]);
   return get3dRotaryPosEmbed({ gridType: "linspace", embedDim, gridSize, cropsCoords, temporalSize });
+}
+
+type SampleSize = { readonly sample_height: number; readonly sample_width: number };
+
+/** Rows and columns of patches at the configured size. */
+const sampleGrid = ({ sample_height, sample_width, patch_size: p }: SampleSize & PatchSizes) =>
+  [Math.floor(sample_height / p), Math.floor(sample_width / p)] as const;
+
+/**
+ * Why a model that can be trained on latents of a size can't sample them: CogVideoX 1.5 has no positions beyond its configured
+ * grid then, although training takes any. Undefined if it can.
+ */
+export function samplingSizeProblem(config: RotaryConfig & SampleSize, size: LatentSize): string | undefined {
+  if (!config.use_rotary_positional_embeddings || config.patch_size_t === null) return undefined;
+  const [, height, width] = patchGrid(size, config);
+  const [most, widest] = sampleGrid(config);
+  if (height <= most && width <= widest) return undefined;
+  return `sampling has positions for at most ${most} x ${widest} patches (sample_height x sample_width, divided by patch_size), found ${height} x ${width}`;
 }

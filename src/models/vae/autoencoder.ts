@@ -151,8 +151,9 @@ export class AutoencoderKLCogVideoX extends Model {
   }
 
   /**
-   * The complete configuration of a model in a folder.
-   * @throws ConfigError naming the file and the key.
+   * The complete configuration in a folder of diffusers, without the weights.
+   *
+   * @throws ConfigError naming the file and what is wrong with it.
    */
   static async loadConfig(folder: string): Promise<AutoencoderKLCogVideoXConfig> {
     const given = await readConfig(folder, CLASS_NAME);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -14,7 +14,9 @@ import {
   prepareClip,
   readDataset,
 } from "../../../src/train/dataset.js";
+import { readValidationLists } from "../../../src/train/validation.js";
 import { Clip } from "../../../src/video/clip.js";
+import { FRAME_EXTRACTIONS } from "../../../src/video/frames.js";
 import { readClip } from "../../../src/video/read.js";
 import { writeClip } from "../../../src/video/write.js";
 
@@ -56,7 +58,7 @@ test("the recipe's layout: files of prompts, videos and images", async () => {
   await write("lost.txt", "videos/a.webp\nvideos/lost.mp4\n");
   await assert.rejects(
     readDataset({ dataRoot, videoColumn: "lost.txt" }),
-    /files are missing: .*videos\/lost\.mp4$/,
+    /files are missing: .*videos\/lost\.mp4 \(lost\.txt, line 2\)$/,
   );
   await assert.rejects(readDataset({ dataRoot, imageColumn: "none.txt" }), /none\.txt: no such file/);
 });
@@ -86,7 +88,7 @@ test("a folder of clips with a metadata file", async () => {
   await assert.rejects(readDataset({ dataRoot }), /metadata\.jsonl: line 2 is not JSON/);
   await assert.rejects(
     readDataset({ dataRoot: join(folder, "images") }),
-    /neither prompts\.txt nor metadata\.jsonl/,
+    /neither prompts\.txt, metadata\.jsonl, metadata\.csv nor metadata\.json, nor clips with captions/,
   );
 });
 
@@ -176,7 +178,7 @@ test("clips are brought to a rate, and one sample or several are taken of each",
     [parts, one],
     [
       { bucket, parts: 2 },
-      { bucket, parts: 1 },
+      { bucket, parts: 2 },
     ],
   );
   // Buckets are chosen by the frames that are left.
@@ -188,15 +190,302 @@ test("clips are brought to a rate, and one sample or several are taken of each",
   });
 });
 
-test("an image of its own goes in front of the frames", async () => {
-  const entry = { prompt: "", video: join(folder, "videos/a.webp"), image: join(folder, "images/a.png") };
-  const { video, image, report } = await prepareClip(entry, parseBucket("9x32x64"));
-  assert.equal(video.numFrames, 9);
-  assert.ok(image.data.every((value) => value === 90));
-  assert.deepEqual(video.frame(0), image.data);
+test("an image of its own is the condition, and changes no frame of the clip, however they are taken", async () => {
+  const video = join(folder, "videos/a.webp");
+  const image = join(folder, "images/a.png");
+  const bucket = parseBucket("9x32x64");
+  for (const frameExtraction of FRAME_EXTRACTIONS) {
+    for (const fps of [undefined, 5]) {
+      const options = { frameExtraction, fps };
+      const alone = await prepareClip({ prompt: "", video }, bucket, options);
+      const withImage = await prepareClip({ prompt: "", video, image }, bucket, options);
+      assert.ok(Buffer.from(alone.video.data).equals(withImage.video.data), frameExtraction);
+      assert.ok(withImage.image.data.every((value) => value === 90));
+      assert.match(withImage.report, /own image/);
+      const assigned = await assignBuckets(
+        [
+          { prompt: "", video },
+          { prompt: "", video, image },
+        ],
+        [bucket],
+        options,
+      );
+      assert.deepEqual(assigned[0], assigned[1], "as many samples of it");
+    }
+  }
+  // The recipe's images.txt names the clips' own first frames: nothing may come twice.
   const whole = proceduralClip({ seed: 20, numFrames: 20, height: 32, width: 64, fps: 8 }).clip;
-  assert.ok(Buffer.from(video.frame(2)).equals(whole.frame(2)), "8 of 20 frames: every second one");
-  assert.match(report, /own image in front/);
+  const { video: taken } = await prepareClip({ prompt: "", video, image }, bucket);
+  for (let i = 0; i < 9; i++) assert.ok(Buffer.from(taken.frame(i)).equals(whole.frame(2 * i)), `${i}`);
+});
+
+/** Lists of two clips, and what is made of them: the paths below the folder, or the refusal. */
+const utf16 = (text: string, bigEndian = false) => {
+  const bytes = Buffer.from(`\ufeff${text}`, "utf16le");
+  return bigEndian ? bytes.swap16() : bytes;
+};
+const TWO = "videos/a.webp\nvideos/b.webp\n";
+const LISTS: [string, (root: string) => string | Buffer, RegExp?][] = [
+  ["relative paths", () => TWO],
+  ["absolute paths", (root) => `${root}/videos/a.webp\n${root}/videos/b.webp\n`],
+  ["both kinds, with dots", (root) => `./videos/../videos/a.webp\n${root}/videos/b.webp`],
+  ["lines that end as on Windows", () => TWO.replaceAll("\n", "\r\n")],
+  ["lines that end as on old Macs", () => TWO.replaceAll("\n", "\r")],
+  ["spaces and blank lines", () => "\n  videos/a.webp \t\n\n videos/b.webp\n\n"],
+  ["backslashes", () => TWO.replaceAll("/", "\\")],
+  ["UTF-8 with a byte order mark", () => `\ufeff${TWO}`],
+  ["UTF-16, little end first", () => utf16(TWO)],
+  ["UTF-16, big end first", () => utf16(TWO, true)],
+  ["names beyond ASCII", () => "videos/a.webp\nvideos/\u00e9t\u00e9 \u96ea.webp\n"],
+  ["a file name that has a backslash", () => "videos/a.webp\nvideos/back\\slash.webp\n"],
+  [
+    "Latin-1",
+    () => Buffer.from("videos/a.webp\nvideos/\u00e9t\u00e9.webp\n", "latin1"),
+    /line 2 is not UTF-8; save /,
+  ],
+  [
+    "UTF-16 without a mark",
+    () => Buffer.from(TWO, "utf16le"),
+    /line 1: expected text, found a zero byte; save it as UTF-8/,
+  ],
+  [
+    "half of UTF-16",
+    () => utf16(TWO).subarray(0, -1),
+    /line 2 is not UTF-16, which the file begins as; save it as UTF-8/,
+  ],
+  ["zero bytes", () => "videos/a.webp\nvideos/\0\n", /line 2: expected text, found a zero byte/],
+  ["an empty list", () => "", /expected one entry a line, found an empty list$/],
+  ["blank lines alone", () => " \n\t\n", /expected one entry a line, found an empty list$/],
+  ["a mark alone", () => "\ufeff", /expected one entry a line, found an empty list$/],
+  ["a Windows drive", () => "C:\\a.webp\nvideos/b.webp\n", /files are missing: .*a\.webp \(LIST, line 1\)$/],
+  ["a folder", () => "videos/a.webp\n\nvideos\n", /files are missing: .*videos \(LIST, line 3\)$/],
+];
+
+test("lists are read in any encoding that can be told, or refused with the line", async () => {
+  const dataRoot = folder;
+  const names = ["\u00e9t\u00e9 \u96ea.webp", "back\\slash.webp"];
+  for (const name of names) await cp(join(folder, "videos/b.webp"), join(folder, "videos", name));
+  await write("two.txt", "a ball rolls\na star turns\n");
+  const location = { validationDir: folder, validationPrompts: "two.txt" };
+  for (const [what, make, refused] of LISTS) {
+    await writeFile(join(folder, "list.txt"), make(folder));
+    // Every list of files is read in the same way, named by itself or by its place.
+    for (const list of ["list.txt", join(folder, "list.txt")]) {
+      const surfaces = {
+        videos: async () =>
+          (await readDataset({ dataRoot, captionColumn: "two.txt", videoColumn: list })).map(
+            ({ video }) => video,
+          ),
+        images: async () =>
+          (
+            await readDataset({
+              dataRoot,
+              captionColumn: "two.txt",
+              videoColumn: "videos.txt",
+              imageColumn: list,
+            })
+          ).map(({ image }) => image!),
+        validationImages: async () =>
+          (await readValidationLists({ ...location, validationImages: list })).map(({ image }) => image!),
+        validationVideos: async () =>
+          (await readValidationLists({ ...location, validationVideos: list })).map(({ video }) => video!),
+      };
+      for (const [surface, read] of Object.entries(surfaces)) {
+        if (refused) {
+          const message = new RegExp(refused.source.replace("LIST", list));
+          await assert.rejects(read, { name: "DatasetError", message }, `${what}: ${surface}`);
+          continue;
+        }
+        const paths = await read();
+        assert.equal(paths[0], join(folder, "videos/a.webp"), `${what}: ${surface}`);
+        assert.equal(paths.length, 2);
+        assert.match(paths[1]!, /videos\/(b|\u00e9t\u00e9 \u96ea|back\\slash)\.webp$/, `${what}: ${surface}`);
+      }
+    }
+  }
+  // Captions, too, and the metadata's lines count the blank ones.
+  await writeFile(join(folder, "captions.txt"), utf16("une fl\u00e8che\nein B\u00e4r\n"));
+  const captions = await readDataset({ dataRoot, captionColumn: join(folder, "captions.txt") });
+  assert.deepEqual(
+    captions.map(({ prompt }) => prompt),
+    ["une fl\u00e8che", "ein B\u00e4r"],
+  );
+  await writeFile(join(folder, "captions.txt"), Buffer.from("ok\n\nein B\u00e4r\n", "latin1"));
+  await assert.rejects(readDataset({ dataRoot, captionColumn: "captions.txt" }), {
+    message: `${folder}/captions.txt: line 3 is not UTF-8; save the file as UTF-8`,
+  });
+  await write("captions.txt", "one\n\nthree\nfour\n");
+  await assert.rejects(readDataset({ dataRoot, captionColumn: "captions.txt" }), {
+    message: `${folder}: expected as many prompts as videos and images, found 3 prompts, 2 videos; line 2 of captions.txt is blank, and blank lines don't count`,
+  });
+  await write("videos/metadata.jsonl", `\n{"file_name": "${folder}/videos/a.webp", "text": "a"}\n\n[1]\n`);
+  await assert.rejects(readDataset({ dataRoot: join(folder, "videos") }), {
+    message: `${folder}/videos/metadata.jsonl: line 4: expected keys with their values, found [1]`,
+  });
+  await write(
+    "videos/metadata.jsonl",
+    `\n{"file_name": "${folder}/videos/a.webp", "text": "a", "image": "..\\\\images\\\\a.png"}\n`,
+  );
+  assert.deepEqual(await readDataset({ dataRoot: join(folder, "videos") }), [
+    { prompt: "a", video: join(folder, "videos/a.webp"), image: join(folder, "images/a.png") },
+  ]);
+});
+
+/** Other data sets than lists of lines: their files, and the captions and clips, or the refusal. */
+const A = "videos/a.webp";
+const B = "videos/b.webp";
+const BOTH = [
+  ["a ball, red", A],
+  ["a star", B],
+];
+const SETS: [string, Record<string, string | Buffer>, string[][] | RegExp, object?][] = [
+  ["csv", { "metadata.csv": `file_name,text\n${A},"a ball, red"\n${B},a star\n` }, BOTH],
+  [
+    "csv of Windows",
+    { "metadata.csv": `\ufefftext,file_name\r\n"a ball, red",${A}\r\n\r\na star,videos\\b.webp` },
+    BOTH,
+  ],
+  ["csv in UTF-16", { "metadata.csv": utf16(`video,prompt\n${A},"a ball, red"\n${B},a star`) }, BOTH],
+  [
+    "csv with quotes and lines in values",
+    { "metadata.csv": `file_name,text\n${A},"a ""ball""\nrolls"\n"${B}",\n` },
+    /metadata\.csv: line 4: expected text or prompt or caption, found file_name$/,
+  ],
+  ["csv, quoted", { "metadata.csv": `file_name,text\n${A},"a ""ball"""\n` }, [['a "ball"', A]]],
+  [
+    "csv, an image of some",
+    { "metadata.csv": `file_name,text,image\n${A},a,\n${B},b,images/b.png` },
+    [
+      ["a", A],
+      ["b", B, "images/b.png"],
+    ],
+  ],
+  [
+    "csv, own keys",
+    { "metadata.csv": `clip,words\n${A},a\n` },
+    [["a", A]],
+    { captionColumn: "words", videoColumn: "clip" },
+  ],
+  [
+    "csv with too many values",
+    { "metadata.csv": `file_name,text\n${A},a\n${B},a star, blue\n` },
+    /metadata\.csv: line 3: expected 2 values \(file_name, text\), found 3; a value with a comma in it belongs in quotes$/,
+  ],
+  [
+    "csv, a quote left open",
+    { "metadata.csv": `file_name,text\n${A},"a ball\n` },
+    /metadata\.csv: line 2: expected a quote at the end/,
+  ],
+  [
+    "csv of keys alone",
+    { "metadata.csv": "file_name,text\n" },
+    /metadata\.csv: expected clips with captions, found none$/,
+  ],
+  [
+    "csv, a missing clip",
+    { "metadata.csv": "file_name,text\nno.mp4,a\n" },
+    /missing: .*no\.mp4 \(metadata\.csv, line 2\)$/,
+  ],
+  [
+    "json",
+    {
+      "metadata.json": JSON.stringify(
+        BOTH.map(([text, file_name]) => ({ text, file_name })),
+        null,
+        1,
+      ),
+    },
+    BOTH,
+  ],
+  [
+    "json, broken",
+    { "metadata.json": '[\n{"text": "a"},\n{"text" "b"}]' },
+    /metadata\.json: (line 3: )?not JSON \(/,
+  ],
+  [
+    "json, no list",
+    { "metadata.json": '{"text": "a"}' },
+    /metadata\.json: expected a list of objects, found \{"text":"a"\}$/,
+  ],
+  [
+    "json, an empty list",
+    { "metadata.json": "[]" },
+    /metadata\.json: expected clips with captions, found none$/,
+  ],
+  [
+    "json, a number",
+    { "metadata.json": `[{"text": "a", "video": "${A}"}, {"text": 3, "video": "${B}"}]` },
+    /entry 2: expected text to be text, found 3$/,
+  ],
+  [
+    "jsonl before csv",
+    { "metadata.jsonl": `{"text": "a", "video": "${A}"}`, "metadata.csv": "broken" },
+    [["a", A]],
+  ],
+  ["lists before metadata", { "prompts.txt": "a", "videos.txt": A, "metadata.csv": "broken" }, [["a", A]]],
+  [
+    "pairs",
+    { "2.webp": "", "2.txt": " a star\n", "10.webp": "", "10.txt": "a ball,\nred" },
+    [
+      ["a ball, red", "10.webp"],
+      ["a star", "2.webp"],
+    ],
+  ],
+  ["pairs, any case", { "A.MP4": "", "A.TXT": "a" }, [["a", "A.MP4"]]],
+  [
+    "a clip without a caption",
+    { "1.mp4": "", "1.txt": "a", "2.mp4": "" },
+    /clips without a caption in a \.txt of their name: 2\.mp4$/,
+  ],
+  [
+    "a caption without a clip",
+    { "1.mp4": "", "1.txt": "a", "2.txt": "b" },
+    /captions without a clip of their name: 2\.txt$/,
+  ],
+  [
+    "two clips of a name",
+    { "1.mp4": "", "1.webm": "", "1.txt": "a" },
+    /share their caption with another of their name: 1\.webm$/,
+  ],
+  ["an empty caption", { "1.mp4": "", "1.txt": " \n" }, /1\.txt: expected a caption, found an empty file$/],
+  [
+    "a caption in Latin-1",
+    { "1.mp4": "", "1.txt": Buffer.from("x\nb\u00e4r", "latin1") },
+    /1\.txt: line 2 is not UTF-8/,
+  ],
+  [
+    "clips alone",
+    { "1.mp4": "", "2.mp4": "" },
+    /neither prompts\.txt, .*metadata\.json, nor clips with captions beside them$/,
+  ],
+  [
+    "a word before each",
+    { "1.mp4": "", "1.txt": "a ball" },
+    [["SPRITE a ball", "1.mp4"]],
+    { idToken: " SPRITE " },
+  ],
+  ["no word", { "1.mp4": "", "1.txt": "a ball" }, [["a ball", "1.mp4"]], { idToken: " " }],
+];
+
+test("metadata in CSV and JSON, clips with captions beside them, a word before each caption", async () => {
+  for (const [what, files, expected, options = {}] of SETS) {
+    const dataRoot = await mkdtemp(join(folder, "set-"));
+    for (const name of ["videos", "images"])
+      await cp(join(folder, name), join(dataRoot, name), { recursive: true });
+    await rm(join(dataRoot, "videos/metadata.jsonl"), { force: true });
+    for (const [name, text] of Object.entries(files)) await writeFile(join(dataRoot, name), text);
+    const read = () => readDataset({ dataRoot, ...options });
+    if (expected instanceof RegExp) {
+      await assert.rejects(read, { name: "DatasetError", message: expected }, what);
+      continue;
+    }
+    const found = expected.map(([prompt, video, image]) => ({
+      prompt: prompt!,
+      video: join(dataRoot, video!),
+      image: image === undefined ? undefined : join(dataRoot, image),
+    }));
+    assert.deepEqual(await read(), found, what);
+  }
 });
 
 test("clips that can't be read are told apart from those that can", async () => {
