@@ -557,6 +557,7 @@ export const commands = {
         default: "8",
         help: "pixels in height and width that become one latent pixel",
       },
+      from: { type: "string", value: "DIR", help: "a VAE to begin with (default: random weights)" },
       "image-steps": {
         type: "integer",
         value: "N",

@@ -86,11 +86,11 @@ export async function trainPipelineCommand(argv: string[]): Promise<void> {
 
 export async function trainVaeCommand(argv: string[]): Promise<void> {
   const { values } = parseCommand("procedural train-vae", commands["procedural train-vae"], argv);
-  const { steps: trainSteps, export: exportOnly, seed, work, out } = values;
+  const { steps: trainSteps, export: exportOnly, seed, from, work, out } = values;
   await startEngine();
   const [imageSteps, decaySteps] = [values["image-steps"], values["decay-steps"]];
   const ratio = Number(values.ratio) as SpatialRatio;
-  await trainSmallVae({ seed, ratio, trainSteps, imageSteps, decaySteps, work, out, exportOnly, log });
+  await trainSmallVae({ seed, ratio, from, trainSteps, imageSteps, decaySteps, work, out, exportOnly, log });
 }
 
 export async function storeTransformerCommand(argv: string[]): Promise<void> {

@@ -12,6 +12,8 @@ export interface SmallVaeOptions {
   readonly seed: number;
   /** The VAE of {@link SMALL_VAES}. */
   readonly ratio: SpatialRatio;
+  /** A VAE's folder to begin with. Default: random weights. */
+  readonly from?: string | undefined;
   readonly trainSteps: number;
   /** Steps at the start that see single images. */
   readonly imageSteps: number;
@@ -73,7 +75,7 @@ export type SpatialRatio = keyof typeof SMALL_VAES;
  * figures into `out`.
  */
 export async function trainSmallVae(options: SmallVaeOptions): Promise<void> {
-  const { seed, ratio, trainSteps, imageSteps, decaySteps, work, out, exportOnly, log } = options;
+  const { seed, ratio, from, trainSteps, imageSteps, decaySteps, work, out, exportOnly, log } = options;
   const { config, changeWeight, frameRates } = SMALL_VAES[ratio];
   const engine = currentEngine()!;
   log(`seed ${seed}, ${trainSteps} steps`);
@@ -82,6 +84,7 @@ export async function trainSmallVae(options: SmallVaeOptions): Promise<void> {
   const recent: number[] = [];
   const training = trainVae({
     config,
+    from,
     changeWeight,
     frameRates,
     outputDir: work,
@@ -146,7 +149,7 @@ export async function trainSmallVae(options: SmallVaeOptions): Promise<void> {
   log(inspect(measured));
   const command =
     `firstframe procedural train-vae --ratio ${ratio} --seed ${seed} --steps ${trainSteps}` +
-    ` --image-steps ${imageSteps} --decay-steps ${decaySteps}`;
+    ` --image-steps ${imageSteps} --decay-steps ${decaySteps}${from === undefined ? "" : ` --from ${from}`}`;
   const written = (await readFile(join(work, "log.jsonl"), "utf8")).trimEnd().split("\n");
   // A killed and resumed run has logged some steps twice; the later line counts.
   const byStep = new Map(

@@ -24,6 +24,8 @@ import { proceduralClip } from "./clip.js";
 export interface VaeTrainingOptions {
   readonly config: Partial<AutoencoderKLCogVideoXConfig>;
   readonly outputDir: string;
+  /** A VAE's folder to begin with. Default: random weights. */
+  readonly from?: string | undefined;
   readonly seed: number;
   readonly trainSteps: number;
   /**
@@ -113,7 +115,8 @@ async function* trainInOwnFolder(options: VaeTrainingOptions): AsyncGenerator<Va
   };
   let generator = new RandomGenerator(options.seed);
   const vae = AutoencoderKLCogVideoX.fromConfig(options.config, generator);
-  prepareWeights(vae);
+  if (options.from === undefined) prepareWeights(vae);
+  else await vae.loadWeights(options.from);
   const parameters = [...vae.parameters.values()];
   const inner = parameters.filter(isInnerKernel);
   const outer = parameters.filter((parameter) => !isInnerKernel(parameter));
@@ -156,7 +159,7 @@ async function* trainInOwnFolder(options: VaeTrainingOptions): AsyncGenerator<Va
       step = place.step;
     });
     while (step < trainSteps) {
-      if (step === options.imageSteps) seeNowOnly(vae);
+      if (step === options.imageSteps && options.from === undefined) seeNowOnly(vae);
       const images = step < options.imageSteps;
       const long = !images && step % LONG_EVERY === LONG_EVERY - 1;
       const { batchSize } = options;
