@@ -1,5 +1,8 @@
 import type { WorldName } from "./scene.js";
 
+/** Bytes of a file of the stored weights: so many as can lie in a repository. */
+export const MAX_SHARD_SIZE = 2_900_000;
+
 const WORLDS_DRAWN: readonly WorldName[] = [
   ...(["plain", "paced", "pair", "textured", "turning"] as const),
   ...(["full", "full", "full"] as const),

@@ -16,6 +16,7 @@ import { writeClip } from "../video/write.js";
 import { proceduralClip } from "./clip.js";
 import { DrawnClips } from "./drawn-clips.js";
 import { type EvaluationReport, evaluateMotion } from "./evaluate.js";
+import { MAX_SHARD_SIZE } from "./pipeline-training.js";
 import type { WorldName } from "./scene.js";
 
 export interface TrainTransformerOptions extends Size {
@@ -51,8 +52,6 @@ const LAST_TIMESTEP_MULTIPLIER = 428;
 
 /** The same however long the training is, so that it may go on with more steps. */
 const WARMUP_STEPS = 40;
-/** Bytes of a file of the stored weights: so many as can lie in a repository. */
-export const MAX_SHARD_SIZE = 2_900_000;
 /** How held-out clips are sampled at each look. Guidance 2 is what makes a small model obey its caption without flicker. */
 const LOOKS = [
   { steps: 1, guidance: 1 },

@@ -6,6 +6,7 @@ import { currentEngine } from "../engine/index.js";
 import { RandomGenerator } from "../engine/random.js";
 import { AutoencoderKLCogVideoX, type AutoencoderKLCogVideoXConfig } from "../models/vae/autoencoder.js";
 import { listCheckpoints, readCheckpoint } from "../train/checkpoint.js";
+import { MAX_SHARD_SIZE } from "./pipeline-training.js";
 import { evaluateVae, measureScalingFactor, trainVae } from "./vae-training.js";
 
 export interface SmallVaeOptions {
@@ -136,7 +137,7 @@ export async function trainSmallVae(options: SmallVaeOptions): Promise<void> {
   );
   await scaled.loadWeights(folder);
   await mkdir(out, { recursive: true });
-  await scaled.savePretrained(join(out, "vae"), { dtype: "float16" });
+  await scaled.savePretrained(join(out, "vae"), { dtype: "float16", maxShardSize: MAX_SHARD_SIZE });
   const stored = await AutoencoderKLCogVideoX.fromPretrained(join(out, "vae"));
   const sizes = [
     { clips: 16, numFrames: 17, height: 64, width: 96 },

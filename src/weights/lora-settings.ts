@@ -16,7 +16,7 @@ export const PEFT_WEIGHTS = "adapter_model";
 /** `LoraConfig.lora_alpha` of a configuration that leaves it out. */
 const PEFT_ALPHA = 8;
 
-/** Numbers by the modules that have another than the adapter's own; see {@link patternValue}. */
+/** Numbers by the modules that have another than the adapter's own: by their names, or by PEFT's regular expressions of these. */
 export type LoraPattern = Readonly<Record<string, number>>;
 
 /** The part of PEFT's `LoraConfig` that decides what the weights mean. */

@@ -3,6 +3,7 @@ import { spawnSync } from "node:child_process";
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, test } from "node:test";
+import { installKernelspec } from "../../kernel/install/kernelspec.js";
 import type { Notebook } from "../../src/cli/notebook/format.js";
 import { Lab, projectRoot } from "./lab.js";
 
@@ -12,18 +13,23 @@ const source = join(projectRoot, "test", "kernel", "analysis.ipynb");
 const cells = (JSON.parse(readFileSync(source, "utf8")) as Notebook).cells.length;
 
 let folder: string;
-before(() => {
+before(async () => {
   // Within the project, so that its packages are found.
   mkdirSync(join(projectRoot, "out"), { recursive: true });
   folder = mkdtempSync(join(projectRoot, "out", "lab-"));
   copyFileSync(source, join(folder, "analysis.ipynb"));
+  await installKernelspec({ prefix: join(folder, "prefix") });
 });
 
 test("runs whole headless: charts, frames and values are shown as what they are", () => {
   const { status, stdout, stderr } = spawnSync(
     process.execPath,
     [join(projectRoot, "dist/src/cli/main.js"), "run", "analysis.ipynb", "--out", "run"],
-    { cwd: folder, encoding: "utf8" },
+    {
+      cwd: folder,
+      encoding: "utf8",
+      env: { ...process.env, JUPYTER_PATH: join(folder, "prefix", "share", "jupyter") },
+    },
   );
   assert.equal(status, 0, stdout + stderr);
   const run = JSON.parse(readFileSync(join(folder, "run", "analysis.ipynb"), "utf8")) as Notebook;
