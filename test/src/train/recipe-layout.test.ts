@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -13,6 +14,7 @@ import { runTraining } from "../../../src/train/run.js";
 import type { Clip } from "../../../src/video/clip.js";
 import { writeClip } from "../../../src/video/write.js";
 import { safeOpen } from "../../../src/weights/safetensors.js";
+import { main } from "./command.js";
 import { writeTinyPipeline } from "./tiny.js";
 
 let folder = "";
@@ -98,4 +100,42 @@ test("the recipe's own layout trains, and its cache is what its clips' frames ar
   } finally {
     vae.dispose();
   }
+});
+
+/** The flags of zai-org/CogVideo's finetune/train_ddp_i2v.sh, with its values but for paths, sizes and lengths. */
+test("the recipe's own script trains with its flags as they are", async () => {
+  const dataRoot = join(folder, "script-data");
+  await writeLayout(dataRoot);
+  const flags = [
+    ...["--model_path", join(folder, "model"), "--model_name", "cogvideox1.5-i2v"],
+    ...["--model_type", "i2v", "--training_type", "lora"],
+    ...["--output_dir", join(folder, "script-run"), "--report_to", "tensorboard"],
+    ...["--data_root", dataRoot, "--caption_column", "prompts.txt", "--video_column", "videos.txt"],
+    ...["--image_column", "images.txt", "--train_resolution", "9x32x48"],
+    // Pictures this small can't be cut into tiles.
+    ...["--enable_tiling", "false"],
+    ...["--seed", "42", "--batch_size", "1", "--gradient_accumulation_steps", "1"],
+    ...["--mixed_precision", "bf16"],
+    ...["--num_workers", "8", "--pin_memory", "True", "--nccl_timeout", "1800"],
+    ...["--checkpointing_steps", "2", "--checkpointing_limit", "2"],
+    ...["--do_validation", "false", "--validation_dir", dataRoot, "--validation_steps", "2"],
+    ...["--validation_prompts", "prompts.txt", "--validation_images", "images.txt", "--gen_fps", "16"],
+  ];
+  const run = (epochs: string, ...more: string[]) =>
+    spawnSync(process.execPath, [main, "train", ...flags, "--train_epochs", epochs, ...more], {
+      cwd: folder,
+      encoding: "utf8",
+    });
+  const { status, stdout, stderr } = run("1");
+  assert.equal(status, 0, stdout + stderr);
+  const made = await readdir(join(folder, "script-run"), { recursive: true });
+  for (const name of [/checkpoint-2\/pytorch_lora_weights\.safetensors$/, /events\.out\.tfevents/])
+    assert.ok(
+      made.some((file) => name.test(file)),
+      `${name} in ${made.join(", ")}`,
+    );
+  // As its users go on: the same command with the checkpoint that it names.
+  const checkpoint = join(folder, "script-run", "checkpoint-2");
+  const resumed = run("2", "--resume_from_checkpoint", checkpoint);
+  assert.equal(resumed.status, 0, resumed.stdout + resumed.stderr);
 });
