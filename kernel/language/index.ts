@@ -216,7 +216,9 @@ export class TypeScriptLanguage {
     const typed = code.slice(word, cursor);
     if (typed.length < shortestImportable || isMember(code, cursor) || isInText(code, cursor))
       return undefined;
-    if (/\bimport\b[^;]*$/.test(code.slice(0, word))) return undefined;
+    // In an import that has not come to its module yet, names are that module's.
+    const last = code.slice(0, word).lastIndexOf("import");
+    if (last >= 0 && /^import\b[^"'`;]*$/.test(code.slice(last, word))) return undefined;
     const start = code.length - code.trimStart().length;
     const before = code.slice(start, word);
     const items: Completions["items"][number][] = [];

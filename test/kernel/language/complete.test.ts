@@ -39,6 +39,8 @@ test("a name that nothing declares is offered with its import, in whatever place
   assert.deepEqual((await complete("answ")).texts, ["answer"]);
   for (const code of ["answer.readFileSy", "'readFileSy", "// readFileSy", "import { readFileSy", "re"])
     assert.ok(!(await complete(code)).texts.some((text) => text.startsWith("import {")), code);
+  const behind = await complete('import { join } from "node:path"\nreadFileSy');
+  assert.deepEqual(behind.texts.length, 1);
   assert.deepEqual((await complete("noSuchNameAnywhere")).texts, []);
   assert.ok((await complete("tmpd")).texts[0]?.startsWith('import { tmpdir } from "node:os";'));
 });
