@@ -64,10 +64,17 @@ function strike(id: number, first: boolean): void {
     setTimeout(() => {
       if (!isRunning(id) || Atomics.load(state, slot.heard) === id) return;
       Atomics.store(state, slot.terminated, id);
-      signalGroup();
       terminate();
+      signalUntilHeard(id);
     }, patienceMs),
   ];
+}
+
+/** On a busy machine, what the cell waits for may take its time to start. */
+function signalUntilHeard(id: number): void {
+  if (!isRunning(id) || Atomics.load(state, slot.heard) === id) return;
+  signalGroup();
+  timers.push(setTimeout(() => signalUntilHeard(id), graceMs));
 }
 
 let raiser: Session | undefined;

@@ -20,18 +20,24 @@ writeFileSync(join(library, "index.d.ts"), "export function spin(): never;");
 
 async function isAliveWith(variables: boolean): Promise<void> {
   const { text, reply } = await kernel.run("keep");
+  // Also after a failure, or every later test would fail, too.
+  await kernel.run(
+    'import { spin } from "spinning"; let keep = 42; const nap = (ms: number) => new Promise((r) => setTimeout(r, ms))',
+  );
   if (variables) assert.equal(text, "42");
   else assert.equal(reply.status, "error");
-  await kernel.run("let keep = 42");
 }
 
-/** The first such message that the kernel publishes from now on. */
+/** The first such message that the kernel publishes from now on. A process that dies meanwhile will not say it any more. */
 function said(what: (message: Message) => boolean): Promise<Message> {
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     const stop = kernel.client.listen((message, channel) => {
-      if (channel !== "iopub" || !what(message)) return;
+      if (channel !== "iopub") return;
+      const { ename, evalue } = message.content;
+      if (what(message)) resolve(message);
+      else if (ename === "ExecutorDied") reject(new Error(`ExecutorDied: ${String(evalue)}`));
+      else return;
       stop();
-      resolve(message);
     });
   });
 }

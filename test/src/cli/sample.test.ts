@@ -256,7 +256,10 @@ test("what encode can't do is refused in one line", async () => {
     /--train_resolution FRAMESxHEIGHTxWIDTH is missing/,
   );
   const flags = ["--model", model, "--data-root", folder, "--train-resolution", "9x32x48"];
-  await refused(flags, /found neither prompts.txt nor metadata.jsonl/);
+  await refused(
+    flags,
+    /found neither prompts.txt, metadata.jsonl, metadata.csv nor metadata.json, nor clips with captions/,
+  );
   await refused(
     [...flags, "--shard", "3/2"],
     /--shard: expected I\/N with I from 1 to N, such as 2\/8, found 3\/2/,
