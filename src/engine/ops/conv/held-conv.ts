@@ -60,7 +60,8 @@ export const convolvesHeld = (channels: number): boolean =>
   channels >= 16 && currentEngine()?.bfloat16 != null;
 
 /**
- * {@link causalConv3d} with a kernel that is held as bfloat16: x is rounded, too, and the sums are float32.
+ * {@link causalConv3d} with a kernel that is held as bfloat16: x is rounded, too, where the processor has instructions for
+ * bfloat16, and the sums are float32.
  *
  * @param x [frames * batch, height, width, in]
  * @returns [frames * batch, height, width, out]
@@ -74,6 +75,9 @@ export function heldConv3d(
   const attributes = { depth, columns, lengths: size, batch };
   return tf.tidy(() => {
     const before = history ?? tf.zeros([0, x.shape[1], x.shape[2], x.shape[3]]);
+    // The native operation has nothing else than these instructions.
+    if (currentEngine()?.bfloat16 == null)
+      return composite({ history: before, x, held, bias }, attributes) as tf.Tensor4D;
     return operation({ history: before, x, held, bias }, attributes)[0] as tf.Tensor4D;
   });
 }
