@@ -80,18 +80,20 @@ export async function lockOutput(outputDir: string, log: (line: string) => void)
 
 /**
  * Checks, without creating anything, that a folder is there to write to or can be made.
+ * @param option what named it, for the error.
  * @throws ResumeError naming the folder, and what is in its way.
  */
-export function assertWritable(wanted: string): void {
+export function assertWritable(wanted: string, option?: string): void {
+  const expected = `${option === undefined ? "" : `${option}: `}expected a folder to write to`;
   let existing = resolve(wanted);
   while (!isThere(existing) && dirname(existing) !== existing) existing = dirname(existing);
   try {
     if (!statSync(existing).isDirectory())
-      throw new ResumeError(`expected a folder to write to (${existing} is a file)`, { file: wanted });
+      throw new ResumeError(`${expected} (${existing} is a file)`, { file: wanted });
     accessSync(existing, constants.W_OK);
   } catch (error) {
     if (error instanceof ResumeError) throw error;
-    throw new ResumeError(`expected a folder to write to (${(error as Error).message})`, { file: wanted });
+    throw new ResumeError(`${expected} (${(error as Error).message})`, { file: wanted });
   }
 }
 

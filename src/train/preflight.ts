@@ -50,7 +50,8 @@ export interface CheckedRun {
  */
 export async function checkRun(args: TrainArguments, log: (line: string) => void): Promise<CheckedRun> {
   await assertFolder(args.data_root!); // first, as the cache is in it
-  for (const folder of writtenFolders(args)) assertWritable(folder);
+  for (const folder of outputFolders(args)) assertWritable(folder);
+  for (const folder of cacheFolders(args)) assertWritable(folder, "cache_dir");
   const model = args.model_path!;
   const scheduler = await openScheduler(args);
   timestepWeights(await completeOptions(trainerOptions(args)), scheduler.length, COMMAND_SPELLING);
@@ -88,12 +89,11 @@ export const validationLocation = (args: TrainArguments): ValidationLocation => 
 /** Where a run saves its samples. */
 export const samplesFolder = ({ output_dir }: TrainArguments): string => join(output_dir, "validation_res");
 
-function writtenFolders(args: TrainArguments): string[] {
+function outputFolders(args: TrainArguments): string[] {
   return [
     args.output_dir,
     ...(args.report_to === "none" ? [] : [join(args.output_dir, "logs")]),
     ...(args.do_validation ? [samplesFolder(args)] : []),
-    ...cacheFolders(args),
   ];
 }
 
