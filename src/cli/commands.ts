@@ -496,7 +496,7 @@ export const commands = {
     summary: "trains a pipeline of procedural clips from nothing: VAE, T5, transformer",
     usage: "[options]",
     description:
-      "Part by part, with the settings that the tutorials' pipeline is made with: a VAE of 4x in space at 8 and 16 frames per second, a T5 that knows which word belongs to which sprite, and a transformer, on clips of all worlds. It takes hours, goes on where it was stopped, and does not train again what --out holds already; the single parts are `procedural train-vae`, `procedural pipeline` and `procedural train-transformer`.",
+      "Part by part, with the settings of notebooks/models/moving: a VAE of 4x in space at 8 and 16 frames per second, a T5 that knows which word belongs to which sprite, and a transformer, on clips of all worlds. It takes hours, goes on where it was stopped, and does not train again what --out holds already; the single parts are `procedural train-vae`, `procedural pipeline` and `procedural train-transformer`.",
     positionals: [0, 0],
     options: {
       out: { type: "string", value: "DIR", default: "out/moving", help: "the pipeline's folder" },

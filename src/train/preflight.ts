@@ -11,7 +11,11 @@ import {
   CogVideoXTransformer3DModel,
   type CogVideoXTransformer3DModelConfig,
 } from "../models/transformer/transformer.js";
-import { AutoencoderKLCogVideoX, type AutoencoderKLCogVideoXConfig } from "../models/vae/autoencoder.js";
+import {
+  AutoencoderKLCogVideoX,
+  type AutoencoderKLCogVideoXConfig,
+  spatialCompressionRatioOf,
+} from "../models/vae/autoencoder.js";
 import { isTarget } from "../nn/lora.js";
 import { latentSize } from "../recipe/geometry.js";
 import { probeClip } from "../video/read.js";
@@ -169,7 +173,7 @@ function readBuckets(
   const name = several ? "video_resolution_buckets" : "train_resolution";
   const sizes = args.video_resolution_buckets ?? [args.train_resolution!];
   const ratios = {
-    spatialRatio: 2 ** (vae.block_out_channels.length - 1),
+    spatialRatio: spatialCompressionRatioOf(vae),
     temporalRatio: vae.temporal_compression_ratio,
   };
   const buckets = sizes.map((size) => parseBucket(size, ratios.spatialRatio * transformer.patch_size, name));

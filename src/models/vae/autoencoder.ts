@@ -79,6 +79,11 @@ export interface StreamOptions {
   readonly numFrames: number;
 }
 
+/** How many pixels of height and width become one latent pixel, of a VAE whose weights need not be there. */
+export const spatialCompressionRatioOf = ({
+  block_out_channels: blocks,
+}: Pick<AutoencoderKLCogVideoXConfig, "block_out_channels">): number => 2 ** (blocks.length - 1);
+
 /** Frames that one call of the encoder takes, and latent frames that one call of the decoder takes. */
 const SAMPLE_FRAMES_PER_CALL = 8;
 const LATENT_FRAMES_PER_CALL = 2;
@@ -208,7 +213,7 @@ export class AutoencoderKLCogVideoX extends Model {
 
   /** How many pixels of height and width become one latent pixel. */
   get spatialCompressionRatio(): number {
-    return 2 ** (this.config.block_out_channels.length - 1);
+    return spatialCompressionRatioOf(this.config);
   }
 
   /** Encodes and decodes the samples of a batch one after another, to save memory. */

@@ -195,16 +195,14 @@ test("rank_pattern and alpha_pattern match as PEFT's do: by an end of the name, 
 
   // The same rules for a new adapter, and what is saved of it comes back.
   model.deleteAdapters();
-  const made = model.addAdapter(
-    {
-      r: 2,
-      loraAlpha: 4,
-      targetModules: modules,
-      rankPattern: { to_q: 4 },
-      alphaPattern: { "0.attn1.to_q": 2 },
-    },
-    { generator: new RandomGenerator(1) },
-  );
+  const adapter = {
+    r: 2,
+    loraAlpha: 4,
+    targetModules: modules,
+    rankPattern: { to_q: 4 },
+    alphaPattern: { "0.attn1.to_q": 2 },
+  };
+  const made = model.addAdapter(adapter, { generator: new RandomGenerator(1) });
   const shown = [...made.layers.values()].map(({ rank, scaling }) => [rank, scaling]);
   assert.deepEqual(shown, [
     [4, 0.5],
@@ -215,16 +213,7 @@ test("rank_pattern and alpha_pattern match as PEFT's do: by an end of the name, 
     await model.saveLoraAdapter(join(folder, format), { format });
     assert.deepEqual(Object.values(await scalings(join(folder, format))), [0.5, 2, 1], format);
     model.deleteAdapters();
-    model.addAdapter(
-      {
-        r: 2,
-        loraAlpha: 4,
-        targetModules: modules,
-        rankPattern: { to_q: 4 },
-        alphaPattern: { "0.attn1.to_q": 2 },
-      },
-      { generator: new RandomGenerator(1) },
-    );
+    model.addAdapter(adapter, { generator: new RandomGenerator(1) });
   }
   assert.throws(
     () =>
