@@ -82,7 +82,10 @@ const REFUSED: [Record<string, string | string[]>, RegExp][] = [
   [{ caption_dropout: "2" }, /^--caption_dropout: expected /],
   [{ noised_image_dropout: "-1" }, /^--noised_image_dropout: expected /],
   [{ fps: "0" }, /^--fps: expected /],
-  [{ optimizer: "prodigy" }, /^--optimizer: expected one of adamw, adam, muon, found prodigy; Prodigy is not there; .*$/],
+  [
+    { optimizer: "prodigy" },
+    /^--optimizer: expected one of adamw, adam, muon, found prodigy; Prodigy is not there; .*$/,
+  ],
   [{ lr_scheduler: "step" }, /^--lr_scheduler: expected one of /],
   [{ mixed_precision: "fp8" }, /^--mixed_precision: expected one of /],
   [{ model_type: "v2v" }, /^--model_type: expected one of /],
@@ -130,7 +133,10 @@ const REFUSED: [Record<string, string | string[]>, RegExp][] = [
     { model_type: "t2v" },
     /model: expected a transformer for video from text, .* found 8; model_type i2v trains it$/,
   ],
-  [{ model_path: "@data" }, /data: parts of the pipeline are missing: scheduler: no such folder; .*: no such folder$/],
+  [
+    { model_path: "@data" },
+    /data: parts of the pipeline are missing: scheduler: no such folder; .*: no such folder$/,
+  ],
   [
     { model_path: "@other-text" },
     /config\.json: expected the transformer's text_embed_dim \(12\) as d_model, found 16$/,
