@@ -109,7 +109,7 @@ export class OutputCollector {
 
   private update(content: Record<string, unknown>): void {
     for (const output of this.displays.get(displayId(content) ?? "") ?? []) {
-      const data = object(content.data);
+      const data = stored(content.data);
       output.data = this.fits(output, data) ? data : leftOut(data);
       output.metadata = object(content.metadata);
     }
@@ -250,8 +250,20 @@ function displayId(content: Record<string, unknown>): string | undefined {
 const object = (value: unknown) =>
   (typeof value === "object" && value !== null ? value : {}) as Record<string, unknown>;
 
+const WIDGET_VIEW_TYPE = "application/vnd.jupyter.widget-view+json";
+
+/**
+ * An output's content, without a view of a widget that shows something else as well: the widget ends with its kernel, and front ends
+ * would show "model not found" where a picture could be.
+ */
+function stored(data: unknown): Record<string, unknown> {
+  const { [WIDGET_VIEW_TYPE]: view, ...rest } = object(data);
+  const others = Object.keys(rest).some((type) => type !== "text/plain");
+  return others || view === undefined ? rest : { [WIDGET_VIEW_TYPE]: view, ...rest };
+}
+
 function asOutput(type: string, content: Record<string, unknown>): CellOutput | undefined {
-  const data = object(content.data);
+  const data = stored(content.data);
   const metadata = object(content.metadata);
   switch (type) {
     case "stream":

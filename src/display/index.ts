@@ -42,3 +42,4 @@ export type { TensorStatistics, TensorSummary } from "./summary.js";
 export { summary } from "./summary.js";
 export type { Cell as TableCell, Table, TableOptions } from "./table.js";
 export { table } from "./table.js";
+export { AnyWidget, type AnyWidgetContext, type AnyWidgetOptions, anywidget } from "./widgets/any-widget.js";

@@ -1,6 +1,9 @@
 import { createHash } from "node:crypto";
 import { InputError } from "../engine/errors.js";
 import { type Displayable, jupyterDisplay, type MimeBundle, showAs } from "./mime.js";
+import { type Comm, type Comms, kernelComms } from "./widgets/comms.js";
+import { type Control, ControlsWidget, type Drawn } from "./widgets/controls.js";
+import { latest } from "./widgets/latest.js";
 
 /** A slider over numbers. */
 export interface SliderOptions {
@@ -38,31 +41,6 @@ export type ControlValues<C extends Record<string, ControlSpec>> = {
   -readonly [K in keyof C]: ControlValue<C[K]>;
 };
 
-/** A control as it is described to the front end. */
-type Control = { readonly name: string; readonly label: string } & (
-  | {
-      readonly kind: "slider";
-      readonly min: number;
-      readonly max: number;
-      readonly step: number;
-      value: number;
-    }
-  | { readonly kind: "choice"; readonly options: readonly string[]; value: string }
-  | { readonly kind: "switch"; value: boolean }
-);
-
-/** The part of the kernel's global `comms` that is used here. */
-interface Comms {
-  registerTarget(name: string, onOpen: (comm: Comm, message: { data: unknown }) => void): void;
-}
-
-interface Comm {
-  readonly isOpen: boolean;
-  send(data: unknown): void;
-  close(): void;
-  onMessage(handler: (message: { data: unknown }) => void): unknown;
-}
-
 const MIME_TYPE = "application/vnd.firstframe.controls.v1+json";
 const TARGET = "firstframe.controls";
 
@@ -72,7 +50,8 @@ const views = new Map<string, View>();
 let listening: Comms | undefined;
 
 interface View {
-  draw(values: Record<string, unknown>): Promise<MimeBundle>;
+  draw(values: Record<string, unknown>): Promise<Drawn>;
+  readonly widget: ControlsWidget;
 }
 
 /** Controls and what they change. */
@@ -92,16 +71,18 @@ export class Interactive implements Displayable {
     this.#id = nextId(this.#controls);
   }
 
+  /** Controls of ipywidgets for the front ends that have its manager, else our own, else the first result. */
   async [jupyterDisplay](): Promise<MimeBundle> {
     const values = Object.fromEntries(this.#controls.map(({ name, value }) => [name, value]));
-    const bundle = await this.#draw(values);
-    if (!listen()) return bundle;
-    views.set(this.#id, { draw: (changed) => this.#draw(changed) });
-    for (const oldest of views.keys()) {
-      if (views.size <= MOST_VIEWS) break;
-      views.delete(oldest);
-    }
-    return { [MIME_TYPE]: { id: this.#id, controls: this.#controls }, ...bundle };
+    const bundle = await bundleOf(await this.#render(values as never));
+    const comms = kernelComms();
+    if (!comms) return bundle;
+    listen(comms);
+    return {
+      ...this.#view({ bundle }).widget.view,
+      [MIME_TYPE]: { id: this.#id, controls: this.#controls },
+      ...bundle,
+    };
   }
 
   static {
@@ -111,8 +92,27 @@ export class Interactive implements Displayable {
     });
   }
 
-  async #draw(values: Record<string, unknown>): Promise<MimeBundle> {
-    return bundleOf(await this.#render(values as never));
+  #view(first: Drawn): View {
+    const known = views.get(this.#id);
+    if (known) return known;
+    const draw = (values: Record<string, unknown>) => this.#draw(values);
+    const widget = new ControlsWidget(this.#id.replace("-", "n"), this.#controls, first, draw);
+    const view = { draw, widget };
+    views.set(this.#id, view);
+    for (const [oldest, { widget: dropped }] of views) {
+      if (views.size <= MOST_VIEWS) break;
+      views.delete(oldest);
+      dropped.close();
+    }
+    return view;
+  }
+
+  async #draw(values: Record<string, unknown>): Promise<Drawn> {
+    try {
+      return { bundle: await bundleOf(await this.#render(values as never)) };
+    } catch (error) {
+      return { error: error instanceof Error ? error : new Error(String(error)) };
+    }
   }
 }
 
@@ -173,19 +173,13 @@ async function bundleOf(value: unknown): Promise<MimeBundle> {
   return typeof method === "function" ? method.call(value) : { "text/plain": String(value) };
 }
 
-/** Answers the front end. @returns false if the kernel has no comms. */
-function listen(): boolean {
-  const { comms } = globalThis as { comms?: Comms };
-  if (!comms) return false;
+/** Answers our own renderer. */
+function listen(comms: Comms): void {
   if (listening !== comms) comms.registerTarget(TARGET, converse);
   listening = comms;
-  return true;
 }
 
-/**
- * A front end opens a comm for a view, then sends values; the result for them is sent back. Values that arrive while
- * something is being drawn wait, and only the last ones count.
- */
+/** A front end opens a comm for a view, then sends values; the result for them is sent back. */
 function converse(comm: Comm, { data }: { data: unknown }): void {
   const view = views.get((data as { id?: string })?.id ?? "");
   if (!view) {
@@ -193,26 +187,14 @@ function converse(comm: Comm, { data }: { data: unknown }): void {
     return;
   }
   comm.send({ ready: true });
-  let waiting: Record<string, unknown> | undefined;
-  let busy = false;
-  const work = async () => {
-    busy = true;
-    while (waiting && comm.isOpen) {
-      const values = waiting;
-      waiting = undefined;
-      const reply = await view.draw(values).then(
-        (bundle) => ({ values, bundle }),
-        (error: unknown) => ({
-          values,
-          error: error instanceof Error ? `${error.name}: ${error.message}` : String(error),
-        }),
-      );
-      if (comm.isOpen) comm.send(reply);
-    }
-    busy = false;
-  };
+  const answer = latest(async (values: Record<string, unknown>) => {
+    if (!comm.isOpen) return;
+    const drawn = await view.draw(values);
+    if (!comm.isOpen) return;
+    if ("bundle" in drawn) comm.send({ values, bundle: drawn.bundle });
+    else comm.send({ values, error: `${drawn.error.name}: ${drawn.error.message}` });
+  });
   comm.onMessage((message) => {
-    waiting = (message.data as { values?: Record<string, unknown> }).values ?? {};
-    if (!busy) void work();
+    void answer((message.data as { values?: Record<string, unknown> }).values ?? {});
   });
 }

@@ -59,13 +59,20 @@ export class Lab {
     readonly notebooks: string,
   ) {}
 
-  /** @param files name and content of the notebooks to serve, or a folder of notebooks */
-  static async start(files: Record<string, object> | string): Promise<Lab> {
+  /**
+   * @param files name and content of the notebooks to serve, or a folder of notebooks
+   * @param disabled names of extensions that this JupyterLab is without
+   */
+  static async start(
+    files: Record<string, object> | string,
+    { disabled = [] }: { readonly disabled?: readonly string[] } = {},
+  ): Promise<Lab> {
     const home = await mkdtemp(join(tmpdir(), "firstframe-lab-"));
     const notebooks = typeof files === "string" ? files : await folderOf(files);
     await installKernelspec({ prefix: home });
     await installLabextension({ prefix: home });
     await writeSettings(join(home, "settings"));
+    await disable(join(home, "config"), disabled);
     const server = await startServer(home, notebooks);
     process.once("exit", () => server.kill("SIGKILL"));
     try {
@@ -279,6 +286,13 @@ async function writeSettings(folder: string): Promise<void> {
     await mkdir(join(file, ".."), { recursive: true });
     await writeFile(file, JSON.stringify(value));
   }
+}
+
+/** As `jupyter labextension disable` does. */
+async function disable(config: string, names: readonly string[]): Promise<void> {
+  await mkdir(join(config, "labconfig"), { recursive: true });
+  const disabledExtensions = Object.fromEntries(names.map((name) => [name, true]));
+  await writeFile(join(config, "labconfig", "page_config.json"), JSON.stringify({ disabledExtensions }));
 }
 
 /** `jupyter-lab` of the project's own .venv, else of PATH. */

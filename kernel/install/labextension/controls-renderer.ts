@@ -6,8 +6,9 @@ import { type Comm, host, type NotebookPanel, type Renderer } from "./host.js";
 import { type SharedScope, sharedModule } from "./shared.js";
 
 /**
- * Draws `application/vnd.firstframe.controls.v1+json`: controls above an output. Their values go to the kernel over a comm, what
- * comes back replaces the output. Without a kernel the output is the one in the notebook and the controls are off.
+ * Draws `application/vnd.firstframe.controls.v1+json`: controls above an output. Where the notebook has ipywidgets' manager and the
+ * kernel the widget, that is what is shown. Else the controls are our own: their values go to the kernel over a comm, what comes
+ * back replaces the output. Without a kernel the output is the one in the notebook and the controls are off.
  *
  * The notebook's output is trusted as the notebook is; only the kernel's own answers are trusted by themselves. A notebook that is
  * not trusted has no word with the kernel either.
@@ -15,6 +16,7 @@ import { type SharedScope, sharedModule } from "./shared.js";
 
 const MIME_TYPE = "application/vnd.firstframe.controls.v1+json";
 const TARGET = "firstframe.controls";
+const WIDGET_VIEW_TYPE = "application/vnd.jupyter.widget-view+json";
 
 type Control = { readonly name: string; readonly label: string } & (
   | {
@@ -75,6 +77,8 @@ export default async function extension(scope: SharedScope): Promise<IRenderMime
     #spec: Spec | undefined;
     #trusted = false;
     #comm: Comm | undefined;
+    /** ipywidgets' view of the same controls: what names it, and its renderer once there is one. */
+    #widget: { readonly view: unknown; renderer?: Renderer } | undefined;
     /** A reply is due; what changes meanwhile is sent after it. */
     #waiting = false;
     #changed = false;
@@ -92,7 +96,10 @@ export default async function extension(scope: SharedScope): Promise<IRenderMime
       this.#spec = undefined;
       this.#trusted = model.trusted;
       this.#values.clear();
-      const { [MIME_TYPE]: value, ...first } = model.data;
+      this.#widget?.renderer?.dispose();
+      const { [MIME_TYPE]: value, [WIDGET_VIEW_TYPE]: view, ...first } = model.data;
+      this.#widget = view === undefined ? undefined : { view };
+      this.#hideOwn(false);
       try {
         const spec = readSpec(value);
         this.#form.node.replaceChildren(...spec.controls.map((control) => this.#row(spec.id, control)));
@@ -108,6 +115,35 @@ export default async function extension(scope: SharedScope): Promise<IRenderMime
       }
       await this.#show(first, model.trusted);
       await this.#connect();
+    }
+
+    #hideOwn(hidden: boolean): void {
+      this.#form.setHidden(hidden);
+      (this.#output?.renderer as Widgets.Widget | undefined)?.setHidden(hidden);
+    }
+
+    /** Lets the notebook's widget manager draw the controls. @returns false if it has none, or doesn't know the widget */
+    async #drawWidget(notebook: NotebookPanel): Promise<boolean> {
+      const widget = this.#widget;
+      if (!widget || !(await hasManager(notebook)) || this.isDisposed || this.#widget !== widget)
+        return false;
+      if (widget.renderer) return true;
+      const { rendermime } = notebook.content;
+      const renderer = rendermime.createRenderer(WIDGET_VIEW_TYPE);
+      widget.renderer = renderer;
+      (renderer as unknown as Widgets.Widget).hide();
+      this.addWidget(renderer as unknown as Widgets.Widget);
+      const model = new MimeModel({ data: { [WIDGET_VIEW_TYPE]: widget.view }, trusted: true });
+      const drawn = await drawnBy(renderer, model);
+      if (this.isDisposed || this.#widget !== widget) return true;
+      if (drawn) {
+        this.#hideOwn(true);
+        (renderer as unknown as Widgets.Widget).show();
+      } else {
+        renderer.dispose();
+        this.#widget = undefined;
+      }
+      return drawn;
     }
 
     #row(spec: string, control: Control): HTMLElement {
@@ -204,6 +240,7 @@ export default async function extension(scope: SharedScope): Promise<IRenderMime
         this.#enable(false, OFF);
         return;
       }
+      if ((await this.#drawWidget(notebook)) || this.isDisposed || this.#comm || !this.#spec) return;
       const comm = kernel.createComm(TARGET);
       this.#comm = comm;
       comm.onMsg = ({ content }) => {
@@ -277,11 +314,46 @@ export default async function extension(scope: SharedScope): Promise<IRenderMime
         mimeTypes: [MIME_TYPE],
         createRenderer: () => new ControlsRenderer(),
       },
-      // Before the pictures that stand in for it elsewhere.
-      rank: -10,
+      // Before ipywidgets' own view, which it shows if there is one, and before the pictures that stand in for it elsewhere.
+      rank: -11,
       dataType: "json",
     },
   ];
+}
+
+/** Whether the notebook's views of widgets are drawn by a manager; until its kernel is there, all notebooks share one that only waits. */
+async function hasManager(notebook: NotebookPanel): Promise<boolean> {
+  const { rendermime } = await host();
+  await notebook.sessionContext.ready;
+  await new Promise((resolve) => setTimeout(resolve)); // the manager waited for the same
+  const own = notebook.content.rendermime;
+  return (
+    own.mimeTypes.includes(WIDGET_VIEW_TYPE) &&
+    own.getFactory(WIDGET_VIEW_TYPE) !== rendermime.getFactory(WIDGET_VIEW_TYPE)
+  );
+}
+
+/**
+ * Has ipywidgets' renderer draw a view. It says in words that it waits for the kernel's widgets, or that the model is not there.
+ *
+ * @returns whether there is a view
+ */
+async function drawnBy(renderer: Renderer, model: unknown): Promise<boolean> {
+  const { node } = renderer;
+  await renderer.renderModel(model);
+  const state = () =>
+    node.firstElementChild ? true : /^Error\b/.test(node.textContent ?? "") ? false : undefined;
+  return new Promise((resolve) => {
+    const observer = new MutationObserver(() => settle());
+    const settle = () => {
+      const drawn = state();
+      if (drawn === undefined) return;
+      observer.disconnect();
+      resolve(drawn);
+    };
+    observer.observe(node, { childList: true, characterData: true, subtree: true });
+    settle();
+  });
 }
 
 function text(value: number): string {

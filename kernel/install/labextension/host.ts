@@ -19,7 +19,10 @@ export interface Signal {
 
 export interface NotebookPanel {
   readonly node: Node;
+  /** With the renderers of its own, as that of its widgets. */
+  readonly content: { readonly rendermime: RenderMimeRegistry };
   readonly sessionContext: {
+    readonly ready: Promise<void>;
     readonly session: { readonly kernel: { createComm(target: string): Comm } | null } | null;
     readonly kernelChanged: Signal;
     /** Restarts come through here. */
@@ -29,13 +32,15 @@ export interface NotebookPanel {
 }
 
 export interface RenderMimeRegistry {
+  readonly mimeTypes: readonly string[];
   /** @param safe "ensure": only renderers that take anybody's data */
   preferredMimeType(bundle: object, safe: "ensure" | "any"): string | undefined;
   createRenderer(mimeType: string): Renderer;
+  getFactory(mimeType: string): unknown;
 }
 
 export interface Renderer {
-  readonly node: Node;
+  readonly node: HTMLElement;
   dispose(): void;
   renderModel(model: unknown): Promise<void>;
 }
