@@ -322,6 +322,37 @@ export class Parameter {
     );
   }
 
+  /** Whether it can be set from bfloat16 numbers as a file has them, by {@link setHalves}. */
+  get takesHalves(): boolean {
+    const how = this.#holdsAs;
+    if (!canHold() || (this.size / this.shape[0]!) % 2 !== 0) return false;
+    return how === "weight" || how === "int8" || (how === "numbers" && this.permutation === undefined);
+  }
+
+  /** The same as {@link set} with the numbers' float32 values, which are not made here. The array must not change afterwards. */
+  setHalves(halves: Uint16Array): void {
+    const rows = this.shape[0]!;
+    const whole = halves.byteOffset % 4 === 0 ? halves : halves.slice();
+    const pairs = new Int32Array(whole.buffer, whole.byteOffset, whole.length / 2);
+    const how = this.#holdsAs;
+    if (how === "numbers") {
+      const numbers = tf.keep(tf.tensor(pairs, this.shape.with(-1, this.shape.at(-1)! / 2), "int32"));
+      this.#free();
+      this.#numbers = numbers;
+      return;
+    }
+    const hold = how === "int8" ? holdInt8 : holdWeight;
+    const stored = tf.tensor2d(pairs, [rows, pairs.length / rows], "int32");
+    this.#keepWeight(tf.tidy(() => hold(widenBfloat16(stored) as tf.Tensor2D)));
+    stored.dispose();
+  }
+
+  /** Bytes that the values take in a model of this format. */
+  bytesAs(dtype: ModelDtype, quantization: Quantization | null): number {
+    if (quantization !== null && this.#quantizes) return this.size + 4 * this.shape[0]!;
+    return this.size * (dtype === "bfloat16" && this.#hold !== undefined ? 2 : 4);
+  }
+
   /** Sets the values from memory's layout. */
   assign(values: tf.Tensor): void {
     this.#keep(values.clone());
@@ -548,9 +579,15 @@ export abstract class Model {
   #files: WeightFiles | undefined;
   #offload: OffloadMode | undefined;
 
-  /** @param weightsName the weight files' name without extension; default: diffusers' "diffusion_pytorch_model". */
-  protected constructor(weightsName?: string) {
+  readonly #blockList: string | undefined;
+
+  /**
+   * @param weightsName the weight files' name without extension; default: diffusers' "diffusion_pytorch_model".
+   * @param blockList the name of the list of blocks that can be streamed one by one.
+   */
+  protected constructor({ weightsName, blockList }: { weightsName?: string; blockList?: string } = {}) {
     this.#weightsName = weightsName;
+    this.#blockList = blockList;
   }
 
   /** Where the subclass's modules declare their parameters. */
@@ -611,16 +648,19 @@ export abstract class Model {
     return this.#offload === "sequential" && tf.engine().state.gradientDepth === 0;
   }
 
-  /**
-   * A model's blocks in turn; if they are streamed, each one's weights are freed after it, while the next one's are read ahead.
-   *
-   * @param name of the list: block i's parameters are called `name.i.` and so on.
-   */
-  protected *inTurn<B>(name: string, blocks: readonly B[]): Generator<B, void, undefined> {
+  /** The block that a parameter belongs to, of those that are streamed one by one: "transformer_blocks.0". */
+  blockOf(parameterName: string): string | undefined {
+    const list = this.#blockList;
+    if (list === undefined || !parameterName.startsWith(`${list}.`)) return undefined;
+    return parameterName.slice(0, parameterName.indexOf(".", list.length + 1));
+  }
+
+  /** The model's blocks in turn; if they are streamed, each one's weights are freed after it, while the next one's are read ahead. */
+  protected *inTurn<B>(blocks: readonly B[]): Generator<B, void, undefined> {
     const streams = this.#streams;
     const parametersOf = (i: number) => {
-      const prefix = `${name}.${i % blocks.length}.`;
-      return [...this.parameters.values()].filter((parameter) => parameter.name.startsWith(prefix));
+      const block = `${this.#blockList}.${i % blocks.length}`;
+      return [...this.parameters.values()].filter(({ name }) => this.blockOf(name) === block);
     };
     for (const [i, block] of blocks.entries()) {
       if (!streams) yield block;
@@ -862,10 +902,9 @@ async function readParameters(
   const buffers = new Buffers();
   for (const [name, parameter] of parameters) {
     const key = keyOf.get(name)!;
-    const read = buffers.for(parameter, source.info(key).dtype);
-    const values = buffers.widen(parameter, await source.getData(key, read));
-    assertFinite(values, key, source);
-    parameter.set(values);
+    const stored = await source.getData(key, buffers.for(parameter, source.info(key).dtype));
+    assertFinite(stored, key, source);
+    buffers.set(parameter, stored);
     parameter.markAsRead();
   }
 }
@@ -875,14 +914,20 @@ class Buffers {
   readonly #read = reusedBuffer();
   readonly #widened = reusedBuffer();
 
-  /** Where a parameter is read to: new memory, if what is read becomes the parameter's own. */
-  for({ permutation }: Parameter, dtype: Dtype): ((byteLength: number) => ArrayBuffer) | undefined {
-    return dtype === "F32" && !permutation ? undefined : this.#read;
+  /** Where a parameter is read to; undefined for new memory, which becomes the parameter's own. */
+  for(parameter: Parameter, dtype: Dtype): ((byteLength: number) => ArrayBuffer) | undefined {
+    const isFloat32 = dtype === "F32";
+    const isTaken = dtype === "BF16" && parameter.takesHalves;
+    return (isFloat32 || isTaken) && !parameter.permutation ? undefined : this.#read;
   }
 
-  widen({ permutation }: Parameter, { dtype, data }: StoredTensor): Float32Array {
-    if (dtype === "F32" || !permutation) return toFloat32(dtype, data);
-    return toFloat32(dtype, data, new Float32Array(this.#widened(4 * data.length), 0, data.length));
+  set(parameter: Parameter, { dtype, data }: StoredTensor): void {
+    if (dtype === "BF16" && parameter.takesHalves) parameter.setHalves(data as Uint16Array);
+    else if (dtype === "F32" || !parameter.permutation) parameter.set(toFloat32(dtype, data));
+    else {
+      const widened = new Float32Array(this.#widened(4 * data.length), 0, data.length);
+      parameter.set(toFloat32(dtype, data, widened));
+    }
   }
 }
 
@@ -902,11 +947,10 @@ class WeightFiles implements ParameterSource {
   read(parameter: Parameter): void {
     const [source, buffers] = [this.#source, this.#buffers];
     const key = this.#keyOf.get(parameter.name)!;
-    const read = buffers.for(parameter, source.info(key).dtype);
-    const values = buffers.widen(parameter, source.again!.getDataSync(key, read));
-    if (!this.#checked.has(key)) assertFinite(values, key, source);
+    const stored = source.again!.getDataSync(key, buffers.for(parameter, source.info(key).dtype));
+    if (!this.#checked.has(key)) assertFinite(stored, key, source);
     this.#checked.add(key);
-    parameter.set(values);
+    buffers.set(parameter, stored);
   }
 
   readAhead(parameter: Parameter): void {
@@ -923,9 +967,11 @@ class WeightFiles implements ParameterSource {
 }
 
 /** @throws CheckpointError naming the tensor. */
-function assertFinite(values: Float32Array, key: string, { path }: WeightSource): void {
-  const bad = indexOfNonFinite(values);
-  if (bad >= 0) throw new CheckpointError(`"${key}" holds ${values[bad]} at index ${bad}`, { file: path });
+function assertFinite({ dtype, data }: StoredTensor, key: string, { path }: WeightSource): void {
+  const bad = indexOfNonFinite(dtype, data);
+  if (bad < 0) return;
+  const [value] = toFloat32(dtype, data.subarray(bad, bad + 1));
+  throw new CheckpointError(`"${key}" holds ${value} at index ${bad}`, { file: path });
 }
 
 /** What bitsandbytes, GPTQ, AWQ, quanto, torchao and writers of 8-bit floats keep beside a weight. */
@@ -951,8 +997,18 @@ function reusedBuffer(): (byteLength: number) => ArrayBuffer {
   };
 }
 
-function indexOfNonFinite(values: Float32Array): number {
-  for (let i = 0; i < values.length; i++) if (!Number.isFinite(values[i])) return i;
+/** Bits that are all set in a half that is infinite or no number. */
+const EXPONENT = { F16: 0x7c00, BF16: 0x7f80 } as const;
+
+function indexOfNonFinite(dtype: Dtype, data: TensorData): number {
+  if (dtype === "F16" || dtype === "BF16") {
+    const [halves, exponent] = [data as Uint16Array, EXPONENT[dtype]];
+    for (let i = 0; i < halves.length; i++) if ((halves[i]! & exponent) === exponent) return i;
+    return -1;
+  }
+  const values = data as Float32Array | Float64Array;
+  // A number that float32 does not have is infinite there.
+  for (let i = 0; i < values.length; i++) if (!Number.isFinite(Math.fround(values[i]!))) return i;
   return -1;
 }
 

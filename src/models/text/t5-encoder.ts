@@ -88,7 +88,7 @@ export class T5EncoderModel extends Model {
   readonly #finalNorm: T5LayerNorm;
 
   private constructor(given: Readonly<Record<string, unknown>>, where: ConfigOrigin) {
-    super("model");
+    super({ weightsName: TRANSFORMERS_WEIGHTS, blockList: "encoder.block" });
     const config = completeT5Config(given, where);
     this.config = config;
     this.#stored = given;
@@ -178,7 +178,7 @@ export class T5EncoderModel extends Model {
       const positions = this.#blocks[0]!.positionBias(length);
       const bias = mask ? (tf.add(positions, mask) as tf.Tensor4D) : positions;
       const states = [x];
-      for (const block of this.inTurn("encoder.block", this.#blocks)) {
+      for (const block of this.inTurn(this.#blocks)) {
         x = block.forward(x, bias);
         states.push(x);
       }

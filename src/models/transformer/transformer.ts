@@ -128,7 +128,7 @@ export class CogVideoXTransformer3DModel extends Model {
   readonly #hooks = new Set<TransformerHook>();
 
   private constructor(config: CogVideoXTransformer3DModelConfig, where: ConfigOrigin) {
-    super();
+    super({ blockList: "transformer_blocks" });
     checkConfig(config, where);
     this.config = config;
     const { scope } = this;
@@ -419,7 +419,7 @@ export class CogVideoXTransformer3DModel extends Model {
             features: config.attention_head_dim,
           })
         : null;
-      for (const block of this.inTurn("transformer_blocks", this.#blocks)) {
+      for (const block of this.inTurn(this.#blocks)) {
         const output = this.#runBlock(block, x, condition, lengths, rotary, context);
         context.hook?.(block.name, output);
         x = output;
