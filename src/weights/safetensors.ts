@@ -12,6 +12,8 @@ import { checksum } from "./checksum.js";
 import { DTYPE_BYTES, type Dtype, fromFloat32, type TensorData, toFloat32, viewData } from "./dtype.js";
 import type { ReadAgain } from "./weight-source.js";
 
+export type { ReadAgain };
+
 /** Longest header that is read, as in the reference implementation. */
 export const MAX_HEADER_BYTES = 100_000_000;
 

@@ -371,6 +371,34 @@ test("int8: a quarter of the memory, near the float32 result, frozen, never save
   quantised.dispose();
 });
 
+test("files in bfloat16 give the same weights as those in float32 with the same numbers, however they are held", async () => {
+  const [half, wide] = [join(folder, "half"), join(folder, "wide")];
+  const made = await load();
+  await made.savePretrained(half, { dtype: "bfloat16" });
+  const rounded = await CogVideoXImageToVideoPipeline.fromPretrained(half);
+  await rounded.savePretrained(wide);
+  for (const held of [{}, { dtype: "bfloat16" }, { quantization: "int8" }] as const) {
+    for (const lazy of [undefined, "model"] as const) {
+      const [a, b] = await Promise.all(
+        [half, wide].map((path) =>
+          CogVideoXImageToVideoPipeline.fromPretrained(path, { ...held, offload: lazy }),
+        ),
+      );
+      for (const [i, model] of partsOf(a!).entries()) {
+        const other = partsOf(b!)[i]!;
+        for (const [name, parameter] of model.parameters) {
+          assert.deepEqual(await parameter.values(), await other.parameter(name).values(), name);
+        }
+        assert.equal(inMemory(model), inMemory(other));
+      }
+      a!.dispose();
+      b!.dispose();
+    }
+  }
+  made.dispose();
+  rounded.dispose();
+});
+
 test("what is no mode and no quantization is refused", async () => {
   await assert.rejects(
     load({ offload: "disk" as OffloadMode }),
