@@ -45,8 +45,8 @@ export interface SamplingMemory {
 const ENGINE = 300e6;
 /** Numbers that a transformer block computes with, per token and channel: the stream, its norm, and the widest layer before and after GELU. */
 const BLOCK_PER_CHANNEL = 12;
-/** Copies of a layer's features that the decoder has at once, in its last and largest layers. */
-const DECODER_COPIES = 5;
+/** Copies of a layer's features that the decoder has at once, in its last and largest layers; 8 were seen at 9x256x384. */
+const DECODER_COPIES = 9;
 /** Frames that the decoder computes together. */
 const DECODER_FRAMES = 9;
 const BYTES = 4;

@@ -10,9 +10,6 @@ import * as tf from "../engine/tf.js";
 import { writeAtomically } from "../files/atomic.js";
 import { checksum } from "./checksum.js";
 import { DTYPE_BYTES, type Dtype, fromFloat32, type TensorData, toFloat32, viewData } from "./dtype.js";
-import type { ReadAgain } from "./weight-source.js";
-
-export type { ReadAgain };
 
 /** Longest header that is read, as in the reference implementation. */
 export const MAX_HEADER_BYTES = 100_000_000;
@@ -37,6 +34,19 @@ export interface StoredTensor {
   readonly dtype: Dtype;
   readonly shape: readonly number[];
   readonly data: TensorData;
+}
+
+/** Reading of tensors again, without waiting, whenever they are needed. */
+export interface ReadAgain {
+  /** Says which files these are, and in which state: another after they were written to or replaced. */
+  readonly stamp: string;
+  /**
+   * As {@link SafetensorsFile.getData}, before it returns.
+   * @throws SafetensorsError when the file was changed since it was opened.
+   */
+  getDataSync(key: string, buffer?: (byteLength: number) => ArrayBuffer): StoredTensor;
+  /** Has the system read a tensor's bytes in the background, so that they are in memory when they are asked for. */
+  readAhead(key: string): void;
 }
 
 /** A file that is not a valid safetensors file; the message starts with its path. */

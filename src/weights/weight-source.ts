@@ -1,7 +1,7 @@
 /** Where weights come from, whatever kind of file holds them. */
 
 import { InputError } from "../engine/errors.js";
-import type { StoredTensor, TensorInfo } from "./safetensors.js";
+import type { ReadAgain, StoredTensor, TensorInfo } from "./safetensors.js";
 
 /** Weights to read by name: a safetensors file, or the shards of a checkpoint as one. */
 export interface WeightSource {
@@ -14,19 +14,6 @@ export interface WeightSource {
   /** Present where tensors can be read again at any time: safetensors files. */
   readonly again?: ReadAgain;
   close(): Promise<void>;
-}
-
-/** Reading of tensors again, without waiting, whenever they are needed. */
-export interface ReadAgain {
-  /** Says which files these are, and in which state: another after they were written to or replaced. */
-  readonly stamp: string;
-  /**
-   * As {@link WeightSource.getData}, before it returns.
-   * @throws SafetensorsError when the file was changed since it was opened.
-   */
-  getDataSync(key: string, buffer?: (byteLength: number) => ArrayBuffer): StoredTensor;
-  /** Has the system read a tensor's bytes in the background, so that they are in memory when they are asked for. */
-  readAhead(key: string): void;
 }
 
 /** A checkpoint that is incomplete or contradicts itself; the message starts with the file's path. */
