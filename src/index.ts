@@ -39,9 +39,11 @@ export type {
   Initializer,
   LoadOptions,
   Model,
+  OffloadMode,
   Parameter,
   ParameterOptions,
   ParameterScope,
+  ParameterSource,
   SaveOptions,
 } from "./nn/module.js";
 export type { ModuleInfo } from "./nn/module-tree.js";
@@ -102,8 +104,13 @@ export type { SaveWeightsOptions, WeightsLocation } from "./weights/checkpoint.j
 export { CheckpointError } from "./weights/checkpoint.js";
 export type { ConfigOf, ConfigOrigin, Field, Fields as ConfigFields } from "./weights/config.js";
 export { ConfigError } from "./weights/config.js";
-export type { Dtype, FloatDtype, ModelDtype, TensorData } from "./weights/dtype.js";
-export { HubError, type HubOptions, type LoadModelOptions } from "./weights/hub.js";
+export type { Dtype, FloatDtype, ModelDtype, Quantization, TensorData } from "./weights/dtype.js";
+export {
+  HubError,
+  type HubOptions,
+  type LoadModelOptions,
+  type LoadQuantizedOptions,
+} from "./weights/hub.js";
 export type { LoadLoraOptions, SaveLoraOptions } from "./weights/lora-files.js";
 export type { LoraPattern } from "./weights/lora-settings.js";
 export * as safetensors from "./weights/safetensors.js";

@@ -2,7 +2,7 @@ import { PIPELINE_TRAINING } from "../procedural/pipeline-training.js";
 import { WORLD_NAMES } from "../procedural/scene.js";
 import { IMAGE_PLACES, PADDINGS } from "../recipe/rules.js";
 import { ARGUMENTS, pickOptions, REFUSED_ARGUMENTS, trainOptions } from "../train/arguments.js";
-import { MODEL_DTYPES } from "../weights/dtype.js";
+import { MODEL_DTYPES, QUANTIZATIONS } from "../weights/dtype.js";
 import type { Command } from "./arguments.js";
 
 const command = <const C extends Command>(entry: C): C => entry;
@@ -370,6 +370,25 @@ export const commands = {
         help: "a factor on it, of either sign; one for all or each (default 1)",
       },
       dtype: dtypeOption,
+      quantization: {
+        type: "string",
+        value: "NAME",
+        choices: QUANTIZATIONS,
+        help: "of the linear layers' weights in T5 and transformer; int8 takes a byte a weight",
+      },
+      "enable-model-cpu-offload": {
+        type: "boolean",
+        help: "T5, VAE and transformer are in memory one after the other, read when they are needed",
+      },
+      "enable-sequential-cpu-offload": {
+        type: "boolean",
+        help: "of T5 and transformer one block at a time is in memory, read in every step: least memory, slowest",
+      },
+      cache_dir: {
+        type: "string",
+        value: "DIR",
+        help: "a latent cache of `train` or `encode`: prompts whose embeddings are in it need no T5; new ones are added",
+      },
       tiling: { type: "boolean", help: "the VAE works tile by tile, for less memory" },
       variant: { type: "string", value: "NAME", help: "weights of this name, such as fp16" },
       "max-sequence-length": {
@@ -378,6 +397,7 @@ export const commands = {
         min: 1,
         help: "tokens that prompts are cut off at",
       },
+      "dry-run": { type: "boolean", help: "checks the flags and files, and says how much memory it takes" },
     },
     examples: [
       'firstframe sample --model zai-org/CogVideoX1.5-5B-I2V --image kitten.png --prompt "the kitten yawns"',

@@ -1,8 +1,10 @@
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { SingleBar } from "cli-progress";
 import { CogVideoXDDIMScheduler } from "../diffusion/ddim.js";
 import { CogVideoXDPMScheduler } from "../diffusion/dpm.js";
 import { CogVideoXImageToVideoPipeline } from "../diffusion/image-to-video.js";
+import { estimateSamplingMemory } from "../diffusion/memory.js";
 import {
   type CogVideoXPipelineBase,
   embedTexts,
@@ -20,14 +22,23 @@ import {
   type CogVideoXTransformer3DModelConfig,
 } from "../models/transformer/transformer.js";
 import { AutoencoderKLCogVideoX } from "../models/vae/autoencoder.js";
+import type { OffloadMode } from "../nn/module.js";
 import { assertFrameRule } from "../recipe/geometry.js";
 import type { ImagePlace, Padding } from "../recipe/rules.js";
+import { CACHE_PARTS, PromptCache } from "../train/latent-cache.js";
+import { formatBytes } from "../train/plan.js";
+import {
+  describeTruncation,
+  type HeldText,
+  readTextEncoder,
+  T5PromptEncoder,
+} from "../train/prompt-encoder.js";
 import type { Clip, Size } from "../video/clip.js";
 import { readClip } from "../video/read.js";
 import { writeClip } from "../video/write.js";
 import { CheckpointError } from "../weights/checkpoint.js";
-import { MODEL_CONFIG, readModelIndex } from "../weights/config.js";
-import type { ModelDtype } from "../weights/dtype.js";
+import { MODEL_CONFIG, readJsonObject, readModelIndex } from "../weights/config.js";
+import type { ModelDtype, Quantization } from "../weights/dtype.js";
 import { namedFiles, resolveModel, resolvePipeline } from "../weights/hub.js";
 import { type LoadLoraOptions, openLora } from "../weights/lora-files.js";
 import { type SafetensorsFile, safeOpen } from "../weights/safetensors.js";
@@ -38,6 +49,8 @@ import { modelFolder, startEngine } from "./models.js";
 import { duration } from "./progress.js";
 import { checkOutput, videoSize } from "./sample-checks.js";
 
+const [, , CONTENT] = CACHE_PARTS;
+
 type Values = Arguments<typeof commands.sample>["values"];
 
 /** `firstframe sample`: see the table of commands for what it does. */
@@ -45,10 +58,14 @@ export async function sampleCommand(argv: string[]): Promise<number> {
   const { values } = parseCommand("sample", commands.sample, argv);
   const { model, image: imagePath } = await checkValues(values);
   await describeLoras(values);
-  await startEngine(values.dtype as ModelDtype);
+  if (!values["dry-run"]) await startEngine(values.dtype as ModelDtype);
 
   const image = imagePath === undefined ? null : await readClip(imagePath, { select: () => [0] });
   const size = await decideSize(model, image, values);
+  if (values["dry-run"]) {
+    console.log(await describeMemory(model, size, values));
+    return 0;
+  }
   const embeds = await promptTensors(model, values);
   let pipe: Pipeline | undefined;
   try {
@@ -97,6 +114,7 @@ async function checkValues(values: Values): Promise<{ model: string; image: stri
     const found = prompt === undefined ? "neither" : "both";
     throw new UsageError(`expected one of --prompt TEXT and --prompt-embeds FILE, found ${found}`);
   }
+  offloadOf(values);
   const replaced = await checkOutput(out);
   if (replaced !== undefined) console.error(replaced);
   if (values["num-frames"] !== undefined) assertFrameRule(values["num-frames"]!);
@@ -109,9 +127,25 @@ const locationOf = ({ variant, revision, dtype }: Values) => ({
   dtype: dtype as ModelDtype,
 });
 
+/** @throws UsageError if both ways are asked for. */
+function offloadOf(values: Values): OffloadMode | undefined {
+  const [model, sequential] = [values["enable-model-cpu-offload"], values["enable-sequential-cpu-offload"]];
+  if (model && sequential)
+    throw new UsageError(
+      "--enable-model-cpu-offload, --enable-sequential-cpu-offload: expected one of the two, found both",
+    );
+  return model ? "model" : sequential ? "sequential" : undefined;
+}
+
+/** How weights are held in memory. */
+const heldAs = (values: Values) => ({
+  quantization: values.quantization as Quantization | undefined,
+  offload: offloadOf(values),
+});
+
 /** Everything but what makes embeddings of prompts: {@link promptTensors}. */
 async function loadPipeline(model: string, values: Values): Promise<Pipeline> {
-  const location = { ...locationOf(values), tokenizer: null, textEncoder: null };
+  const location = { ...locationOf(values), ...heldAs(values), tokenizer: null, textEncoder: null };
   const pipe =
     values.image === undefined
       ? await CogVideoXPipeline.fromPretrained(model, location)
@@ -260,21 +294,102 @@ async function promptTensors(model: string, values: Values): Promise<PromptTenso
       join(folder, "transformer"),
     );
     const maxLength = given.promptEmbeds?.shape[1] ?? values["max-sequence-length"] ?? most;
-    const tokenizer = await T5Tokenizer.fromPretrained(join(folder, "tokenizer"));
-    const textEncoder = await T5EncoderModel.fromPretrained(join(folder, "text_encoder"), location);
-    try {
-      const made = Object.entries(texts).map(([name, text]) => [
-        name,
-        embedTexts(tokenizer, textEncoder, [text], maxLength),
-      ]);
-      return { ...given, ...(Object.fromEntries(made) as PromptTensors) };
-    } finally {
-      textEncoder.dispose();
-    }
+    const held = { ...heldAs(values), dtype: values.dtype as ModelDtype, variant: values.variant };
+    const entries = Object.entries(texts);
+    const embeds =
+      values.cache_dir === undefined
+        ? await embedInMemory(folder, entries, maxLength, held)
+        : await embedFromCache(folder, entries, maxLength, held, values.cache_dir);
+    return { ...given, ...embeds };
   } catch (error) {
     tf.dispose(Object.values(given));
     throw error;
   }
+}
+
+async function embedInMemory(
+  folder: string,
+  texts: readonly [name: string, text: string][],
+  maxLength: number,
+  held: HeldText,
+): Promise<PromptTensors> {
+  const tokenizer = await T5Tokenizer.fromPretrained(join(folder, "tokenizer"));
+  const textEncoder = await readTextEncoder(folder, held);
+  try {
+    return Object.fromEntries(
+      texts.map(([name, text]) => [name, embedTexts(tokenizer, textEncoder, [text], maxLength)]),
+    );
+  } finally {
+    textEncoder.dispose();
+  }
+}
+
+/** The same from a training's cache; T5 is read only for what is not in it. */
+async function embedFromCache(
+  folder: string,
+  texts: readonly [name: string, text: string][],
+  maxLength: number,
+  held: HeldText,
+  cacheDir: string,
+): Promise<PromptTensors> {
+  await mkdir(cacheDir, { recursive: true }).catch((error: NodeJS.ErrnoException) => {
+    throw new UsageError(`--cache_dir: expected a folder to write to, found ${cacheDir} (${error.code})`);
+  });
+  const cut = await describeTruncation(
+    folder,
+    texts.map(([, text]) => text),
+    maxLength,
+  );
+  if (cut !== undefined) console.error(cut);
+  const promptEncoder = await T5PromptEncoder.open(folder, maxLength, join(cacheDir, CONTENT), held);
+  const cache = new PromptCache({ cacheDir, promptEncoder });
+  const embeds: Record<string, tf.Tensor3D> = {};
+  try {
+    for (const [name, text] of texts) {
+      console.error(`prompt: ${(await cache.has(text)) ? "from" : "into"} ${cache.path(text)}`);
+      const embedding = await cache.embed(text);
+      embeds[name] = tf.expandDims(embedding, 0);
+      embedding.dispose();
+    }
+    return embeds;
+  } catch (error) {
+    tf.dispose(embeds);
+    throw error;
+  } finally {
+    await promptEncoder.dispose();
+  }
+}
+
+/** The memory that the run is going to take, from the configurations alone. */
+async function describeMemory(model: string, size: Size, values: Values): Promise<string> {
+  const needsText = values.prompt !== undefined || values.guidance_scale > 1;
+  const names = {
+    transformer: namedFiles(MODEL_CONFIG),
+    vae: namedFiles(MODEL_CONFIG),
+    ...(needsText ? { text_encoder: namedFiles(MODEL_CONFIG) } : {}),
+  };
+  const folder = await resolvePipeline(model, { revision: values.revision }, names);
+  const part = (name: string) => join(folder, name);
+  const transformer = CogVideoXTransformer3DModel.fromConfig(
+    await CogVideoXTransformer3DModel.loadConfig(part("transformer")),
+  );
+  const memory = estimateSamplingMemory({
+    textEncoder: needsText
+      ? T5EncoderModel.fromConfig(await readJsonObject(join(part("text_encoder"), MODEL_CONFIG)))
+      : null,
+    vae: AutoencoderKLCogVideoX.fromConfig(await AutoencoderKLCogVideoX.loadConfig(part("vae"))),
+    transformer,
+    dtype: values.dtype as ModelDtype,
+    ...heldAs(values),
+    promptsFirst: true,
+    numFrames: values["num-frames"] ?? transformer.config.sample_frames,
+    ...size,
+    guidance: values.guidance_scale > 1,
+  });
+  const parts = (["textEncoder", "vae", "transformer", "denoising", "decoding", "engine"] as const)
+    .filter((name) => memory[name] > 0)
+    .map((name) => `${name} ${formatBytes(memory[name])}`);
+  return `memory: about ${formatBytes(memory.total)} at its peak; by itself: ${parts.join(", ")}`;
 }
 
 /** What a file of embeddings calls the prompt's: diffusers' argument, and the latent cache, as of CogVideo's trainers. */

@@ -51,7 +51,7 @@ export class CogVideoXImageToVideoPipeline extends CogVideoXPipelineBase {
     options: LoadPipelineOptions = {},
   ): Promise<CogVideoXImageToVideoPipeline> {
     const components = await loadComponents(idOrFolder, ["CogVideoXImageToVideoPipeline"], options);
-    return new CogVideoXImageToVideoPipeline(components);
+    return new CogVideoXImageToVideoPipeline(components).offloadedAs(options.offload);
   }
 
   /**

@@ -4,6 +4,7 @@ export { CogVideoXDPMScheduler } from "./dpm.js";
 export { dynamicGuidanceScale } from "./guidance.js";
 export type { ImageInput } from "./image-processor.js";
 export { CogVideoXImageToVideoPipeline, type ImageToVideoOptions } from "./image-to-video.js";
+export { estimateSamplingMemory, type SamplingMemory, type SamplingMemoryQuestion } from "./memory.js";
 export type { CogVideoXSchedulerConfig, NoiseSchedule } from "./noise-schedule.js";
 export type {
   CogVideoXPipelineBase,

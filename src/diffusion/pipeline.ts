@@ -10,7 +10,7 @@ import { T5Tokenizer, tokenizerFiles } from "../models/text/tokenizer.js";
 import { CogVideoXTransformer3DModel } from "../models/transformer/transformer.js";
 import { AutoencoderKLCogVideoX } from "../models/vae/autoencoder.js";
 import type { AdapterWeights, LoraAdapter } from "../nn/lora.js";
-import type { SaveOptions } from "../nn/module.js";
+import { OFFLOAD_MODES, type OffloadMode, type SaveOptions } from "../nn/module.js";
 import { concatImageLatents, ofsFor } from "../recipe/conditioning.js";
 import { dropDuplicatedFrames } from "../recipe/first-frame.js";
 import { firstFrameCopies, type LatentSize, latentFrames, latentSize } from "../recipe/geometry.js";
@@ -24,7 +24,7 @@ import {
   readModelIndex,
   writeModelIndex,
 } from "../weights/config.js";
-import type { ModelDtype } from "../weights/dtype.js";
+import type { ModelDtype, Quantization } from "../weights/dtype.js";
 import {
   type HubOptions,
   modelFiles,
@@ -38,6 +38,7 @@ import { CogVideoXDDIMScheduler } from "./ddim.js";
 import { CogVideoXDPMScheduler } from "./dpm.js";
 import { dynamicGuidanceScale } from "./guidance.js";
 import { postprocessVideo } from "./image-processor.js";
+import { embedTokens } from "./prompt-cache.js";
 import { type GeneratorInput, needed, randnTensor } from "./randn.js";
 import { schedulerFiles } from "./scheduler.js";
 
@@ -56,6 +57,14 @@ export interface LoadPipelineOptions extends Partial<PipelineComponents>, HubOpt
   readonly variant?: string;
   /** Format of the weights in memory, as of {@link LoadModelOptions}; not of components that are given. */
   readonly dtype?: ModelDtype | undefined;
+  /** Of text encoder and transformer, as of {@link LoadQuantizedOptions}; not of components that are given. */
+  readonly quantization?: Quantization | undefined;
+  /**
+   * Calls {@link CogVideoXPipelineBase.enableModelCpuOffload} ("model") or
+   * {@link CogVideoXPipelineBase.enableSequentialCpuOffload} ("sequential") before anything is read, so that the whole pipeline is
+   * never in memory.
+   */
+  readonly offload?: OffloadMode | undefined;
 }
 
 /** What the frames are returned as. */
@@ -243,6 +252,52 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
     });
   }
 
+  /**
+   * From now on the text encoder, the VAE and the transformer are in memory only while they are used, one after the other: diffusers'
+   * method of this name. Here the other place is not the processor's memory but the disk: weights are freed, and read from
+   * their safetensors files again. Results stay the same. A part that can't be read again (made in memory, from torch's files, or files that
+   * have changed) stays in memory, and a warning says so; weights that were changed after they were read (by training, or a fused LoRA)
+   * stay, too.
+   *
+   * `fromPretrained(..., { offload: "model" })` does it before anything is read.
+   */
+  enableModelCpuOffload(): Promise<void> {
+    return this.#enableOffload("enableModelCpuOffload", "model");
+  }
+
+  /**
+   * The same in smaller pieces: of the text encoder and the transformer one block at a time is in memory, while the next one is read ahead.
+   * Each pass reads all blocks, in every step, so it is slow where the files don't fit into the memory that is left. The VAE, which is small,
+   * is freed as by {@link enableModelCpuOffload}. Results stay the same. While a gradient is computed, nothing is freed.
+   */
+  enableSequentialCpuOffload(): Promise<void> {
+    return this.#enableOffload("enableSequentialCpuOffload", "sequential");
+  }
+
+  async #enableOffload(method: string, mode: OffloadMode): Promise<void> {
+    for (const [name, model] of Object.entries(this.#models)) {
+      const reason = await model.enableOffload(mode);
+      if (reason !== undefined) process.emitWarning(`${method}: ${name} stays in memory: ${reason}`);
+    }
+  }
+
+  /** For `fromPretrained`; a pipeline that can't be offloaded is disposed. */
+  protected async offloadedAs(mode: OffloadMode | undefined): Promise<this> {
+    try {
+      if (mode === "model") await this.enableModelCpuOffload();
+      else if (mode === "sequential") await this.enableSequentialCpuOffload();
+    } catch (error) {
+      this.dispose();
+      throw error;
+    }
+    return this;
+  }
+
+  get #models() {
+    const { textEncoder, vae, transformer } = this;
+    return { ...(textEncoder && { textEncoder }), vae, transformer };
+  }
+
   /** Frees the memory of all models. */
   dispose(): void {
     this.textEncoder?.dispose();
@@ -268,9 +323,10 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
     const { doClassifierFreeGuidance = true } = options;
     const { maxSequenceLength = this.transformer.config.max_text_seq_length } = options;
     checkPrompts(options);
-    const positive = promptEmbeds?.clone() ?? this.#embedText(asList(prompt!), maxSequenceLength);
-    if (!doClassifierFreeGuidance) return { promptEmbeds: positive, negativePromptEmbeds: null };
+    let positive: tf.Tensor3D | undefined;
     try {
+      positive = promptEmbeds?.clone() ?? this.#embedText(asList(prompt!), maxSequenceLength);
+      if (!doClassifierFreeGuidance) return { promptEmbeds: positive, negativePromptEmbeds: null };
       const batch = positive.shape[0];
       const negatives =
         typeof negativePrompt === "string" ? Array<string>(batch).fill(negativePrompt) : negativePrompt;
@@ -280,8 +336,10 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
       const negative = negativePromptEmbeds?.clone() ?? this.#embedText(negatives, maxSequenceLength);
       return { promptEmbeds: positive, negativePromptEmbeds: negative };
     } catch (error) {
-      positive.dispose();
+      positive?.dispose();
       throw error;
+    } finally {
+      this.textEncoder?.offload();
     }
   }
 
@@ -348,6 +406,7 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
       };
       const imageLatents = conditioning(size);
       if (imageLatents) held.add(imageLatents);
+      this.vae.offload();
       let latents = held.add(this.startingNoise(options.latents, size, generator));
       const tables = this.transformer.rotaryTables(size, "inference");
       if (tables) held.add(tables.cos, tables.sin);
@@ -398,6 +457,7 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
         }
       }
 
+      this.transformer.offload();
       if (outputType === "latent") return { frames: latents.clone() as PipelineFrames[O] };
       const { padding } = options;
       const kept = held.add(dropDuplicatedFrames(latents, { copies, frameAxis: 1, padding }));
@@ -405,6 +465,7 @@ export abstract class CogVideoXPipelineBase implements PipelineComponents {
       return { frames: toFrames(video, outputType, options.fps ?? this.#defaultFps) as PipelineFrames[O] };
     } finally {
       this.#currentTimestep = null;
+      for (const model of Object.values(this.#models)) model.offload();
     }
   }
 
@@ -530,8 +591,11 @@ export async function loadComponents(
   if (!classNames.includes(index.className)) {
     throw new ConfigError(`expected ${classNames.join(" or ")}, found ${index.className}`, where);
   }
-  const { variant, dtype } = options;
-  const location = { ...(variant === undefined ? {} : { variant }), dtype };
+  const { variant, dtype, quantization, offload } = options;
+  if (offload !== undefined && !OFFLOAD_MODES.includes(offload))
+    throw new InputError(`offload: expected ${OFFLOAD_MODES.join(" or ")}, found ${JSON.stringify(offload)}`);
+  const location = { ...(variant === undefined ? {} : { variant }), dtype, lazy: offload !== undefined };
+  const quantized = { ...location, quantization };
   const files = pipelineFiles(location);
   const wanted: Partial<typeof files> = {};
   let root = top;
@@ -572,7 +636,7 @@ export async function loadComponents(
     T5TokenizerFast: readTokenizer,
   });
   const textEncoder = component<T5EncoderModel | null>("text_encoder", options.textEncoder, {
-    T5EncoderModel: async (path) => track(await T5EncoderModel.fromPretrained(path, location)),
+    T5EncoderModel: async (path) => track(await T5EncoderModel.fromPretrained(path, quantized)),
   });
   const vae = component("vae", options.vae, {
     AutoencoderKLCogVideoX: async (path) =>
@@ -580,7 +644,7 @@ export async function loadComponents(
   });
   const transformer = component("transformer", options.transformer, {
     CogVideoXTransformer3DModel: async (path) =>
-      track(await CogVideoXTransformer3DModel.fromPretrained(path, location)),
+      track(await CogVideoXTransformer3DModel.fromPretrained(path, quantized)),
   });
   root = await resolvePipeline(idOrFolder, options, wanted);
   try {
@@ -608,7 +672,7 @@ export function embedTexts(
   for (const text of truncated.filter((text) => text !== "")) {
     process.emitWarning(`the prompt was cut off at ${maxLength} tokens; left out: ${JSON.stringify(text)}`);
   }
-  return textEncoder.forward({ inputIds }).lastHiddenState;
+  return embedTokens(textEncoder, inputIds);
 }
 
 /** Tensors of a run that is spread over several turns of the event loop, where `tf.tidy` can't reach. */

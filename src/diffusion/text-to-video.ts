@@ -32,7 +32,8 @@ export class CogVideoXPipeline extends CogVideoXPipelineBase {
     options: LoadPipelineOptions = {},
   ): Promise<CogVideoXPipeline> {
     const classNames = ["CogVideoXPipeline", "CogVideoXImageToVideoPipeline"];
-    return new CogVideoXPipeline(await loadComponents(idOrFolder, classNames, options));
+    const components = await loadComponents(idOrFolder, classNames, options);
+    return new CogVideoXPipeline(components).offloadedAs(options.offload);
   }
 
   /**

@@ -36,6 +36,7 @@ export {
   type TensorflowName,
 } from "./install.js";
 export type { HeldKernel, HeldWeight } from "./ops/linear/held.js";
+export type { Int8Weight } from "./ops/linear/int8.js";
 export type { Affine, Weight } from "./ops/linear/linear.js";
 export type { Precision } from "./precision.js";
 export { Generator, type GeneratorState, RandomGenerator } from "./random.js";

@@ -39,6 +39,7 @@ export class Linear {
       init,
       permutation: this.#inOut ? [1, 0] : undefined,
       hold: "weight",
+      quantizes: patchShape === undefined,
     });
     this.bias = bias ? scope.parameter("bias", [outFeatures], { init: torchDefault(inFeatures) }) : null;
   }

@@ -191,6 +191,14 @@ export class LoraAdapters {
 
   /** Adds the adapters' updates to the weights, so that they cost nothing at run time. */
   fuse(names: readonly string[] = this.names, loraScale = 1): void {
+    const quantized = this.#layersOf(names).find(
+      ([module]) => this.#linears.get(module)!.weight.quantization !== null,
+    );
+    if (quantized)
+      throw new InputError(
+        `fuseLora: ${quantized[0]}.weight is held as ${this.#linears.get(quantized[0])!.weight.quantization}, which an update would be rounded to`,
+        { hint: "leave the adapters unfused, or load the model without quantization" },
+      );
     for (const [module, layer] of this.#layersOf(names)) {
       const factor = layer.weight * loraScale;
       if (layer.fused !== null || factor === 0) continue;

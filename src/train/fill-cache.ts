@@ -114,12 +114,9 @@ export async function openCache(
       file: cacheDir(args),
     });
   });
-  const promptEncoder = await T5PromptEncoder.open(
-    args.model_path!,
-    maxLength,
-    contentDir(args),
-    frozenDtype(args),
-  );
+  const promptEncoder = await T5PromptEncoder.open(args.model_path!, maxLength, contentDir(args), {
+    dtype: frozenDtype(args),
+  });
   const cache = await LatentCache.open({
     cacheDir: cacheDir(args),
     modelName: args.model_name ?? `${patch === null ? "cogvideox" : "cogvideox1.5"}-${args.model_type}`,

@@ -24,8 +24,14 @@ export {
 export type { DatasetEntry, DatasetLocation, PreprocessOptions } from "./dataset.js";
 export { type Bucket, DatasetError, parseBucket, readDataset } from "./dataset.js";
 export { DivergenceError } from "./guard.js";
-export type { CachedEntry, EncodeReport, LatentCacheOptions, PromptEncoder } from "./latent-cache.js";
-export { CachedData, LatentCache } from "./latent-cache.js";
+export type {
+  CachedEntry,
+  EncodeReport,
+  LatentCacheOptions,
+  PromptCacheOptions,
+  PromptEncoder,
+} from "./latent-cache.js";
+export { CachedData, LatentCache, PromptCache } from "./latent-cache.js";
 export type { LrSchedulerOptions } from "./lr-scheduler.js";
 export { getScheduler, type LrSchedulerName } from "./lr-scheduler.js";
 export { firstFrameFidelity, frameDifference, psnr, psnrPerFrame, ssim } from "./metrics.js";

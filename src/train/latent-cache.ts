@@ -35,15 +35,18 @@ export interface PromptEncoder {
   encode(prompt: string): Promise<tf.Tensor2D>;
 }
 
-export interface LatentCacheOptions extends PreprocessOptions {
+export interface PromptCacheOptions {
   /** The cache's folder; in the recipe, `cache` in the data set's folder. */
   readonly cacheDir: string;
-  /** Part of the path, as in the recipe. */
-  readonly modelName: string;
-  readonly vae: AutoencoderKLCogVideoX;
   readonly promptEncoder: PromptEncoder;
   /** Is told of damaged files. Default: `console.warn`. */
   readonly log?: (line: string) => void;
+}
+
+export interface LatentCacheOptions extends PreprocessOptions, PromptCacheOptions {
+  /** Part of the path, as in the recipe. */
+  readonly modelName: string;
+  readonly vae: AutoencoderKLCogVideoX;
 }
 
 /** One entry of the cache. */
@@ -68,10 +71,12 @@ export interface EncodeReport extends CachedEntry {
  */
 export class LatentCache {
   readonly #options: LatentCacheOptions;
+  readonly #prompts: PromptCache;
   readonly #vaeId: string;
 
   private constructor(options: LatentCacheOptions, vaeId: string) {
     this.#options = options;
+    this.#prompts = new PromptCache(options);
     this.#vaeId = vaeId;
   }
 
@@ -110,7 +115,7 @@ export class LatentCache {
     const key = fingerprint([version, content, bucket, fit, shortClips, frames, this.#vaeId]);
     return {
       latentPath: join(cacheDir, LATENTS, modelName, bucketName(bucket), `${key}.safetensors`),
-      promptPath: this.#promptPath(entry.prompt),
+      promptPath: this.#prompts.path(entry.prompt),
       bucket: bucketName(bucket),
     };
   }
@@ -132,62 +137,23 @@ export class LatentCache {
   ): Promise<EncodeReport> {
     const content = await this.#content(entry);
     const place = this.#place(entry, bucket, content);
-    const latent = await this.#read(place.latentPath, LATENT, verify);
-    const prompt = await this.#read(place.promptPath, PROMPT, verify);
+    const latent = await readEntry(place.latentPath, LATENT, verify, this.#options.log);
     const report = latent?.get("report") ?? (await this.#encodeClip(entry, bucket, place.latentPath));
-    if (prompt === undefined) await this.#encodePrompt(entry.prompt, place.promptPath);
-    const encoded = latent === undefined || prompt === undefined;
+    const promptEncoded = await this.#prompts.ensure(entry.prompt, verify);
+    const encoded = latent === undefined || promptEncoded;
     return { ...place, encoded, report, content: content.join(" ") };
   }
 
-  /** A prompt's embedding, [tokens, text_embed_dim], read from the cache or computed and stored. The caller disposes it. */
-  async embedPrompt(prompt: string): Promise<tf.Tensor2D> {
-    const path = this.#promptPath(prompt);
-    if ((await this.#read(path, PROMPT, true)) === undefined) await this.#encodePrompt(prompt, path);
-    const file = await openEntry(path, PROMPT);
-    try {
-      return (await file.getTensor("prompt_embedding")) as tf.Tensor2D;
-    } finally {
-      await file.close();
-    }
-  }
-
-  #promptPath(prompt: string): string {
-    const { cacheDir, promptEncoder } = this.#options;
-    const key = fingerprint([ENCODING_VERSION, prompt, promptEncoder.id]);
-    return join(cacheDir, PROMPTS, `${key}.safetensors`);
+  /** As {@link PromptCache.embed}. */
+  embedPrompt(prompt: string): Promise<tf.Tensor2D> {
+    return this.#prompts.embed(prompt);
   }
 
   /** Whether an entry is there already. */
   async has(entry: DatasetEntry, bucket: Bucket): Promise<boolean> {
-    const { latentPath, promptPath } = await this.locate(entry, bucket);
-    const latent = await this.#read(latentPath, LATENT, false);
-    return latent !== undefined && (await this.#read(promptPath, PROMPT, false)) !== undefined;
-  }
-
-  /** A file's metadata; undefined if it is missing or damaged. */
-  async #read(
-    path: string,
-    tensors: readonly string[],
-    verify: boolean,
-  ): Promise<ReadonlyMap<string, string> | undefined> {
-    let file: SafetensorsFile | undefined;
-    try {
-      file = await openEntry(path, tensors);
-      if (verify) await file.verify();
-      return file.metadata();
-    } catch (error) {
-      const { code, message } = error as NodeJS.ErrnoException;
-      if (code === "ENOENT") return undefined;
-      const isFolder = code === "EISDIR";
-      if (!isFolder && !(error instanceof SafetensorsError)) throw error;
-      const { log = console.warn } = this.#options;
-      log(`${isFolder ? `${path}: a folder, expected a file` : message}; it is encoded again`);
-      if (isFolder) await rm(path, { recursive: true }); // otherwise no file can take its name
-      return undefined;
-    } finally {
-      await file?.close();
-    }
+    const { latentPath } = await this.locate(entry, bucket);
+    const latent = await readEntry(latentPath, LATENT, false, this.#options.log);
+    return latent !== undefined && (await this.#prompts.has(entry.prompt));
   }
 
   async #encodeClip(entry: DatasetEntry, bucket: Bucket, path: string): Promise<string> {
@@ -211,8 +177,32 @@ export class LatentCache {
     }
     return report;
   }
+}
 
-  async #encodePrompt(prompt: string, path: string): Promise<void> {
+/** Prompts' embeddings in a cache's folder, as {@link LatentCache} has them: trainings and samples share them. */
+export class PromptCache {
+  readonly #options: PromptCacheOptions;
+
+  constructor(options: PromptCacheOptions) {
+    this.#options = options;
+  }
+
+  /** Where a prompt's embedding is or will be. */
+  path(prompt: string): string {
+    const { cacheDir, promptEncoder } = this.#options;
+    const key = fingerprint([ENCODING_VERSION, prompt, promptEncoder.id]);
+    return join(cacheDir, PROMPTS, `${key}.safetensors`);
+  }
+
+  /** Whether it is there, intact; by its header alone unless it is to be verified. */
+  async has(prompt: string, verify = false): Promise<boolean> {
+    return (await readEntry(this.path(prompt), PROMPT, verify, this.#options.log)) !== undefined;
+  }
+
+  /** Encodes a prompt that is not there. @returns whether it was to be encoded. */
+  async ensure(prompt: string, verify = false): Promise<boolean> {
+    if (await this.has(prompt, verify)) return false;
+    const path = this.path(prompt);
     const embedding = await this.#options.promptEncoder.encode(prompt);
     try {
       await mkdir(join(path, ".."), { recursive: true });
@@ -220,6 +210,43 @@ export class LatentCache {
     } finally {
       embedding.dispose();
     }
+    return true;
+  }
+
+  /** A prompt's embedding, [tokens, text_embed_dim], read from the cache or computed and stored. The caller disposes it. */
+  async embed(prompt: string): Promise<tf.Tensor2D> {
+    await this.ensure(prompt, true);
+    const file = await openEntry(this.path(prompt), PROMPT);
+    try {
+      return (await file.getTensor("prompt_embedding")) as tf.Tensor2D;
+    } finally {
+      await file.close();
+    }
+  }
+}
+
+/** An entry's metadata; undefined if it is missing or damaged. */
+async function readEntry(
+  path: string,
+  tensors: readonly string[],
+  verify: boolean,
+  log: (line: string) => void = console.warn,
+): Promise<ReadonlyMap<string, string> | undefined> {
+  let file: SafetensorsFile | undefined;
+  try {
+    file = await openEntry(path, tensors);
+    if (verify) await file.verify();
+    return file.metadata();
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT") return undefined;
+    const isFolder = code === "EISDIR";
+    if (!isFolder && !(error instanceof SafetensorsError)) throw error;
+    log(`${isFolder ? `${path}: a folder, expected a file` : message}; it is encoded again`);
+    if (isFolder) await rm(path, { recursive: true }); // otherwise no file can take its name
+    return undefined;
+  } finally {
+    await file?.close();
   }
 }
 

@@ -187,6 +187,11 @@ async function openShards(folder: string, indexPath: string): Promise<WeightSour
     keys: () => [...fileOf.keys()],
     info: (key) => shardOf(key).info(key),
     getData: (key, buffer) => shardOf(key).getData(key, buffer),
+    again: {
+      stamp: [...shards.values()].map(({ again }) => again.stamp).join(" "),
+      getDataSync: (key, buffer) => shardOf(key).again.getDataSync(key, buffer),
+      readAhead: (key) => shardOf(key).again.readAhead(key),
+    },
     close,
   };
 }

@@ -38,6 +38,11 @@ export const MODEL_DTYPES = ["float32", "bfloat16"] as const;
 
 export type ModelDtype = (typeof MODEL_DTYPES)[number];
 
+/** Ways to hold linear layers' weights in fewer bits than the dtype's: int8 is torchao's int8 weight-only ("int8wo"). */
+export const QUANTIZATIONS = ["int8"] as const;
+
+export type Quantization = (typeof QUANTIZATIONS)[number];
+
 /** A tensor's elements as stored; F16 and BF16 as bits. */
 export type TensorData =
   | Uint8Array

@@ -25,7 +25,7 @@ import {
   weightFiles,
 } from "./checkpoint.js";
 import { ConfigError, MODEL_CONFIG, MODEL_INDEX } from "./config.js";
-import type { ModelDtype } from "./dtype.js";
+import type { ModelDtype, Quantization } from "./dtype.js";
 import { isTorchFile } from "./torch-file.js";
 
 /** A model that can't be found or fetched; one line that says what was looked for, where, and what to do. */
@@ -56,6 +56,18 @@ export interface LoadModelOptions extends HubOptions, WeightsLocation {
    * factors of products are rounded, too, and the model is frozen. Default float32.
    */
   readonly dtype?: ModelDtype | undefined;
+  /** Checks the weights' names and shapes, and reads each when it is first used. Default false. */
+  readonly lazy?: boolean;
+}
+
+/** The same of a model whose linear layers can be quantised: the text encoder and the transformer. */
+export interface LoadQuantizedOptions extends LoadModelOptions {
+  /**
+   * Holds the weights of linear layers as int8 with a float32 scale for each output, max|w| / 127, as torchao's int8 weight-only
+   * quantisation ("int8wo" of diffusers' `quantization_config`) does: a byte a weight. Products are computed in `dtype`'s
+   * precision, with a few hundred outputs widened at a time. Such weights are frozen; LoRA adapters train on them. Default: none.
+   */
+  readonly quantization?: Quantization | undefined;
 }
 
 /**

@@ -3,6 +3,7 @@
  * Format: https://huggingface.co/docs/safetensors. The function names are those of the Python package.
  */
 
+import { fstatSync, readSync, read as readToCall, type Stats } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { InputError, quote } from "../engine/errors.js";
 import * as tf from "../engine/tf.js";
@@ -35,6 +36,19 @@ export interface StoredTensor {
   readonly data: TensorData;
 }
 
+/** Reading of tensors again, without waiting, whenever they are needed. */
+export interface ReadAgain {
+  /** Says which files these are, and in which state: another after they were written to or replaced. */
+  readonly stamp: string;
+  /**
+   * As {@link SafetensorsFile.getData}, before it returns.
+   * @throws SafetensorsError when the file was changed since it was opened.
+   */
+  getDataSync(key: string, buffer?: (byteLength: number) => ArrayBuffer): StoredTensor;
+  /** Has the system read a tensor's bytes in the background, so that they are in memory when they are asked for. */
+  readAhead(key: string): void;
+}
+
 /** A file that is not a valid safetensors file; the message starts with its path. */
 export class SafetensorsError extends InputError {
   override get kind() {
@@ -45,14 +59,20 @@ export class SafetensorsError extends InputError {
 /** An open safetensors file. Only the header is in memory; each tensor is read from disk when asked for. */
 export class SafetensorsFile {
   readonly path: string;
+  readonly again: ReadAgain;
   readonly #handle: FileHandle;
   readonly #tensors: ReadonlyMap<string, TensorInfo>;
   readonly #metadata: ReadonlyMap<string, string>;
   readonly #checksums: ReadonlyMap<string, string> | undefined;
 
   /** Use {@link safeOpen}. */
-  constructor(path: string, handle: FileHandle, header: Header) {
+  constructor(path: string, handle: FileHandle, header: Header, stamp: string) {
     this.path = path;
+    this.again = {
+      stamp,
+      getDataSync: (key, buffer) => this.#getDataSync(key, buffer),
+      readAhead: (key) => this.#readAhead(key),
+    };
     this.#handle = handle;
     this.#tensors = header.tensors;
     this.#metadata = header.metadata;
@@ -97,11 +117,47 @@ export class SafetensorsFile {
     key: string,
     buffer: (byteLength: number) => ArrayBuffer = (byteLength) => new ArrayBuffer(byteLength),
   ): Promise<StoredTensor> {
-    const { dtype, shape, byteOffset, byteLength } = this.info(key);
-    let data: TensorData;
+    const { byteOffset, byteLength } = this.info(key);
     const bytes = buffer(byteLength);
+    await readFully(this.path, this.#handle, new Uint8Array(bytes, 0, byteLength), byteOffset);
+    return this.#stored(key, bytes);
+  }
+
+  #getDataSync(
+    key: string,
+    buffer: (byteLength: number) => ArrayBuffer = (byteLength) => new ArrayBuffer(byteLength),
+  ): StoredTensor {
+    const { byteOffset, byteLength } = this.info(key);
+    const { fd } = this.#handle;
+    if (stampOf(fstatSync(fd)) !== this.again.stamp)
+      throw new SafetensorsError(`tensor "${key}": the file was written to since it was opened`, {
+        file: this.path,
+        hint: "load the model again",
+      });
+    const bytes = buffer(byteLength);
+    const into = new Uint8Array(bytes, 0, byteLength);
+    for (let done = 0; done < byteLength; ) {
+      const count = readSync(fd, into, done, Math.min(CHUNK, byteLength - done), byteOffset + done);
+      if (count === 0) throw cutOff(this.path, byteOffset + done, byteLength - done);
+      done += count;
+    }
+    return this.#stored(key, bytes);
+  }
+
+  #readAhead(key: string): void {
+    const { byteOffset, byteLength } = this.info(key);
+    for (let done = 0; done < byteLength; done += AHEAD.length) {
+      const length = Math.min(AHEAD.length, byteLength - done);
+      // Only the system's memory of the file matters: whatever fails here fails again when it is read.
+      readToCall(this.#handle.fd, AHEAD, 0, length, byteOffset + done, () => {});
+    }
+  }
+
+  /** The elements in bytes that were read. */
+  #stored(key: string, bytes: ArrayBuffer): StoredTensor {
+    const { dtype, shape, byteLength } = this.info(key);
     const filled = new Uint8Array(bytes, 0, byteLength);
-    await readFully(this.path, this.#handle, filled, byteOffset);
+    let data: TensorData;
     if (this.#checksums && checksum(filled) !== this.#checksums.get(key))
       throw new SafetensorsError(
         `tensor "${key}": its bytes do not match their checksum (the file is damaged)`,
@@ -165,7 +221,8 @@ export class SafetensorsFile {
 export async function safeOpen(path: string): Promise<SafetensorsFile> {
   const handle = await open(path, "r");
   try {
-    return new SafetensorsFile(path, handle, await readHeader(path, handle));
+    const stamp = stampOf(await handle.stat());
+    return new SafetensorsFile(path, handle, await readHeader(path, handle), stamp);
   } catch (error) {
     await handle.close();
     throw error;
@@ -276,6 +333,15 @@ function defer(value: Writable): DeferredTensor {
 // One read or write system call moves at most 2 GiB.
 const CHUNK = 2 ** 30;
 
+/** What is read ahead goes here, and is not looked at. */
+const AHEAD = new Uint8Array(2 ** 22);
+
+/** Changes whenever a file's bytes do. */
+const stampOf = ({ dev, ino, size, mtimeMs }: Stats): string => [dev, ino, size, mtimeMs].join(":");
+
+const cutOff = (file: string, at: number, missing: number) =>
+  new SafetensorsError(`the file ended at byte ${at}, ${missing} bytes early`, { file });
+
 async function readFully(
   path: string,
   handle: FileHandle,
@@ -286,11 +352,7 @@ async function readFully(
   while (done < into.length) {
     const length = Math.min(CHUNK, into.length - done);
     const { bytesRead } = await handle.read(into, done, length, position + done);
-    if (bytesRead === 0)
-      throw new SafetensorsError(
-        `the file ended at byte ${position + done}, ${into.length - done} bytes early`,
-        { file: path },
-      );
+    if (bytesRead === 0) throw cutOff(path, position + done, into.length - done);
     done += bytesRead;
   }
 }

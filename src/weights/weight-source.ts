@@ -1,7 +1,7 @@
 /** Where weights come from, whatever kind of file holds them. */
 
 import { InputError } from "../engine/errors.js";
-import type { StoredTensor, TensorInfo } from "./safetensors.js";
+import type { ReadAgain, StoredTensor, TensorInfo } from "./safetensors.js";
 
 /** Weights to read by name: a safetensors file, or the shards of a checkpoint as one. */
 export interface WeightSource {
@@ -11,6 +11,8 @@ export interface WeightSource {
   info(key: string): TensorInfo;
   /** @param buffer returns memory of at least that many bytes to read into. */
   getData(key: string, buffer?: (byteLength: number) => ArrayBuffer): Promise<StoredTensor>;
+  /** Present where tensors can be read again at any time: safetensors files. */
+  readonly again?: ReadAgain;
   close(): Promise<void>;
 }
 

@@ -26,7 +26,7 @@ import {
 } from "../../weights/config.js";
 import {
   configFolder,
-  type LoadModelOptions,
+  type LoadQuantizedOptions,
   modelFiles,
   type Needs,
   resolveModel,
@@ -88,7 +88,7 @@ export class T5EncoderModel extends Model {
   readonly #finalNorm: T5LayerNorm;
 
   private constructor(given: Readonly<Record<string, unknown>>, where: ConfigOrigin) {
-    super("model");
+    super({ weightsName: TRANSFORMERS_WEIGHTS, blockList: "encoder.block" });
     const config = completeT5Config(given, where);
     this.config = config;
     this.#stored = given;
@@ -123,7 +123,10 @@ export class T5EncoderModel extends Model {
    * file or in shards; of the encoder alone, or of a whole T5, whose decoder is left out.
    * @throws ConfigError, CheckpointError or SafetensorsError naming the file and what is wrong with it, or HubError.
    */
-  static async fromPretrained(idOrFolder: string, options: LoadModelOptions = {}): Promise<T5EncoderModel> {
+  static async fromPretrained(
+    idOrFolder: string,
+    options: LoadQuantizedOptions = {},
+  ): Promise<T5EncoderModel> {
     const location = named(options);
     const folder = await resolveModel(idOrFolder, options, textEncoderFiles(options));
     const where = { file: join(await configFolder(folder), MODEL_CONFIG) };
@@ -175,7 +178,7 @@ export class T5EncoderModel extends Model {
       const positions = this.#blocks[0]!.positionBias(length);
       const bias = mask ? (tf.add(positions, mask) as tf.Tensor4D) : positions;
       const states = [x];
-      for (const block of this.#blocks) {
+      for (const block of this.inTurn(this.#blocks)) {
         x = block.forward(x, bias);
         states.push(x);
       }

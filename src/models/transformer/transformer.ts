@@ -27,7 +27,7 @@ import {
   readConfig,
   writeConfig,
 } from "../../weights/config.js";
-import { configFolder, type LoadModelOptions, modelFiles, resolveModel } from "../../weights/hub.js";
+import { configFolder, type LoadQuantizedOptions, modelFiles, resolveModel } from "../../weights/hub.js";
 import type { LoadLoraOptions, SaveLoraOptions } from "../../weights/lora-files.js";
 import { safeOpen } from "../../weights/safetensors.js";
 import { CogVideoXBlock } from "./block.js";
@@ -128,7 +128,7 @@ export class CogVideoXTransformer3DModel extends Model {
   readonly #hooks = new Set<TransformerHook>();
 
   private constructor(config: CogVideoXTransformer3DModelConfig, where: ConfigOrigin) {
-    super();
+    super({ blockList: "transformer_blocks" });
     checkConfig(config, where);
     this.config = config;
     const { scope } = this;
@@ -234,7 +234,7 @@ export class CogVideoXTransformer3DModel extends Model {
    */
   static async fromPretrained(
     idOrFolder: string,
-    location: LoadModelOptions = {},
+    location: LoadQuantizedOptions = {},
   ): Promise<CogVideoXTransformer3DModel> {
     const folder = await resolveModel(idOrFolder, location, modelFiles(location));
     const place = await configFolder(folder);
@@ -419,7 +419,7 @@ export class CogVideoXTransformer3DModel extends Model {
             features: config.attention_head_dim,
           })
         : null;
-      for (const block of this.#blocks) {
+      for (const block of this.inTurn(this.#blocks)) {
         const output = this.#runBlock(block, x, condition, lengths, rotary, context);
         context.hook?.(block.name, output);
         x = output;

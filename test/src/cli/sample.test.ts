@@ -13,10 +13,12 @@ import { RandomGenerator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
 import { InputError } from "../../../src/index.js";
 import { proceduralClip } from "../../../src/procedural/clip.js";
+import { PromptCache } from "../../../src/train/latent-cache.js";
+import { T5PromptEncoder } from "../../../src/train/prompt-encoder.js";
 import { readClip } from "../../../src/video/read.js";
 import { writeClip } from "../../../src/video/write.js";
 import { safeOpen, saveFile } from "../../../src/weights/safetensors.js";
-import { tinyPipeline } from "../diffusion/tiny.js";
+import { TINY_TRANSFORMER, tinyPipeline } from "../diffusion/tiny.js";
 import { projectRoot } from "./project.js";
 
 let folder: string;
@@ -264,4 +266,86 @@ test("what encode can't do is refused in one line", async () => {
     [...flags, "--shard", "3/2"],
     /--shard: expected I\/N with I from 1 to N, such as 2\/8, found 3\/2/,
   );
+});
+
+test("offloading changes no pixel, and only one kind of it can be asked for", async () => {
+  const flags = ["--image", image, "--prompt", "a red ball", "--height", "16", "--width", "16", ...quick];
+  const made = async (name: string, ...more: string[]) => {
+    await sample(...flags, "--out", at(name), ...more);
+    return (await readClip(at(name))).data;
+  };
+  const before = tf.memory().numTensors;
+  const plain = await made("resident", "--lora", at("lora"), "--lora-scale", "9");
+  for (const flag of ["--enable-model-cpu-offload", "--enable_sequential_cpu_offload"]) {
+    assert.deepEqual(await made(flag.slice(2), flag, "--lora", at("lora"), "--lora-scale", "9"), plain, flag);
+  }
+  assert.equal(tf.memory().numTensors, before);
+  await assert.rejects(
+    sample(...flags, "--enable-model-cpu-offload", "--enable-sequential-cpu-offload", "--out", at("both")),
+    /--enable-model-cpu-offload, --enable-sequential-cpu-offload: expected one of the two, found both/,
+  );
+  await assert.rejects(
+    sample(...flags, "--quantization", "int8", "--out", at("int8")),
+    /int8 needs the tensorflow engine/,
+  );
+  await assert.rejects(
+    sample(...flags, "--quantization", "int4", "--out", at("int4")),
+    /--quantization: expected int8, found "int4"/,
+  );
+});
+
+test("--cache_dir: a prompt's embeddings are kept where training keeps them, and T5 is read for new ones alone", async (t) => {
+  const cache = at("cache");
+  const heard: string[] = [];
+  t.mock.method(console, "error", (line: string) => heard.push(line));
+  const flags = ["--image", image, "--height", "16", "--width", "16", ...quick, "--cache_dir", cache];
+  const made = async (name: string, prompt: string, ...more: string[]) => {
+    heard.length = 0;
+    await sample(...flags, "--prompt", prompt, "--out", at(name), ...more);
+    const said = heard.filter((line) => line.startsWith("prompt: ")).map((line) => line.split(" ")[1]);
+    return { said, data: (await readClip(at(name))).data };
+  };
+  const first = await made("cached-first", "a ball moves");
+  assert.deepEqual(first.said, ["into", "into"]);
+  const second = await made("cached-second", "a ball moves", "--enable-sequential-cpu-offload");
+  assert.deepEqual(second.said, ["from", "from"]);
+  assert.deepEqual(second.data, first.data);
+  await sample(...flags.slice(0, -2), "--prompt", "a ball moves", "--out", at("uncached"));
+  assert.deepEqual((await readClip(at("uncached"))).data, first.data);
+  assert.deepEqual((await made("cached-other", "a ball moves left")).said, ["into", "from"]);
+  assert.deepEqual((await made("cached-short", "a ball moves", "--max-sequence-length", "4")).said, [
+    "into",
+    "into",
+  ]);
+  const { max_text_seq_length: length } = TINY_TRANSFORMER;
+  const promptEncoder = await T5PromptEncoder.open(model, length, join(cache, "content"));
+  assert.ok(await new PromptCache({ cacheDir: cache, promptEncoder }).has("a ball moves", true));
+  const blocked = at("a-file");
+  await writeFile(blocked, "");
+  await assert.rejects(
+    sample(...flags.slice(0, -1), blocked, "--prompt", "a", "--out", at("blocked")),
+    /--cache_dir: expected a folder to write to, found .*a-file/,
+  );
+});
+
+test("--dry-run says the memory and makes nothing", async (t) => {
+  const lines: string[] = [];
+  t.mock.method(console, "log", (line: string) => lines.push(line));
+  const flags = ["--image", image, "--prompt", "a red ball", "--out", at("never"), "--dry-run"];
+  const weights = async (...more: string[]) => {
+    lines.length = 0;
+    assert.equal(await sample(...flags, ...more), 0);
+    assert.match(lines.join(), /^memory: about .* at its peak; by itself: textEncoder .*, engine 300 MB$/);
+    return lines[0]!;
+  };
+  const transformer = (line: string) => /transformer ([\d.]+) kB/.exec(line)![1];
+  const pipe = tinyPipeline();
+  assert.equal(transformer(await weights()), (pipe.transformer.numParameters() * 0.004).toPrecision(3));
+  const [half, quarter] = [await weights("--dtype", "bfloat16"), await weights("--quantization", "int8")];
+  assert.ok(Number(transformer(half)) < 0.55 * pipe.transformer.numParameters() * 0.004);
+  assert.ok(Number(transformer(quarter)) < 0.5 * pipe.transformer.numParameters() * 0.004);
+  const streamed = await weights("--enable-sequential-cpu-offload");
+  assert.ok(Number(transformer(streamed)) < 0.8 * pipe.transformer.numParameters() * 0.004);
+  assert.equal(existsSync(at("never")), false);
+  pipe.dispose();
 });

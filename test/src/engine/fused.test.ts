@@ -13,6 +13,7 @@ import "../../../src/engine/ops/group-norm/group-norm.js";
 import "../../../src/engine/ops/head-norm/head-norm.js";
 import "../../../src/engine/ops/layer-norm/layer-norm.js";
 import { holdKernel } from "../../../src/engine/ops/linear/held.js";
+import { holdInt8 } from "../../../src/engine/ops/linear/int8.js";
 import "../../../src/engine/ops/linear/linear.js";
 import "../../../src/engine/ops/low-rank/low-rank.js";
 import "../../../src/engine/ops/modulated-norm/modulated-norm.js";
@@ -44,6 +45,8 @@ interface Case {
   positive?: string;
   /** A weight that is held as bfloat16; all numbers are ones that bfloat16 has. */
   held?: { depth: number; columns: number; taps?: number };
+  /** A weight that is held as int8. */
+  int8?: { depth: number; columns: number };
   title?: string;
 }
 
@@ -185,6 +188,30 @@ const held = (
   ];
 });
 
+const int8 = (
+  [
+    [70, 33],
+    [33, 600],
+  ] as const
+).flatMap(([depth, columns]): Case[] => {
+  const attributes = { depth, columns };
+  const title = `[${columns}, ${depth}]`;
+  const matMul = (transposeB: boolean, rows: number): Case => ({
+    kernel: "FirstframeInt8MatMul",
+    shapes: { a: [2, rows, transposeB ? columns : depth] },
+    attributes: { ...attributes, transposeB },
+    int8: attributes,
+    title: `${rows} rows, ${title}${transposeB ? " transposed" : ""}`,
+  });
+  const first = matMul(false, 9);
+  return [
+    { kernel: "FirstframeInt8Hold", shapes: { weight: [columns, depth] }, title },
+    { kernel: "FirstframeInt8Release", shapes: {}, attributes, int8: attributes, title },
+    ...[3, 300].flatMap((rows) => [matMul(false, rows), matMul(true, rows)]),
+    { ...first, kernel: "FirstframeInt8MatMulBias", shapes: { ...first.shapes, bias: [columns] } },
+  ];
+});
+
 // A single frame, one with history, several samples, kernels without time; positions and channels about 16 and 32, and more
 // positions than are summed together.
 const convolutions = (
@@ -301,6 +328,7 @@ const cases: Case[] = [
     }),
   ),
   ...held,
+  ...int8,
   ...convolutions,
   { kernel: "Softmax", shapes: { logits: [3, 5, 77] }, attributes: { dim: 2 } },
 ];
@@ -326,7 +354,7 @@ test("each kernel in C++ has a definition, and is compared with its composite he
   );
 });
 
-for (const { kernel, shapes, attributes = {}, positive, held, title = "" } of cases) {
+for (const { kernel, shapes, attributes = {}, positive, held, int8, title = "" } of cases) {
   test(`${kernel} ${title}`, async (t) => {
     if (kernel === "FirstframeHeldConv" && engine.bfloat16 === null) {
       t.skip("this processor has no instructions for bfloat16");
@@ -355,6 +383,8 @@ for (const { kernel, shapes, attributes = {}, positive, held, title = "" } of ca
           (_, i) => draw[i % draw.length]! * (1 + (Math.floor(i / draw.length) % 9)),
         ),
       );
+    const quantised =
+      int8 && Float32Array.from({ length: int8.columns * int8.depth }, () => generator.normal());
     const run = (): { shape: number[]; data: Float32Array }[] =>
       tf.tidy(() => {
         const inputs = Object.fromEntries(
@@ -363,6 +393,10 @@ for (const { kernel, shapes, attributes = {}, positive, held, title = "" } of ca
         if (weight) {
           const given = holdKernel(tf.tensor5d(weight, [1, 1, taps, held.depth, held.columns])).held;
           inputs[kernel === "FirstframeWiden" ? "rounded" : "held"] = given;
+        }
+        if (int8) {
+          const { held, scale } = holdInt8(tf.tensor2d(quantised!, [int8.columns, int8.depth]));
+          Object.assign(inputs, { held, scale });
         }
         const outputs = tf.engine().runKernel(kernel, inputs, attributes as tf.NamedAttrMap);
         return (Array.isArray(outputs) ? outputs : [outputs]).map((output: tf.Tensor) => ({

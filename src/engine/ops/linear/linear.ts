@@ -3,6 +3,7 @@ import * as tf from "../../tf.js";
 import { defineOperation } from "../operation.js";
 import { sumSegments } from "../segments/segments.js";
 import { type HeldWeight, heldProduct } from "./held.js";
+import { type Int8Weight, int8Product } from "./int8.js";
 
 export interface LinearOptions {
   /** The weight is [in, out] instead of PyTorch's [out, in]. */
@@ -54,10 +55,18 @@ const matMulBias = defineOperation<Factors & { bias: tf.Tensor }, Transposed>({
 const multiply = (x: tf.Tensor, weight: tf.Tensor, transposeB: boolean) =>
   matMul({ a: x, b: matrix(weight) }, { transposeA: false, transposeB })[0]!;
 
-/** A weight as float32, or one that is held as bfloat16, which is frozen. */
-export type Weight = tf.Tensor | HeldWeight;
+/** A weight as float32, or one that is held as bfloat16 or int8, which is frozen. */
+export type Weight = tf.Tensor | HeldWeight | Int8Weight;
 
-const isHeld = (weight: Weight): weight is HeldWeight => "held" in weight;
+const isHeld = (weight: Weight): weight is HeldWeight | Int8Weight => "held" in weight;
+
+const heldWith = (
+  x: tf.Tensor,
+  weight: HeldWeight | Int8Weight,
+  bias: tf.Tensor | null | undefined,
+  transposed: boolean,
+): tf.Tensor =>
+  "scale" in weight ? int8Product(x, weight, bias, transposed) : heldProduct(x, weight, bias, transposed);
 
 /** A linear layer's tensors; a float32 weight is [in, out] if `inOut`. */
 export interface Affine {
@@ -68,7 +77,7 @@ export interface Affine {
 
 /** {@link linear} for use inside an operation, where nothing is differentiated. */
 export function applyAffine(x: tf.Tensor, { weight, bias, inOut }: Affine): tf.Tensor {
-  if (isHeld(weight)) return heldProduct(x, weight, bias, false);
+  if (isHeld(weight)) return heldWith(x, weight, bias, false);
   return bias
     ? matMulBias({ a: x, b: matrix(weight), bias }, { transposeA: false, transposeB: !inOut })[0]!
     : multiply(x, weight, !inOut);
@@ -76,7 +85,7 @@ export function applyAffine(x: tf.Tensor, { weight, bias, inOut }: Affine): tf.T
 
 /** What {@link applyAffine} passes to the gradient of x. */
 export const affineGradient = (dy: tf.Tensor, { weight, inOut }: Affine): tf.Tensor =>
-  isHeld(weight) ? heldProduct(dy, weight, null, true) : multiply(dy, weight, inOut);
+  isHeld(weight) ? heldWith(dy, weight, null, true) : multiply(dy, weight, inOut);
 
 const trained = defineOperation<Trained, { inOut: boolean }>({
   name: "FirstframeLinear",
@@ -116,7 +125,7 @@ export function checkFeatures(x: tf.Tensor, { weight, inOut }: Affine): void {
  *
  * @param x [..., in]
  * @param weight [out, in], or [out, ...] with as many values in the other axes; a variable if it is frozen. One that is held
- *   as bfloat16 is always frozen.
+ *   as bfloat16 or int8 is always frozen.
  * @returns [..., out]
  * @throws InputError if x has another number of features than the weight.
  */
