@@ -277,16 +277,15 @@ counter`);
 fragile.on("change:value", (value) => { if (value === 1) throw new Error("one"); });
 fragile`);
     const id = viewOf(messages);
-    const errors: unknown[] = [];
-    const told = new Promise<void>((resolve) => {
+    const error = new Promise((resolve) => {
       kernel.client.listen(({ header, content }) => {
-        if (header.msg_type === "error") errors.push(content.evalue);
-        if (content.comm_id === id && (content.data as Data).state?.value === 2) resolve();
+        if (header.msg_type === "error") resolve(content.evalue);
       });
     });
+    const { ofComm } = heard();
     send(id, { method: "update", state: { value: 1 } });
     send(id, { method: "update", state: { value: 2 } });
-    await told;
-    assert.deepEqual(errors, ["one"]);
+    assert.equal(await error, "one");
+    await ofComm("comm_msg", id, ({ state }) => state?.value === 2);
   });
 });
