@@ -20,7 +20,7 @@ export async function restartWithMemorySettings(): Promise<number | undefined> {
   const settings = mallocEnvironment();
   if (Object.keys(settings).length === 0) return undefined;
   const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
-    env: { ...process.env, ...settings, [RESTARTED]: "1" },
+    env: { ...process.env, ...childEnvironment() },
     stdio: ["inherit", "inherit", "inherit", "ipc"],
   });
   // A terminal's Ctrl-C reaches both, so the child receives it twice; it counts as one (see `onceASecond`).
@@ -32,6 +32,9 @@ export async function restartWithMemorySettings(): Promise<number | undefined> {
     child.on("exit", (code, signal) => done(code ?? 128 + constants.signals[signal!]));
   });
 }
+
+/** What a command needs that is started as such a second process, connected to this one by "ipc": it ends with it. */
+export const childEnvironment = (): Record<string, string> => ({ ...mallocEnvironment(), [RESTARTED]: "1" });
 
 /** Two processes must not write to one output folder, as would happen when a killed run is resumed. */
 function endWithParent(): void {

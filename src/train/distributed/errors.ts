@@ -1,0 +1,24 @@
+import { type ErrorDetails, FirstframeError } from "../../engine/errors.js";
+
+/** Exit code of a run that ended for another rank's sake: "temporary failure" of BSD's sysexits, try again. */
+const TRY_AGAIN = 75;
+
+/** A run on several ranks that can't go on; the message names the rank and its address. */
+export class RankError extends FirstframeError {
+  readonly #exitCode: number;
+
+  /** @param exitCode that of the rank that failed, where it said so. */
+  constructor(problem: string, details: ErrorDetails & { readonly exitCode?: number } = {}) {
+    super(problem, details);
+    this.#exitCode = details.exitCode ?? TRY_AGAIN;
+  }
+
+  get kind() {
+    return "rank" as const;
+  }
+
+  /** 75, unless a rank failed with an error of its own, which trying again won't mend. */
+  override get exitCode(): number {
+    return this.#exitCode;
+  }
+}
