@@ -45,7 +45,10 @@ export async function launchCommand(argv: string[]): Promise<number> {
       env,
       stdio: ["ignore", "pipe", "pipe", "ipc"],
     });
-    const said = [prefixed(child.stdout!, process.stdout, index), prefixed(child.stderr!, process.stderr, index)];
+    const said = [
+      prefixed(child.stdout!, process.stdout, index),
+      prefixed(child.stderr!, process.stderr, index),
+    ];
     return { child, ended: ending(child, said) };
   });
   let told: NodeJS.Signals | undefined;

@@ -249,11 +249,9 @@ export const ARGUMENTS = {
     default: 60,
     min: 1,
   }),
-  nccl_timeout: free.integer(
-    "seconds that ranks wait for one that lives but does not come; 0: for ever",
-    0,
-    { default: 1800 },
-  ),
+  nccl_timeout: free.integer("seconds that ranks wait for one that lives but does not come; 0: for ever", 0, {
+    default: 1800,
+  }),
   reduce_dtype: fixed.choice(
     "how gradients travel between ranks; they are added in float32",
     ["float32", "bfloat16"],

@@ -13,9 +13,9 @@ import { resolvePipeline } from "../weights/hub.js";
 import { assertConsistent, COMMAND_SPELLING, type TrainArguments, trainerOptions } from "./arguments.js";
 import { checkpointsToResume } from "./checkpoint.js";
 import { MemoryData } from "./data.js";
-import { assertSame } from "./distributed/agree.js";
-import type { Group } from "./distributed/group.js";
 import { type Bucket, bucketName, DatasetError } from "./dataset.js";
+import { assertSame } from "./distributed/agree.js";
+import type { Group, RankCosts } from "./distributed/group.js";
 import {
   type AssignedEntry,
   type ClipReport,
@@ -172,6 +172,7 @@ async function trainLoop(
 ): Promise<RunResult> {
   const started = performance.now();
   const firstStep = trainer.step;
+  const costs = group?.costs;
   const { totalSteps } = trainer;
   let shown = Number.NEGATIVE_INFINITY;
   let metrics: Readonly<Record<string, number>> | undefined;
@@ -211,8 +212,16 @@ async function trainLoop(
   }
   const finished = trainer.step === totalSteps;
   if (finished && trainer.step > firstStep) await measure(trainer.step);
+  if (group && costs && trainer.step > firstStep)
+    log(describeCosts(costs, group.costs, trainer.step - firstStep));
   if (trainer.lastCheckpoint) log(`saved ${trainer.lastCheckpoint.path}`);
   return { step: trainer.step, totalSteps, finished, metrics };
+}
+
+function describeCosts(before: RankCosts, after: RankCosts, steps: number): string {
+  const each = (name: keyof RankCosts) => (after[name] - before[name]) / steps;
+  const seconds = (name: "waiting" | "summing") => `${each(name).toPrecision(3)} s`;
+  return `ranks: each sent ${formatBytes(each("bytesSent"))} a step; rank 0 waited ${seconds("waiting")} a step for the others, sums took ${seconds("summing")}`;
 }
 
 // -- models and data ---------------------------------------------------------------------------------------------
@@ -291,7 +300,11 @@ async function prepareData(
       }
     }
     // What a rank has to do alone is little by now, and all have to do it.
-    const filled = await fillCache(cache, assigned, { ...options, signal: group ? undefined : signal, report });
+    const filled = await fillCache(cache, assigned, {
+      ...options,
+      signal: group ? undefined : signal,
+      report,
+    });
     const { entries, taken } = filled;
     const encoded = filled.encoded + byAll.encoded;
     if (!filled.finished) {

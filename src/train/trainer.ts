@@ -637,7 +637,10 @@ export class Trainer {
     }
     // A position within an epoch means nothing for other data.
     const { epoch, generator } = state.sampler;
-    this.#sampler.setState(changed.has("data_root") ? { epoch, generator, position: 0 } : state.sampler);
+    // Earlier versions did not keep it, and had one rank.
+    const before = state.fingerprint?.arguments.batch_size as number | undefined;
+    const place = { batchSize: before ?? this.options.batchSize, ...state.sampler };
+    this.#sampler.setState(changed.has("data_root") ? { epoch, generator, position: 0 } : place);
     this.#step = step;
     this.#totalSteps = this.#countSteps();
     this.#learningRate = this.#makeSchedule();

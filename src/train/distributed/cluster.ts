@@ -35,7 +35,8 @@ export function findCluster(
 }
 
 function place(hostsName: string, hosts: readonly string[], rankName: string, rank: number): Cluster {
-  if (hosts.length === 0) throw new ArgumentError(`${hostsName}: expected HOST:PORT of each rank, found none`);
+  if (hosts.length === 0)
+    throw new ArgumentError(`${hostsName}: expected HOST:PORT of each rank, found none`);
   const wrong = hosts.find((host) => parseAddress(host) === undefined);
   if (wrong !== undefined) throw new ArgumentError(`${hostsName}: expected HOST:PORT, found ${quote(wrong)}`);
   const twice = hosts.find((host, i) => hosts.indexOf(host) !== i);

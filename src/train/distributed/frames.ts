@@ -72,7 +72,8 @@ export class FrameReader {
     if (bytes.toString("latin1", 1, 4) !== "ff1" || !Object.values<number>(FRAME).includes(type))
       throw new Error("sent something else than ranks do");
     const numbers = type === FRAME.numbers;
-    if (length > (numbers ? this.#numbers.length : LARGEST_TEXT)) throw new Error(`sent ${length} bytes at once`);
+    if (length > (numbers ? this.#numbers.length : LARGEST_TEXT))
+      throw new Error(`sent ${length} bytes at once`);
     return numbers ? this.#numbers.subarray(0, length) : new Uint8Array(length);
   }
 }

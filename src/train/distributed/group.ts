@@ -16,6 +16,16 @@ export interface GroupOptions {
   readonly log?: (line: string) => void;
 }
 
+/** What being several has cost a rank so far. */
+export interface RankCosts {
+  /** To all other ranks together, signs of life included. */
+  readonly bytesSent: number;
+  /** Seconds until the last rank had come to a sum. */
+  readonly waiting: number;
+  /** Seconds that sums took once all were there. */
+  readonly summing: number;
+}
+
 /** What a round of all ranks gave. */
 export interface Gathered<T> {
   /** By rank. */
@@ -55,13 +65,18 @@ export class Group {
   readonly #bfloat16: boolean;
   readonly #thread: Worker;
   #round = 0;
-  #bytesSent = 0;
+  #costs: RankCosts = { bytesSent: 0, waiting: 0, summing: 0 };
   #failure: RankError | undefined;
   #waiting: Waiting | undefined;
   #left = false;
   readonly #gone: Promise<void>;
 
-  private constructor({ rank, hosts }: Cluster, thread: Worker, options: GroupOptions, joined: Pick<Deferred<void>, "resolve" | "reject">) {
+  private constructor(
+    { rank, hosts }: Cluster,
+    thread: Worker,
+    options: GroupOptions,
+    joined: Pick<Deferred<void>, "resolve" | "reject">,
+  ) {
     const { limit = 1800, bfloat16 = false, log = (line: string) => console.error(line) } = options;
     this.rank = rank;
     this.size = hosts.length;
@@ -76,7 +91,11 @@ export class Group {
       else if (report.kind === "waiting")
         log(`waiting for ${report.ranks.map((other) => this.describe(other)).join(", ")}`);
       else if (report.kind === "gathered") {
-        this.#bytesSent = report.bytesSent;
+        const { waiting: before, summing } = this.#costs;
+        const spent = report.sum
+          ? { waiting: before + report.seconds.waiting, summing: summing + report.seconds.summing }
+          : { waiting: before, summing };
+        this.#costs = { bytesSent: report.bytesSent, ...spent };
         const waiting = this.#waiting;
         this.#waiting = undefined;
         waiting?.resolve(report);
@@ -86,7 +105,9 @@ export class Group {
         this.#fail(error);
       } else resolve();
     });
-    thread.on("error", (error) => this.#fail(new RankError(`the network thread failed: ${firstLine(error)}`)));
+    thread.on("error", (error) =>
+      this.#fail(new RankError(`the network thread failed: ${firstLine(error)}`)),
+    );
     thread.on("exit", () => {
       resolve();
       if (!this.#left) this.#fail(new RankError("the network thread ended"));
@@ -102,7 +123,9 @@ export class Group {
     const { rank, hosts } = cluster;
     const { silence = 60, limit = 1800 } = options;
     const secret = process.env.FIRSTFRAME_RANKS_SECRET ?? "";
-    const key = createHash("sha256").update(JSON.stringify([hosts, secret])).digest("hex");
+    const key = createHash("sha256")
+      .update(JSON.stringify([hosts, secret]))
+      .digest("hex");
     const membership: Membership = { rank, hosts, key, silence, join: limit };
     const thread = new Worker(new URL("./network.js", import.meta.url), {
       workerData: membership,
@@ -124,9 +147,9 @@ export class Group {
     return `rank ${rank} (${this.#hosts[rank]})`;
   }
 
-  /** Bytes sent so far, to all ranks together. */
-  get bytesSent(): number {
-    return this.#bytesSent;
+  /** What being several has cost so far. */
+  get costs(): RankCosts {
+    return this.#costs;
   }
 
   /**
@@ -142,7 +165,7 @@ export class Group {
     { unhurried = false }: { readonly unhurried?: boolean } = {},
   ): Promise<Gathered<T>> {
     const { values, seconds } = await this.#meet({ what, value, limit: unhurried ? 0 : this.#limit });
-    return { values: values.map((each) => JSON.parse(each) as T), waiting: seconds.waiting };
+    return { values: values.map((each) => parse<T>(each)), waiting: seconds.waiting };
   }
 
   /**
@@ -153,7 +176,7 @@ export class Group {
    */
   async sum<T>(what: string, value: T, vector: Float32Array<ArrayBuffer>): Promise<Summed<T>> {
     const { values, seconds, sum } = await this.#meet({ what, value, limit: this.#limit, vector });
-    return { values: values.map((each) => JSON.parse(each) as T), sum: sum!, ...seconds };
+    return { values: values.map((each) => parse<T>(each)), sum: sum!, ...seconds };
   }
 
   async #meet({
@@ -174,7 +197,7 @@ export class Group {
       kind: "gather",
       round: this.#round,
       what,
-      value: JSON.stringify(value ?? null),
+      value: stringify(value),
       limit,
       ...(vector === undefined ? {} : { sum: vector, bfloat16: this.#bfloat16 }),
     };
@@ -217,6 +240,18 @@ export class Group {
     return new RankError(`${this.describe(rank)} ${what}`, { exitCode });
   }
 }
+
+/** JSON in which a loss that is no number stays one. */
+const stringify = (value: unknown): string =>
+  JSON.stringify(value ?? null, (_, inner: unknown) =>
+    typeof inner === "number" && !Number.isFinite(inner) ? { number: String(inner) } : inner,
+  );
+const parse = <T>(text: string): T =>
+  JSON.parse(text, (_, inner: unknown) =>
+    typeof inner === "object" && inner !== null && Object.keys(inner).join() === "number"
+      ? Number((inner as { number: unknown }).number)
+      : inner,
+  ) as T;
 
 interface Deferred<T> {
   readonly promise: Promise<T>;

@@ -78,7 +78,10 @@ function goodbye(): void {
   const open = [...peers.values()].filter(({ socket }) => !socket.destroyed);
   let left = open.length;
   const done = () => report({ kind: "left" });
-  if (left === 0) return done();
+  if (left === 0) {
+    done();
+    return;
+  }
   const timer = setTimeout(() => {
     for (const { socket } of open) socket.destroy();
   }, LAST_WORDS_MS);
@@ -111,7 +114,10 @@ function greet(socket: Socket, expected: number | undefined, gone: () => void): 
   const reader = new FrameReader();
   let peer: Peer | undefined;
   const take = (frame: Frame) => {
-    if (peer) return receive(peer, frame);
+    if (peer) {
+      receive(peer, frame);
+      return;
+    }
     const hello = frame.type === FRAME.hello ? (parse(frame.body) as Hello) : undefined;
     // A rank of another run, or one that is here already: its own run will say what is wrong with it.
     if (hello?.key !== key || peers.has(hello.rank) || (expected !== undefined && hello.rank !== expected))
@@ -221,8 +227,11 @@ function blameMissing(): void {
   const { round: number, what, limit } = round!.order;
   const there = valuesOf(number);
   const absent = hosts.findIndex((_, other) => !there.has(other));
-  if (absent >= 0) return fail({ rank: absent, what: `lives, but has not come to ${what} for ${limit} s` });
-  fail({ rank: (rank + size - 1) % size, what: `has not sent its part of ${what} for ${limit} s` });
+  fail(
+    absent >= 0
+      ? { rank: absent, what: `lives, but has not come to ${what} for ${limit} s` }
+      : { rank: (rank + size - 1) % size, what: `has not sent its part of ${what} for ${limit} s` },
+  );
 }
 
 /** A rank that has done its work too early: it takes another number of steps. */
@@ -241,7 +250,10 @@ function whenComplete(): void {
     return;
   }
   round.complete = performance.now();
-  if (order.sum === undefined || size === 1) return finish(order.sum);
+  if (order.sum === undefined || size === 1) {
+    finish(order.sum);
+    return;
+  }
   // The next rank has handed in its numbers, as its value is here.
   const next = peers.get((rank + 1) % size)!;
   const sum = new RingSum(

@@ -47,8 +47,7 @@ test("normal draws are passed over as if they had been drawn, however many", () 
   for (const drawnBefore of [0, 1]) {
     for (const count of [0, 1, 2, 3, 7, 1000, 12_345]) {
       const [skipped, drawn] = [new RandomGenerator(count), new RandomGenerator(count)];
-      for (const generator of [skipped, drawn])
-        for (let i = 0; i < drawnBefore; i++) generator.normal();
+      for (const generator of [skipped, drawn]) for (let i = 0; i < drawnBefore; i++) generator.normal();
       skipped.skipNormals(count);
       for (let i = 0; i < count; i++) drawn.normal();
       assert.deepEqual(skipped.getState(), drawn.getState(), `${count} after ${drawnBefore}`);

@@ -42,7 +42,10 @@ test("srun's variables: nodes and tasks in their short forms, a port for each ta
   assert.throws(() => findCluster(nothing, { ...env, SLURM_STEP_TASKS_PER_NODE: "2" }), {
     message: 'SLURM_STEP_TASKS_PER_NODE: expected 5 tasks on 3 nodes, found "2"',
   });
-  assert.throws(() => findCluster(nothing, { ...env, SLURM_JOB_ID: undefined }), /^\w+: SLURM_JOB_ID is missing/);
+  assert.throws(
+    () => findCluster(nothing, { ...env, SLURM_JOB_ID: undefined }),
+    /^\w+: SLURM_JOB_ID is missing/,
+  );
   assert.throws(() => expandNodes("gpu[1-"), /SLURM_STEP_NODELIST: expected names such as gpu\[1-3\]/);
 });
 
@@ -52,13 +55,33 @@ test("what is wrong is named, with what was expected", () => {
     [{ hosts: undefined, machine_rank: 0 }, {}, /hosts is missing: machine_rank needs it/],
     [{ hosts: ["a:1", "b"], machine_rank: 0 }, {}, /hosts: expected HOST:PORT, found "b"/],
     [{ hosts: ["a:1", "b:70000"], machine_rank: 0 }, {}, /hosts: expected HOST:PORT, found "b:70000"/],
-    [{ hosts: ["a:1", "a:1"], machine_rank: 0 }, {}, /hosts: expected a different address for each rank, found a:1/],
-    [{ hosts: ["a:1", "b:1"], machine_rank: 2 }, {}, /machine_rank: expected a number from 0 to 1, .* found 2/],
+    [
+      { hosts: ["a:1", "a:1"], machine_rank: 0 },
+      {},
+      /hosts: expected a different address for each rank, found a:1/,
+    ],
+    [
+      { hosts: ["a:1", "b:1"], machine_rank: 2 },
+      {},
+      /machine_rank: expected a number from 0 to 1, .* found 2/,
+    ],
     [nothing, { TF_CONFIG: "{" }, /TF_CONFIG: expected JSON/],
     [nothing, { TF_CONFIG: "[]" }, /TF_CONFIG: expected "cluster" with addresses by job/],
-    [nothing, config({ ps: ["a:1"] }, { type: "ps", index: 0 }), /expected jobs chief, master, worker .*found "ps"/],
-    [nothing, config({ worker: ["a:1"] }, { type: "worker", index: 1 }), /"index" of "task" from 0 to 0, found 1/],
-    [nothing, config({ worker: ["a:1"] }, { type: "evaluator", index: 0 }), /"type" of "task" that "cluster" has/],
+    [
+      nothing,
+      config({ ps: ["a:1"] }, { type: "ps", index: 0 }),
+      /expected jobs chief, master, worker .*found "ps"/,
+    ],
+    [
+      nothing,
+      config({ worker: ["a:1"] }, { type: "worker", index: 1 }),
+      /"index" of "task" from 0 to 0, found 1/,
+    ],
+    [
+      nothing,
+      config({ worker: ["a:1"] }, { type: "evaluator", index: 0 }),
+      /"type" of "task" that "cluster" has/,
+    ],
   ];
   for (const [flags, env, message] of refused) assert.throws(() => findCluster(flags, env), message);
 });

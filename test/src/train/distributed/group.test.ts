@@ -108,7 +108,10 @@ test("strangers on a rank's port, and processes without the run's secret, don't 
 
 test("frames come out whole however the bytes are cut", () => {
   const reader = new FrameReader();
-  assert.throws(() => reader.read(Buffer.from("GET / HTTP/1.1\r\n\r\n"), () => {}), /something else than ranks do/);
+  assert.throws(
+    () => reader.read(Buffer.from("GET / HTTP/1.1\r\n\r\n"), () => {}),
+    /something else than ranks do/,
+  );
   const huge = Buffer.from([3, ...Buffer.from("ff1"), 0, 0, 0, 255, 0, 0, 0, 0]);
   assert.throws(() => new FrameReader().read(huge, () => {}), /sent 4278190080 bytes at once/);
   const frames = Buffer.concat([

@@ -8,6 +8,8 @@ export interface Task {
   readonly limit?: number;
   /** After the sums, this rank does not come again, though it lives. */
   readonly idle?: number;
+  /** Sums vectors of this size again and again. */
+  readonly endless?: number;
 }
 
 /** The vector of a rank; whole numbers, so that sums are exact. */
@@ -27,8 +29,13 @@ if (process.argv[2] !== undefined && process.argv[1]?.endsWith("member.js")) {
       if (values.some((value, i) => value.rank !== i)) throw new Error(`values ${JSON.stringify(values)}`);
       sums.push([...sum]);
     }
-    const said = `${JSON.stringify({ sums, bytes: group.bytesSent })}\n`;
+    const said = `${JSON.stringify({ sums, bytes: group.costs.bytesSent })}\n`;
     await new Promise<void>((written) => process.stdout.write(said, () => written()));
+    for (let round = 1; task.endless !== undefined; round++) {
+      await group.sum(`round ${round}`, round, vectorOf(rank, task.endless));
+      if (round % 5 === 0) process.stdout.write("five more rounds\n");
+      await new Promise((done) => setTimeout(done, 10));
+    }
     if (task.idle === rank) await new Promise((done) => setTimeout(done, 60_000));
     await group.gather("the next step", rank);
     await group.leave();

@@ -33,8 +33,14 @@ export interface RankProcess {
   said(pattern: RegExp): Promise<void>;
 }
 
-export function startRank(argv: readonly string[], env: NodeJS.ProcessEnv = {}): RankProcess {
-  const child = spawn(process.execPath, [...argv], {
+/** @param before a command that starts Node, such as `ip netns exec NAME`. */
+export function startRank(
+  argv: readonly string[],
+  env: NodeJS.ProcessEnv = {},
+  before: readonly string[] = [],
+): RankProcess {
+  const [program, ...words] = [...before, process.execPath, ...argv];
+  const child = spawn(program!, words, {
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...process.env, ...mallocEnvironment(), ...env },
   });

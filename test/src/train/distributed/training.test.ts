@@ -26,7 +26,16 @@ const common = (run: string, ...more: string[]) => [
   ...["--output_dir", join(folder, run), "--report_to", "jsonl", "--checkpointing_steps", "100", ...more],
 ];
 const LORA = ["--learning_rate", "0.01", "--max_grad_norm", "0.005", "--caption_dropout", "0.3"];
-const SFT = ["--training_type", "sft", "--learning_rate", "0.001", "--noised_image_dropout", "0.2", "--use_ema", "true"];
+const SFT = [
+  "--training_type",
+  "sft",
+  "--learning_rate",
+  "0.001",
+  "--noised_image_dropout",
+  "0.2",
+  "--use_ema",
+  "true",
+];
 
 function assertEnded(ended: readonly RankEnded[]): void {
   for (const { code, stdout, stderr } of ended) assert.equal(code, 0, stdout + stderr);
@@ -53,7 +62,8 @@ async function weights(run: string, step: number): Promise<Float64Array> {
   const values: number[] = [];
   for (const name of names.sort()) {
     const file = await safeOpen(join(path, name));
-    for (const key of [...file.keys()].sort()) values.push(...((await file.getData(key)).data as Float32Array));
+    for (const key of [...file.keys()].sort())
+      values.push(...((await file.getData(key)).data as Float32Array));
     await file.close();
   }
   return Float64Array.from(values);
@@ -73,8 +83,14 @@ async function assertSameNumbers(one: string, several: string, steps: number): P
   );
   assert.equal(expected.length, steps);
   for (const [i, { loss, grad_norm: norm, step }] of expected.entries()) {
-    assert.ok(Math.abs(found[i]!.loss - loss) < 1e-6 * loss, `step ${step}: loss ${found[i]!.loss}, not ${loss}`);
-    assert.ok(Math.abs(found[i]!.grad_norm - norm) < 1e-5 * norm, `step ${step}: norm ${found[i]!.grad_norm}, not ${norm}`);
+    assert.ok(
+      Math.abs(found[i]!.loss - loss) < 1e-6 * loss,
+      `step ${step}: loss ${found[i]!.loss}, not ${loss}`,
+    );
+    assert.ok(
+      Math.abs(found[i]!.grad_norm - norm) < 1e-5 * norm,
+      `step ${step}: norm ${found[i]!.grad_norm}, not ${norm}`,
+    );
   }
   const apart = distance(await weights(one, steps), await weights(several, steps));
   assert.ok(apart < 1e-6, `weights are apart by ${apart}`);
@@ -98,7 +114,10 @@ for (const [kind, flags] of [
       const ended = await allEnded(ranks);
       assertEnded(ended);
       await assertSameNumbers(one, several, 8);
-      assert.match(ended[0]!.stdout, new RegExp(`x ${batch} clips on each of ${count} ranks, 7 clips an epoch`));
+      assert.match(
+        ended[0]!.stdout,
+        new RegExp(`x ${batch} clips on each of ${count} ranks, 7 clips an epoch`),
+      );
       assert.doesNotMatch(ended[1]!.stdout, /step|saved/, "the first rank alone reports");
     });
   }
@@ -116,28 +135,55 @@ test("gradients that are accumulated are reduced once a step, and an epoch's end
   await assertSameNumbers("one-accumulated", "accumulated", 6);
 });
 
+test("bfloat16 halves what gradients take on the way, and losses stay within 1 %", async () => {
+  const sent: number[] = [];
+  for (const [run, dtype] of [
+    ["wide", "float32"],
+    ["narrow", "bfloat16"],
+  ] as const) {
+    const flags = ["--batch_size", "1", "--train_steps", "8", "--reduce_dtype", dtype, ...SFT];
+    const { ranks } = await startTraining(2, common(run, ...flags));
+    const ended = await allEnded(ranks);
+    assertEnded(ended);
+    const [, number, unit] = /^ranks: each sent ([\d.]+) (kB|MB) a step; /m.exec(ended[0]!.stdout)!;
+    sent.push(Number(number) * (unit === "MB" ? 1000 : 1));
+  }
+  assert.ok(sent[1]! > 0.45 * sent[0]! && sent[1]! < 0.6 * sent[0]!, `${sent} kB a step`);
+  const [wide, narrow] = [await rows("wide"), await rows("narrow")];
+  for (const [i, { loss }] of wide.entries()) assert.ok(Math.abs(narrow[i]!.loss - loss) < 0.01 * loss);
+  assert.ok(
+    wide.some(({ loss }, i) => loss !== narrow[i]!.loss),
+    "it is another sum",
+  );
+});
+
 test("each rank encodes its own clips, and the cache is what one process makes", async () => {
   const cache = ["--cache_dir", join(folder, "shared-cache"), "--train_steps", "1"];
   const { ranks } = await startTraining(3, common("encoded", ...cache));
   const ended = await allEnded(ranks);
   assertEnded(ended);
-  const encoded = ended.map(({ stdout }) => [...stdout.matchAll(/^encoded (\d)\/7/gm)].map(([, i]) => Number(i)));
+  const encoded = ended.map(({ stdout }) =>
+    [...stdout.matchAll(/^encoded (\d)\/7/gm)].map(([, i]) => Number(i)),
+  );
   assert.deepEqual(encoded, [
     [1, 4, 7],
     [2, 5],
     [3, 6],
   ]);
   assert.match(ended[0]!.stdout, /^7 clips in the cache, 7 of them encoded now$/m);
-  const alone = await train(common("encoded-alone", "--cache_dir", join(folder, "own-cache"), "--train_steps", "1"));
+  const alone = await train(
+    common("encoded-alone", "--cache_dir", join(folder, "own-cache"), "--train_steps", "1"),
+  );
   assert.equal(alone.code, 0, alone.stderr);
   const files = async (name: string) => {
     const root = join(folder, name);
     const entries = await readdir(root, { recursive: true, withFileTypes: true });
-    const paths = entries.filter((entry) => entry.isFile()).map(({ parentPath, name }) => join(parentPath, name));
-    const found = paths.filter((path) => path.endsWith(".safetensors")).map(async (path) => [
-      path.slice(root.length),
-      (await readFile(path)).toString("base64"),
-    ]);
+    const paths = entries
+      .filter((entry) => entry.isFile())
+      .map(({ parentPath, name }) => join(parentPath, name));
+    const found = paths
+      .filter((path) => path.endsWith(".safetensors"))
+      .map(async (path) => [path.slice(root.length), (await readFile(path)).toString("base64")]);
     return Object.fromEntries((await Promise.all(found)) as [string, string][]);
   };
   assert.deepEqual(await files("shared-cache"), await files("own-cache"));
@@ -193,13 +239,19 @@ test("ranks with other arguments or data are refused, by rank and name", async (
   );
   for (const { code, stderr } of await allEnded(rates.ranks)) {
     assert.equal(code, 2, stderr);
-    assert.match(stderr, /^firstframe: rank 1 \(127.*\) has learning_rate 0\.5, rank 0 \(127.*\) has 0\.001; all ranks /m);
+    assert.match(
+      stderr,
+      /^firstframe: rank 1 \(127.*\) has learning_rate 0\.5, rank 0 \(127.*\) has 0\.001; all ranks /m,
+    );
   }
   const data = await startTraining(2, common("data", ...flags), (rank) =>
     rank === 1 ? ["--data_root", join(folder, "data")] : [],
   );
   const ended = await allEnded(data.ranks);
-  assert.ok(ended.some(({ stderr }) => /rank 1 .* has samples 3, rank 0 .* has 7/.test(stderr)), ended[0]!.stderr);
+  assert.ok(
+    ended.some(({ stderr }) => /rank 1 .* has samples 3, rank 0 .* has 7/.test(stderr)),
+    ended[0]!.stderr,
+  );
 });
 
 test("an error of one rank ends the others with its words and its exit code", async () => {
@@ -210,12 +262,22 @@ test("an error of one rank ends the others with its words and its exit code", as
   assert.equal(first!.code, 2);
   assert.match(first!.stderr, /^firstframe: .*held: holds a run already/m);
   assert.equal(second!.code, 2, second!.stderr);
-  assert.ok(second!.stderr.includes(`firstframe: rank 0 (${hosts[0]}) failed: ${join(folder, "held")}: holds a run`));
+  assert.ok(
+    second!.stderr.includes(`firstframe: rank 0 (${hosts[0]}) failed: ${join(folder, "held")}: holds a run`),
+  );
 });
 
 test("launch starts the ranks of one machine: lines by rank, signals to all, exit codes", async () => {
   const launch = (run: string, ...more: string[]) =>
-    startRank([main, "launch", "--nproc", "2", "--", "train", ...common(run, "--batch_size", "1", ...LORA, ...more)]);
+    startRank([
+      main,
+      "launch",
+      "--nproc",
+      "2",
+      "--",
+      "train",
+      ...common(run, "--batch_size", "1", ...LORA, ...more),
+    ]);
   const done = await launch("launched", "--train_steps", "12").ended;
   assert.equal(done.code, 0, done.stderr);
   assert.match(done.stdout, /^\[0\] step 12\/12 /m);
