@@ -76,6 +76,7 @@ export {
   imageNoiseSigmas,
 } from "./recipe/image-noise.js";
 export type {
+  BatchShare,
   Denoiser,
   DiffusionInputs,
   DrawOptions,

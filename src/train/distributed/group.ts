@@ -52,7 +52,7 @@ interface Waiting {
  *
  * ```ts
  * const group = await Group.join({ rank: 0, hosts: ["10.0.0.1:4000", "10.0.0.2:4000"] });
- * const { values } = await group.gather(process.pid);
+ * const { values } = await group.gather("hello", process.pid);
  * await group.leave();
  * ```
  */

@@ -244,9 +244,12 @@ test("ranks with other arguments or data are refused, by rank and name", async (
       /^firstframe: rank 1 \(127.*\) has learning_rate 0\.5, rank 0 \(127.*\) has 0\.001; all ranks /m,
     );
   }
-  const data = await startTraining(2, common("data", ...flags), (rank) =>
-    rank === 1 ? ["--data_root", join(folder, "data")] : [],
-  );
+  const apart = (rank: number) => {
+    const args = common("apart", ...flags);
+    args[args.indexOf("--data_root") + 1] = join(folder, rank === 1 ? "data" : "seven");
+    return args;
+  };
+  const data = await startTraining(2, [], apart);
   const ended = await allEnded(data.ranks);
   assert.ok(
     ended.some(({ stderr }) => /rank 1 .* has samples 3, rank 0 .* has 7/.test(stderr)),
