@@ -7,8 +7,13 @@ const TRY_AGAIN = 75;
 export class RankError extends FirstframeError {
   readonly #exitCode: number;
 
-  /** @param exitCode that of the rank that failed, where it said so. */
-  constructor(problem: string, details: ErrorDetails & { readonly exitCode?: number } = {}) {
+  constructor(
+    problem: string,
+    details: ErrorDetails & {
+      /** That of the rank that failed, where it said so. */
+      readonly exitCode?: number;
+    } = {},
+  ) {
     super(problem, details);
     this.#exitCode = details.exitCode ?? TRY_AGAIN;
   }

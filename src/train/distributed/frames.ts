@@ -1,4 +1,5 @@
 /** How ranks talk over TCP: frames with a header of 12 bytes. */
+import { InputError } from "../../engine/errors.js";
 
 export const HEADER = 12;
 
@@ -46,7 +47,7 @@ export class FrameReader {
   #body: Uint8Array<ArrayBuffer> | undefined;
   #filled = 0;
 
-  /** @throws Error for bytes that no rank sends. */
+  /** @throws InputError for bytes that no rank sends. */
   read(chunk: Uint8Array, take: (frame: Frame) => void): void {
     let at = 0;
     while (at < chunk.length) {
@@ -70,10 +71,10 @@ export class FrameReader {
   #bodyOf(bytes: Buffer): Uint8Array<ArrayBuffer> {
     const [type, length] = [bytes.readUInt8(0), bytes.readUInt32LE(4)];
     if (bytes.toString("latin1", 1, 4) !== "ff1" || !Object.values<number>(FRAME).includes(type))
-      throw new Error("sent something else than ranks do");
+      throw new InputError("sent something else than ranks do");
     const numbers = type === FRAME.numbers;
     if (length > (numbers ? this.#numbers.length : LARGEST_TEXT))
-      throw new Error(`sent ${length} bytes at once`);
+      throw new InputError(`sent ${length} bytes at once`);
     return numbers ? this.#numbers.subarray(0, length) : new Uint8Array(length);
   }
 }

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { Worker } from "node:worker_threads";
-import { FirstframeError, firstLine } from "../../engine/errors.js";
+import { FirstframeError, firstLine, InputError } from "../../engine/errors.js";
 import type { Cluster } from "./cluster.js";
 import { RankError } from "./errors.js";
 import type { Failure, Membership, Order, Report } from "./messages.js";
@@ -156,13 +156,17 @@ export class Group {
    * Every rank's value.
    *
    * @param what the ranks come together for, for errors.
-   * @param options.unhurried there is no limit to how long a living rank may take to come.
    * @throws RankError naming the rank that does not come.
    */
   async gather<T>(
     what: string,
     value: T,
-    { unhurried = false }: { readonly unhurried?: boolean } = {},
+    {
+      unhurried = false,
+    }: {
+      /** There is no limit to how long a living rank may take to come. */
+      readonly unhurried?: boolean;
+    } = {},
   ): Promise<Gathered<T>> {
     const { values, seconds } = await this.#meet({ what, value, limit: unhurried ? 0 : this.#limit });
     return { values: values.map((each) => parse<T>(each)), waiting: seconds.waiting };
@@ -191,7 +195,7 @@ export class Group {
     readonly vector?: Float32Array<ArrayBuffer>;
   }) {
     if (this.#failure) throw this.#failure;
-    if (this.#waiting) throw new Error(`${what}: the ranks are in another round already`);
+    if (this.#waiting) throw new InputError(`${what}: the ranks are in another round already`);
     this.#round++;
     const order: Order = {
       kind: "gather",

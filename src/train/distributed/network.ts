@@ -5,6 +5,7 @@
  */
 import { connect, createServer, type Socket } from "node:net";
 import { parentPort, workerData } from "node:worker_threads";
+import { InputError } from "../../engine/errors.js";
 import { parseAddress } from "./address.js";
 import { FRAME, type Frame, FrameReader, type FrameType, HEADER, header } from "./frames.js";
 import type { Failure, Membership, Order, Report } from "./messages.js";
@@ -121,7 +122,7 @@ function greet(socket: Socket, expected: number | undefined, gone: () => void): 
     const hello = frame.type === FRAME.hello ? (parse(frame.body) as Hello) : undefined;
     // A rank of another run, or one that is here already: its own run will say what is wrong with it.
     if (hello?.key !== key || peers.has(hello.rank) || (expected !== undefined && hello.rank !== expected))
-      throw new Error("not of this run");
+      throw new InputError("not of this run");
     peer = { rank: hello.rank, socket, reader, heard: performance.now(), left: false };
     peers.set(peer.rank, peer);
     if (expected === undefined) send(peer, FRAME.hello, text({ rank, key } satisfies Hello));
@@ -194,7 +195,7 @@ function receive(peer: Peer, { type, round: number, body }: Frame): void {
     whenComplete();
   } else if (type === FRAME.numbers) {
     if (round?.order.sum === undefined || number !== round.order.round)
-      throw new Error("sent numbers out of turn");
+      throw new InputError("sent numbers out of turn");
     if (round.sum) round.sum.receive(body);
     else round.early.push(body.slice());
   } else if (type === FRAME.failed) {

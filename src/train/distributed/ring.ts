@@ -3,6 +3,7 @@
  * algorithms"), so that a rank sends 2 (N - 1) / N of its vector whatever N is. Every number is added on one rank, in one order,
  * and sent to the others: all ranks have the same bits.
  */
+import { InputError } from "../../engine/errors.js";
 import { fromBfloat16, SEGMENT, toBfloat16 } from "./frames.js";
 
 /** Sends numbers to the next rank; `written` is called once they have left this process. */
@@ -39,14 +40,14 @@ export class RingSum {
     this.#finishIfDone();
   }
 
-  /** @throws Error if it is not what the previous rank has to send. */
+  /** @throws InputError if it is not what the previous rank has to send. */
   receive(body: Uint8Array<ArrayBuffer>): void {
     const step = this.#step;
-    if (step >= this.#steps) throw new Error("sent numbers that nobody expects");
+    if (step >= this.#steps) throw new InputError("sent numbers that nobody expects");
     const chunk = this.#chunkOf(step);
     const own = this.#part(chunk, this.#segment);
     if (body.length !== own.length * (this.#bfloat16 ? 2 : 4)) {
-      throw new Error(`sent ${body.length} bytes of numbers where ${own.length} numbers were expected`);
+      throw new InputError(`sent ${body.length} bytes of numbers where ${own.length} numbers were expected`);
     }
     const came = this.#bfloat16
       ? fromBfloat16(new Uint16Array(body.buffer, body.byteOffset, own.length))

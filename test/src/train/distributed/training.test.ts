@@ -17,6 +17,8 @@ before(async () => {
   folder = await mkdtemp(join(tmpdir(), "firstframe-ranks-"));
   await writeLoraTask(folder);
   await writeDataset(join(folder, "seven"), 7);
+  const { ranks } = await startTraining(2, common("unstopped", ...TWELVE, ...LORA));
+  assertEnded(await allEnded(ranks));
 });
 after(() => rm(folder, { recursive: true, force: true }));
 
@@ -36,6 +38,8 @@ const SFT = [
   "--use_ema",
   "true",
 ];
+
+const TWELVE = ["--batch_size", "1", "--train_steps", "12"];
 
 function assertEnded(ended: readonly RankEnded[]): void {
   for (const { code, stdout, stderr } of ended) assert.equal(code, 0, stdout + stderr);
@@ -193,9 +197,7 @@ const lora = (run: string, step: number) =>
   readFile(join(folder, run, `checkpoint-${step}`, "pytorch_lora_weights.safetensors"));
 
 test("SIGTERM to one rank saves on all, and the run goes on bit for bit", async () => {
-  const flags = ["--batch_size", "1", "--train_steps", "12", ...LORA];
-  const whole = await startTraining(2, common("unstopped", ...flags));
-  assertEnded(await allEnded(whole.ranks));
+  const flags = [...TWELVE, ...LORA];
   const { ranks } = await startTraining(2, common("stopped", ...flags));
   await ranks[0]!.said(/step 1\/12/);
   ranks[1]!.child.kill("SIGTERM");
