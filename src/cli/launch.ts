@@ -5,11 +5,11 @@ import { type AddressInfo, createServer } from "node:net";
 import { constants } from "node:os";
 import { createInterface } from "node:readline";
 import { threadCount } from "../engine/environment.js";
-import { RankError } from "../train/distributed/errors.js";
+import { TRY_AGAIN } from "../train/distributed/messages.js";
 import { parseCommand } from "./arguments.js";
 import { commands } from "./commands.js";
 import { UsageError } from "./errors.js";
-import { childEnvironment, onceASecond } from "./memory-settings.js";
+import { childEnvironment, codeOf, onceASecond } from "./memory-settings.js";
 
 /** After one rank has failed the others see that by themselves; those that don't are told, and then made to. */
 const TOLD_AFTER_MS = 2000;
@@ -81,9 +81,8 @@ export async function launchCommand(argv: string[]): Promise<number> {
 /** What they all ended with; an error that a rank found itself; the signal that they were told of; else "try again". */
 function overallCode(codes: readonly number[], told: NodeJS.Signals | undefined): number {
   if (codes.every((code) => code === codes[0])) return codes[0]!;
-  const tryAgain = new RankError("").exitCode;
-  const own = codes.find((code) => code !== 0 && code < 128 && code !== tryAgain);
-  return own ?? (told === undefined ? tryAgain : 128 + constants.signals[told]);
+  const own = codes.find((code) => code !== 0 && code < 128 && code !== TRY_AGAIN);
+  return own ?? (told === undefined ? TRY_AGAIN : 128 + constants.signals[told]);
 }
 
 /** Passes a rank's lines on; resolves once all are out. */
@@ -96,7 +95,7 @@ async function prefixed(from: NodeJS.ReadableStream, to: NodeJS.WritableStream, 
 async function ending(child: ChildProcess, said: readonly Promise<void>[]): Promise<Ended> {
   const [code, signal] = (await once(child, "exit")) as [number | null, NodeJS.Signals | null];
   await Promise.all(said);
-  return { code: code ?? 128 + constants.signals[signal!] };
+  return { code: code ?? codeOf(signal!) };
 }
 
 /** Ports that nobody listens on now. */

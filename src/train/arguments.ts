@@ -241,7 +241,7 @@ export const ARGUMENTS = {
   }),
   // Several processes
   hosts: free.list(
-    "addresses of all processes that train as one, the first's is rank 0; TF_CONFIG and srun's variables name them, too",
+    "addresses of all processes that train as one, rank 0's first; TF_CONFIG and srun's variables name them, too",
     "HOST:PORT...",
   ),
   machine_rank: free.integer("this process's place among hosts, from 0", 0),

@@ -26,7 +26,8 @@ export function findCluster(
 ): Cluster | undefined {
   if (hosts !== undefined) {
     if (rank === undefined) throw new ArgumentError("machine_rank is missing: hosts needs it");
-    return place("hosts", hosts, "machine_rank", rank);
+    const each = hosts.flatMap((host) => host.split(",")).filter((host) => host !== "");
+    return place("hosts", each, "machine_rank", rank);
   }
   if (rank !== undefined) throw new ArgumentError("hosts is missing: machine_rank needs it");
   const config = env.TF_CONFIG;

@@ -1,7 +1,5 @@
 import { type ErrorDetails, FirstframeError } from "../../engine/errors.js";
-
-/** Exit code of a run that ended for another rank's sake: "temporary failure" of BSD's sysexits, try again. */
-const TRY_AGAIN = 75;
+import { TRY_AGAIN } from "./messages.js";
 
 /** A run on several ranks that can't go on; the message names the rank and its address. */
 export class RankError extends FirstframeError {

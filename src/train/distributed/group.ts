@@ -3,7 +3,14 @@ import { Worker } from "node:worker_threads";
 import { FirstframeError, firstLine, InputError } from "../../engine/errors.js";
 import type { Cluster } from "./cluster.js";
 import { RankError } from "./errors.js";
-import type { Failure, Membership, Order, Report } from "./messages.js";
+import {
+  describeFailure,
+  describeRank,
+  type Failure,
+  type Membership,
+  type Order,
+  type Report,
+} from "./messages.js";
 
 export interface GroupOptions {
   /** Seconds without a sign of life after which a rank counts as lost. Default 60. */
@@ -101,6 +108,7 @@ export class Group {
         waiting?.resolve(report);
       } else if (report.kind === "failed") {
         const error = this.#errorOf(report.failure);
+        thread.postMessage({ kind: "heard" } satisfies Order);
         joined.reject(error);
         this.#fail(error);
       } else resolve();
@@ -144,7 +152,7 @@ export class Group {
 
   /** A rank with its address, as errors name it. */
   describe(rank: number): string {
-    return `rank ${rank} (${this.#hosts[rank]})`;
+    return describeRank(this.#hosts, rank);
   }
 
   /** What being several has cost so far. */
@@ -240,8 +248,8 @@ export class Group {
     waiting?.reject(this.#failure);
   }
 
-  #errorOf({ rank, what, exitCode }: Failure): RankError {
-    return new RankError(`${this.describe(rank)} ${what}`, { exitCode });
+  #errorOf(failure: Failure): RankError {
+    return new RankError(describeFailure(this.#hosts, failure), { exitCode: failure.exitCode });
   }
 }
 

@@ -31,6 +31,8 @@ export type Order =
     }
   /** Tells the others why this rank ends. */
   | { readonly kind: "fail"; readonly message: string; readonly exitCode: number }
+  /** The main thread knows of the failure, and will end the process. */
+  | { readonly kind: "heard" }
   /** All work is done. */
   | { readonly kind: "leave" };
 
@@ -43,6 +45,21 @@ export interface Failure {
   /** Of an error of its own. */
   readonly exitCode?: number;
 }
+
+export const describeRank = (hosts: readonly string[], rank: number): string =>
+  `rank ${rank} (${hosts[rank]})`;
+
+export const describeFailure = (hosts: readonly string[], { rank, what }: Failure): string =>
+  `${describeRank(hosts, rank)} ${what}`;
+
+/**
+ * What ends a process whose main thread computes for too long to hear of a failure: a thread can't choose an exit code for
+ * the process, but whoever started it can tell this signal from others.
+ */
+export const ENDING_SIGNAL = "SIGALRM";
+
+/** Exit code of a run that ended for another rank's sake: "temporary failure" of BSD's sysexits, try again. */
+export const TRY_AGAIN = 75;
 
 export type Report =
   | { readonly kind: "joined" }

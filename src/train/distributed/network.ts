@@ -3,12 +3,20 @@
  * computes: a rank that is silent has ended, hangs, or is cut off, however long its steps take. Every rank has a connection to
  * every other, so each sees for itself which one is gone.
  */
+import { writeSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
 import { parentPort, workerData } from "node:worker_threads";
 import { InputError } from "../../engine/errors.js";
 import { parseAddress } from "./address.js";
 import { FRAME, type Frame, FrameReader, type FrameType, HEADER, header } from "./frames.js";
-import type { Failure, Membership, Order, Report } from "./messages.js";
+import {
+  describeFailure,
+  ENDING_SIGNAL,
+  type Failure,
+  type Membership,
+  type Order,
+  type Report,
+} from "./messages.js";
 import { RingSum } from "./ring.js";
 
 const { rank, hosts, key, silence, join } = workerData as Membership;
@@ -18,6 +26,9 @@ const BEAT_MS = Math.min(2000, (1000 * silence) / 6);
 const RETRY_MS = 200;
 /** Longer than a message takes to be said; then the process may end. */
 const LAST_WORDS_MS = 1000;
+
+/** A main thread that has not heard of a failure for so long is in a long step, which nobody needs any more. */
+const DEAF_MS = Math.min(5000, 1000 * silence);
 
 interface Peer {
   readonly rank: number;
@@ -69,8 +80,14 @@ function fail(failure: Failure): void {
   failed = true;
   for (const peer of peers.values()) send(peer, FRAME.failed, text(failure));
   report({ kind: "failed", failure });
+  deafTimer = setTimeout(() => {
+    writeSync(2, `firstframe: ${describeFailure(hosts, failure)}\n`);
+    process.kill(process.pid, ENDING_SIGNAL);
+  }, DEAF_MS);
   goodbye();
 }
+
+let deafTimer: NodeJS.Timeout | undefined;
 
 /** Lets what was written go out, then closes. */
 function goodbye(): void {
@@ -307,6 +324,7 @@ setInterval(() => {
 
 parentPort!.on("message", (order: Order) => {
   if (order.kind === "gather") begin(order);
+  else if (order.kind === "heard") clearTimeout(deafTimer);
   else if (order.kind === "fail") fail({ rank, what: order.message, exitCode: order.exitCode });
   else if (!failed) {
     for (const peer of peers.values()) send(peer, FRAME.bye);

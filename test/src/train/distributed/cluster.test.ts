@@ -16,6 +16,8 @@ test("flags name the ranks, and win over the environment", () => {
   const hosts = ["a:1", "b:2", "[::1]:3"];
   const env = config({ worker: ["x:1"] }, { type: "worker", index: 0 });
   assert.deepEqual(findCluster({ hosts, machine_rank: 2 }, env), { rank: 2, hosts });
+  const joined = { hosts: ["a:1,b:2", "[::1]:3"], machine_rank: 0 };
+  assert.deepEqual(findCluster(joined, {}), { rank: 0, hosts }, "with commas, too");
 });
 
 test("TF_CONFIG as Kubeflow's TFJob sets it: chief first, then workers", () => {

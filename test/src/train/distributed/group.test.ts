@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { connect } from "node:net";
 import { test } from "node:test";
+import { codeOf } from "../../../../src/cli/memory-settings.js";
 import { FrameReader, fromBfloat16, SEGMENT, toBfloat16 } from "../../../../src/train/distributed/frames.js";
+import { ENDING_SIGNAL } from "../../../../src/train/distributed/messages.js";
 import { shareOf } from "../../../../src/train/distributed/share.js";
 import { type Task, vectorOf } from "./member.js";
 import { allEnded, freeHosts, member, startRank } from "./ranks.js";
@@ -71,6 +73,17 @@ test("a rank that lives but does not come is named", async () => {
     assert.equal(code, 75);
     assert.equal(stderr, line);
   }
+});
+
+test("a rank in a step that takes for ever ends too when another one dies, after a line that names it", async () => {
+  const { hosts, ranks } = await start(2, { sizes: [4], deaf: 0 });
+  await Promise.all(ranks.map(({ said }) => said(/sums/)));
+  ranks[1]!.child.kill("SIGKILL");
+  const { signal, stderr } = await ranks[0]!.ended;
+  assert.equal(stderr, `firstframe: rank 1 (${hosts[1]}) ended without a word\n`);
+  assert.equal(signal, ENDING_SIGNAL);
+  assert.equal(codeOf(ENDING_SIGNAL), 75, "what the process that started it ends with");
+  assert.equal(codeOf("SIGKILL"), 137);
 });
 
 test("a rank that never starts is named, after a word that it is waited for", async () => {

@@ -10,6 +10,8 @@ export interface Task {
   readonly idle?: number;
   /** Sums vectors of this size again and again. */
   readonly endless?: number;
+  /** After the sums, this rank computes and hears nothing. */
+  readonly deaf?: number;
 }
 
 /** The vector of a rank; whole numbers, so that sums are exact. */
@@ -36,6 +38,7 @@ if (process.argv[2] !== undefined && process.argv[1]?.endsWith("member.js")) {
       if (round % 5 === 0) process.stdout.write("five more rounds\n");
       await new Promise((done) => setTimeout(done, 10));
     }
+    if (task.deaf === rank) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
     if (task.idle === rank) await new Promise((done) => setTimeout(done, 60_000));
     await group.gather("the next step", rank);
     await group.leave();
