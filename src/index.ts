@@ -78,6 +78,7 @@ export {
   imageNoiseSigmas,
 } from "./recipe/image-noise.js";
 export type {
+  BatchShare,
   Denoiser,
   DiffusionInputs,
   DrawOptions,

@@ -275,6 +275,18 @@ export const commands = {
     ],
     numerics: true,
   }),
+  launch: command({
+    summary: "trains in several processes of this machine, as torchrun does",
+    usage: "--nproc N -- train [options]",
+    description:
+      "Starts N processes of `firstframe train` with the arguments that follow, which train as one: every batch is batch_size clips of each. Their lines begin with their rank. Signals go to all; when one fails, all end. Several machines need no launcher: each process of `train` finds the others by TF_CONFIG (Kubeflow), by srun's variables, or by --hosts and --machine_rank. What ranks say to each other is not encrypted: use a network of their own; FIRSTFRAME_RANKS_SECRET, the same for all, keeps strangers out. Exit code 75: a rank is gone, and --resume latest goes on.",
+    positionals: [0, 0],
+    options: {
+      nproc: { type: "integer", value: "N", min: 1, default: 2, help: "how many processes" },
+    },
+    passThrough: "firstframe train",
+    examples: ["firstframe launch --nproc 2 -- train --config lora.yaml --resume latest"],
+  }),
   sample: command({
     summary: "makes a video from an image and a prompt",
     usage: "--model MODEL --image FILE --prompt TEXT [options]",

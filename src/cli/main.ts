@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-import { FirstframeError, InputError } from "../engine/errors.js";
+import { FirstframeError } from "../engine/errors.js";
 import type { Command } from "./arguments.js";
 import { commandHelp, groupHelp, meantOrHelp, parseCommand, programHelp } from "./arguments.js";
 import { type CommandName, commands } from "./commands.js";
@@ -17,6 +17,7 @@ const load: Record<CommandName, () => Promise<Run>> = {
   run: async () => (await import("./run.js")).runCommand,
   site: async () => (await import("./site.js")).siteCommand,
   encode: async () => (await import("./encode.js")).encodeCommand,
+  launch: async () => (await import("./launch.js")).launchCommand,
   train: async () => (await import("./train.js")).trainCommand,
   sample: async () => (await import("./sample.js")).sampleCommand,
   "procedural dataset": async () => (await import("./procedural.js")).datasetCommand,
@@ -93,13 +94,13 @@ try {
 }
 
 /**
- * What the user has to correct is shown in one line with exit code 2, what did not work in one line with 1. Everything else
- * is a bug in this program, and shown so that it can be reported.
+ * What the user has to correct is shown in one line with exit code 2, what did not work in one line with 1, and the end of
+ * another rank with 75, which asks for another try. Everything else is a bug in this program, and shown so that it can be reported.
  */
 function printError(error: unknown): number {
   if (error instanceof FirstframeError) {
     console.error(`firstframe: ${error.message}`);
-    return error instanceof InputError ? 2 : 1;
+    return error.exitCode;
   }
   const { syscall, message } = error as NodeJS.ErrnoException;
   if (syscall !== undefined) {

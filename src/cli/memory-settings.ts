@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { constants } from "node:os";
 import { mallocEnvironment } from "../engine/environment.js";
+import { ENDING_SIGNAL, TRY_AGAIN } from "../train/distributed/messages.js";
 
 /** Set in the second process, which is connected to the first. */
 const RESTARTED = "FIRSTFRAME_RESTARTED";
@@ -20,7 +21,7 @@ export async function restartWithMemorySettings(): Promise<number | undefined> {
   const settings = mallocEnvironment();
   if (Object.keys(settings).length === 0) return undefined;
   const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
-    env: { ...process.env, ...settings, [RESTARTED]: "1" },
+    env: { ...process.env, ...childEnvironment() },
     stdio: ["inherit", "inherit", "inherit", "ipc"],
   });
   // A terminal's Ctrl-C reaches both, so the child receives it twice; it counts as one (see `onceASecond`).
@@ -29,9 +30,16 @@ export async function restartWithMemorySettings(): Promise<number | undefined> {
   }
   return await new Promise((done, failed) => {
     child.on("error", failed);
-    child.on("exit", (code, signal) => done(code ?? 128 + constants.signals[signal!]));
+    child.on("exit", (code, signal) => done(code ?? codeOf(signal!)));
   });
 }
+
+/** As shells count; the end of another rank asks for another try, also where a long step had to be cut short. */
+export const codeOf = (signal: NodeJS.Signals): number =>
+  signal === ENDING_SIGNAL ? TRY_AGAIN : 128 + constants.signals[signal];
+
+/** What a command needs that is started as such a second process, connected to this one by "ipc": it ends with it. */
+export const childEnvironment = (): Record<string, string> => ({ ...mallocEnvironment(), [RESTARTED]: "1" });
 
 /** Two processes must not write to one output folder, as would happen when a killed run is resumed. */
 function endWithParent(): void {

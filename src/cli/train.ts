@@ -1,5 +1,7 @@
 import { motionMeasure } from "../procedural/motion-measure.js";
 import { argumentsSchema, flagsGiven, readArguments, type TrainArguments } from "../train/arguments.js";
+import { findCluster } from "../train/distributed/cluster.js";
+import { Group } from "../train/distributed/group.js";
 import { planTraining, runTraining } from "../train/run.js";
 import type { ValidationMeasure } from "../train/validation.js";
 import { parseCommand } from "./arguments.js";
@@ -29,11 +31,27 @@ export async function trainCommand(argv: string[]): Promise<number> {
     flags.resume_from_checkpoint = resume;
   }
   const args = await readArguments({ config, flags });
-  await startEngine();
+  const cluster = findCluster(args);
   if (dryRun) {
+    await startEngine();
     await planTraining(args);
     return 0;
   }
+  if (cluster === undefined) return trainHere(args);
+  const { peer_timeout: silence, nccl_timeout: limit } = args;
+  const group = await Group.join(cluster, { silence, limit, bfloat16: args.reduce_dtype === "bfloat16" });
+  try {
+    const code = await trainHere(args, group);
+    await group.leave();
+    return code;
+  } catch (error) {
+    await group.fail(error);
+    throw error;
+  }
+}
+
+async function trainHere(args: TrainArguments, group?: Group): Promise<number> {
+  await startEngine();
   const stop = new AbortController();
   let code = 0;
   const handlers = Object.entries(SIGNALS).map(([signal, exitCode]) => {
@@ -47,9 +65,11 @@ export async function trainCommand(argv: string[]): Promise<number> {
     return [signal, handler] as const;
   });
   try {
-    const result = await runTraining(args, { signal: stop.signal, measures: await measuresOf(args) });
-    if (!result.finished) console.log(`stopped at step ${result.step}; go on with --resume latest`);
-    return result.finished ? 0 : code;
+    const measures = await measuresOf(args);
+    const result = await runTraining(args, { signal: stop.signal, measures, group });
+    if (result.finished) return 0;
+    console.log(`stopped at step ${result.step}; go on with --resume latest`);
+    return code === 0 ? SIGNALS.SIGTERM : code; // another rank got the signal
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     if (code !== "ENOSPC") throw error;

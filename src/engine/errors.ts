@@ -12,6 +12,7 @@ export type ErrorKind =
   | "failure"
   | "hub"
   | "input"
+  | "rank"
   | "resume"
   | "safetensors"
   | "sentencepiece"
@@ -48,6 +49,11 @@ export abstract class FirstframeError extends Error {
 
   abstract get kind(): ErrorKind;
 
+  /** What the command line ends with. */
+  get exitCode(): number {
+    return 1;
+  }
+
   /** The file or folder that can't be used, where there is one. */
   get file(): string | undefined {
     return this.#details.file;
@@ -76,6 +82,10 @@ export abstract class FirstframeError extends Error {
 export class InputError extends FirstframeError {
   get kind(): ErrorKind {
     return "input";
+  }
+
+  override get exitCode(): number {
+    return 2;
   }
 }
 

@@ -3,6 +3,7 @@ import { uniformInt } from "pure-rand/distribution/uniformInt";
 import { xoroshiro128plus, xoroshiro128plusFromState } from "pure-rand/generator/xoroshiro128plus";
 import type { RandomGenerator as Source } from "pure-rand/types/RandomGenerator";
 import { InputError } from "./errors.js";
+import { jump } from "./random-jump.js";
 import { showAs } from "./shown.js";
 import * as tf from "./tf.js";
 
@@ -77,6 +78,22 @@ export class RandomGenerator {
     const angle = 2 * Math.PI * this.uniform();
     this.#spare = radius * Math.sin(angle);
     return mean + std * radius * Math.cos(angle);
+  }
+
+  /** Goes on as after so many calls of {@link normal}, in time that hardly grows with their number. */
+  skipNormals(count: number): void {
+    if (!(Number.isSafeInteger(count) && count >= 0))
+      throw new InputError(`skipNormals: expected a whole number of draws, found ${count}`);
+    if (count === 0) return;
+    let left = count;
+    if (this.#spare !== null) {
+      this.#spare = null;
+      left--;
+    }
+    // A pair of draws takes two uniform numbers, each made of two of the source's.
+    const pairs = Math.floor(left / 2);
+    this.#rng = xoroshiro128plusFromState(jump(this.#rng.getState(), 4 * pairs));
+    if (left % 2 === 1) this.normal();
   }
 
   /** A float32 tensor of standard normal draws, as `torch.randn(shape, generator=...)`. */

@@ -83,6 +83,14 @@ export interface DrawOptions {
   readonly captionDropout?: number;
   /** Probability of each training timestep; they sum to 1. Default: all are alike. */
   readonly timestepWeights?: Float64Array;
+  /** The batch is a part of a larger one. All of that is drawn, and the batch gets its samples' share. */
+  readonly share?: BatchShare;
+}
+
+/** Consecutive samples of a larger batch: those from `first` on, of `total`. */
+export interface BatchShare {
+  readonly first: number;
+  readonly total: number;
 }
 
 export interface LossOptions {
@@ -154,20 +162,29 @@ export function drawLoss(
   generator: RandomGenerator,
   batch: TrainingBatch,
   { transformer, scheduler }: Pick<LossModels, "transformer" | "scheduler">,
-  { imageDropout = 0, captionDropout = 0, timestepWeights }: DrawOptions = {},
+  { imageDropout = 0, captionDropout = 0, timestepWeights, share }: DrawOptions = {},
 ): LossDraws {
   const [count, channels, frames, height, width] = batch.encodedVideos.shape;
+  const { first, total } = share ?? { first: 0, total: count };
+  const randn = (...sample: [number, number, number, number]): tf.Tensor5D => {
+    const size = tf.util.sizeFromShape(sample);
+    generator.skipNormals(first * size);
+    const noise = generator.randn<tf.Rank.R5>([count, ...sample]) as tf.Tensor5D;
+    generator.skipNormals((total - first - count) * size);
+    return noise;
+  };
+  const each = <T>(draw: () => T): T[] => Array.from({ length: total }, draw).slice(first, first + count);
   const [, , imageHeight, imageWidth] = batch.images.shape;
   const padded = paddedFrames(frames, transformer.config.patch_size_t);
   const imageNoiseSigmaNormal = generator.normal();
-  const imageNoise = generator.randn<tf.Rank.R5>([count, 3, 1, imageHeight, imageWidth]);
-  const imagePosteriorNoise = generator.randn<tf.Rank.R5>([count, channels, 1, height, width]);
-  const timesteps = Array.from({ length: count }, () =>
+  const imageNoise = randn(3, 1, imageHeight, imageWidth);
+  const imagePosteriorNoise = randn(channels, 1, height, width);
+  const timesteps = each(() =>
     timestepWeights ? drawIndex(generator, timestepWeights) : generator.integer(0, scheduler.length),
   );
-  const diffusionNoise = generator.randn<tf.Rank.R5>([count, padded, channels, height, width]);
+  const diffusionNoise = randn(padded, channels, height, width);
   const drop = (probability: number) =>
-    probability > 0 ? Array.from({ length: count }, () => generator.uniform() < probability) : undefined;
+    probability > 0 ? each(() => generator.uniform() < probability) : undefined;
   const dropImage = drop(imageDropout);
   const dropCaption = drop(captionDropout);
   return {

@@ -177,7 +177,6 @@ export const ARGUMENTS = {
     default: 8,
   }),
   pin_memory: free.flag("accepted for the recipe's scripts", true),
-  nccl_timeout: free.integer("accepted for the recipe's scripts", 0, { default: 1800 }),
   gradient_checkpointing: free.flag(
     "compute activations again for the gradient, to hold fewer in memory",
     true,
@@ -240,6 +239,24 @@ export const ARGUMENTS = {
     above: 1,
     infinite: true,
   }),
+  // Several processes
+  hosts: free.list(
+    "addresses of all processes that train as one, rank 0's first; TF_CONFIG and srun's variables name them, too",
+    "HOST:PORT...",
+  ),
+  machine_rank: free.integer("this process's place among hosts, from 0", 0),
+  peer_timeout: free.number("seconds without a sign of life after which a rank counts as lost", {
+    default: 60,
+    min: 1,
+  }),
+  nccl_timeout: free.integer("seconds that ranks wait for one that lives but does not come; 0: for ever", 0, {
+    default: 1800,
+  }),
+  reduce_dtype: fixed.choice(
+    "how gradients travel between ranks; they are added in float32",
+    ["float32", "bfloat16"],
+    "float32",
+  ),
   // LoRA
   rank: never.integer("LoRA: rank", 1, { default: 128 }),
   lora_alpha: fixed.number("LoRA: updates are scaled by lora_alpha / rank", { default: 64 }),

@@ -23,6 +23,9 @@ export {
 } from "./data.js";
 export type { DatasetEntry, DatasetLocation, PreprocessOptions } from "./dataset.js";
 export { type Bucket, DatasetError, parseBucket, readDataset } from "./dataset.js";
+export { type Cluster, findCluster } from "./distributed/cluster.js";
+export { RankError } from "./distributed/errors.js";
+export { type Gathered, Group, type GroupOptions, type RankCosts, type Summed } from "./distributed/group.js";
 export { DivergenceError } from "./guard.js";
 export type {
   CachedEntry,

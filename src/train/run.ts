@@ -14,6 +14,8 @@ import { assertConsistent, COMMAND_SPELLING, type TrainArguments, trainerOptions
 import { checkpointsToResume } from "./checkpoint.js";
 import { MemoryData } from "./data.js";
 import { type Bucket, bucketName, DatasetError } from "./dataset.js";
+import { assertSame } from "./distributed/agree.js";
+import type { Group, RankCosts } from "./distributed/group.js";
 import {
   type AssignedEntry,
   type ClipReport,
@@ -56,6 +58,11 @@ export interface RunOptions {
   readonly trackers?: readonly Tracker[];
   /** Measured at each validation, besides psnr, ssim and its other figures. */
   readonly measures?: readonly ValidationMeasure[];
+  /**
+   * The processes that train as one, each of which calls this alike. The first one writes, tracks and validates. The caller ends
+   * the group. Default: this process alone.
+   */
+  readonly group?: Group;
 }
 
 export interface RunResult {
@@ -71,8 +78,11 @@ type Models = TrainingModels & { readonly scheduler: CogVideoXDDIMScheduler | Co
 
 /** Trains as `firstframe train` does. The engine must be running. */
 export async function runTraining(args: TrainArguments, options: RunOptions = {}): Promise<RunResult> {
-  const { log = console.log } = options;
+  const { log = console.log, group } = options;
   assertConsistent(args);
+  if (group) await assertSame(group, "the start", { arguments: fixedArguments(args) });
+  // The others read the folder, but only this rank writes to it.
+  if (!isFirst(group)) return await runInOwnFolder(args, { ...options, log });
   const lock = await lockOutput(args.output_dir, log);
   try {
     await assertResumable(args);
@@ -83,6 +93,8 @@ export async function runTraining(args: TrainArguments, options: RunOptions = {}
 }
 
 const spelling = COMMAND_SPELLING;
+
+const isFirst = (group: Group | undefined): boolean => group === undefined || group.rank === 0;
 
 /** Refuses what the arguments alone give away, before hours of encoding; the trainer checks everything. */
 async function assertResumable(
@@ -112,28 +124,30 @@ async function runInOwnFolder(
   given: TrainArguments,
   options: RunOptions & Required<Pick<RunOptions, "log">>,
 ): Promise<RunResult> {
-  const { log, signal } = options;
+  const { signal, group } = options;
+  const first = isFirst(group);
+  const log = first ? options.log : () => {};
   const args = await withLocalModel(given);
   const checked = await checkRun(args, log);
-  await assertResumable(given, { data: dataOf(args, checked) });
+  if (first) await assertResumable(given, { data: dataOf(args, checked) });
   const models = await openModels(args, checked);
   let trainer: Trainer | undefined;
   let validation: Validation | undefined;
-  const trackers: Tracker[] = [
-    ...makeTrackers(args.report_to, args.output_dir, args.tracker_name),
-    ...(options.trackers ?? []),
-  ];
+  const trackers: Tracker[] = first
+    ? [...makeTrackers(args.report_to, args.output_dir, args.tracker_name), ...(options.trackers ?? [])]
+    : [];
   try {
     const prepared = await prepareData(args, models, checked, options);
     validation = prepared.validation;
     const { data, fingerprint } = prepared;
     if (data === undefined) return { step: 0, totalSteps: 0, finished: false };
+    if (group) await assertSame(group, "the data", { data: fingerprint!.data, model: fingerprint!.model });
     const own = { ...trainerOptions(args), fingerprint, log };
-    trainer = await Trainer.create(models, data, own, { spelling });
+    trainer = await Trainer.create(models, data, own, { spelling, group });
     if (trainer.step > 0) log(`resumed from ${trainer.lastCheckpoint!.path}`);
-    for (const line of describeTraining(args, models, trainer, data, checked.buckets)) log(line);
+    for (const line of describeTraining(args, models, trainer, data, checked.buckets, group)) log(line);
     for (const tracker of trackers) await tracker.start({ ...given }, trainer.step);
-    return await trainLoop(args, models, trainer, trackers, validation, { log, signal });
+    return await trainLoop(args, models, trainer, trackers, validation, { log, signal, group });
   } finally {
     for (const tracker of trackers) await tracker.finish();
     if (validation) disposeValidation(validation);
@@ -154,15 +168,20 @@ async function trainLoop(
   trainer: Trainer,
   trackers: readonly Tracker[],
   validation: Validation | undefined,
-  { log, signal }: Required<Pick<RunOptions, "log">> & RunOptions,
+  { log, signal, group }: Required<Pick<RunOptions, "log">> & RunOptions,
 ): Promise<RunResult> {
   const started = performance.now();
   const firstStep = trainer.step;
+  const costs = group?.costs;
   const { totalSteps } = trainer;
   let shown = Number.NEGATIVE_INFINITY;
   let metrics: Readonly<Record<string, number>> | undefined;
   const measure = async (step: number) => {
-    if (!validation) return;
+    if (!args.do_validation) return;
+    if (validation) await measureBy(validation, step);
+    await group?.gather(`the end of validation ${step}`, null, { unhurried: true });
+  };
+  const measureBy = async (validation: Validation, step: number) => {
     const { samples, options } = validation;
     const result = await trainer.withEma(() => validate(models, samples, options, step));
     metrics = result.metrics;
@@ -193,8 +212,16 @@ async function trainLoop(
   }
   const finished = trainer.step === totalSteps;
   if (finished && trainer.step > firstStep) await measure(trainer.step);
+  if (group && costs && trainer.step > firstStep)
+    log(describeCosts(costs, group.costs, trainer.step - firstStep));
   if (trainer.lastCheckpoint) log(`saved ${trainer.lastCheckpoint.path}`);
   return { step: trainer.step, totalSteps, finished, metrics };
+}
+
+function describeCosts(before: RankCosts, after: RankCosts, steps: number): string {
+  const each = (name: keyof RankCosts) => (after[name] - before[name]) / steps;
+  const seconds = (name: "waiting" | "summing") => `${each(name).toPrecision(3)} s`;
+  return `ranks: each sent ${formatBytes(each("bytesSent"))} a step; rank 0 waited ${seconds("waiting")} a step for the others, sums took ${seconds("summing")}`;
 }
 
 // -- models and data ---------------------------------------------------------------------------------------------
@@ -241,15 +268,45 @@ async function prepareData(
   args: TrainArguments,
   { vae, transformer }: Models,
   { assigned, buckets }: CheckedRun,
-  { log, signal, measures }: RunOptions & Required<Pick<RunOptions, "log">>,
+  { log: say, signal, measures, group }: RunOptions & Required<Pick<RunOptions, "log">>,
 ): Promise<PreparedData> {
+  const first = isFirst(group);
+  const log = first ? say : () => {};
   const { cache, promptEncoder } = await openCache(args, vae, transformer.config, log);
   try {
     const report = ({ number, total, outcome, text }: ClipReport) => {
       if (outcome !== "was there") log(`${outcome} ${number}/${total}  ${text}`);
     };
-    const filled = await fillCache(cache, assigned, { brokenClips: args.broken_clips, signal, report });
-    const { entries, taken, encoded } = filled;
+    const options = { brokenClips: args.broken_clips, signal };
+    let byAll = { finished: true, encoded: 0 };
+    if (group) {
+      // Each rank encodes its own clips; afterwards all of them find everything.
+      const own = assigned.filter((_, i) => i % group.size === group.rank);
+      const reportOwn = (clip: ClipReport) => {
+        const { outcome, number, text } = clip;
+        const place = (number - 1) * group.size + group.rank + 1;
+        if (outcome === "encoded") say(`encoded ${place}/${assigned.length}  ${text}`);
+      };
+      const { finished, encoded } = await fillCache(cache, own, { ...options, report: reportOwn });
+      if (args.caption_dropout > 0 && first) (await cache.embedPrompt("")).dispose();
+      const { values } = await group.gather("the latent cache", { finished, encoded }, { unhurried: true });
+      byAll = {
+        finished: values.every(({ finished }) => finished),
+        encoded: values.reduce((sum, { encoded }) => sum + encoded, 0),
+      };
+      if (!byAll.finished) {
+        log("stopped before all clips were encoded; the next run goes on from there");
+        return {};
+      }
+    }
+    // What a rank has to do alone is little by now, and all have to do it.
+    const filled = await fillCache(cache, assigned, {
+      ...options,
+      signal: group ? undefined : signal,
+      report,
+    });
+    const { entries, taken } = filled;
+    const encoded = filled.encoded + byAll.encoded;
     if (!filled.finished) {
       log(
         `stopped after encoding ${entries.length} of ${assigned.length} clips; the next run goes on from there`,
@@ -283,7 +340,8 @@ async function prepareData(
         data: { samples: entries.length, clips: fingerprint(clips), captions: captionsOf(taken) },
         model: await fingerprintPipeline(args, transformer),
       },
-      validation: args.do_validation ? await openValidation(args, buckets, cache, measures) : undefined,
+      validation:
+        args.do_validation && first ? await openValidation(args, buckets, cache, measures) : undefined,
     };
   } finally {
     await promptEncoder.dispose();
@@ -407,6 +465,7 @@ function describeTraining(
   trainer: Trainer,
   data: { readonly length: number },
   buckets: readonly Bucket[],
+  group?: Group,
 ): string[] {
   const trained = trainer.numTrainableParameters;
   const what =
@@ -442,7 +501,7 @@ function describeTraining(
   );
   const lines = [
     `model: transformer of ${formatCount(transformer.numParameters())} parameters; training ${what}: ${formatCount(trained)}; tokens ${tokens.join(", ")}`,
-    `steps: ${trainer.totalSteps} of ${args.gradient_accumulation_steps} x ${args.batch_size} clips, ${data.length} clips an epoch`,
+    `steps: ${trainer.totalSteps} of ${args.gradient_accumulation_steps} x ${args.batch_size} clips${group ? ` on each of ${group.size} ranks` : ""}, ${data.length} clips an epoch`,
     `memory: about ${formatBytes(memory.total)}: ${parts.join(", ")}`,
   ];
   if (args.mixed_precision !== "no") {

@@ -8,6 +8,16 @@ export interface SamplerState {
   readonly position: number;
   /** The generator at the epoch's start. */
   readonly generator: GeneratorState;
+  /** Samples in a batch; unknown in checkpoints of earlier versions. */
+  readonly batchSize?: number;
+  /** What the epoch handed out in batches of other sizes, before the run went on with more or fewer ranks. */
+  readonly before?: readonly Handed[];
+}
+
+/** Batches of an epoch that were handed out before the size of batches changed. */
+interface Handed {
+  readonly batchSize: number;
+  readonly position: number;
 }
 
 /** Batches of sample indices in a seeded random order, each from one bucket; every sample comes once per epoch. */
@@ -18,6 +28,7 @@ export class BatchSampler {
   #epoch = 0;
   #position = 0;
   #start: GeneratorState;
+  #before: readonly Handed[] = [];
   #batches: number[][];
 
   /** @param buckets each sample's bucket. */
@@ -35,7 +46,14 @@ export class BatchSampler {
 
   /** Batches per epoch. */
   get length(): number {
-    return this.#batches.length;
+    const counts = new Map<string, number>();
+    for (const bucket of this.#buckets) counts.set(bucket, (counts.get(bucket) ?? 0) + 1);
+    return [...counts.values()].reduce((sum, count) => sum + Math.ceil(count / this.#batchSize), 0);
+  }
+
+  /** Batches until the epoch ends. */
+  get batchesLeft(): number {
+    return this.#batches.length - this.#position;
   }
 
   /** Completed epochs. */
@@ -55,6 +73,7 @@ export class BatchSampler {
     if (this.#position === this.#batches.length) {
       this.#epoch++;
       this.#position = 0;
+      this.#before = [];
       this.#start = this.#generator.getState();
       this.#batches = this.#shuffle();
     }
@@ -62,13 +81,26 @@ export class BatchSampler {
   }
 
   getState(): SamplerState {
-    return { epoch: this.#epoch, position: this.#position, generator: this.#start };
+    const state = { epoch: this.#epoch, position: this.#position, generator: this.#start };
+    const before = this.#before.length > 0 ? { before: this.#before } : {};
+    return { ...state, batchSize: this.#batchSize, ...before };
   }
 
-  /** @throws InputError if the state is from another data set. */
-  setState(state: SamplerState): void {
+  /**
+   * Goes on from a state. If its batches had another size, the samples that were not handed out yet make up the rest of the epoch,
+   * so that each still comes once.
+   *
+   * @throws InputError if the state is from another data set.
+   */
+  setState(given: SamplerState): void {
+    const { batchSize = this.#batchSize, position, before = [] } = given;
+    const state =
+      batchSize === this.#batchSize || position === 0
+        ? given
+        : { ...given, position: 0, before: [...before, { batchSize, position }] };
     this.#generator.setState(state.generator);
     this.#start = state.generator;
+    this.#before = state.before ?? [];
     this.#batches = this.#shuffle();
     if (state.position >= this.#batches.length) {
       throw new InputError(
@@ -80,8 +112,15 @@ export class BatchSampler {
   }
 
   #shuffle(): number[][] {
+    let order = this.#generator.permutation(this.#buckets.length);
+    for (const { batchSize, position } of this.#before)
+      order = this.#group(order, batchSize).slice(position).flat();
+    return this.#group(order, this.#batchSize);
+  }
+
+  #group(order: readonly number[], batchSize: number): number[][] {
     const members = new Map<string, number[]>();
-    for (const index of this.#generator.permutation(this.#buckets.length)) {
+    for (const index of order) {
       const bucket = this.#buckets[index]!;
       const list = members.get(bucket);
       if (list) list.push(index);
@@ -89,8 +128,7 @@ export class BatchSampler {
     }
     const batches: number[][] = [];
     for (const indices of members.values()) {
-      for (let i = 0; i < indices.length; i += this.#batchSize)
-        batches.push(indices.slice(i, i + this.#batchSize));
+      for (let i = 0; i < indices.length; i += batchSize) batches.push(indices.slice(i, i + batchSize));
     }
     return members.size > 1 ? this.#generator.permutation(batches.length).map((i) => batches[i]!) : batches;
   }

@@ -45,6 +45,10 @@ import {
   saveCheckpoint,
 } from "./checkpoint.js";
 import { collate, type TrainingData, type TrainingSample } from "./data.js";
+import { RankError } from "./distributed/errors.js";
+import { sumOverRanks } from "./distributed/gradients.js";
+import type { Group } from "./distributed/group.js";
+import { type RankStep, RankTimes, type Share, shareOf, wholeStep } from "./distributed/share.js";
 import { Ema } from "./ema.js";
 import { fingerprint, fingerprintModel } from "./fingerprint.js";
 import { DivergenceError, DivergenceGuard, type GuardState } from "./guard.js";
@@ -89,6 +93,8 @@ export interface TrainerOptions extends ArgumentOptions {
 export interface TrainerRun {
   /** How errors name options. */
   readonly spelling: Spelling;
+  /** The processes that train as one; every one of them calls the trainer's methods alike. Default: this one alone. */
+  readonly group?: Group;
 }
 
 /** One optimizer step. */
@@ -96,7 +102,7 @@ export interface StepReport {
   /** Counted from 1. */
   readonly step: number;
   readonly epoch: number;
-  /** Mean over the step's samples. */
+  /** Mean over the step's samples, those of all ranks. */
   readonly loss: number;
   readonly gradNorm: number;
   readonly learningRate: number;
@@ -141,8 +147,7 @@ export type Options = CompleteOptions &
  */
 export class Trainer {
   readonly options: Options;
-  /** Optimizer steps that make up the run. */
-  readonly totalSteps: number;
+  #totalSteps: number;
   readonly #models: TrainingModels;
   readonly #data: TrainingData;
   readonly #parameters: readonly Parameter[];
@@ -152,7 +157,11 @@ export class Trainer {
   readonly #draws: RandomGenerator;
   readonly #dropout: RandomGenerator;
   readonly #guard: DivergenceGuard;
-  readonly #learningRate: (step: number) => number;
+  #learningRate: (step: number) => number;
+  readonly #group: Group | undefined;
+  readonly #times: RankTimes | undefined;
+  /** Whether a rank was asked to stop. */
+  #stopping = false;
   #step = 0;
   #lastCheckpoint: CheckpointPlace | undefined;
   readonly #lock: OutputLock | undefined;
@@ -168,9 +177,12 @@ export class Trainer {
     data: TrainingData,
     options: Options,
     lock?: OutputLock,
-    spelling: Spelling = CODE_SPELLING,
+    { spelling, group }: TrainerRun = { spelling: CODE_SPELLING },
   ) {
     this.#spelling = spelling;
+    // One rank alone computes as a process without others does.
+    this.#group = group && group.size > 1 ? group : undefined;
+    this.#times = this.#group && new RankTimes(this.#group, options.log);
     this.options = options;
     this.#lock = lock;
     this.#models = models;
@@ -206,19 +218,32 @@ export class Trainer {
         : new Adam(options.optimizer, this.#parameters, adam);
     this.#ema = options.useEma ? new Ema(this.#parameters, options.emaDecay) : undefined;
     const buckets = Array.from({ length: data.length }, (_, i) => data.bucket(i));
-    this.#sampler = new BatchSampler(buckets, options.batchSize, new RandomGenerator(dataSeed));
+    const batchSize = options.batchSize * (this.#group?.size ?? 1);
+    this.#sampler = new BatchSampler(buckets, batchSize, new RandomGenerator(dataSeed));
     this.#draws = new RandomGenerator(drawSeed);
     this.#dropout = new RandomGenerator(dropoutSeed);
     this.#guard = new DivergenceGuard(options.divergenceFactor);
-    this.totalSteps =
-      options.trainSteps ??
-      options.trainEpochs * Math.ceil(this.#sampler.length / options.gradientAccumulationSteps);
-    this.#learningRate = getScheduler(options.lrScheduler, {
-      learningRate: options.learningRate,
-      numWarmupSteps: options.lrWarmupSteps,
-      numTrainingSteps: this.totalSteps,
-      numCycles: options.lrNumCycles,
-      power: options.lrPower,
+    this.#totalSteps = this.#countSteps();
+    this.#learningRate = this.#makeSchedule();
+  }
+
+  /** Steps taken and those that are left, in batches of the size that they have now. */
+  #countSteps(): number {
+    const { trainSteps, trainEpochs, gradientAccumulationSteps: accumulation } = this.options;
+    if (trainSteps !== undefined) return trainSteps;
+    const { epoch, batchesLeft, length } = this.#sampler;
+    const steps = (batches: number) => Math.ceil(batches / accumulation);
+    return this.#step + steps(batchesLeft) + (trainEpochs - epoch - 1) * steps(length);
+  }
+
+  #makeSchedule(): (step: number) => number {
+    const { lrScheduler, learningRate, lrWarmupSteps, lrNumCycles, lrPower } = this.options;
+    return getScheduler(lrScheduler, {
+      learningRate,
+      numWarmupSteps: lrWarmupSteps,
+      numTrainingSteps: this.#totalSteps,
+      numCycles: lrNumCycles,
+      power: lrPower,
     });
   }
 
@@ -246,9 +271,10 @@ export class Trainer {
       outputDir === undefined || run !== undefined ? undefined : await lockOutput(outputDir, complete.log);
     let trainer: Trainer | undefined;
     try {
-      trainer = new Trainer(models, data, complete, lock, run?.spelling);
+      trainer = new Trainer(models, data, complete, lock, run);
       if (complete.captionDropout > 0) trainer.#emptyPrompt = await emptyPromptOf(data, trainer.#spelling);
       if (outputDir !== undefined || resumeFromCheckpoint !== undefined) await trainer.#begin();
+      await trainer.#compareWeights("the start");
       return trainer;
     } catch (error) {
       trainer?.dispose();
@@ -258,13 +284,27 @@ export class Trainer {
     }
   }
 
-  /** Finds out where the run stands and takes over its folder. */
+  /** Finds out where the run stands and takes over its folder. The first rank decides; the others follow. */
   async #begin(): Promise<void> {
+    const group = this.#group;
+    if (group === undefined) return this.#beginFrom();
+    if (group.rank === 0) await this.#beginFrom();
+    const begun = await group.gather("the start", this.#lastCheckpoint ?? null, { unhurried: true });
+    if (group.rank > 0) await this.#beginFrom(begun.values[0] ?? null);
+  }
+
+  /** @param place what the first rank goes on from, null for nothing. Default: what the options name. */
+  async #beginFrom(place?: CheckpointPlace | null): Promise<void> {
     const { outputDir, resumeFromCheckpoint, allowChangedArguments, overwriteOutputDir, log } = this.options;
     const spelling = this.#spelling;
-    const places = await checkpointsToResume(outputDir, this.options, { spelling });
+    const first = place === undefined;
+    const places = first
+      ? await checkpointsToResume(outputDir, this.options, { spelling })
+      : place === null
+        ? []
+        : [place];
     const now = this.options.fingerprint ?? (await this.#ownFingerprint());
-    const named = resumeFromCheckpoint !== "latest";
+    const named = !first || resumeFromCheckpoint !== "latest";
     const restore = async (place: CheckpointPlace, state: TrainerState, changed: readonly Difference[]) => {
       await this.#restore(place, state, new Set(changed.map(({ name }) => name)));
       this.#began = changed.length > 0 ? (state.began ?? state.fingerprint) : state.began;
@@ -273,7 +313,29 @@ export class Trainer {
     const allowed = allowChangedArguments?.map(argumentName);
     await resumeFrom<TrainerState>(places, now, { allowed, named, spelling, log }, restore);
     this.#fingerprint = now;
-    if (overwriteOutputDir && outputDir !== undefined) await removeCheckpoints(outputDir);
+    if (first && overwriteOutputDir && outputDir !== undefined) await removeCheckpoints(outputDir);
+  }
+
+  /**
+   * Ranks that began with other weights, or whose machines compute something else, would go their own ways without a word.
+   *
+   * @throws RankError naming the rank whose weights are not the first one's.
+   */
+  async #compareWeights(what: string): Promise<void> {
+    const group = this.#group;
+    if (group === undefined) return;
+    const norm = gradNorm(this.#parameters.map(({ value }) => value));
+    const { values } = await group.gather(what, { step: this.#step, norm }, { unhurried: true });
+    const [first] = values;
+    const apart = values.findIndex(
+      (other) => other.step !== first!.step || !(Math.abs(other.norm - first!.norm) <= 1e-4 * first!.norm),
+    );
+    if (apart < 0) return;
+    const show = ({ step, norm }: { step: number; norm: number }) => `norm ${norm} at step ${step}`;
+    throw new RankError(
+      `${group.describe(apart)} has other weights than ${group.describe(0)}: ${show(values[apart]!)} and ${show(first!)}`,
+      { exitCode: 1 },
+    );
   }
 
   async #ownFingerprint(): Promise<RunFingerprint> {
@@ -301,6 +363,11 @@ export class Trainer {
     });
   }
 
+  /** Optimizer steps that make up the run. */
+  get totalSteps(): number {
+    return this.#totalSteps;
+  }
+
   /** Optimizer steps taken. */
   get step(): number {
     return this.#step;
@@ -324,22 +391,28 @@ export class Trainer {
   /**
    * Takes the remaining steps, saving checkpoints on the way and at the end.
    *
-   * @throws DivergenceError if the loss is not finite or far above its best.
+   * @throws DivergenceError if the loss is not finite or far above its best; RankError if another rank is gone.
    */
   async *steps({
     signal,
   }: {
-    /** Stops after the current step; a checkpoint is saved then, too. */
+    /** Stops after the current step, all ranks if one is told; a checkpoint is saved then, too. */
     signal?: AbortSignal;
   } = {}): AsyncGenerator<StepReport, void, undefined> {
-    while (this.#step < this.totalSteps && !signal?.aborted) {
-      const report = await this.#takeStep();
+    const group = this.#group;
+    const stopped = () => (group ? this.#stopping : signal?.aborted === true);
+    if (group) {
+      const { values } = await group.gather("the first step", signal?.aborted === true, { unhurried: true });
+      this.#stopping = values.includes(true);
+    }
+    while (this.#step < this.totalSteps && !stopped()) {
+      const report = await this.#takeStep(signal);
       const last = this.#step === this.totalSteps;
       if (this.#step % this.options.checkpointingSteps === 0 || last) await this.save();
       yield report;
       await nextTick(); // lets signals and other events in
     }
-    if (signal?.aborted && this.#step > 0) await this.save();
+    if (stopped() && this.#step > 0) await this.save();
   }
 
   /** Takes all remaining steps. */
@@ -372,27 +445,39 @@ export class Trainer {
     this.#lock?.release();
   }
 
-  async #takeStep(): Promise<StepReport> {
+  async #takeStep(signal: AbortSignal | undefined): Promise<StepReport> {
     const started = performance.now();
     const { gradientAccumulationSteps: accumulation, maxGradNorm } = this.options;
     const epoch = this.#sampler.epoch;
-    const timesteps: number[] = [];
-    const sampleLosses: number[] = [];
+    const batches: RankStep["batches"][number][] = [];
     let sums: tf.Tensor[] | undefined;
     // Tensors that the step has to dispose. They are counted only while nothing else runs: what a data set keeps as it loads,
     // or other code creates meanwhile, does not belong to the step.
     let held = 0;
     for (let i = 0; i < accumulation; i++) {
-      const samples = await Promise.all(this.#sampler.next().map((index) => this.#data.load(index)));
+      const share = shareOf(this.#sampler.next(), this.#group);
+      const samples = await Promise.all(share.samples.map((index) => this.#data.load(index)));
       const before = tf.memory().numTensors - countTensors(samples);
-      const batch = this.#gradients(samples);
-      timesteps.push(...batch.timesteps);
-      sampleLosses.push(...batch.sampleLosses);
+      const batch = this.#gradients(samples, share);
+      const { timesteps, sampleLosses } = batch;
+      batches.push(share.weight > 0 ? { timesteps, sampleLosses } : { timesteps: [], sampleLosses: [] });
       sums = sums ? addAndDispose(sums, batch.gradients) : batch.gradients;
       held += tf.memory().numTensors - before;
       // As with accelerate in the recipe: an epoch's end completes the step, however many batches are missing.
       if (this.#sampler.atEpochStart) break;
     }
+    const { timesteps, sampleLosses } = wholeStep(
+      this.#group
+        ? await this.#reduce(this.#group, sums!, {
+            batches,
+            seconds: (performance.now() - started) / 1000,
+            stop: signal?.aborted === true,
+          }).then(({ reduced, steps }) => {
+            sums = reduced;
+            return steps;
+          })
+        : [{ batches }],
+    );
     const before = tf.memory().numTensors - held;
     const norm = gradNorm(sums!) / accumulation;
     const loss = sampleLosses.reduce((sum, value) => sum + value, 0) / sampleLosses.length;
@@ -415,8 +500,23 @@ export class Trainer {
     return { step: this.#step, epoch, loss, gradNorm: norm, learningRate, timesteps, sampleLosses, seconds };
   }
 
-  /** Gradients of one batch's loss, in the parameters' order. Disposes the samples. */
-  #gradients(samples: readonly TrainingSample[]): {
+  /** The gradients' sums over all ranks, once a step. Disposes this rank's. */
+  async #reduce(
+    group: Group,
+    gradients: readonly tf.Tensor[],
+    own: RankStep,
+  ): Promise<{ reduced: tf.Tensor[]; steps: readonly RankStep[] }> {
+    const { sums, values } = await sumOverRanks(group, `step ${this.#step + 1}`, gradients, own);
+    this.#stopping = values.some(({ stop }) => stop);
+    this.#times!.add(values.map(({ seconds }) => seconds));
+    return { reduced: sums, steps: values };
+  }
+
+  /** Gradients of one batch's loss, in the parameters' order, as far as they are this rank's. Disposes the samples. */
+  #gradients(
+    samples: readonly TrainingSample[],
+    { first, total, weight }: Share,
+  ): {
     gradients: tf.Tensor[];
     timesteps: readonly number[];
     sampleLosses: number[];
@@ -428,7 +528,12 @@ export class Trainer {
       imageDropout: noisedImageDropout,
       captionDropout,
       timestepWeights: this.#timestepWeights,
+      share: { first, total },
     });
+    // Each rank has its own numbers, all from one generator, so that a checkpoint does for all.
+    const dropout = this.#group
+      ? new RandomGenerator(this.#dropout.integer(0, 2 ** 31) + this.#group.rank)
+      : this.#dropout;
     const prepare = this.options.modelType === "t2v" ? prepareTextToVideoLoss : prepareLoss;
     const inputs = prepare(this.#models, batch, draws, options);
     const emptyPrompt = this.#emptyPrompt;
@@ -438,7 +543,7 @@ export class Trainer {
     const variables = this.#parameters.map(({ value }) => value);
     let squaredError: Float32Array | undefined;
     const lossOf = releasing(() => {
-      const terms = computeLoss(this.#models, inputs, captions, { ...options, generator: this.#dropout });
+      const terms = computeLoss(this.#models, inputs, captions, { ...options, generator: dropout });
       squaredError = terms.squaredError.dataSync() as Float32Array;
       return terms.loss;
     });
@@ -446,7 +551,13 @@ export class Trainer {
       tf.variableGrads(lossOf, variables),
     );
     const { perSample } = lossValues(squaredError!, inputs.weights);
-    const gradients = variables.map((variable) => grads[variable.name] ?? tf.zerosLike(variable));
+    const gradients = variables.map((variable) => {
+      const gradient = grads[variable.name] ?? tf.zerosLike(variable);
+      if (weight === 1) return gradient;
+      const part = tf.tidy(() => tf.mul(gradient, weight));
+      gradient.dispose();
+      return part;
+    });
     disposeLossInputs(inputs);
     if (captions !== batch.promptEmbedding) captions.dispose();
     tf.dispose([value, batch.encodedVideos, batch.promptEmbedding, batch.images]);
@@ -454,10 +565,25 @@ export class Trainer {
     return { gradients, timesteps: draws.timesteps, sampleLosses: perSample };
   }
 
-  /** Saves a checkpoint of the current state; does nothing without an `outputDir`. */
+  /**
+   * Saves a checkpoint of the current state; does nothing without an `outputDir`. Of several ranks the first one writes it, and
+   * all have to ask for it.
+   */
   async save(): Promise<CheckpointPlace | undefined> {
-    const { outputDir, checkpointingLimit, trainingType } = this.options;
+    const { outputDir } = this.options;
     if (outputDir === undefined || this.#lastCheckpoint?.step === this.#step) return this.#lastCheckpoint;
+    await this.#compareWeights(`checkpoint ${this.#step}`);
+    if (this.#group === undefined || this.#group.rank === 0) await this.#write(outputDir);
+    else {
+      const path = join(outputDir, `checkpoint-${this.#step}`);
+      this.#lastCheckpoint = { path, step: this.#step };
+    }
+    await this.#group?.gather(`the end of checkpoint ${this.#step}`, null, { unhurried: true });
+    return this.#lastCheckpoint;
+  }
+
+  async #write(outputDir: string): Promise<void> {
+    const { checkpointingLimit, trainingType } = this.options;
     const state: TrainerState = {
       fingerprint: this.#fingerprint,
       began: this.#began,
@@ -483,7 +609,6 @@ export class Trainer {
       },
       { limit: checkpointingLimit },
     );
-    return this.#lastCheckpoint;
   }
 
   /** SFT: a transformer's folder, as diffusers has it. LoRA: a file that its pipelines load. */
@@ -510,6 +635,15 @@ export class Trainer {
         file: path,
       });
     }
+    // A position within an epoch means nothing for other data.
+    const { epoch, generator } = state.sampler;
+    // Earlier versions did not keep it, and had one rank.
+    const before = state.fingerprint?.arguments.batch_size as number | undefined;
+    const place = { batchSize: before ?? this.options.batchSize, ...state.sampler };
+    this.#sampler.setState(changed.has("data_root") ? { epoch, generator, position: 0 } : place);
+    this.#step = step;
+    this.#totalSteps = this.#countSteps();
+    this.#learningRate = this.#makeSchedule();
     if (step > this.totalSteps) {
       throw new ResumeError(
         `is at step ${step}, the run ends at ${this.totalSteps} (${this.#spelling.name("train_steps")})`,
@@ -519,12 +653,9 @@ export class Trainer {
       );
     }
     await this.#restoreWeights(path, state, step, changed);
-    // A position within an epoch means nothing for other data.
-    this.#sampler.setState(changed.has("data_root") ? { ...state.sampler, position: 0 } : state.sampler);
     this.#draws.setState(state.draws);
     this.#dropout.setState(state.dropout);
     this.#guard.setState(state.guard);
-    this.#step = step;
     this.#lastCheckpoint = { path, step };
     const engine = currentEngine()?.name;
     if (state.engine !== engine) {

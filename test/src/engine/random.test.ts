@@ -42,3 +42,20 @@ test("the first draws of neighbouring seeds have nothing to do with each other",
     assert.ok(Math.abs(correlation) < 0.1, `lag ${lag}: ${correlation}`);
   }
 });
+
+test("normal draws are passed over as if they had been drawn, however many", () => {
+  for (const drawnBefore of [0, 1]) {
+    for (const count of [0, 1, 2, 3, 7, 1000, 12_345]) {
+      const [skipped, drawn] = [new RandomGenerator(count), new RandomGenerator(count)];
+      for (const generator of [skipped, drawn]) for (let i = 0; i < drawnBefore; i++) generator.normal();
+      skipped.skipNormals(count);
+      for (let i = 0; i < count; i++) drawn.normal();
+      assert.deepEqual(skipped.getState(), drawn.getState(), `${count} after ${drawnBefore}`);
+    }
+  }
+  const [once, twice] = [new RandomGenerator(5), new RandomGenerator(5)];
+  once.skipNormals(3e15);
+  for (let i = 0; i < 3; i++) twice.skipNormals(1e15);
+  assert.deepEqual(once.getState(), twice.getState());
+  assert.throws(() => once.skipNormals(-1), /skipNormals: expected a whole number of draws, found -1/);
+});
