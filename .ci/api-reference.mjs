@@ -35,6 +35,7 @@ const app = await Application.bootstrap({
   basePath: root,
   name: `firstframe ${version}`,
   readme: "none",
+  projectDocuments: [`${root}src/train/distributed/docs/*.md`],
   excludeInternal: true,
   excludePrivate: true,
   excludeExternals: true,
