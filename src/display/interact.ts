@@ -111,7 +111,7 @@ export class Interactive implements Displayable {
     try {
       return { bundle: await bundleOf(await this.#render(values as never)) };
     } catch (error) {
-      return { error: error instanceof Error ? error : new Error(String(error)) };
+      return { error: error instanceof Error ? error : { name: "Error", message: String(error) } };
     }
   }
 }

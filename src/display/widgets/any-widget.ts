@@ -80,7 +80,7 @@ export class AnyWidget<S extends Record<string, unknown>> {
     return this;
   }
 
-  /** Sends a message to the front end's `model.on("msg:custom", ...)`. @throws Error outside of a notebook */
+  /** Sends a message to the front end's `model.on("msg:custom", ...)`. @throws InputError outside of a notebook */
   send(content: unknown, buffers: readonly Uint8Array[] = []): void {
     this.#opened().sendCustom(content, buffers);
   }

@@ -16,7 +16,7 @@ export type Control = { readonly name: string; readonly label: string } & (
 );
 
 /** What a drawing ended in. */
-export type Drawn = { readonly bundle: MimeBundle } | { readonly error: Error };
+export type Drawn = { readonly bundle: MimeBundle } | { readonly error: Pick<Error, "name" | "message"> };
 
 type WidgetModule = Pick<WidgetClass, "module" | "version">;
 

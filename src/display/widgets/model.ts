@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { InputError } from "../../engine/errors.js";
 import type { MimeBundle } from "../mime.js";
 import { type BufferPath, joinBuffers, separateBuffers } from "./buffers.js";
 import { type Comm, type CommMessage, type Comms, kernelComms } from "./comms.js";
@@ -40,7 +41,7 @@ export class WidgetModel {
 
   /**
    * @param id letters and digits, of this model alone in the notebook
-   * @throws Error outside of a notebook
+   * @throws InputError outside of a notebook
    */
   constructor(
     { module, version, model, view }: WidgetClass,
@@ -48,7 +49,7 @@ export class WidgetModel {
     id = randomUUID().replaceAll("-", ""),
   ) {
     const comms = kernelComms();
-    if (!comms) throw new Error("a widget needs a notebook: this process has no kernel's comms");
+    if (!comms) throw new InputError("a widget needs a notebook: this process has no kernel's comms");
     answerControl(comms);
     this.id = id;
     this.#state = {
