@@ -256,7 +256,7 @@ const WIDGET_VIEW_TYPE = "application/vnd.jupyter.widget-view+json";
  * An output's content, without a view of a widget that shows something else as well: the widget ends with its kernel, and front ends
  * would show "model not found" where a picture could be.
  */
-function stored(data: unknown): Record<string, unknown> {
+export function stored(data: unknown): Record<string, unknown> {
   const { [WIDGET_VIEW_TYPE]: view, ...rest } = object(data);
   const others = Object.keys(rest).some((type) => type !== "text/plain");
   return others || view === undefined ? rest : { [WIDGET_VIEW_TYPE]: view, ...rest };

@@ -97,39 +97,34 @@ async function assertSameOutputs(saved: string, name: string): Promise<void> {
 
 const CONTROLS = "application/vnd.firstframe.controls.v1+json";
 
-/** Drags each slider towards an end and waits for another picture. */
+/** Drags each slider, which is ipywidgets', towards an end and waits for another picture. */
 async function moveSliders({ page }: NotebookPage, notebook: Notebook): Promise<void> {
-  const sliders = page.locator(".firstframe-controls input[type=range]");
+  const sliders = page.locator(".jupyter-widgets .noUi-base");
   const expected = notebook.cells.filter(
     (cell) =>
       cell.cell_type === "code" && cell.outputs.some((output) => "data" in output && CONTROLS in output.data),
   );
+  if (expected.length > 0) await sliders.nth(expected.length - 1).waitFor();
   const count = await sliders.count();
-  assert.ok(count >= expected.length, `${expected.length} outputs with controls, ${count} sliders`);
   for (let i = 0; i < count; i++) {
     const slider = sliders.nth(i);
-    await page.locator(".firstframe-controls input[type=range]:enabled").nth(i).waitFor();
     await slider.scrollIntoViewIfNeeded();
-    const output = slider.locator("xpath=ancestor::*[contains(@class, 'jp-OutputArea-output')][1]");
-    const before = await pictureIn(output);
-    const box = (await slider.boundingBox())!;
-    const [y, from] = [box.y + box.height / 2, await shareOf(slider)];
-    const to = from < 0.5 ? 0.95 : 0.05;
-    await page.mouse.move(box.x + 8 + from * (box.width - 16), y);
+    const widget = slider.locator("xpath=ancestor::*[contains(@class, 'widget-interact')][1]");
+    const before = await pictureIn(widget);
+    const [track, grip] = [
+      (await slider.boundingBox())!,
+      (await slider.locator(".noUi-handle").boundingBox())!,
+    ];
+    const y = grip.y + grip.height / 2;
+    const from = grip.x + grip.width / 2;
+    await page.mouse.move(from, y);
     await page.mouse.down();
-    await page.mouse.move(box.x + 8 + to * (box.width - 16), y, { steps: 6 });
+    const to = from < track.x + track.width / 2 ? 0.95 : 0.05;
+    await page.mouse.move(track.x + to * track.width, y, { steps: 6 });
     await page.mouse.up();
-    while ((await pictureIn(output)) === before) await page.waitForTimeout(50);
-    assert.equal(await output.locator(".firstframe-controls-error").count(), 0);
+    while ((await pictureIn(widget)) === before) await page.waitForTimeout(50);
+    assert.equal(await widget.locator(".jp-mod-error, [data-mime-type*=stderr]").count(), 0);
   }
-}
-
-/** Where the handle is, from 0 to 1. */
-function shareOf(slider: Locator): Promise<number> {
-  return slider.evaluate((node) => {
-    const { valueAsNumber, min, max } = node as HTMLInputElement;
-    return (valueAsNumber - Number(min)) / (Number(max) - Number(min));
-  });
 }
 
 /** What is drawn below the controls. */

@@ -180,11 +180,18 @@ describe("a stranger's notebook with controls beside outputs of every kind", () 
   });
 });
 
+/** Types a value into the slider of ipywidgets that a cell has shown. */
+async function set({ page }: NotebookPage, value: string): Promise<void> {
+  await page.locator(".jupyter-widgets .widget-readout").click();
+  await page.keyboard.press("Control+KeyA");
+  await page.keyboard.type(value);
+  await page.keyboard.press("Enter");
+}
+
 test("a stranger's notebook over one whose kernel runs has no word with that kernel until its cell is run", async () => {
   const mine = await lab.open("mine.ipynb");
   await mine.runAll();
-  await mine.page.locator(".firstframe-controls input:enabled").waitFor();
-  await mine.page.locator(".firstframe-controls input").fill("3");
+  await set(mine, "3");
   await mine.page.getByText("drawn 3").waitFor();
   await mine.save();
   await mine.close();
@@ -210,9 +217,10 @@ test("a stranger's notebook over one whose kernel runs has no word with that ker
   await seen.page.locator(".firstframe-controls-note").getByText(NOT_TRUSTED).waitFor();
   assert.equal(await seen.page.locator(".firstframe-controls input:enabled").count(), 0);
 
+  assert.equal(await seen.page.locator(".jupyter-widgets").count(), 0);
+
   await seen.opened.runAll();
-  await seen.page.locator(".firstframe-controls input:enabled").waitFor();
-  await seen.page.locator(".firstframe-controls input").fill("5");
+  await set(seen.opened, "5");
   await seen.page.getByText("drawn 5").waitFor();
   assert.deepEqual(canary.taken(), []);
   assert.deepEqual(seen.opened.problems, []);

@@ -1,4 +1,5 @@
 import sharp from "sharp";
+import { stored } from "../../../kernel/client/outputs.js";
 import { mediaUrl, shownType } from "../page/media.js";
 import type { CodeCell, MimeBundle, Notebook, Output } from "./format.js";
 
@@ -95,24 +96,26 @@ async function compareOutput(
       : [{ where, message: "the error differs", text }];
   }
   const types = (bundle: MimeBundle) => Object.keys(bundle).sort().join(", ");
-  if (types(expected.data) !== types(found.data)) {
-    const message = `expected ${types(expected.data)}, found ${types(found.data)}`;
+  // JupyterLab saves views of widgets, a run does not.
+  const [was, is] = [stored(expected.data), stored(found.data)];
+  if (types(was) !== types(is)) {
+    const message = `expected ${types(was)}, found ${types(is)}`;
     return [{ where, message, pictures: pictures(expected, found) }];
   }
   const differences: Difference[] = [];
-  for (const type of Object.keys(expected.data)) {
+  for (const type of Object.keys(was)) {
     const place = `${where}, ${type}`;
-    const [before, after] = [expected.data[type], found.data[type]];
+    const [before, after] = [was[type], is[type]];
     if (type === "application/vnd.plotly.v1+json") {
       const text = { expected: figureOutline(before), found: figureOutline(after) };
       if (text.expected !== text.found)
         differences.push({ where: place, message: "the figure's traces differ", text });
     } else if (type.startsWith("image/") && type !== "image/svg+xml") {
-      const [was, is] = [await pictureSize(before), await pictureSize(after)];
-      if (was !== is) {
+      const [size, other] = [await pictureSize(before), await pictureSize(after)];
+      if (size !== other) {
         differences.push({
           where: place,
-          message: `expected ${was}, found ${is}`,
+          message: `expected ${size}, found ${other}`,
           pictures: pictures(expected, found),
         });
       }
