@@ -396,9 +396,9 @@ export class TypeScriptLanguage {
     }
     const onDisk = file.replace(/\.ipynb\.ts$/, ".ipynb");
     if (!existsSync(onDisk)) return null;
-    return onDisk === file
-      ? { file, line: range.start.line, column: range.start.character }
-      : { file: onDisk, line: 0, column: 0 };
+    const { line, character: column } = onDisk === file ? range.start : { line: 0, character: 0 };
+    const relative = path.relative(this.cwd, onDisk).replaceAll(path.sep, "/");
+    return { file: onDisk, path: relative, line, column };
   }
 
   imports(): readonly string[] {

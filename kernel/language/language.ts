@@ -78,8 +78,8 @@ export function syntaxErrors(
 /** Where something is declared. */
 export type Place =
   | { readonly cell: number; readonly start: number; readonly end: number }
-  /** Line and column from 0, as in the language server protocol. */
-  | { readonly file: string; readonly line: number; readonly column: number };
+  /** Line and column from 0, as in the language server protocol; `path` is relative to the notebook's folder. */
+  | { readonly file: string; readonly path: string; readonly line: number; readonly column: number };
 
 export interface Script {
   readonly code: string;
