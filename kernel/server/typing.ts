@@ -2,6 +2,7 @@
  * What front ends ask while somebody is typing: what is wrong with a cell, what a name is, and where it is declared. They ask
  * over a comm that the server itself answers, so also while a cell is executed. Positions are in UTF-16 code units.
  */
+import { isInText } from "../language/in-text.js";
 import type { Diagnostic, Language, Place } from "../language/language.js";
 import {
   type CheckMode,
@@ -161,8 +162,8 @@ export class Typing {
     const code = cells[cell]!;
     const at = Math.min(cursor, code.length);
     const [start, end] = [nameStart(code, at), nameEnd(code, at)];
-    const found =
-      start === end || isQuestion(code) ? null : await this.language.inspect(withoutMagics(code), at, 0);
+    const isName = start !== end && !isQuestion(code) && !isInText(code, at);
+    const found = isName ? await this.language.inspect(withoutMagics(code), at, 0) : null;
     const data: Record<string, string> =
       found === null ? {} : { "text/plain": found.plain, "text/markdown": found.markdown };
     return { status: "ok", found: found !== null, data, start, end };

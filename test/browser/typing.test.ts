@@ -16,12 +16,23 @@ const CELLS = [
   'import { help } from "./helpers.ts";\nhelp("x");',
 ];
 
+const python = {
+  ...notebook([{ code: "" }]),
+  metadata: {
+    kernelspec: { name: "python3", display_name: "Python 3 (ipykernel)", language: "python" },
+    language_info: { name: "python" },
+  },
+};
+
 let lab: Lab;
 let opened: NotebookPage;
 let page: Page;
 
 before(async () => {
-  lab = await Lab.start({ "typing.ipynb": notebook(CELLS.map((code) => ({ code }))) });
+  lab = await Lab.start({
+    "typing.ipynb": notebook(CELLS.map((code) => ({ code }))),
+    "python.ipynb": python,
+  });
   await writeFile(
     join(lab.notebooks, "helpers.ts"),
     "// line 1\n\nexport function help(text: string): string {\n  return text;\n}\n",
@@ -74,7 +85,7 @@ async function point(index: number, word: string): Promise<string> {
   await page.mouse.move(x - 2, y);
   await page.mouse.move(x, y);
   await tooltip().waitFor();
-  return tooltip().innerText();
+  return (await tooltip().textContent())!;
 }
 
 /** Where on the page a word of a cell is. */
@@ -178,6 +189,35 @@ describe("the way to a declaration", () => {
     await page.keyboard.press("Control+Shift+["); // back to the notebook's tab
     await cell(0).waitFor();
   });
+});
+
+test("a restart forgets what has run: what is wrong is found out again", async () => {
+  await underlined(3, "anything", "nothing");
+  await opened.menu("Kernel", "Restart Kernel…");
+  await page.locator(".jp-Dialog button", { hasText: "Restart" }).click();
+  await underlined(3);
+  await opened.ready();
+  await run(0);
+  await underlined(3, "nothing");
+});
+
+test("another kernel is asked nothing", async () => {
+  const sent: string[] = [];
+  const other = await lab.openFile("python.ipynb", (made) => {
+    made.on("websocket", (socket) => socket.on("framesent", ({ payload }) => sent.push(String(payload))));
+  });
+  const editor = other.page.locator(".jp-CodeCell .cm-content").first();
+  await other.ready();
+  await editor.click();
+  await other.page.keyboard.insertText("add = 1\n");
+  await other.page.keyboard.press("F12");
+  await other.page.keyboard.press("Control+Enter");
+  await other.page.locator(".jp-InputPrompt", { hasText: "[1]:" }).waitFor();
+  await other.page.keyboard.press("Control+Enter");
+  await other.page.locator(".jp-InputPrompt", { hasText: "[2]:" }).waitFor();
+  assert.ok(sent.some((frame) => frame.includes("add = 1")));
+  assert.ok(!sent.some((frame) => frame.includes("firstframe.language")));
+  await other.close();
 });
 
 test("marks are readable in the dark theme, and gone once types are not checked", async () => {

@@ -99,8 +99,11 @@ export class Questions {
     if (!kernel) return undefined;
     const known = this.#connection?.kernel === kernel ? await this.#connection.comm : undefined;
     if (known && !known.isDisposed) return known;
-    // A restart has disposed of it.
-    if (this.#connection?.kernel !== kernel || known) this.#connection = { kernel, comm: this.#open(kernel) };
+    // A restart has disposed of it, without a word to whoever waits.
+    if (this.#connection?.kernel !== kernel || known) {
+      this.#connection = { kernel, comm: this.#open(kernel) };
+      this.#giveUp();
+    }
     return this.#connection.comm;
   }
 
@@ -111,11 +114,13 @@ export class Questions {
       const answer = content.data as Answer;
       this.#settle(answer.id, answer);
     };
-    comm.onClose = () => {
-      for (const id of [...this.#waiting.keys()]) this.#settle(id, undefined);
-    };
+    comm.onClose = () => this.#giveUp();
     comm.open({});
     return comm;
+  }
+
+  #giveUp(): void {
+    for (const id of [...this.#waiting.keys()]) this.#settle(id, undefined);
   }
 
   #settle(id: number, answer: Answer | undefined): void {

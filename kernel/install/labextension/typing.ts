@@ -20,6 +20,8 @@ const STYLE = `
 .firstframe-hover-message { margin: 2px 0; white-space: pre-wrap; overflow-wrap: anywhere; }
 .firstframe-hover-message strong { color: var(--jp-content-font-color1); }
 .firstframe-hover .jp-RenderedMarkdown { padding: 2px 0; }
+.firstframe-hover .jp-RenderedMarkdown pre { margin: 4px 0; padding: 0; background: transparent; }
+.firstframe-hover .jp-RenderedMarkdown pre code { padding: 0; background: transparent; }
 .firstframe-hover .jp-RenderedMarkdown > :last-child { margin-bottom: 0; }
 .firstframe-typing-status { position: fixed; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 `;
@@ -141,7 +143,11 @@ export function helpWhileTyping(
       writings.delete(panel);
       window.clearTimeout(writing.timer);
     });
-    panel.sessionContext.kernelChanged.connect(() => plan(writing, writing.checked));
+    const { sessionContext } = panel;
+    sessionContext.kernelChanged.connect(() => plan(writing, writing.checked));
+    sessionContext.statusChanged.connect(() => {
+      if (/restarting/.test(sessionContext.kernelDisplayStatus)) plan(writing, writing.checked);
+    });
   }
 
   function plan(writing: Writing, ids: Iterable<string>): void {
