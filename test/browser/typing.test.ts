@@ -186,7 +186,7 @@ describe("the way to a declaration", () => {
       .locator("#jp-main-statusbar")
       .getByText(/Ln 3, Col 17/)
       .waitFor();
-    await page.keyboard.press("Control+Shift+["); // back to the notebook's tab
+    await page.locator(".lm-DockPanel-tabBar .lm-TabBar-tab", { hasText: "typing.ipynb" }).click();
     await cell(0).waitFor();
   });
 });
