@@ -123,7 +123,12 @@ export class Typing {
       this.checking = next;
       if (next === undefined) return;
       this.waiting.delete(next.key);
-      next.answer(await this.diagnose(next).catch(failure));
+      const replaced: Answer = { status: "replaced" };
+      next.answer(
+        await this.diagnose(next).catch((error: unknown) =>
+          next.over.signal.aborted ? replaced : failure(error),
+        ),
+      );
     }
   }
 
