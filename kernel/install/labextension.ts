@@ -81,7 +81,7 @@ function manifest(hash: string, version: string) {
   return {
     name: NAME,
     version,
-    description: "Plotly figures in JupyterLab, for the firstframe kernel",
+    description: "Figures, controls and help while typing in JupyterLab, for the firstframe kernel",
     license: "Apache-2.0",
     jupyterlab: { _build: { load: `static/remoteEntry.${hash}.js`, ...EXPOSED } },
   };

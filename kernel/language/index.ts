@@ -1,4 +1,6 @@
+import { existsSync } from "node:fs";
 import path from "node:path";
+import { fileURLToPath } from "node:url";
 import { Compiler, CompilerError, uriOf } from "./compiler.js";
 import { completenessOf } from "./completeness.js";
 import {
@@ -27,7 +29,17 @@ import {
   sourceOf,
   toInspection,
 } from "./inspection.js";
-import type { Cell, Completeness, Completions, Diagnostic, Inspection, TransformedCell } from "./language.js";
+import {
+  type Cell,
+  CellSyntaxError,
+  type Completeness,
+  type Completions,
+  type Diagnostic,
+  type Inspection,
+  type Place,
+  syntaxErrors,
+  type TransformedCell,
+} from "./language.js";
 import { isUseful, lost, type Probe, probeOf, type Reference } from "./narrowing.js";
 import { isNotebook } from "./notebook-module.js";
 import { Lines, type Position } from "./positions.js";
@@ -36,6 +48,14 @@ import { type AcceptedCell, closureOf, type Learned, ownNames, Session, type Vie
 import { type Declaration, parseCell, type Source } from "./source.js";
 import { transformCell } from "./transform.js";
 import { evidentTypes, plainFunctionOf, plainTypeOf, shownType } from "./types.js";
+import {
+  declarationAmong,
+  declaredByLine,
+  inCells,
+  mayComeFromUnknown,
+  mentions,
+  unrunNames,
+} from "./unrun.js";
 import { blanksStart, isName, nameEnd, nameStart } from "./words.js";
 
 export * from "./language.js";
@@ -100,6 +120,8 @@ export class TypeScriptLanguage {
   private stamp: string;
   private queue: Promise<unknown> = Promise.resolve();
   private waiting = 0;
+  /** Calls off the check of code that is only being written. */
+  private linting: AbortController | undefined;
   /** What the next cell is to say about the project. */
   private notices: Diagnostic[] = [];
   /** About cells that were checked and may be accepted. */
@@ -131,24 +153,15 @@ export class TypeScriptLanguage {
   }
 
   check(cell: Cell, signal?: AbortSignal): Promise<Diagnostic[]> {
+    // Whoever runs a cell waits for nobody who is only typing.
+    this.linting?.abort();
     return new Promise((resolve, reject) => {
       const work = async () => {
         if (isUnchecked(cell.code)) return resolve([]);
         const source = parseCell(cell.code);
         const references = this.session.narrowableIn(source);
         const probe = probeOf(references);
-        const view = async (wide: boolean) => {
-          const query = this.show(source.code, source.shift, source, { probe, wide });
-          return { query, found: await this.findErrors(query, cell, signal) };
-        };
-        let { query, found } = await view(false);
-        const wide = query.narrows && found.some(isError);
-        if (wide) {
-          // Between two cells, a variable may have got another value of its declared type. Only what is wrong either way is.
-          const narrow = found;
-          ({ query, found } = await view(true));
-          found = wrongEitherWay(narrow, found, cell.code);
-        }
+        const { query, found, wide } = await this.errorsOf(source, cell.code, { probe }, signal);
         const clean = !found.some(isError);
         const about = { types: new Map(), references, ends: new Map(), declared: new Map(), clean, wide };
         this.learned.set(cell.id, about);
@@ -160,6 +173,43 @@ export class TypeScriptLanguage {
       };
       this.exclusively(work, signal).catch(reject);
     });
+  }
+
+  /** See `lint` in language.ts. */
+  async lint(code: string, above: readonly string[], signal?: AbortSignal): Promise<Diagnostic[] | null> {
+    const linting = new AbortController();
+    const work = async () => {
+      if (isUnchecked(code)) return [];
+      this.linting = linting;
+      const source = parseCell(code);
+      const unknown = unrunNames(above, (name, text) => this.session.isInForce(name, text));
+      const either = AbortSignal.any([linting.signal, ...(signal ? [signal] : [])]);
+      const { found } = await this.errorsOf(source, code, { unknown }, either);
+      const parser = this.parserErrors(code, source);
+      if (parser.length > 0) return [...syntaxErrors(found, parser)];
+      const isUnknown = unknown.size > 0 && mentions(code, unknown);
+      return isUnknown ? found.filter((each) => !mayComeFromUnknown(each)) : found;
+    };
+    try {
+      return await this.exclusively(work, signal);
+    } catch (error) {
+      if (linting.signal.aborted && !signal?.aborted) return null;
+      throw error;
+    } finally {
+      if (this.linting === linting) this.linting = undefined;
+    }
+  }
+
+  /** Why code would not become JavaScript. */
+  private parserErrors(code: string, source: Source): readonly Diagnostic[] {
+    if (source.errors.length > 0) return source.errors;
+    try {
+      this.transform({ id: "lint", count: 0, code });
+      return [];
+    } catch (error) {
+      if (error instanceof CellSyntaxError) return error.diagnostics;
+      throw error;
+    }
   }
 
   transform(cell: Cell): TransformedCell {
@@ -291,6 +341,66 @@ export class TypeScriptLanguage {
     return unlessInTrouble(this.exclusively(work, signal), null);
   }
 
+  /** See `definition` in language.ts. */
+  definition(
+    cells: readonly string[],
+    index: number,
+    cursor: number,
+    signal?: AbortSignal,
+  ): Promise<Place | null> {
+    const work = async () => {
+      const code = cells[index]!;
+      const query = this.show(code, 0, parseCell(code), { documented: true });
+      const found = await this.compiler.request<Definition | readonly Definition[] | null>(
+        "textDocument/definition",
+        { ...this.document(query), position: new Lines(query.text).positionAt(query.offset + cursor) },
+        signal,
+      );
+      for (const each of found === null ? [] : [found].flat()) {
+        const place = this.placeOfDefinition(each, query, cells, index);
+        if (place) return place;
+      }
+      const name = identifierAt(code, cursor);
+      return name && !isMember(code, name.start) && !isInText(code, cursor)
+        ? declarationAmong(cells, index, name.text)
+        : null;
+    };
+    return unlessInTrouble(this.exclusively(work, signal), null);
+  }
+
+  private placeOfDefinition(
+    definition: Definition,
+    query: Query,
+    cells: readonly string[],
+    index: number,
+  ): Place | null {
+    const uri = definition.targetUri ?? definition.uri;
+    const range = definition.targetSelectionRange ?? definition.range;
+    if (!uri?.startsWith("file:") || !range) return null;
+    const file = fileURLToPath(uri);
+    if (file === query.file) {
+      const lines = new Lines(query.text);
+      const [start, end] = [lines.offsetAt(range.start), lines.offsetAt(range.end)];
+      if (start >= query.offset) return { cell: index, start: start - query.offset, end: end - query.offset };
+      // What precedes the cell declares what earlier ones do.
+      const name = query.text.slice(start, end);
+      const cell = this.session.declaredIn(name);
+      const declaration = this.session.declarationOf(name);
+      return cell && declaration ? inCells(cells, index, cell.code, declaration.start, name) : null;
+    }
+    for (const cell of this.open) {
+      if (this.fileOf(cell) !== file) continue;
+      const lines = new Lines(cell.text);
+      const [start, end] = [lines.offsetAt(range.start), lines.offsetAt(range.end)];
+      return inCells(cells, index, cell.code, start - cell.offset, cell.text.slice(start, end));
+    }
+    const onDisk = file.replace(/\.ipynb\.ts$/, ".ipynb");
+    if (!existsSync(onDisk)) return null;
+    const { line, character: column } = onDisk === file ? range.start : { line: 0, character: 0 };
+    const relative = path.relative(this.cwd, onDisk).replaceAll(path.sep, "/");
+    return { file: onDisk, path: relative, line, column };
+  }
+
   imports(): readonly string[] {
     return this.session.importedNames();
   }
@@ -320,14 +430,31 @@ export class TypeScriptLanguage {
     return result;
   }
 
-  private async findErrors(query: Query, cell: Cell, signal?: AbortSignal): Promise<Diagnostic[]> {
+  /** What is wrong with code, and the document in which it was found. */
+  private async errorsOf(source: Source, code: string, showing: Showing, signal?: AbortSignal) {
+    const view = async (wide: boolean) => {
+      const query = this.show(source.code, source.shift, source, { ...showing, wide });
+      return { query, found: await this.findErrors(query, code, signal) };
+    };
+    let { query, found } = await view(false);
+    const wide = query.narrows && found.some(isError);
+    if (wide) {
+      // Between two cells, a variable may have got another value of its declared type. Only what is wrong either way is.
+      const narrow = found;
+      ({ query, found } = await view(true));
+      found = wrongEitherWay(narrow, found, code);
+    }
+    return { query, found, wide };
+  }
+
+  private async findErrors(query: Query, code: string, signal?: AbortSignal): Promise<Diagnostic[]> {
     let found = await this.diagnose(query, signal);
     if (found.some(({ code }) => unresolved.has(Number(code)))) {
       // It may exist by now; the compiler looks again when a file's imports change.
       this.compiler.write(query.file, `${query.text}\nimport {} from "node:process";`);
       found = await this.diagnose(query, signal);
     }
-    return toDiagnostics(found, query.text, query.offset, cell.code.length, (name) => this.kindOf(name));
+    return toDiagnostics(found, query.text, query.offset, code.length, (name) => this.kindOf(name));
   }
 
   /**
@@ -564,29 +691,12 @@ function wrongEitherWay(
 function namesOf(code: string, source: Source): ReturnType<typeof ownNames> {
   const own = ownNames(source.declarations);
   if (source.errors.length > 0) {
-    for (const name of declaredByLine(code)) {
+    for (const { name } of declaredByLine(code)) {
       own.value.add(name);
       own.type.add(name);
     }
   }
   return own;
-}
-
-/** The names that code which does not parse (yet) seems to declare. */
-function declaredByLine(code: string): string[] {
-  const names: string[] = [];
-  for (const [, name] of code.matchAll(
-    /^(?:export\s+)?(?:default\s+)?(?:declare\s+)?(?:abstract\s+)?(?:async\s+)?(?:const\s+enum|const|let|var|class|function\*?|enum|namespace|interface|type)\s+([\p{ID_Start}$_][\p{ID_Continue}$]*)/gmu,
-  )) {
-    if (name) names.push(name);
-  }
-  // Names bound by imports and patterns; property names among them do no harm.
-  for (const [, imported, pattern] of code.matchAll(
-    /^(?:import\b([^"'=;(]{0,1000}?)\bfrom\b|(?:const|let|var)\s{0,100}([[{][^=;]{0,1000}[\]}])\s{0,100}=)/gm,
-  )) {
-    names.push(...((imported ?? pattern ?? "").match(/[\p{ID_Start}$_][\p{ID_Continue}$]*/gu) ?? []));
-  }
-  return names;
 }
 
 /** The word that completions use for a kind of declaration. */

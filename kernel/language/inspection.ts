@@ -20,6 +20,8 @@ export interface Definition {
   readonly range?: Range;
   readonly targetUri?: string;
   readonly targetRange?: Range;
+  /** The name alone. */
+  readonly targetSelectionRange?: Range;
 }
 
 /** What Jupyter shows for a name: its signature and documentation, and its source on request. */

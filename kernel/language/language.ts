@@ -18,6 +18,21 @@ export interface Language {
   accept(cell: Cell): void;
   /** Empty if the compiler is in trouble. */
   complete(code: string, cursor: number): Promise<Completions>;
+  /**
+   * Errors and warnings of code that is being written, as {@link check} and {@link transform} would find them. What cells above
+   * it declare and have not run is of any type. Null if a cell that is to run needed the compiler. Rejects if it is in trouble.
+   *
+   * @param above the texts of the cells above, in order
+   */
+  lint(code: string, above: readonly string[], signal?: AbortSignal): Promise<Diagnostic[] | null>;
+  /**
+   * Where what is at a place is declared: in one of the cells, or in a file. Null if nothing is known, or the compiler is in
+   * trouble.
+   *
+   * @param cells the texts of the notebook's cells, in order
+   * @param index which of them it is about
+   */
+  definition(cells: readonly string[], index: number, cursor: number): Promise<Place | null>;
   /** Null if nothing is known, or the compiler is in trouble. */
   inspect(code: string, cursor: number, detail: 0 | 1): Promise<Inspection | null>;
   isComplete(code: string): Promise<Completeness>;
@@ -47,6 +62,24 @@ export interface Diagnostic {
   readonly start: number;
   readonly end: number;
 }
+
+/**
+ * What is wrong with a cell that is not TypeScript. The compiler's codes from 1000 to 1999 are about grammar; it says more than
+ * the parser that found the error.
+ */
+export function syntaxErrors(
+  found: readonly Diagnostic[],
+  parser: readonly Diagnostic[],
+): readonly Diagnostic[] {
+  const grammar = found.filter(({ code, severity }) => severity === "error" && code >= 1000 && code < 2000);
+  return grammar.length > 0 ? grammar : parser;
+}
+
+/** Where something is declared. */
+export type Place =
+  | { readonly cell: number; readonly start: number; readonly end: number }
+  /** Line and column from 0, as in the language server protocol; `path` is relative to the notebook's folder. */
+  | { readonly file: string; readonly path: string; readonly line: number; readonly column: number };
 
 export interface Script {
   readonly code: string;

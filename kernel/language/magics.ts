@@ -104,6 +104,20 @@ export function undecidedName(code: string): string | undefined {
   return typeof kind === "string" ? undefined : kind.unlessKnown;
 }
 
+/** A cell as it is run. `isUnknown` says whether no cell has declared a name. Rejects with {@link MagicError}. */
+export async function readCell(
+  code: string,
+  isUnknown: (name: string) => Promise<boolean>,
+): Promise<ParsedCell> {
+  const name = undecidedName(code);
+  return name !== undefined && !(await isUnknown(name)) ? { first: [], code } : parseMagics(code);
+}
+
+/** The word of a cell that ends a console, unless some cell has declared it. */
+export function exitWord(code: string): string | undefined {
+  return /^\s*(exit|quit)\s*(?:\(\s*\))?\s*;?\s*$/.exec(code.slice(0, 100))?.[1];
+}
+
 /** Whether a cell is `name?` or `?name`, with one mark or two. */
 export function isQuestion(code: string): boolean {
   return questionOf(code) !== undefined;

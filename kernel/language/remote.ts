@@ -11,6 +11,7 @@ import {
   type Diagnostic,
   type Inspection,
   type Language,
+  type Place,
   type Script,
 } from "./language.js";
 import type { Calls, FromThread, ThreadError, ToThread } from "./thread.js";
@@ -103,6 +104,14 @@ export class RemoteLanguage implements Language {
 
   inspect(code: string, cursor: number, detail: 0 | 1): Promise<Inspection | null> {
     return this.inTime("inspect", [code, cursor, detail], null);
+  }
+
+  lint(code: string, above: readonly string[], signal?: AbortSignal): Promise<Diagnostic[] | null> {
+    return this.call("lint", [code, above], signal);
+  }
+
+  definition(cells: readonly string[], index: number, cursor: number): Promise<Place | null> {
+    return this.inTime("definition", [cells[index]!, cells, index, cursor], null);
   }
 
   isComplete(code: string): Promise<Completeness> {

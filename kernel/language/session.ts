@@ -4,6 +4,7 @@ import { isShared } from "./own-names.js";
 import { isPath } from "./resolve.js";
 import { type Declaration, type Meaning, meaningsOf, parseCell, type Source } from "./source.js";
 import { onOneLine, type PlainType } from "./types.js";
+import { anything, type Declared } from "./unrun.js";
 
 /** What the compiler found out about a cell. All but `clean` arrives after the cell was accepted. */
 export interface Learned {
@@ -36,7 +37,8 @@ export interface AcceptedCell {
   readonly name: string;
   readonly extension: "ts" | "tsx";
   readonly text: string;
-  /** Where the cell's code begins in `text`. */
+  /** The cell's own code, which begins at `offset` in `text`. */
+  readonly code: string;
   readonly offset: number;
   readonly declarations: ReadonlyMap<string, Meanings>;
   readonly learned: Learned;
@@ -72,6 +74,8 @@ export interface View {
   readonly documented?: boolean;
   /** Variables have the types they were declared with. */
   readonly wide?: boolean;
+  /** Names that may be anything, by how they are declared in cells that have not run. */
+  readonly unknown?: ReadonlyMap<string, Declared>;
 }
 
 const modulePrefix = ".firstframe-cell-";
@@ -149,6 +153,12 @@ export class Session {
     return value?.declarations.get(name)?.value ?? type?.declarations.get(name)?.type;
   }
 
+  /** Whether what a name means is what the cell of this code declared. */
+  isInForce(name: string, code: string): boolean {
+    const { value, type } = this.names.get(name) ?? nobody;
+    return value?.code === code || type?.code === code;
+  }
+
   /** The names of values that packages look up, too. */
   sharedNames(): string[] {
     return this.allNames().filter((name) => isShared(name) && this.valueOf(name) !== undefined);
@@ -202,7 +212,11 @@ export class Session {
   }
 
   /** The declarations that code needs: those of all names in it, except its own. Variables of plain types are declared with their type. */
-  contextOf(code: string, own: Own, { also = [], documented = false, wide = false }: View = {}): Context {
+  contextOf(
+    code: string,
+    own: Own,
+    { also = [], documented = false, wide = false, unknown }: View = {},
+  ): Context {
     const mentioned = new Set([
       ...(code.match(/[\p{ID_Start}$_][\p{ID_Continue}$\u200c\u200d]*/gu) ?? []),
       ...also,
@@ -217,7 +231,14 @@ export class Session {
       statements.add(statement);
       parts.set(name, `${parts.get(name) ?? ""}${statement}`);
     };
+    const unknowns: string[] = [];
     for (const name of mentioned) {
+      const declared = unknown?.get(name);
+      if (declared) {
+        if (own.value.has(name) && own.type.has(name)) continue;
+        unknowns.push(anything(name, declared, own));
+        continue;
+      }
       const owners = this.names.get(name) ?? nobody;
       const value = own.value.has(name) ? undefined : owners.value;
       const type = own.type.has(name) ? undefined : owners.type;
@@ -282,7 +303,7 @@ export class Session {
     // On one line, so that line numbers of cell and file differ by a constant.
     const line = [...statements].map(onOneLine).join(" ");
     return {
-      header: `${references.map((reference) => `${reference.trim()}\n`).join("")}${line}\n`,
+      header: `${references.map((reference) => `${reference.trim()}\n`).join("")}${unknowns.join("")}${line}\n`,
       needs: [...needs],
       parts,
       narrows,
@@ -328,6 +349,7 @@ export class Session {
       name: `${modulePrefix}${cell.count}-${this.count}`,
       extension: source.lang,
       text: `${context.header}${source.code}\n;${names.length > 0 ? `export { ${names.join(", ")} };` : ""}${ends}`,
+      code: source.code,
       offset: context.header.length,
       declarations,
       learned,

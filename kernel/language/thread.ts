@@ -59,6 +59,9 @@ const calls = {
   complete: (signal: AbortSignal, code: string, cursor: number) => language.complete(code, cursor, signal),
   inspect: (signal: AbortSignal, code: string, cursor: number, detail: 0 | 1) =>
     language.inspect(code, cursor, detail, signal),
+  lint: (signal: AbortSignal, code: string, above: readonly string[]) => language.lint(code, above, signal),
+  definition: (signal: AbortSignal, _code: string, cells: readonly string[], index: number, cursor: number) =>
+    language.definition(cells, index, cursor, signal),
   isComplete: (_: AbortSignal, code: string) => language.isComplete(code),
   imports: (_: AbortSignal) => language.imports(),
   reset: (_: AbortSignal) => language.reset(),

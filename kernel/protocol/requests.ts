@@ -59,6 +59,19 @@ export interface CommMessage {
   readonly data: unknown;
 }
 
+/** What a front end asks about cells that are being written, over a comm that the kernel's server answers. */
+export interface LanguageRequest {
+  readonly method: "diagnostics" | "hover" | "definition";
+  /** The texts of all code cells, in order. */
+  readonly cells: readonly string[];
+  /** Which of them it is about. */
+  readonly cell: number;
+  /** What tells this cell from others as long as it exists. */
+  readonly cellId: string;
+  /** In UTF-16 code units, as all positions here; of no use for diagnostics. */
+  readonly cursor: number;
+}
+
 /** A question of a cell, which the kernel sends on stdin. */
 export interface InputRequest {
   readonly prompt: string;
@@ -156,6 +169,31 @@ export const parse = {
       data: content.data ?? {},
     };
   },
+  language(data: unknown): LanguageRequest {
+    if (typeof data !== "object" || data === null || Array.isArray(data))
+      throw new ProtocolError(`data: expected an object, found ${kind(data)}`);
+    const content = data as Raw;
+    const { method, cells } = content;
+    if (method !== "diagnostics" && method !== "hover" && method !== "definition") {
+      const found = JSON.stringify(method) ?? "nothing";
+      throw new ProtocolError(`method: expected diagnostics, hover or definition, found ${found}`);
+    }
+    if (!Array.isArray(cells)) throw new ProtocolError(`cells: expected an array, found ${kind(cells)}`);
+    cells.forEach((each: unknown, i) => {
+      if (typeof each !== "string")
+        throw new ProtocolError(`cells[${i}]: expected a string, found ${kind(each)}`);
+    });
+    const cell = natural(content, "cell");
+    if (cell >= cells.length)
+      throw new ProtocolError(`cell: expected the number of one of ${cells.length} cells, found ${cell}`);
+    return {
+      method,
+      cells: cells as string[],
+      cell,
+      cellId: content.cell_id === undefined ? String(cell) : text(content, "cell_id"),
+      cursor: method === "diagnostics" ? 0 : natural(content, "cursor"),
+    };
+  },
   commInfo(content: Raw): CommInfoRequest {
     const target = content.target_name;
     return { targetName: target === undefined || target === null ? undefined : text(content, "target_name") };
@@ -195,6 +233,14 @@ function integer(content: Raw, key: string): number | undefined {
   if (value === undefined) return undefined;
   if (!Number.isInteger(value)) throw new ProtocolError(`${key}: expected an integer, found ${kind(value)}`);
   return value as number;
+}
+
+/** A whole number from 0, which has to be there. */
+function natural(content: Raw, key: string): number {
+  const value = integer(content, key);
+  if (value === undefined || value < 0)
+    throw new ProtocolError(`${key}: expected an integer from 0, found ${value ?? "nothing"}`);
+  return value;
 }
 
 function kind(value: unknown): string {

@@ -10,16 +10,17 @@ import {
   type Diagnostic,
   type Language,
   type Script,
+  syntaxErrors,
 } from "../language/language.js";
 import {
   type CheckMode,
   checkModes,
+  exitWord,
   type Magic,
   MagicError,
   magicsHelp,
   type ParsedCell,
-  parseMagics,
-  undecidedName,
+  readCell,
 } from "../language/magics.js";
 import type { ErrorContent } from "../protocol/messages.js";
 import type { ExpressionResult, Payload } from "../protocol/replies.js";
@@ -49,6 +50,11 @@ export class CellExecution {
   /** The cell that is in the executor. */
   private current: number | undefined;
   private check = checkModeOf(process.env.FIRSTFRAME_CHECK);
+
+  /** What becomes of a cell's type errors. */
+  get checkMode(): CheckMode {
+    return this.check;
+  }
 
   /** Sets breakpoints, once there is a debugger. */
   debugger: Pick<DebugAdapter, "cellWillRun"> | undefined;
@@ -92,9 +98,7 @@ export class CellExecution {
     });
     let parsed: ParsedCell;
     try {
-      const name = undecidedName(request.code);
-      const isCode = name !== undefined && !(await this.isUnknown(name));
-      parsed = isCode ? { first: [], code: request.code } : parseMagics(request.code);
+      parsed = await readCell(request.code, (name) => this.isUnknown(name));
     } catch (error) {
       if (error instanceof MagicError) return { error: errorContent(error.name, error.message), ...nothing };
       throw error;
@@ -104,7 +108,7 @@ export class CellExecution {
       if (result?.error !== undefined) return result;
     }
     if (parsed.inspect !== undefined) return this.page(parsed.inspect, id);
-    const [, exit] = /^\s*(exit|quit)\s*(?:\(\s*\))?\s*;?\s*$/.exec(parsed.code.slice(0, 100)) ?? [];
+    const exit = exitWord(parsed.code);
     if (exit !== undefined && (await this.isUnknown(exit)))
       return { userExpressions: {}, payload: [{ source: "ask_exit", keepkernel: false }] };
     return this.executeCode(parsed, id, count, request);
@@ -190,9 +194,9 @@ export class CellExecution {
     } catch (error) {
       if (!(error instanceof CellSyntaxError)) throw error;
       const found = await this.unlessInterrupted(checked.catch(() => []));
-      const known = found === "interrupted" ? [] : found.filter(isGrammar);
+      const known = found === "interrupted" ? [] : found;
       return {
-        error: diagnosticsContent("SyntaxError", written, known.length > 0 ? known : error.diagnostics),
+        error: diagnosticsContent("SyntaxError", written, syntaxErrors(known, error.diagnostics)),
       };
     } finally {
       over.abort();
@@ -311,11 +315,6 @@ const interrupted: CellResult & { readonly error: ErrorContent } = {
 
 function call(name: string, argument: unknown): string {
   return `await ${runtimeGlobal}.await(${runtimeGlobal}.${name}(${JSON.stringify(argument)})); void 0\n//# sourceURL=${ownScript}`;
-}
-
-/** The compiler's codes from 1000 to 1999 are about grammar; it says more than the parser that found the error. */
-function isGrammar({ code, severity }: Diagnostic): boolean {
-  return severity === "error" && Number(code) >= 1000 && Number(code) < 2000;
 }
 
 function checkModeOf(text: string | undefined): CheckMode {

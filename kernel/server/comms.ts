@@ -1,13 +1,14 @@
 /**
  * Comms, as the server sees them: which are open, and which messages the executor has not dealt with. What they say is
- * between front end and executor.
+ * between front end and executor, but for those of typing.ts.
  */
 import type { CommCommand } from "../ipc/frames.js";
-import { parse } from "../protocol/requests.js";
+import { type CommMessage, parse } from "../protocol/requests.js";
 import type { Intake } from "../protocol/sockets.js";
 import type { Complaints } from "./complaints.js";
 import type { Contexts } from "./contexts.js";
 import type { Replier, Request } from "./replier.js";
+import { languageTarget, type Typing } from "./typing.js";
 
 export class CommRegistry {
   private readonly targets = new Map<string, string>();
@@ -25,10 +26,10 @@ export class CommRegistry {
     return Object.fromEntries(open.map(([id, name]) => [id, { target_name: name }]));
   }
 
-  /** Forgets all, and says which they were. */
+  /** Forgets those of the executor, and says which they were. */
   clear(): string[] {
-    const ids = [...this.targets.keys()];
-    this.targets.clear();
+    const ids = [...this.targets].filter(([, target]) => target !== languageTarget).map(([id]) => id);
+    for (const id of ids) this.targets.delete(id);
     return ids;
   }
 }
@@ -45,6 +46,7 @@ export class CommMessages {
     private readonly replier: Replier,
     private readonly intake: Intake,
     private readonly complaints: Complaints,
+    private readonly typing: Typing,
     private readonly send: (command: CommCommand, buffers: readonly Uint8Array[]) => void,
   ) {}
 
@@ -52,14 +54,20 @@ export class CommMessages {
     const { header, content, metadata, buffers } = request.message;
     const type = header.msg_type;
     this.replier.busy(header);
+    let parsed: CommMessage;
     try {
-      parse.comm(content);
+      parsed = parse.comm(content);
     } catch (error) {
       this.complaints.add(`${type}: ${String(error)}`);
       this.replier.idle(header);
       return;
     }
     this.registry.note(type, content);
+    if (this.typing.takes(type, parsed)) {
+      this.typing.receive(type, parsed, request);
+      this.replier.idle(header);
+      return;
+    }
     const id = this.contexts.add({ message: request.message, silent: false, allowStdin: false, count: 0 });
     this.underWay.set(id, { ...request, message: { ...request.message, content: {}, buffers: [] } });
     this.intake.add(request.size);

@@ -23,6 +23,7 @@ import { MemoryReturn } from "./memory.js";
 import { Publisher } from "./publisher.js";
 import { failureOf, Replier, type Request } from "./replier.js";
 import { Stdin } from "./stdin.js";
+import { Typing } from "./typing.js";
 import { WarmUp } from "./warm-up.js";
 
 export interface KernelOptions {
@@ -92,6 +93,11 @@ export class Kernel {
       this.replier,
       sockets.intake,
       this.complaints,
+      new Typing(
+        this.language,
+        () => this.cells.checkMode,
+        (header, comm_id, data) => this.publisher.publish("comm_msg", header, { comm_id, data }),
+      ),
       (command, buffers) => this.executor.tell(command, buffers),
     );
     this.debugging = new Debugging(this.language, this.executor, this.cells, (event) => {

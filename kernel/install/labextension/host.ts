@@ -3,6 +3,8 @@
  * The plugin fills it in when JupyterLab starts it.
  */
 
+import type { EditorView } from "./codemirror.js";
+
 export interface Comm {
   onMsg: (message: { content: { data: unknown } }) => void;
   onClose: () => void;
@@ -12,18 +14,61 @@ export interface Comm {
   readonly isDisposed: boolean;
 }
 
+export interface Kernel {
+  /** What it says of itself once it is there. */
+  readonly info: Promise<{ readonly implementation: string }>;
+  createComm(target: string): Comm;
+}
+
 export interface Signal {
   connect(slot: () => void): void;
   disconnect(slot: () => void): void;
 }
 
+/** JupyterLab's editor of a cell, on top of CodeMirror's. */
+export interface Editor {
+  readonly editor: EditorView;
+  getPositionAt(offset: number): EditorPosition | undefined;
+  setSelection(range: { readonly start: EditorPosition; readonly end: EditorPosition }): void;
+  setCursorPosition(position: EditorPosition): void;
+  revealPosition(position: EditorPosition): void;
+  focus(): void;
+}
+
+/** Both from 0. */
+export interface EditorPosition {
+  readonly line: number;
+  readonly column: number;
+}
+
+export interface Cell {
+  readonly node: Node;
+  readonly ready: Promise<void>;
+  readonly model: {
+    readonly id: string;
+    readonly type: string;
+    readonly sharedModel: { getSource(): string };
+  };
+  /** Null until the cell has been in sight. */
+  readonly editor: Editor | null;
+  inputHidden: boolean;
+}
+
 export interface NotebookPanel {
   readonly node: Node;
-  /** With the renderers of its own, as that of its widgets. */
-  readonly content: { readonly rendermime: RenderMimeRegistry };
+  readonly disposed: Signal;
+  readonly context: { readonly path: string };
+  readonly content: {
+    /** With the renderers of its own, as that of its widgets. */
+    readonly rendermime: RenderMimeRegistry;
+    readonly widgets: readonly Cell[];
+    activeCellIndex: number;
+    mode: "command" | "edit";
+    scrollToCell(cell: Cell): Promise<void>;
+  };
   readonly sessionContext: {
     readonly ready: Promise<void>;
-    readonly session: { readonly kernel: { createComm(target: string): Comm } | null } | null;
+    readonly session: { readonly kernel: Kernel | null } | null;
     readonly kernelChanged: Signal;
     /** Restarts come through here. */
     readonly statusChanged: Signal;
@@ -32,6 +77,7 @@ export interface NotebookPanel {
 }
 
 export interface RenderMimeRegistry {
+  createModel(options: { readonly data: object; readonly trusted: boolean }): unknown;
   readonly mimeTypes: readonly string[];
   /** @param safe "ensure": only renderers that take anybody's data */
   preferredMimeType(bundle: object, safe: "ensure" | "any"): string | undefined;

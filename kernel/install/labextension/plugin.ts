@@ -1,17 +1,21 @@
-import { hostStarted, type NotebookPanel, type RenderMimeRegistry } from "./host.js";
+import { hostStarted, type RenderMimeRegistry } from "./host.js";
 import { type SharedScope, sharedModule } from "./shared.js";
 import { completerToken, offerSnippets } from "./snippets.js";
-
-interface NotebookTracker {
-  find(test: (panel: NotebookPanel) => boolean): NotebookPanel | undefined;
-}
+import {
+  type Application,
+  type EditorExtensionRegistry,
+  helpWhileTyping,
+  type NotebookTracker,
+  typingModules,
+} from "./typing.js";
 
 /** The plugins that JupyterLab starts with itself. */
 export default async function plugins(scope: SharedScope) {
-  const [rendermime, notebook, completer] = await Promise.all([
+  const [rendermime, notebook, completer, typing] = await Promise.all([
     sharedModule<{ IRenderMimeRegistry: unknown }>(scope, "@jupyterlab/rendermime"),
     sharedModule<{ INotebookTracker: unknown }>(scope, "@jupyterlab/notebook"),
     completerToken(scope),
+    typingModules(scope),
   ]);
   const host = {
     id: "firstframe:host",
@@ -32,5 +36,14 @@ export default async function plugins(scope: SharedScope) {
     requires: [completer],
     activate: (_: unknown, manager: Parameters<typeof offerSnippets>[0]) => offerSnippets(manager),
   };
-  return completer === null ? [host] : [host, snippets];
+  const help = typing && {
+    id: "firstframe:typing",
+    description:
+      "Errors while typing, types by pointing, and the way to declarations in cells of TypeScript.",
+    autoStart: true,
+    requires: [notebook.INotebookTracker, typing.codemirror.IEditorExtensionRegistry],
+    activate: (app: Application, tracker: NotebookTracker, registry: EditorExtensionRegistry) =>
+      helpWhileTyping(app, tracker, registry, typing),
+  };
+  return [host, ...(completer === null ? [] : [snippets]), ...(help ? [help] : [])];
 }
