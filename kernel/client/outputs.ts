@@ -109,7 +109,7 @@ export class OutputCollector {
 
   private update(content: Record<string, unknown>): void {
     for (const output of this.displays.get(displayId(content) ?? "") ?? []) {
-      const data = stored(content.data);
+      const data = storedBundle(content.data);
       output.data = this.fits(output, data) ? data : leftOut(data);
       output.metadata = object(content.metadata);
     }
@@ -256,14 +256,14 @@ const WIDGET_VIEW_TYPE = "application/vnd.jupyter.widget-view+json";
  * An output's content, without a view of a widget that shows something else as well: the widget ends with its kernel, and front ends
  * would show "model not found" where a picture could be.
  */
-export function stored(data: unknown): Record<string, unknown> {
+export function storedBundle(data: unknown): Record<string, unknown> {
   const { [WIDGET_VIEW_TYPE]: view, ...rest } = object(data);
   const others = Object.keys(rest).some((type) => type !== "text/plain");
   return others || view === undefined ? rest : { [WIDGET_VIEW_TYPE]: view, ...rest };
 }
 
 function asOutput(type: string, content: Record<string, unknown>): CellOutput | undefined {
-  const data = stored(content.data);
+  const data = storedBundle(content.data);
   const metadata = object(content.metadata);
   switch (type) {
     case "stream":

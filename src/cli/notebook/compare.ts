@@ -1,5 +1,5 @@
 import sharp from "sharp";
-import { stored } from "../../../kernel/client/outputs.js";
+import { storedBundle } from "../../../kernel/client/outputs.js";
 import { mediaUrl, shownType } from "../page/media.js";
 import type { CodeCell, MimeBundle, Notebook, Output } from "./format.js";
 
@@ -97,7 +97,7 @@ async function compareOutput(
   }
   const types = (bundle: MimeBundle) => Object.keys(bundle).sort().join(", ");
   // JupyterLab saves views of widgets, a run does not.
-  const [was, is] = [stored(expected.data), stored(found.data)];
+  const [was, is] = [storedBundle(expected.data), storedBundle(found.data)];
   if (types(was) !== types(is)) {
     const message = `expected ${types(was)}, found ${types(is)}`;
     return [{ where, message, pictures: pictures(expected, found) }];
