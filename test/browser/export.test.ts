@@ -35,8 +35,9 @@ const shown: [string, Displayable][] = [
 let folder: string;
 let bundles: Record<string, string>[];
 before(async () => {
-  // The kernel's comms, so that the controls' own type is in the notebook.
-  Object.assign(globalThis, { comms: { registerTarget: () => {} } });
+  // The kernel's comms, so that the types of widgets and controls are in the notebook, as JupyterLab saves them.
+  const comm = { isOpen: true, send: () => {}, close: () => {}, onMessage: () => {}, onClose: () => {} };
+  Object.assign(globalThis, { comms: { registerTarget: () => {}, open: () => comm } });
   bundles = (await Promise.all(shown.map(([, value]) => value[jupyterDisplay]()))) as Record<
     string,
     string
