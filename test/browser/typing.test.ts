@@ -77,15 +77,21 @@ async function underlined(index: number, ...texts: string[]): Promise<void> {
   );
 }
 
-/** Points at a word in a cell until its tooltip is there. */
+/** Points at a word in a cell until its tooltip is there: again if the page has moved meanwhile, as when a theme arrives. */
 async function point(index: number, word: string): Promise<string> {
-  await page.mouse.move(5, 5);
-  await tooltip().waitFor({ state: "detached" });
-  const { x, y } = await middleOf(index, word);
-  await page.mouse.move(x - 2, y);
-  await page.mouse.move(x, y);
-  await tooltip().waitFor();
-  return (await tooltip().textContent())!;
+  for (let tries = 1; ; tries++) {
+    await page.mouse.move(5, 5);
+    await tooltip().waitFor({ state: "detached" });
+    const { x, y } = await middleOf(index, word);
+    await page.mouse.move(x - 2, y);
+    await page.mouse.move(x, y);
+    try {
+      await tooltip().waitFor({ timeout: 10_000 });
+      return (await tooltip().textContent())!;
+    } catch (error) {
+      if (tries === 12) throw error;
+    }
+  }
 }
 
 /** Where on the page a word of a cell is. */
