@@ -11,7 +11,6 @@ import { interruptFlag, whenIdle } from "../ipc/names.js";
 import {
   compareExchange,
   continueWith,
-  defineProperty,
   exchange,
   hasPrototype,
   later,
@@ -19,6 +18,9 @@ import {
   NativePromise,
   resolved,
   store,
+  tryDefine,
+  tryDelete,
+  trySet,
   wait,
   withOwnMethods,
 } from "../ipc/primordials.js";
@@ -140,17 +142,17 @@ export class Interrupts {
   /** Sets the flag that guards read, if there is an interrupt. */
   readonly raise = (): void => {
     if (this.raised || load(this.state, slot.interrupt) === 0) return;
-    this.raised = true;
-    (globalThis as unknown as Record<string, unknown>)[interruptFlag] = true;
+    // Where a cell has frozen the global object, there is no flag: V8 ends what goes on for too long.
+    this.raised = trySet(globalThis, interruptFlag, true);
   };
 
   /** Makes the flag anew, which V8 again takes for a constant, as it does not with one that has changed. */
   private lower(): void {
     if (!this.raised) return;
     this.raised = false;
-    delete (globalThis as unknown as Record<string, unknown>)[interruptFlag];
+    tryDelete(globalThis, interruptFlag);
     const property = { __proto__: null, value: false, configurable: true, writable: true };
-    defineProperty(globalThis, interruptFlag, property as PropertyDescriptor);
+    tryDefine(globalThis, interruptFlag, property as PropertyDescriptor);
   }
 
   /** What a guard calls when the flag is set. Throws, unless the interrupt was for a cell that is over. */

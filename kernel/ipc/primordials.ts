@@ -16,6 +16,8 @@ const uncurry = bind.bind(call) as <This, Args extends unknown[], Result>(
 const { create, defineProperty, getOwnPropertyDescriptor, getPrototypeOf, hasOwn, keys, setPrototypeOf } =
   Object;
 const { apply, ownKeys } = Reflect;
+/** They say by false what can't be done, on a frozen object for example, instead of throwing. */
+export const { defineProperty: tryDefine, deleteProperty: tryDelete, set: trySet } = Reflect;
 const { isArray } = Array;
 const objectPrototype = Object.prototype;
 const arrayPrototype = Array.prototype;

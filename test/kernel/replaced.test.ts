@@ -171,7 +171,9 @@ const kernel = await startKernel({ FIRSTFRAME_CHECK: "off", FIRSTFRAME_HISTORY: 
 let pid = await pidOf();
 
 async function pidOf(): Promise<number> {
-  return Number((await kernel.run("process.pid")).text);
+  const { text } = await kernel.run("process.pid");
+  assert.match(text, /^[1-9]\d*$/); // 0 would be the tests' own group
+  return Number(text);
 }
 
 /** Another process takes the place of the one whose built-ins are not what they were. */
@@ -219,6 +221,15 @@ test("what a cell shows comes as it is where JSON is another", async () => {
   assert.equal(bundles[1]!["image/png"], "AQID");
   // What the cell itself does with JSON is its own affair.
   assert.equal((await kernel.run("JSON.stringify([1, {}])")).text, "'\"y\"'");
+});
+
+test("an interrupt ends a cell where the global object is frozen", async () => {
+  await kernel.run("Object.freeze(globalThis)");
+  for (const waits of ["for (;;) {}", "await new Promise(() => {})", "for (;;) {}"]) {
+    const { reply } = await interrupted(kernel, `console.log("on"); ${waits}`);
+    assert.equal(reply.ename, "KeyboardInterrupt");
+    assert.equal((await kernel.run("1 + 1")).text, "2");
+  }
 });
 
 for (const [what, code] of [
