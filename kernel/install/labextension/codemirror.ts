@@ -51,7 +51,7 @@ export interface Tooltip {
   readonly pos: number;
   readonly end: number;
   readonly above: boolean;
-  create(): { readonly dom: HTMLElement };
+  create(): { readonly dom: HTMLElement; destroy?(): void };
 }
 
 export interface StateModule {

@@ -1,3 +1,5 @@
+import type { Diagnostic as Found, Place } from "../../language/language.js";
+import type { languageTarget } from "../../server/typing.js";
 import type { Comm, Kernel, NotebookPanel } from "./host.js";
 
 /**
@@ -5,22 +7,10 @@ import type { Comm, Kernel, NotebookPanel } from "./host.js";
  * ours is asked.
  */
 
-const TARGET = "firstframe.language";
+const TARGET: typeof languageTarget = "firstframe.language";
 const IMPLEMENTATION = "firstframe";
 
-export interface Found {
-  readonly severity: "error" | "warning" | "suggestion";
-  /** TypeScript's number; 0 if it is not TypeScript's. */
-  readonly code: number;
-  readonly message: string;
-  /** In UTF-16 code units, as in CodeMirror. */
-  readonly start: number;
-  readonly end: number;
-}
-
-export type Place =
-  | { readonly cell: number; readonly start: number; readonly end: number }
-  | { readonly file: string; readonly path: string; readonly line: number; readonly column: number };
+export type { Diagnostic as Found, Place } from "../../language/language.js";
 
 interface Answers {
   readonly diagnostics: { readonly diagnostics: readonly Found[] };

@@ -217,15 +217,17 @@ export function helpWhileTyping(
     const dom = document.createElement("div");
     dom.className = "firstframe-hover";
     for (const each of found) dom.append(message(each));
+    let destroy = (): void => {};
     if (markdown !== undefined) {
       const { rendermime } = writing.panel.content;
       const renderer = rendermime.createRenderer("text/markdown");
       const model = rendermime.createModel({ data: { "text/markdown": markdown }, trusted: false });
       await renderer.renderModel(model);
       dom.append(renderer.node);
+      destroy = () => renderer.dispose();
     }
     const [start, end] = known && known.end > known.start ? [known.start, known.end] : [at, at];
-    return { pos: start, end, above: true, create: () => ({ dom }) };
+    return { pos: start, end, above: true, create: () => ({ dom, destroy }) };
   }
 
   /** Goes to where the name at a place is declared. @returns whether that is somewhere else */

@@ -43,6 +43,7 @@ export class AnyWidget<S extends Record<string, unknown>> {
   readonly #state: S;
   readonly #listeners = new Map<string, Listener[]>();
   #model: WidgetModel | undefined;
+  #layout: WidgetModel | undefined;
 
   /** @throws InputError for options without JavaScript, or with a file that can't be read */
   constructor(options: AnyWidgetOptions<S>) {
@@ -88,6 +89,7 @@ export class AnyWidget<S extends Record<string, unknown>> {
   /** Takes it out of every front end. */
   close(): void {
     this.#model?.close();
+    this.#layout?.close();
     this.#model = undefined;
   }
 
@@ -111,10 +113,7 @@ export class AnyWidget<S extends Record<string, unknown>> {
   /** Front ends that never show a widget need not know of it. */
   #opened(): WidgetModel {
     if (this.#model?.isOpen) return this.#model;
-    const layout = new WidgetModel(
-      { module: "@jupyter-widgets/base", version: "2.0.0", model: "LayoutModel", view: "LayoutView" },
-      {},
-    );
+    const layout = WidgetModel.layout();
     const model = new WidgetModel(ANYWIDGET, {
       ...this.#state,
       ...{ _esm: this.#esm, _css: this.#css, layout: layout.reference, _dom_classes: [] },
@@ -130,6 +129,7 @@ export class AnyWidget<S extends Record<string, unknown>> {
       ),
     );
     this.#model = model;
+    this.#layout = layout;
     return model;
   }
 
@@ -154,7 +154,7 @@ export class AnyWidget<S extends Record<string, unknown>> {
  * const counter = anywidget({
  *   state: { value: 0 },
  *   render({ model, el }) {
- *     const button = document.createElement("button");
+ *     const button = el.ownerDocument.createElement("button");
  *     const show = () => (button.textContent = `count is ${model.get("value")}`);
  *     button.onclick = () => { model.set("value", model.get("value") + 1); model.save_changes(); };
  *     model.on("change:value", show);

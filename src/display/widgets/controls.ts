@@ -1,8 +1,8 @@
 import type { MimeBundle } from "../mime.js";
 import { latest } from "./latest.js";
-import { type WidgetClass, WidgetModel } from "./model.js";
+import { WIDGET_BASE, type WidgetClass, WidgetModel } from "./model.js";
 
-/** A control as it is described to a front end. */
+/** A control as it is described to a front end: kernel/install/labextension/controls-renderer.ts reads this, and imports nothing of the package. */
 export type Control = { readonly name: string; readonly label: string } & (
   | {
       readonly kind: "slider";
@@ -20,7 +20,6 @@ export type Drawn = { readonly bundle: MimeBundle } | { readonly error: Pick<Err
 
 type WidgetModule = Pick<WidgetClass, "module" | "version">;
 
-const BASE: WidgetModule = { module: "@jupyter-widgets/base", version: "2.0.0" };
 const CONTROLS: WidgetModule = { module: "@jupyter-widgets/controls", version: "2.0.0" };
 const OUTPUT: WidgetModule = { module: "@jupyter-widgets/output", version: "1.0.0" };
 
@@ -96,21 +95,22 @@ export class ControlsWidget {
   }
 
   #make(id: string, module: WidgetModule, name: string, state: Record<string, unknown>): WidgetModel {
-    const layout = this.#add(`${id}l`, { ...BASE, model: "LayoutModel", view: "LayoutView" }, {});
-    return this.#add(
-      id,
-      { ...module, model: `${name}Model`, view: `${name}View` },
-      { layout: layout.reference, ...state },
-    );
+    const layout = this.#added(WidgetModel.layout(`${id}l`));
+    const type = { ...module, model: `${name}Model`, view: `${name}View` };
+    return this.#added(new WidgetModel(type, { layout: layout.reference, ...state }, id));
   }
 
   #style(id: string, name: string): string {
-    const state = { _view_module: BASE.module, _view_module_version: BASE.version, description_width: "" };
-    return this.#add(`${id}s`, { ...CONTROLS, model: `${name}Model`, view: "StyleView" }, state).reference;
+    const state = {
+      _view_module: WIDGET_BASE.module,
+      _view_module_version: WIDGET_BASE.version,
+      description_width: "",
+    };
+    const type = { ...CONTROLS, model: `${name}Model`, view: "StyleView" };
+    return this.#added(new WidgetModel(type, state, `${id}s`)).reference;
   }
 
-  #add(id: string, type: WidgetClass, state: Record<string, unknown>): WidgetModel {
-    const model = new WidgetModel(type, state, id);
+  #added(model: WidgetModel): WidgetModel {
     this.#models.push(model);
     return model;
   }

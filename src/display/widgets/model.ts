@@ -22,6 +22,9 @@ export interface WidgetClass {
   readonly view: string | null;
 }
 
+/** The module of what all widgets share. */
+export const WIDGET_BASE = { module: "@jupyter-widgets/base", version: "2.0.0" } as const;
+
 type State = Record<string, unknown>;
 
 /** Models live as long as a front end may ask for them: until they are closed or the kernel ends. */
@@ -66,6 +69,11 @@ export class WidgetModel {
     this.#comm.onMessage((message) => this.#receive(message));
     this.#comm.onClose(() => open.delete(id));
     open.set(id, this);
+  }
+
+  /** A layout, which every widget refers to. */
+  static layout(id?: string): WidgetModel {
+    return new WidgetModel({ ...WIDGET_BASE, model: "LayoutModel", view: "LayoutView" }, {}, id);
   }
 
   get isOpen(): boolean {
