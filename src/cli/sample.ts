@@ -373,11 +373,13 @@ async function describeMemory(model: string, size: Size, values: Values): Promis
   const transformer = CogVideoXTransformer3DModel.fromConfig(
     await CogVideoXTransformer3DModel.loadConfig(part("transformer")),
   );
+  const vae = AutoencoderKLCogVideoX.fromConfig(await AutoencoderKLCogVideoX.loadConfig(part("vae")));
+  if (values.tiling) vae.enableTiling();
   const memory = estimateSamplingMemory({
     textEncoder: needsText
       ? T5EncoderModel.fromConfig(await readJsonObject(join(part("text_encoder"), MODEL_CONFIG)))
       : null,
-    vae: AutoencoderKLCogVideoX.fromConfig(await AutoencoderKLCogVideoX.loadConfig(part("vae"))),
+    vae,
     transformer,
     dtype: values.dtype as ModelDtype,
     ...heldAs(values),

@@ -6,7 +6,7 @@ import { videoTokens } from "../recipe/geometry.js";
 import type { ModelDtype, Quantization } from "../weights/dtype.js";
 
 export interface SamplingMemoryQuestion {
-  /** The models, by their configurations: weights need not be there. Null: prompt embeddings are given. */
+  /** The models, by their configurations: weights need not be there. Null: prompt embeddings are given. The VAE's tiling counts if it is enabled. */
   readonly textEncoder: T5EncoderModel | null;
   readonly vae: AutoencoderKLCogVideoX;
   readonly transformer: CogVideoXTransformer3DModel;
@@ -33,7 +33,7 @@ export interface SamplingMemory {
   readonly transformer: number;
   /** What the transformer computes with, beside its weights. */
   readonly denoising: number;
-  /** The same of the VAE's decoder. */
+  /** The same of the VAE's decoder, and the video that it makes. */
   readonly decoding: number;
   /** The process with its engine, before any weights. */
   readonly engine: number;
@@ -69,8 +69,12 @@ export function estimateSamplingMemory(question: SamplingMemoryQuestion): Sampli
   const tokens = config.max_text_seq_length + videoTokens({ numFrames, height, width }, ratios, config);
   const inner = config.num_attention_heads * config.attention_head_dim;
   const denoising = tokens * inner * (guidance ? 2 : 1) * BLOCK_PER_CHANNEL * BYTES;
-  const features = Math.min(numFrames, DECODER_FRAMES) * height * width * vae.config.block_out_channels[0]!;
-  const decoding = features * DECODER_COPIES * BYTES;
+  const decoded = vae.useTiling
+    ? Math.min(height, vae.tileSampleMinHeight) * Math.min(width, vae.tileSampleMinWidth)
+    : height * width;
+  const features = Math.min(numFrames, DECODER_FRAMES) * decoded * vae.config.block_out_channels[0]!;
+  const video = numFrames * height * width * vae.config.out_channels;
+  const decoding = (features * DECODER_COPIES + video) * BYTES;
   const rest = offload === undefined ? weights.vae + weights.transformer : 0;
   const after = offload === undefined && !promptsFirst ? weights.textEncoder : 0;
   const phases = [

@@ -27,6 +27,23 @@ export function temporaryBeside(path: string): string {
   return join(dirname(path), `.${basename(path)}.${process.pid}.${randomBytes(4).toString("hex")}.tmp`);
 }
 
+const TEMPORARY = /^\..+\.\d+\.[0-9a-f]{8}\.tmp$/;
+const DAY = 24 * 3600 * 1000;
+
+/**
+ * Removes what killed writers left in a folder and those below it. What was written to within a day may be a living one's, on
+ * another machine too, and stays.
+ */
+export async function removeAbandoned(folder: string): Promise<void> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []);
+  for (const { name, parentPath } of entries) {
+    if (!TEMPORARY.test(name)) continue;
+    const path = join(parentPath, name);
+    const left = await stat(path).catch(() => undefined);
+    if (left && Date.now() - left.mtimeMs > DAY) await rm(path, { recursive: true, force: true });
+  }
+}
+
 /** Writes a whole file or nothing, as {@link writeAtomically} does. Creates its folder if need be. */
 export async function writeFileAtomic(path: string, content: string | Uint8Array): Promise<void> {
   await mkdir(dirname(path), { recursive: true });

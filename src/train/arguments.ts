@@ -257,6 +257,16 @@ export const ARGUMENTS = {
     ["float32", "bfloat16"],
     "float32",
   ),
+  local_steps: fixed.integer(
+    "optimizer steps that each rank takes by itself before the ranks meet (DiLoCo); 1: gradients are reduced in every step",
+    1,
+    { default: 1 },
+  ),
+  outer_learning_rate: fixed.number("local_steps: of the step that the ranks' mean then makes", {
+    default: 0.7,
+    above: 0,
+  }),
+  outer_momentum: fixed.number("local_steps: Nesterov momentum of those steps", { default: 0.9, below: 1 }),
   // LoRA
   rank: never.integer("LoRA: rank", 1, { default: 128 }),
   lora_alpha: fixed.number("LoRA: updates are scaled by lora_alpha / rank", { default: 64 }),
@@ -447,6 +457,9 @@ const TRAINER_ARGUMENTS = [
   "use_ema",
   "ema_decay",
   "divergence_factor",
+  "local_steps",
+  "outer_learning_rate",
+  "outer_momentum",
   "rank",
   "lora_alpha",
   "target_modules",

@@ -3,6 +3,7 @@
 import { mkdir, readFile } from "node:fs/promises";
 import { extname, join } from "node:path";
 import { fileProblem, firstLine, InputError } from "../engine/errors.js";
+import { removeAbandoned } from "../files/atomic.js";
 import {
   CogVideoXTransformer3DModel,
   type CogVideoXTransformer3DModelConfig,
@@ -114,6 +115,7 @@ export async function openCache(
       file: cacheDir(args),
     });
   });
+  await removeAbandoned(cacheDir(args));
   const promptEncoder = await T5PromptEncoder.open(args.model_path!, maxLength, contentDir(args), {
     dtype: frozenDtype(args),
   });

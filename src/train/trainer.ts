@@ -48,6 +48,7 @@ import { collate, type TrainingData, type TrainingSample } from "./data.js";
 import { RankError } from "./distributed/errors.js";
 import { sumOverRanks } from "./distributed/gradients.js";
 import type { Group } from "./distributed/group.js";
+import { OuterOptimizer } from "./distributed/outer.js";
 import { type RankStep, RankTimes, type Share, shareOf, wholeStep } from "./distributed/share.js";
 import { Ema } from "./ema.js";
 import { fingerprint, fingerprintModel } from "./fingerprint.js";
@@ -102,7 +103,7 @@ export interface StepReport {
   /** Counted from 1. */
   readonly step: number;
   readonly epoch: number;
-  /** Mean over the step's samples, those of all ranks. */
+  /** Mean over the step's samples, those of all ranks; with `localSteps` above 1, as all else here, over this rank's. */
   readonly loss: number;
   readonly gradNorm: number;
   readonly learningRate: number;
@@ -160,6 +161,10 @@ export class Trainer {
   #learningRate: (step: number) => number;
   readonly #group: Group | undefined;
   readonly #times: RankTimes | undefined;
+  /** Set only if ranks take steps of their own. */
+  readonly #outer: OuterOptimizer | undefined;
+  /** Seconds of the steps since the ranks met. */
+  #round: number[] = [];
   /** Whether a rank was asked to stop. */
   #stopping = false;
   #step = 0;
@@ -216,6 +221,13 @@ export class Trainer {
       options.optimizer === "muon"
         ? new MuonAdamW(this.#parameters, adam)
         : new Adam(options.optimizer, this.#parameters, adam);
+    this.#outer =
+      this.#group && options.localSteps > 1
+        ? new OuterOptimizer(this.#parameters, {
+            learningRate: options.outerLearningRate,
+            momentum: options.outerMomentum,
+          })
+        : undefined;
     this.#ema = options.useEma ? new Ema(this.#parameters, options.emaDecay) : undefined;
     const buckets = Array.from({ length: data.length }, (_, i) => data.bucket(i));
     const batchSize = options.batchSize * (this.#group?.size ?? 1);
@@ -440,6 +452,7 @@ export class Trainer {
   /** Frees what belongs to the run; models and data stay. */
   dispose(): void {
     this.#optimizer.dispose();
+    this.#outer?.dispose();
     this.#ema?.dispose();
     this.#emptyPrompt?.dispose();
     this.#lock?.release();
@@ -454,20 +467,24 @@ export class Trainer {
     // Tensors that the step has to dispose. They are counted only while nothing else runs: what a data set keeps as it loads,
     // or other code creates meanwhile, does not belong to the step.
     let held = 0;
+    let counts = false;
     for (let i = 0; i < accumulation; i++) {
-      const share = shareOf(this.#sampler.next(), this.#group);
+      const share = this.#ownShare(this.#sampler.next());
       const samples = await Promise.all(share.samples.map((index) => this.#data.load(index)));
       const before = tf.memory().numTensors - countTensors(samples);
       const batch = this.#gradients(samples, share);
       const { timesteps, sampleLosses } = batch;
-      batches.push(share.weight > 0 ? { timesteps, sampleLosses } : { timesteps: [], sampleLosses: [] });
+      counts ||= share.weight > 0;
+      batches.push(
+        share.weight > 0 || this.#outer ? { timesteps, sampleLosses } : { timesteps: [], sampleLosses: [] },
+      );
       sums = sums ? addAndDispose(sums, batch.gradients) : batch.gradients;
       held += tf.memory().numTensors - before;
       // As with accelerate in the recipe: an epoch's end completes the step, however many batches are missing.
       if (this.#sampler.atEpochStart) break;
     }
     const { timesteps, sampleLosses } = wholeStep(
-      this.#group
+      this.#group && !this.#outer
         ? await this.#reduce(this.#group, sums!, {
             batches,
             seconds: (performance.now() - started) / 1000,
@@ -490,14 +507,28 @@ export class Trainer {
       throw new DivergenceError(`step ${this.#step + 1}: ${problem}; ${kept}`);
     }
     const learningRate = this.#learningRate(this.#step);
-    this.#optimizer.step(sums!, learningRate, clipFactor(norm, maxGradNorm) / accumulation);
+    // Where an epoch's end left nothing for this rank, its own weights stay.
+    if (counts || !this.#outer)
+      this.#optimizer.step(sums!, learningRate, clipFactor(norm, maxGradNorm) / accumulation);
     tf.dispose(sums!);
-    this.#ema?.update();
+    if (!this.#outer) this.#ema?.update();
     this.#step++;
     const left = tf.memory().numTensors - before;
     if (left !== 0) throw new Error(`step ${this.#step} did not dispose ${left} of its tensors`);
     const seconds = (performance.now() - started) / 1000;
+    if (this.#outer) {
+      this.#round.push(seconds);
+      const { localSteps } = this.options;
+      if (this.#step % localSteps === 0 || this.#step === this.totalSteps)
+        await this.#endRound(signal?.aborted === true);
+    }
     return { step: this.#step, epoch, loss, gradNorm: norm, learningRate, timesteps, sampleLosses, seconds };
+  }
+
+  /** This rank's part of a batch. If ranks train by themselves, its mean is theirs alone. */
+  #ownShare(batch: readonly number[]): Share {
+    const share = shareOf(batch, this.#group);
+    return this.#outer && share.weight > 0 ? { ...share, weight: 1 } : share;
   }
 
   /** The gradients' sums over all ranks, once a step. Disposes this rank's. */
@@ -510,6 +541,34 @@ export class Trainer {
     this.#stopping = values.some(({ stop }) => stop);
     this.#times!.add(values.map(({ seconds }) => seconds));
     return { reduced: sums, steps: values };
+  }
+
+  /** Brings together what the ranks have trained by themselves; nothing if they have not moved since they met. */
+  async #endRound(stop = false): Promise<void> {
+    if (!this.#outer || this.#round.length === 0) return;
+    const steps = this.#round.length;
+    const seconds = this.#round.reduce((sum, value) => sum + value, 0) / steps;
+    this.#round = [];
+    const values = await this.#outer.step(this.#group!, `step ${this.#step}`, { seconds, stop });
+    this.#stopping = values.some((value) => value.stop);
+    this.#times!.add(values.map((value) => value.seconds));
+    // As often as it would have been updated, with the weights that all ranks have.
+    for (let i = 0; i < steps; i++) this.#ema?.update();
+  }
+
+  /** Each rank remembers something else; a checkpoint has one memory, for any number of ranks. */
+  async #averageMoments(): Promise<void> {
+    const group = this.#group!;
+    const names: string[] = [];
+    const moments: tf.Tensor[] = [];
+    for (const [name, tensor] of Object.entries(this.#optimizer.stateTensors())) {
+      names.push(name);
+      moments.push(tensor);
+    }
+    const { sums } = await sumOverRanks(group, `checkpoint ${this.#step}`, moments, null);
+    const means = sums.map((sum) => tf.tidy(() => tf.div(sum, group.size)));
+    this.#optimizer.loadState(Object.fromEntries(names.map((name, i) => [name, means[i]!])), this.#step);
+    tf.dispose([...sums, ...means]);
   }
 
   /** Gradients of one batch's loss, in the parameters' order, as far as they are this rank's. Disposes the samples. */
@@ -572,7 +631,9 @@ export class Trainer {
   async save(): Promise<CheckpointPlace | undefined> {
     const { outputDir } = this.options;
     if (outputDir === undefined || this.#lastCheckpoint?.step === this.#step) return this.#lastCheckpoint;
+    await this.#endRound();
     await this.#compareWeights(`checkpoint ${this.#step}`);
+    if (this.#outer) await this.#averageMoments();
     if (this.#group === undefined || this.#group.rank === 0) await this.#write(outputDir);
     else {
       const path = join(outputDir, `checkpoint-${this.#step}`);
@@ -603,7 +664,7 @@ export class Trainer {
       async (folder) => {
         await this.#saveWeights(folder);
         await this.#ema?.apply(() => this.#saveWeights(join(folder, "ema")));
-        const moments = this.#optimizer.stateTensors();
+        const moments = { ...this.#optimizer.stateTensors(), ...this.#outer?.stateTensors() };
         await saveFile(moments, join(folder, "optimizer.safetensors"));
         tf.dispose(moments);
       },
@@ -690,11 +751,14 @@ export class Trainer {
     if (!changed.has("optimizer")) {
       const moments = await loadFile(join(path, "optimizer.safetensors"));
       try {
-        this.#optimizer.loadState(moments, step);
+        const { outer, inner } = OuterOptimizer.split(moments);
+        this.#optimizer.loadState(inner, step);
+        this.#outer?.loadState(outer);
       } finally {
         tf.dispose(moments);
       }
     }
+    this.#outer?.restart();
     if (!this.#ema) return;
     const folder = join(path, "ema");
     if (changed.has("use_ema") && !existsSync(folder)) this.#ema.restart();

@@ -2,22 +2,13 @@
  * What training in several processes costs: `node dist/test/bench/ranks.js [STEPS]` trains a LoRA of the tutorials' small model on loopback with 1, 2
  * and 4 ranks of one thread each, and prints a row for each. A batch is one clip a rank, so that the work grows with the ranks.
  */
-import { spawnSync } from "node:child_process";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { availableParallelism, cpus, loadavg, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { firstframe, machine } from "./command.js";
 
-const main = fileURLToPath(new URL("../../src/cli/main.js", import.meta.url));
 const steps = Number(process.argv[2] ?? 20);
 const folder = await mkdtemp(join(tmpdir(), "firstframe-bench-ranks-"));
-
-function firstframe(...args: string[]): string {
-  const env = { ...process.env, OMP_NUM_THREADS: "1" };
-  const { status, stdout, stderr } = spawnSync(process.execPath, [main, ...args], { env, encoding: "utf8" });
-  if (status !== 0) throw new Error(`${args.join(" ")}: ${stdout}${stderr}`);
-  return stdout;
-}
 
 function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
@@ -37,9 +28,7 @@ try {
     "--seed",
     "0",
   );
-  console.log(
-    `${cpus()[0]!.model}, ${availableParallelism()} cores, load ${loadavg()[0]!.toFixed(1)} before`,
-  );
+  console.log(machine());
   console.log(
     "| ranks | gradients | s/step | clips/s | efficiency | sent a step by each | s waiting | s summing |",
   );
@@ -77,7 +66,7 @@ try {
       );
     }
   }
-  console.log(`load ${loadavg()[0]!.toFixed(1)} after`);
+  console.log(machine());
 } finally {
   await rm(folder, { recursive: true, force: true });
 }

@@ -254,6 +254,16 @@ export class AutoencoderKLCogVideoX extends Model {
     this.useTiling = false;
   }
 
+  /** A tile's height in pixels. */
+  get tileSampleMinHeight(): number {
+    return this.#tileHeight;
+  }
+
+  /** A tile's width in pixels. */
+  get tileSampleMinWidth(): number {
+    return this.#tileWidth;
+  }
+
   /** Calls `hook` with the output of every named module, like PyTorch's forward hooks; the returned function removes it. */
   registerForwardHook(hook: ForwardHook): () => void {
     this.#hooks.add(hook);

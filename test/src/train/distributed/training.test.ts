@@ -25,7 +25,9 @@ after(() => rm(folder, { recursive: true, force: true }));
 /** Seven clips: the last batch of an epoch is smaller. */
 const common = (run: string, ...more: string[]) => [
   ...["--config", join(folder, "lora.yaml"), "--data_root", join(folder, "seven")],
-  ...["--output_dir", join(folder, run), "--report_to", "jsonl", "--checkpointing_steps", "100", ...more],
+  ...["--output_dir", join(folder, run), "--report_to", "jsonl"],
+  ...(more.includes("--checkpointing_steps") ? [] : ["--checkpointing_steps", "100"]),
+  ...more,
 ];
 const LORA = ["--learning_rate", "0.01", "--max_grad_norm", "0.005", "--caption_dropout", "0.3"];
 const SFT = [
@@ -159,6 +161,73 @@ test("bfloat16 halves what gradients take on the way, and losses stay within 1 %
     wide.some(({ loss }, i) => loss !== narrow[i]!.loss),
     "it is another sum",
   );
+});
+
+test("local_steps: fewer bytes, the same weights on all ranks, and a stopped run goes on bit for bit", async () => {
+  const flags = [...SFT, "--batch_size", "1", "--checkpointing_steps", "6", "--local_steps", "4"];
+  const sent = (text: string) => {
+    const [, number, unit] = /^ranks: each sent ([\d.]+) (kB|MB) a step; /m.exec(text)!;
+    return Number(number) * (unit === "MB" ? 1000 : 1);
+  };
+  // Rounds of 4, 2 (a checkpoint ends one), 4 and 2 steps.
+  const whole = await startTraining(2, common("local", ...flags, "--train_steps", "12"));
+  const ended = await allEnded(whole.ranks);
+  assertEnded(ended);
+  const every = await startTraining(2, common("every", ...SFT, "--batch_size", "1", "--train_steps", "12"));
+  const everyEnded = await allEnded(every.ranks);
+  assertEnded(everyEnded);
+  const [rare, often] = [ended, everyEnded].map(([first]) => sent(first!.stdout));
+  // Four rounds for twelve, and the moments of the optimizer (two for each weight) with both checkpoints.
+  assert.ok(rare! < 0.8 * often!, `${rare} and ${often} kB a step`);
+  const losses = await rows("local");
+  assert.ok(losses.every(({ loss }) => Number.isFinite(loss)));
+  assert.ok(
+    distance(await weights("every", 12), await weights("local", 12)) > 1e-4,
+    "it is another training",
+  );
+
+  const half = await startTraining(2, common("local-half", ...flags, "--train_steps", "12"));
+  await half.ranks[0]!.said(/step 5\/12/);
+  half.ranks[1]!.child.kill("SIGKILL");
+  await allEnded(half.ranks);
+  const on = await startTraining(
+    2,
+    common("local-half", ...flags, "--train_steps", "12", "--resume", "latest"),
+  );
+  assertEnded(await allEnded(on.ranks));
+  assert.deepEqual(await weights("local-half", 12), await weights("local", 12));
+});
+
+test("local_steps with an outer step of 1 and no momentum ends a round in the mean of the ranks' weights", async () => {
+  const flags = ["--batch_size", "1", "--train_steps", "2", "--local_steps", "2", ...LORA];
+  const { ranks } = await startTraining(
+    2,
+    common("mean", ...flags, "--outer_learning_rate", "1", "--outer_momentum", "0"),
+  );
+  assertEnded(await allEnded(ranks));
+  const slow = await startTraining(
+    2,
+    common("slow", ...flags, "--outer_learning_rate", "0.5", "--outer_momentum", "0"),
+  );
+  assertEnded(await allEnded(slow.ranks));
+  const nesterov = await startTraining(
+    2,
+    common("nesterov", ...flags, "--outer_learning_rate", "0.5", "--outer_momentum", "0.9"),
+  );
+  assertEnded(await allEnded(nesterov.ranks));
+  const start = await startTraining(
+    2,
+    common("start", ...flags, "--outer_learning_rate", "1e-30", "--outer_momentum", "0"),
+  );
+  assertEnded(await allEnded(start.ranks));
+  const [from, to, half, further] = await Promise.all(
+    ["start", "mean", "slow", "nesterov"].map((run) => weights(run, 2)),
+  );
+  const along = (share: number) => from!.map((value, i) => value + share * (to![i]! - value));
+  assert.ok(distance(from!, to!) > 1e-3);
+  assert.ok(distance(along(0.5), half!) < 1e-6);
+  // The first step of Nesterov's: gradient plus momentum times itself.
+  assert.ok(distance(along(0.5 * 1.9), further!) < 1e-6);
 });
 
 test("each rank encodes its own clips, and the cache is what one process makes", async () => {
