@@ -1,7 +1,7 @@
 // node .ci/pin-python.mjs: pins what is fetched from PyPI by the SHA-256 of its files. It writes
 //   src/engine/wheels.json             TensorFlow's wheels, for a platform each; the version is the one that the file names
 //   kernel/install/locked.txt          all that requirements.txt beside it brings in, on every platform and Python
-//   test/src/roundtrip/locked.txt  likewise, for the libraries that tests compare with
+//   test/src/roundtrip/locked.txt, test/kernel/clients/locked.txt  likewise, for what tests compare and talk with
 // Needs `uv` (pip install uv) on PATH. What is pinned stays at its version; with --upgrade the lists take the newest.
 // The index is pip's own: PIP_INDEX_URL or `pip config`, else PyPI.
 import { execFileSync } from "node:child_process";
@@ -102,4 +102,5 @@ function pinPackages(folder, oldest) {
 
 await pinEngine();
 pinPackages("kernel/install", "3.10");
+pinPackages("test/kernel/clients", "3.10");
 pinPackages("test/src/roundtrip", "3.11");

@@ -25,6 +25,7 @@ export async function setUp(files: readonly string[]): Promise<string[]> {
   const some = (...folders: string[]) =>
     files.some((file) => folders.some((folder) => file.startsWith(`${folder}/`)));
   if (some("kernel", "src/cli", "browser", "package", "bench")) await setUpPython();
+  if (files.includes("kernel/clients.test.js")) await setUpClients();
   if (some("src", "browser", "package", "bench")) await setUpEngine();
   if (process.env.CI && some("src/roundtrip", "src/train")) await setUpReference();
   if (!some("browser")) return [...files];
@@ -41,6 +42,14 @@ async function setUpPython(): Promise<void> {
   await makePython({
     folder: join(root, ".venv"),
     title: "Making .venv with the Python packages that the tests run against:",
+  });
+}
+
+async function setUpClients(): Promise<void> {
+  await makePython({
+    folder: join(root, ".firstframe", "clients"),
+    requirements: join(root, "test", "kernel", "clients"),
+    title: "Making a Python with jupyter console and jupytext, which the tests run against:",
   });
 }
 
