@@ -8,6 +8,7 @@ import { homedir } from "node:os";
 import { StringDecoder } from "node:string_decoder";
 import { context, print } from "../ipc/channel.js";
 import type { RepeatOptions } from "../ipc/frames.js";
+import { type PackageManagerName, packageManagerOf } from "../language/package-manager.js";
 import { displayFunction, newDisplayId } from "./display.js";
 import type { Interrupts } from "./interrupt.js";
 
@@ -26,10 +27,28 @@ export async function bash(script: string): Promise<void> {
   if (code !== 0) throw new Error(`the script ended with exit code ${code}`);
 }
 
-/** Installs packages in the notebook's folder. */
+/** How each adds packages, without colours, questions and advertisements. */
+const ADD: Record<PackageManagerName, readonly string[]> = {
+  npm: [
+    "npm",
+    "install",
+    "--no-audit",
+    "--no-fund",
+    "--no-update-notifier",
+    "--loglevel=http",
+    "--color=false",
+  ],
+  pnpm: ["pnpm", "add", "--reporter=append-only"],
+  yarn: ["yarn", "add"],
+  bun: ["bun", "add"],
+};
+
+/** Installs packages in the notebook's folder, with the package manager of its project. */
 export async function install(packages: readonly string[], folder: string): Promise<void> {
   const displayId = newDisplayId();
-  const what = `npm install ${packages.join(" ")}`;
+  const { name, because } = packageManagerOf(folder);
+  const [program, command, ...flags] = ADD[name] as [string, string, ...string[]];
+  const what = `${program} ${command} ${packages.join(" ")}`;
   const start = performance.now();
   const seconds = () => ((performance.now() - start) / 1000).toFixed(1);
   let fetched = 0;
@@ -47,13 +66,17 @@ export async function install(packages: readonly string[], folder: string): Prom
     drawn = performance.now();
     void draw(`${what}: ${fetched} fetched, ${seconds()} s ...`, true);
   });
-  const flags = ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=http", "--color=false"];
+  // Yarn has no long name for it.
+  const added = name === "yarn" ? packages.map((each) => (each === "--save-dev" ? "-D" : each)) : packages;
+  const found = because === undefined ? "" : `; it is the project's by ${because}`;
   const { code } = await spawnProgram(
-    "npm",
-    ["install", ...flags, ...packages],
+    program,
+    [command, ...flags, ...added],
     (_, text) => lines.push(text),
     folder,
-  );
+  ).catch((error: Error) => {
+    throw new Error(`${error.message}${found}`);
+  });
   lines.end();
   await draw(`${what}: ${code === 0 ? "done" : "failed"} in ${seconds()} s`, true);
   print(code === 0 ? "stdout" : "stderr", `${said.join("\n")}\n`);

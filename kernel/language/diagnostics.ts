@@ -1,4 +1,5 @@
 import type { Diagnostic } from "./language.js";
+import { plugAndPlay } from "./package-manager.js";
 import { Lines, type Range } from "./positions.js";
 import { resolveInNodePath } from "./resolve.js";
 import { readableTypes } from "./session.js";
@@ -39,9 +40,12 @@ const missingTypes = 7016;
 /** "zod" and "zod/mini", "@scope/name" and its subpaths, but not file paths or Node's modules. */
 const packageOf = /^["'](?!node:)((?:@[\w.~-]+\/)?[a-z0-9~][\w.~-]*)(?:\/[^"']*)?["']$/;
 
-function installHint(code: number, specifier: string): string {
+function installHint(code: number, specifier: string, folder: string): string {
   const name = packageOf.exec(specifier)?.[1];
   if (name === undefined) return "";
+  const map = missingModule.has(code) ? plugAndPlay(folder) : undefined;
+  if (map !== undefined)
+    return ` The project's packages are in Yarn's archives (${map}), which neither this kernel nor its compiler reads: set \`nodeLinker: node-modules\` in .yarnrc.yml and run \`yarn install\`.`;
   if (missingModule.has(code)) return ` Install it with \`%install ${name}\`.`;
   const types = name.replace(/^@(.+)\//, "$1__");
   return code === missingTypes ? ` Install its types with \`%install --save-dev @types/${types}\`.` : "";
@@ -54,6 +58,7 @@ export function toDiagnostics(
   offset: number,
   length: number,
   kindOf: (name: string) => Declaration["kind"] | undefined,
+  folder: string,
 ): Diagnostic[] {
   const lines = new Lines(text);
   return found.flatMap(({ range, severity = 1, code, message }) => {
@@ -75,7 +80,7 @@ export function toDiagnostics(
         code: reason?.code ?? number,
         message: reason
           ? `Cannot assign to '${name}' because it is ${reason.what === "enum" ? "an" : "a"} ${reason.what}.`
-          : readableTypes(message) + installHint(number, name),
+          : readableTypes(message) + installHint(number, name, folder),
         start: Math.max(0, start),
         end: Math.min(Math.max(start, end), length),
       },

@@ -454,7 +454,7 @@ export class TypeScriptLanguage {
       this.compiler.write(query.file, `${query.text}\nimport {} from "node:process";`);
       found = await this.diagnose(query, signal);
     }
-    return toDiagnostics(found, query.text, query.offset, code.length, (name) => this.kindOf(name));
+    return toDiagnostics(found, query.text, query.offset, code.length, (name) => this.kindOf(name), this.cwd);
   }
 
   /**

@@ -45,7 +45,10 @@ export class MagicError extends Error {
 const magics: readonly (readonly [usage: string, help: string])[] = [
   ["%time CODE", "run and say how long it took (also as the first line of a cell)"],
   ["%timeit [-n N] [-r R] CODE", "run many times and say how long one takes: N times a run, R runs"],
-  ["%install PACKAGE...", "npm install into the notebook's folder; flags such as --save-dev are passed on"],
+  [
+    "%install PACKAGE...",
+    "npm install into the notebook's folder, or pnpm's, yarn's or bun's add if the project is theirs; flags such as --save-dev are passed on",
+  ],
   ["%check MODE", "types are checked before (the default), only warned about (warn), or not at all (off)"],
   ["!COMMAND", "a line for the shell, before the cell's code; the same as %bash COMMAND"],
   ["%%bash", "the rest of the cell is a shell script"],
