@@ -72,7 +72,7 @@ export class ModuleLoader implements Loader {
     } catch (error) {
       const source = typeScriptOf(error);
       if (source !== null) return (await this.locals()).import(source);
-      const elsewhere = inNodePath(specifier);
+      const elsewhere = inNodePath(specifier) ?? asRequired(specifier, folder, error);
       if (elsewhere !== null) return this.importPackage(elsewhere, options, folder);
       if (isProvided(specifier) && !isInstalled(specifier.split("/")[0]!, folder))
         return this.importPackage(specifier, options, ownFolder);
@@ -164,6 +164,22 @@ const isProvided = (specifier: string) => /^firstframe(?:\/|$)/.test(specifier);
 function inNodePath(specifier: string): string | null {
   const file = isPath(specifier) ? null : resolveInNodePath(specifier);
   return file === null ? null : pathToFileURL(file).href;
+}
+
+/**
+ * The file in a package that is named without its extension, or by its folder: `lodash/fp`. Node asks for the whole name in an
+ * `import`; compilers, bundlers and `require` don't, so that cells whose types are right would fail.
+ */
+function asRequired(specifier: string, folder: string, error: unknown): string | null {
+  const { code } = (error ?? {}) as NodeJS.ErrnoException;
+  if (code !== "ERR_MODULE_NOT_FOUND" && code !== "ERR_UNSUPPORTED_DIR_IMPORT") return null;
+  if (isPath(specifier)) return null;
+  try {
+    const file = createRequire(path.join(folder, "_")).resolve(specifier);
+    return file.endsWith(".json") ? file : pathToFileURL(file).href;
+  } catch {
+    return null;
+  }
 }
 
 /** Whether Node finds a package from a folder. */

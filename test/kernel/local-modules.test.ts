@@ -116,6 +116,37 @@ test("a package of TypeScript in the workspace: enums, no extensions, its own al
   );
 });
 
+test("files in a package without their extensions, and folders, as compilers and require find them", async () => {
+  write({
+    "node_modules/older/package.json": '{ "name": "older", "version": "1.0.0", "main": "index.js" }',
+    "node_modules/older/index.js": "exports.whole = 0;",
+    "node_modules/older/fp.js": "exports.fp = 1;",
+    "node_modules/older/fp.d.ts": "export declare const fp: number;",
+    "node_modules/older/locale/index.js": "exports.locale = 2;",
+    "node_modules/older/locale/index.d.ts": "export declare const locale: number;",
+    "node_modules/older/sizes.json": "[3]",
+    "node_modules/older/broken.js": "require('./not-there');",
+    "uses-older.ts": 'import { fp } from "older/fp"; export const twice: number = 2 * fp;',
+  });
+  assert.equal(
+    await result('import { fp } from "older/fp"; import { locale } from "older/locale"; [fp, locale]'),
+    "[ 1, 2 ]",
+  );
+  assert.equal(await result('import { twice } from "./uses-older"; twice'), "2");
+  assert.equal(
+    await result('// @ts-nocheck\nconst sizes = await import("older/sizes"); sizes.default[0]'),
+    "3",
+  );
+  assert.match(
+    await result('// @ts-nocheck\nawait import("older/broken");'),
+    /Cannot find module '.\/not-there'/,
+  );
+  assert.match(
+    await result('// @ts-nocheck\nawait import("older/nowhere");'),
+    /Cannot find module .*older\/nowhere/,
+  );
+});
+
 test("packages in NODE_PATH's folders, of which TypeScript does not know", async () => {
   assert.equal(await result('import inNodePath from "in-node-path"; inNodePath.found'), "'by NODE_PATH'");
   assert.match(await result('import "nowhere-at-all";'), /TS2882|TS2307/);
