@@ -25,6 +25,7 @@ export async function setUp(files: readonly string[]): Promise<string[]> {
   const some = (...folders: string[]) =>
     files.some((file) => folders.some((folder) => file.startsWith(`${folder}/`)));
   if (some("kernel", "src/cli", "browser", "package", "bench")) await setUpPython();
+  if (files.some((file) => /^(kernel|browser)\/gateway/.test(file))) await setUpGateway();
   if (some("src", "browser", "package", "bench")) await setUpEngine();
   if (process.env.CI && some("src/roundtrip", "src/train")) await setUpReference();
   if (!some("browser")) return [...files];
@@ -41,6 +42,15 @@ async function setUpPython(): Promise<void> {
   await makePython({
     folder: join(root, ".venv"),
     title: "Making .venv with the Python packages that the tests run against:",
+  });
+}
+
+/** Enterprise Gateway, which needs an older Jupyter server than JupyterLab does. */
+async function setUpGateway(): Promise<void> {
+  await makePython({
+    folder: join(root, ".firstframe", "gateway"),
+    requirements: join(root, "test", "kernel", "gateway"),
+    title: "Making a Python with Jupyter Enterprise Gateway, which starts kernels elsewhere:",
   });
 }
 
