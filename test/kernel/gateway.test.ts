@@ -53,7 +53,8 @@ async function run(
 function result({ messages, reply }: Ran): string {
   assert.equal(reply.content.status, "ok", JSON.stringify(reply.content));
   const found = messages.find(({ header }) => header.msg_type === "execute_result");
-  return String((found?.content as { data: Record<string, unknown> }).data["text/plain"]);
+  assert.ok(found !== undefined, "no result");
+  return String((found.content as { data: Record<string, unknown> }).data["text/plain"]);
 }
 
 /** What it printed. */
@@ -279,10 +280,9 @@ test("what notebook 02 shows stays within the limits that Jupyter's server has b
       [
         "-c",
         `import json
-from jupyter_server.services.kernels.connection.base import BaseKernelWebsocketConnection as base
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection as channels
 names = ["iopub_data_rate_limit", "iopub_msg_rate_limit", "rate_limit_window"]
-print(json.dumps({name: getattr(channels, name).default() for name in names}))`,
+print(json.dumps({name: getattr(channels, name).default_value for name in names}))`,
       ],
       { encoding: "utf8" },
     ),

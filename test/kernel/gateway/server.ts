@@ -1,6 +1,13 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
-import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
+import {
+  type AddressInfo,
+  connect,
+  createServer,
+  type NetConnectOpts,
+  type Server,
+  type Socket,
+} from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { KernelManager, ServerConnection } from "@jupyterlab/services";
@@ -193,7 +200,7 @@ export class Wire {
   /** How many connections passed. */
   connections = 0;
 
-  private constructor(target: URL) {
+  private constructor(target: NetConnectOpts) {
     this.#server = createServer((near) => {
       // As if nobody was there: a reset.
       if (this.#cut) {
@@ -201,7 +208,7 @@ export class Wire {
         return;
       }
       this.connections++;
-      const far = connect(Number(target.port), target.hostname);
+      const far = connect(target);
       for (const [from, to] of [
         [near, far],
         [far, near],
@@ -217,8 +224,10 @@ export class Wire {
     });
   }
 
-  static async to(url: string): Promise<Wire> {
-    const wire = new Wire(new URL(url));
+  /** @param to a server's URL, or the path of its socket */
+  static async to(to: string): Promise<Wire> {
+    const url = URL.parse(to);
+    const wire = new Wire(url === null ? { path: to } : { host: url.hostname, port: Number(url.port) });
     await new Promise<void>((resolve) => wire.#server.listen(0, "127.0.0.1", resolve));
     return wire;
   }
