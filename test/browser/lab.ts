@@ -62,10 +62,11 @@ export class Lab {
   /**
    * @param files name and content of the notebooks to serve, or a folder of notebooks
    * @param disabled names of extensions that this JupyterLab is without
+   * @param gateway the URL of what starts its kernels
    */
   static async start(
     files: Record<string, object> | string,
-    { disabled = [] }: { readonly disabled?: readonly string[] } = {},
+    { disabled = [], gateway }: { readonly disabled?: readonly string[]; readonly gateway?: string } = {},
   ): Promise<Lab> {
     const home = await mkdtemp(join(tmpdir(), "firstframe-lab-"));
     const notebooks = typeof files === "string" ? files : await folderOf(files);
@@ -73,7 +74,11 @@ export class Lab {
     await installLabextension({ prefix: home });
     await writeSettings(join(home, "settings"));
     await disable(join(home, "config"), disabled);
-    const server = await startServer(home, notebooks);
+    const server = await startServer(
+      home,
+      notebooks,
+      gateway === undefined ? [] : [`--gateway-url=${gateway}`],
+    );
     process.once("exit", () => server.kill("SIGKILL"));
     try {
       const address = await addressOf(home, server);
@@ -308,7 +313,7 @@ function jupyterLab(): string {
   return found;
 }
 
-async function startServer(home: string, notebooks: string): Promise<ChildProcess> {
+async function startServer(home: string, notebooks: string, more: readonly string[]): Promise<ChildProcess> {
   const env = {
     ...process.env,
     HOME: home,
@@ -328,6 +333,7 @@ async function startServer(home: string, notebooks: string): Promise<ChildProces
     `--ServerApp.root_dir=${notebooks}`,
     "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     "--LabApp.extension_manager=readonly",
+    ...more,
   ];
   return spawn(jupyterLab(), args, { env, cwd: notebooks, stdio: ["ignore", "ignore", "pipe"] });
 }

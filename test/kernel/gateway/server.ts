@@ -13,6 +13,7 @@ import { join } from "node:path";
 import { KernelManager, ServerConnection } from "@jupyterlab/services";
 import { installGatewayKernelspec } from "../../../kernel/install/gateway.js";
 import { installKernelspec } from "../../../kernel/install/kernelspec.js";
+import { kernelName } from "../../../kernel/install/names.js";
 import { pythonEnvironment } from "../../../kernel/install/python.js";
 import { freePorts } from "../../../kernel/protocol/ports.js";
 import { projectPython, projectRoot } from "../../src/cli/project.js";
@@ -29,6 +30,8 @@ export interface GatewayOptions {
   readonly hosts?: readonly string[];
   readonly env?: NodeJS.ProcessEnv;
   readonly args?: readonly string[];
+  /** Whether the kernel that notebooks name is the distributed process proxy's. */
+  readonly elsewhere?: boolean;
   /** Its working folder, which is that of the kernels that it starts itself. */
   readonly cwd?: string;
 }
@@ -48,13 +51,14 @@ export class Gateway {
     hosts = [ip],
     env = {},
     args = [],
+    elsewhere = false,
     cwd,
   }: GatewayOptions = {}): Promise<Gateway> {
     const folder = mkdtempSync(join(tmpdir(), "firstframe-gateway-"));
-    await installKernelspec({ prefix: folder });
+    if (!elsewhere) await installKernelspec({ prefix: folder });
     await installGatewayKernelspec({
       gateway: "enterprise-gateway-distributed",
-      name: distributedKernel,
+      name: elsewhere ? kernelName : distributedKernel,
       prefix: folder,
     });
     const [port, responsePort] = await freePorts(2, "127.0.0.1");
@@ -68,6 +72,8 @@ export class Gateway {
       `--EnterpriseGatewayApp.remote_hosts=${JSON.stringify(hosts)}`,
       // Root is refused unless told otherwise, and containers have no other user.
       "--EnterpriseGatewayApp.unauthorized_users=[]",
+      // Clients look at the list from time to time.
+      "--EnterpriseGatewayApp.list_kernels=True",
       "--debug",
       ...args,
     ];
@@ -175,8 +181,9 @@ export class ServerBehind {
       child.stderr!.on("data", (chunk) => {
         log += String(chunk);
         if (process.env.FIRSTFRAME_TEST_LOG) process.stderr.write(chunk);
-        const found = /http:\/\/127\.0\.0\.1:\d+\//.exec(log);
-        if (found !== null && log.includes("is running at")) resolve(found[0]);
+        // The gateway's address comes before.
+        const [, found] = /is running at:[\s\S]*?(http:\/\/127\.0\.0\.1:\d+\/)/.exec(log) ?? [];
+        if (found !== undefined) resolve(found);
       });
       child.once("exit", (code) => reject(new Error(`jupyter_server ended with code ${code}:\n${log}`)));
     });
