@@ -3,6 +3,7 @@
 //   kernel/install/locked.txt          all that requirements.txt beside it brings in, on every platform and Python
 //   test/src/roundtrip/locked.txt  likewise, for the libraries that tests compare with
 //   test/kernel/gateway/locked.txt likewise, for Jupyter Enterprise Gateway; overrides.txt beside it is stronger than what packages ask for
+//   test/kernel/provisioners/locked.txt likewise, for Gateway Provisioners
 // Needs `uv` (pip install uv) on PATH. What is pinned stays at its version; with --upgrade the lists take the newest.
 // The index is pip's own: PIP_INDEX_URL or `pip config`, else PyPI.
 import { execFileSync } from "node:child_process";
@@ -107,3 +108,4 @@ await pinEngine();
 pinPackages("kernel/install", "3.10");
 pinPackages("test/src/roundtrip", "3.11");
 pinPackages("test/kernel/gateway", "3.10");
+pinPackages("test/kernel/provisioners", "3.10");

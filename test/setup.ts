@@ -52,6 +52,11 @@ async function setUpGateway(): Promise<void> {
     requirements: join(root, "test", "kernel", "gateway"),
     title: "Making a Python with Jupyter Enterprise Gateway, which starts kernels elsewhere:",
   });
+  await makePython({
+    folder: join(root, ".firstframe", "provisioners"),
+    requirements: join(root, "test", "kernel", "provisioners"),
+    title: "Making a Python with Gateway Provisioners, which do so as well:",
+  });
 }
 
 /** PyTorch and diffusers, 6 GB with what PyTorch brings: a CI gets them, elsewhere FIRSTFRAME_PYTHON names a Python that has them. */

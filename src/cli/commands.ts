@@ -124,7 +124,7 @@ export const commands = {
     examples: [
       "firstframe kernel install",
       "firstframe kernel install --prefix /opt/jupyter",
-      "firstframe kernel install --for enterprise-gateway-kubernetes --image registry.example/firstframe-kernel",
+      "firstframe kernel install --for enterprise-gateway-docker --image example/firstframe-kernel",
     ],
   }),
   "kernel list": command({

@@ -20,6 +20,8 @@ after(async () => {
 for (const name of ["00-hello-kernel.ipynb", "02-first-frame-duplication.ipynb"]) {
   test(`${name} runs in JupyterLab through a gateway`, async () => {
     const since = gateway.log.length;
+    // Chromium connects twice, as a gateway offers no subprotocol; see `settingsFor`.
+    await lab.startKernel(name);
     await runTutorial(lab, name, { compare: false, suffix: "-gateway" });
     assert.match(gateway.log.slice(since), /Kernel launched on /);
   });

@@ -6,10 +6,13 @@ import { homedir, tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { KernelManager, SessionManager } from "@jupyterlab/services";
 import { type BrowserContext, chromium, type Page } from "playwright-core";
 import { installKernelspec } from "../../kernel/install/kernelspec.js";
 import { installLabextension } from "../../kernel/install/labextension.js";
+import { kernelName } from "../../kernel/install/names.js";
 import { pythonEnvironment } from "../../kernel/install/python.js";
+import { settingsFor } from "../kernel/gateway/server.js";
 
 export const projectRoot = fileURLToPath(new URL("../../..", import.meta.url)).replace(/\/$/, "");
 
@@ -99,6 +102,23 @@ export class Lab {
     await notebook.page.locator(".jp-NotebookPanel-notebook .jp-Cell").first().waitFor();
     await notebook.setTheme(theme);
     return notebook;
+  }
+
+  /** Starts a notebook's kernel before a page does, and waits until it has answered. */
+  async startKernel(path: string): Promise<void> {
+    const serverSettings = settingsFor(this.address.url, this.address.token);
+    const kernelManager = new KernelManager({ serverSettings });
+    const sessions = new SessionManager({ serverSettings, kernelManager });
+    const session = await sessions.startNew({
+      path,
+      name: path,
+      type: "notebook",
+      kernel: { name: kernelName },
+    });
+    await session.kernel!.info;
+    session.dispose();
+    sessions.dispose();
+    kernelManager.dispose();
   }
 
   /** Opens a file of any kind in a page of its own, with whatever JupyterLab has for it. */

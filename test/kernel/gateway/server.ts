@@ -132,12 +132,26 @@ export class Gateway {
 
 /** JupyterLab's own client of a server. */
 export function clientOf(url: string, token?: string): KernelManager {
-  const serverSettings = ServerConnection.makeSettings({
+  return new KernelManager({ serverSettings: settingsFor(url, token) });
+}
+
+/**
+ * How that client reaches a server. It asks for no subprotocol: where a gateway answers with none, the client connects once more at once, and
+ * Enterprise Gateway keeps that connection waiting for good if the first is not open by then.
+ */
+export function settingsFor(url: string, token?: string): ServerConnection.ISettings {
+  const { WebSocket } = ServerConnection.makeSettings();
+  class PlainWebSocket extends WebSocket {
+    constructor(address: string | URL) {
+      super(address);
+    }
+  }
+  return ServerConnection.makeSettings({
     baseUrl: url,
     wsUrl: url.replace("http", "ws"),
+    WebSocket: PlainWebSocket,
     ...(token !== undefined && { token, appendToken: true }),
   });
-  return new KernelManager({ serverSettings });
 }
 
 function gatewayPython(): string {
