@@ -9,10 +9,19 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Kernel, KernelManager, KernelMessage } from "@jupyterlab/services";
-import { kernelName } from "../../kernel/install/names.js";
+import { gatewayKernelspec } from "../../kernel/install/gateway.js";
+import { GATEWAYS, kernelName } from "../../kernel/install/names.js";
 import { readNotebook } from "../../src/cli/notebook/format.js";
 import { projectPython, projectRoot } from "../src/cli/project.js";
-import { clientOf, distributedKernel, Gateway, ServerBehind, Wire } from "./gateway/server.js";
+import {
+  clientOf,
+  distributedKernel,
+  Gateway,
+  gatewayPython,
+  ServerBehind,
+  settingsFor,
+  Wire,
+} from "./gateway/server.js";
 
 const portRange = [41_000, 43_000] as const;
 
@@ -73,6 +82,33 @@ function reaches(kernel: Kernel.IKernelConnection, wanted: Kernel.Status): Promi
     };
     kernel.statusChanged.connect(look);
   });
+}
+
+/** A client that listens to a kernel, and does not come back; without any, the gateway starts no kernel again. */
+class Witness {
+  private text = "";
+
+  private constructor(private readonly socket: WebSocket) {
+    socket.addEventListener("message", ({ data }) => {
+      this.text += String(data);
+    });
+  }
+
+  static async of(id: string): Promise<Witness> {
+    const { WebSocket, wsUrl } = settingsFor(gateway.url);
+    const socket = new WebSocket(`${wsUrl}api/kernels/${id}/channels?session_id=witness`);
+    await new Promise((resolve) => socket.addEventListener("open", resolve));
+    return new Witness(socket);
+  }
+
+  async hears(state: string): Promise<void> {
+    while (!this.text.includes(`"execution_state": "${state}"`))
+      await new Promise((resolve) => this.socket.addEventListener("message", resolve, { once: true }));
+  }
+
+  close(): void {
+    this.socket.close();
+  }
 }
 
 function isAlive(pid: number): boolean {
@@ -149,17 +185,22 @@ for (const name of [kernelName, distributedKernel]) {
 
     test("that dies is started again", async () => {
       const pid = Number(result(await run(kernel, "process.ppid")));
-      const noticed = reaches(kernel, "autorestarting");
-      const since = gateway.log.length;
-      process.kill(pid, "SIGKILL");
-      await noticed;
       if (name === distributedKernel) {
-        // A client that comes back before the gateway knows the new ports is kept waiting for good, whatever the kernel: Enterprise Gateway's
-        // fault. Whoever loads the page again has the kernel.
+        // JupyterLab's client comes back at once, and if that is before the gateway knows the new ports, it is kept waiting for good, whatever
+        // the kernel: Enterprise Gateway's fault. Whoever loads the page again has the kernel.
         const { model } = kernel;
+        const witness = await Witness.of(model.id);
         kernel.dispose();
+        const since = gateway.log.length;
+        process.kill(pid, "SIGKILL");
+        await witness.hears("restarting");
         await gateway.logged(new RegExp(`Refreshing kernel session for id: ${model.id}`), since);
+        witness.close();
         kernel = manager.connectTo({ model });
+      } else {
+        const noticed = reaches(kernel, "autorestarting");
+        process.kill(pid, "SIGKILL");
+        await noticed;
       }
       const again = Number(result(await run(kernel, "process.ppid")));
       assert.ok(isAlive(again) && again !== pid);
@@ -182,6 +223,21 @@ test("the ports of a kernel elsewhere are from the gateway's range", () => {
     const ports = [...info.matchAll(/'(?:\w+)_port': (\d+)/g)].map(([, port]) => Number(port));
     assert.equal(ports.length, 6, info);
     for (const port of ports) assert.ok(port >= portRange[0] && port <= portRange[1], info);
+  }
+});
+
+test("the kernelspecs name process proxies that Enterprise Gateway has", () => {
+  const names = GATEWAYS.filter((name) => name.startsWith("enterprise-gateway"));
+  for (const name of names) {
+    const { spec } = gatewayKernelspec({ gateway: name });
+    const { class_name } = spec.metadata.process_proxy as { class_name: string };
+    // Loading the module would ask for a cluster.
+    const code = `import ast, sys
+from importlib.util import find_spec
+module, _, name = sys.argv[1].rpartition(".")
+tree = ast.parse(open(find_spec(module).origin).read())
+assert any(isinstance(node, ast.ClassDef) and node.name == name for node in tree.body), name`;
+    execFileSync(gatewayPython(), ["-c", code, class_name], { stdio: ["ignore", "ignore", "pipe"] });
   }
 });
 

@@ -154,7 +154,8 @@ export function settingsFor(url: string, token?: string): ServerConnection.ISett
   });
 }
 
-function gatewayPython(): string {
+/** The Python that has Enterprise Gateway. */
+export function gatewayPython(): string {
   const python = pythonEnvironment(join(projectRoot, ".firstframe/gateway")).bin("python");
   if (!existsSync(python)) throw new Error(`${python} is missing: run the tests through \`npm test\``);
   return python;
