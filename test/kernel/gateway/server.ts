@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import {
   type AddressInfo,
   connect,
@@ -10,6 +10,7 @@ import {
 } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { KernelManager, ServerConnection } from "@jupyterlab/services";
 import { installGatewayKernelspec } from "../../../kernel/install/gateway.js";
 import { installKernelspec } from "../../../kernel/install/kernelspec.js";
@@ -191,17 +192,24 @@ export class ServerBehind {
         JUPYTER_DATA_DIR: join(folder, "server-data"),
       },
     });
-    const url = await new Promise<string>((resolve, reject) => {
-      let log = "";
-      child.stderr!.on("data", (chunk) => {
-        log += String(chunk);
-        if (process.env.FIRSTFRAME_TEST_LOG) process.stderr.write(chunk);
-        // The gateway's address comes before.
-        const [, found] = /is running at:[\s\S]*?(http:\/\/127\.0\.0\.1:\d+\/)/.exec(log) ?? [];
-        if (found !== undefined) resolve(found);
-      });
-      child.once("exit", (code) => reject(new Error(`jupyter_server ended with code ${code}:\n${log}`)));
+    let log = "";
+    child.stderr!.on("data", (chunk) => {
+      log += String(chunk);
+      if (process.env.FIRSTFRAME_TEST_LOG) process.stderr.write(chunk);
     });
+    // It writes its address down once it listens.
+    const file = join(folder, "server-runtime", `jpserver-${child.pid}.json`);
+    let url = "";
+    while (url === "") {
+      if (child.exitCode !== null)
+        throw new Error(`jupyter_server ended with code ${child.exitCode}:\n${log}`);
+      await sleep(100);
+      const text = existsSync(file) ? readFileSync(file, "utf8") : "";
+      if (!text.trimEnd().endsWith("}")) continue;
+      const found = (JSON.parse(text) as { url: string }).url;
+      const answer = await fetch(`${found}api?token=${ServerBehind.token}`).catch(() => undefined);
+      if (answer?.ok) url = found;
+    }
     return new ServerBehind(url, child);
   }
 
