@@ -256,8 +256,8 @@ export class Wire {
 
   /** @param to a server's URL, or the path of its socket */
   static async to(to: string): Promise<Wire> {
-    const url = URL.parse(to);
-    const wire = new Wire(url === null ? { path: to } : { host: url.hostname, port: Number(url.port) });
+    const url = URL.canParse(to) ? new URL(to) : undefined;
+    const wire = new Wire(url === undefined ? { path: to } : { host: url.hostname, port: Number(url.port) });
     await new Promise<void>((resolve) => wire.#server.listen(0, "127.0.0.1", resolve));
     return wire;
   }
