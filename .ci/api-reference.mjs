@@ -35,7 +35,7 @@ const app = await Application.bootstrap({
   basePath: root,
   name: `firstframe ${version}`,
   readme: "none",
-  projectDocuments: [`${root}src/train/distributed/docs/*.md`],
+  projectDocuments: [`${root}kernel/docs/*.md`, `${root}src/train/distributed/docs/*.md`],
   excludeInternal: true,
   excludePrivate: true,
   excludeExternals: true,

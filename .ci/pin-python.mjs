@@ -1,11 +1,14 @@
 // node .ci/pin-python.mjs: pins what is fetched from PyPI by the SHA-256 of its files. It writes
 //   src/engine/wheels.json             TensorFlow's wheels, for a platform each; the version is the one that the file names
 //   kernel/install/locked.txt          all that requirements.txt beside it brings in, on every platform and Python
-//   test/src/roundtrip/locked.txt, test/kernel/clients/locked.txt  likewise, for what tests compare and talk with
+//   test/src/roundtrip/locked.txt  likewise, for the libraries that tests compare with
+//   test/kernel/clients/locked.txt likewise, for the clients that tests talk with
+//   test/kernel/gateway/locked.txt likewise, for Jupyter Enterprise Gateway; overrides.txt beside it is stronger than what packages ask for
+//   test/kernel/provisioners/locked.txt likewise, for Gateway Provisioners
 // Needs `uv` (pip install uv) on PATH. What is pinned stays at its version; with --upgrade the lists take the newest.
 // The index is pip's own: PIP_INDEX_URL or `pip config`, else PyPI.
 import { execFileSync } from "node:child_process";
-import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 
 const root = new URL("../", import.meta.url).pathname;
 const index = (process.env.PIP_INDEX_URL || configured() || "https://pypi.org/simple").replace(/\/+$/, "");
@@ -88,10 +91,12 @@ async function pinEngine() {
 /** @param oldest the oldest Python that the packages are installed on */
 function pinPackages(folder, oldest) {
   const file = `${root}${folder}/locked.txt`;
+  const overrides = `${root}${folder}/overrides.txt`;
   uv([
     "--universal",
     "--generate-hashes",
     ...(process.argv.includes("--upgrade") ? ["--upgrade"] : []),
+    ...(existsSync(overrides) ? ["--override", overrides] : []),
     ...["--python-version", oldest, "--output-file", file, `${root}${folder}/requirements.txt`],
   ]);
   write(
@@ -104,3 +109,5 @@ await pinEngine();
 pinPackages("kernel/install", "3.10");
 pinPackages("test/kernel/clients", "3.10");
 pinPackages("test/src/roundtrip", "3.11");
+pinPackages("test/kernel/gateway", "3.10");
+pinPackages("test/kernel/provisioners", "3.10");

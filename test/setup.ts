@@ -26,6 +26,7 @@ export async function setUp(files: readonly string[]): Promise<string[]> {
     files.some((file) => folders.some((folder) => file.startsWith(`${folder}/`)));
   if (some("kernel", "src/cli", "browser", "package", "bench")) await setUpPython();
   if (files.includes("kernel/clients.test.js")) await setUpClients();
+  if (files.some((file) => /^(kernel|browser)\/gateway/.test(file))) await setUpGateway();
   if (some("src", "browser", "package", "bench")) await setUpEngine();
   if (process.env.CI && some("src/roundtrip", "src/train")) await setUpReference();
   if (!some("browser")) return [...files];
@@ -50,6 +51,20 @@ async function setUpClients(): Promise<void> {
     folder: join(root, ".firstframe", "clients"),
     requirements: join(root, "test", "kernel", "clients"),
     title: "Making a Python with jupyter console and jupytext, which the tests run against:",
+  });
+}
+
+/** Enterprise Gateway, which needs an older Jupyter server than JupyterLab does. */
+async function setUpGateway(): Promise<void> {
+  await makePython({
+    folder: join(root, ".firstframe", "gateway"),
+    requirements: join(root, "test", "kernel", "gateway"),
+    title: "Making a Python with Jupyter Enterprise Gateway, which starts kernels elsewhere:",
+  });
+  await makePython({
+    folder: join(root, ".firstframe", "provisioners"),
+    requirements: join(root, "test", "kernel", "provisioners"),
+    title: "Making a Python with Gateway Provisioners, which do so as well:",
   });
 }
 

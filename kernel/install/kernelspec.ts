@@ -10,10 +10,9 @@ import sharp from "sharp";
 import { capability } from "zeromq";
 import { replaceFolderAtomic } from "../../src/files/atomic.js";
 import { serverAllocatorSettings } from "./allocator.js";
+import { kernelName } from "./names.js";
 
-export const kernelName = "firstframe";
-
-const packageRoot = fileURLToPath(new URL("../../../", import.meta.url));
+export const packageRoot = fileURLToPath(new URL("../../../", import.meta.url));
 
 export interface Kernelspec {
   readonly argv: readonly string[];
@@ -29,14 +28,19 @@ export function kernelspec(): Kernelspec {
   return {
     argv: [process.execPath, join(packageRoot, "dist/kernel/main.js"), "{connection_file}"],
     display_name: "TypeScript (firstframe)",
-    language: "typescript",
-    // A signal takes a client no connection first, as a message does in jupyter_client; both are understood.
-    interrupt_mode: "signal",
-    env: { ...serverAllocatorSettings },
-    // What jupyter_client asks before it encrypts.
-    metadata: { debugger: true, ...(capability.curve && { supported_encryption: ["curve"] }) },
+    ...commonFields,
   };
 }
+
+/** What holds wherever the kernel runs. */
+export const commonFields: Omit<Kernelspec, "argv" | "display_name"> = {
+  language: "typescript",
+  // A signal takes a client no connection first, as a message does in jupyter_client; both are understood.
+  interrupt_mode: "signal",
+  env: { ...serverAllocatorSettings },
+  // What jupyter_client asks before it encrypts.
+  metadata: { debugger: true, ...(capability.curve && { supported_encryption: ["curve"] }) },
+};
 
 /** Jupyter's data folder of the user, which it searches by itself. */
 export function userDataFolder(env: NodeJS.ProcessEnv = process.env): string {
@@ -52,15 +56,26 @@ export function dataFolder(prefix?: string): string {
 
 export interface InstallOptions {
   /** Installs to `share/jupyter/kernels` below it, as a Python environment has it; else to the user's data folder. */
-  readonly prefix?: string;
+  readonly prefix?: string | undefined;
 }
 
 /**
  * Writes the kernelspec and its logos, replacing an older one as a whole.
  * @returns the folder of the kernelspec.
  */
-export async function installKernelspec({ prefix }: InstallOptions = {}): Promise<string> {
-  const folder = join(dataFolder(prefix), "kernels", kernelName);
+export function installKernelspec({ prefix }: InstallOptions = {}): Promise<string> {
+  return writeKernelspec(join(dataFolder(prefix), "kernels", kernelName), kernelspec());
+}
+
+/**
+ * Writes a kernelspec with the logos and other files into a folder, replacing what is there as a whole.
+ * @returns the folder
+ */
+export async function writeKernelspec(
+  folder: string,
+  spec: Kernelspec,
+  files: Readonly<Record<string, string>> = {},
+): Promise<string> {
   const logo = readFileSync(join(packageRoot, "kernel/install/logo-svg.svg"));
   await replaceFolderAtomic(folder, async (made) => {
     await writeFile(join(made, "logo-svg.svg"), logo);
@@ -71,8 +86,9 @@ export async function installKernelspec({ prefix }: InstallOptions = {}): Promis
         .toBuffer();
       await writeFile(join(made, `logo-${size}x${size}.png`), png);
     }
+    for (const [name, text] of Object.entries(files)) await writeFile(join(made, name), text);
     // Last, since Jupyter takes every folder with such a file for a kernel.
-    await writeFile(join(made, "kernel.json"), `${JSON.stringify(kernelspec(), null, 2)}\n`);
+    await writeFile(join(made, "kernel.json"), `${JSON.stringify(spec, null, 2)}\n`);
   });
   return folder;
 }

@@ -113,7 +113,16 @@ async function make(
     );
   }
   const done = new Set<string>();
-  const options = ["--progress-bar", "off", "--disable-pip-version-check", "--require-hashes", "-r", list];
+  // The list is whole, and may hold what a package would not have asked for by itself.
+  const options = [
+    "--progress-bar",
+    "off",
+    "--disable-pip-version-check",
+    "--no-deps",
+    "--require-hashes",
+    "-r",
+    list,
+  ];
   assertHeld();
   try {
     const pip = alone(folder, ["-m", "pip", "install", ...options]);

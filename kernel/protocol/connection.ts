@@ -3,8 +3,8 @@
  */
 import { randomUUID } from "node:crypto";
 import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
-import { createServer } from "node:net";
 import { capability, curveKeyPair } from "zeromq";
+import { freePorts, type PortRange } from "./ports.js";
 
 export interface ConnectionInfo {
   readonly transport: "tcp" | "ipc";
@@ -111,28 +111,29 @@ function bracketed(ip: string): string {
   return ip.includes(":") && !ip.startsWith("[") ? `[${ip}]` : ip;
 }
 
-/** Picks five free ports on the loopback interface, a new key, and where all is to be encrypted a new pair of keys. */
-export async function newConnection(kernelName: string, { encrypted = false } = {}): Promise<ConnectionInfo> {
-  const servers = Array.from({ length: 5 }, () => createServer());
-  // All are held at once, so that no port is handed out twice.
-  const ports = await Promise.all(
-    servers.map(
-      (server) =>
-        new Promise<number>((resolve, reject) => {
-          server.once("error", reject);
-          server.listen(0, "127.0.0.1", () => resolve((server.address() as { port: number }).port));
-        }),
-    ),
-  );
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+export interface NewConnectionOptions {
+  /** Whether all sockets are to be encrypted, with a new pair of keys. */
+  readonly encrypted?: boolean;
+  /** The address that the sockets are bound to. */
+  readonly ip?: string;
+  /** Where the ports are taken from; any free ones unless given. */
+  readonly ports?: PortRange | undefined;
+}
+
+/** Picks five free ports, on the loopback interface unless told otherwise, and a new key. */
+export async function newConnection(
+  kernelName: string,
+  { encrypted = false, ip = "127.0.0.1", ports }: NewConnectionOptions = {},
+): Promise<ConnectionInfo> {
+  const [shell, iopub, stdin, control, hb] = await freePorts(5, ip, ports);
   return {
     transport: "tcp",
-    ip: "127.0.0.1",
-    shell_port: ports[0]!,
-    iopub_port: ports[1]!,
-    stdin_port: ports[2]!,
-    control_port: ports[3]!,
-    hb_port: ports[4]!,
+    ip,
+    shell_port: shell!,
+    iopub_port: iopub!,
+    stdin_port: stdin!,
+    control_port: control!,
+    hb_port: hb!,
     key: randomUUID(),
     signature_scheme: "hmac-sha256",
     kernel_name: kernelName,

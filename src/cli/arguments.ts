@@ -16,6 +16,8 @@ export interface Option {
   readonly min?: number;
   /** Other programs' names of it, which are accepted, too. */
   readonly aliases?: readonly string[];
+  /** Whether other programs may leave its value empty, which is as good as leaving it out. */
+  readonly mayBeEmpty?: boolean;
   /** Takes several words, `--names a b`, or may be given without a value for `true`. */
   readonly spread?: "list" | "boolean";
 }
@@ -174,6 +176,7 @@ function optionValue(flag: string, option: Option, text: string | undefined): st
     return true;
   }
   const wanted = option.value ?? option.type;
+  if (text === "" && option.mayBeEmpty) return text;
   if (text === undefined || text === "" || (text.startsWith("-") && !(text === "-" || isNumber(text)))) {
     throw new UsageError(`${flag} needs a value: ${flag} ${wanted}`);
   }

@@ -1,3 +1,4 @@
+import { GATEWAYS, kernelName } from "../../kernel/install/names.js";
 import { PIPELINE_TRAINING } from "../procedural/pipeline-training.js";
 import { WORLD_NAMES } from "../procedural/scene.js";
 import { IMAGE_PLACES, PADDINGS } from "../recipe/rules.js";
@@ -16,6 +17,13 @@ const kernelOption = {
   type: "string",
   value: "NAME",
   help: "the kernel to run with, instead of the one that the notebook names",
+} as const;
+
+/** Where a kernel is installed. */
+const kernelPlaces = {
+  user: { type: "boolean", help: "for this user: the data folder that `jupyter --paths` lists first" },
+  prefix: { type: "string", value: "DIR", help: "below DIR/share/jupyter" },
+  "sys-prefix": { type: "boolean", help: "below the prefix of the active Python environment" },
 } as const;
 
 const modelOption = { type: "string", value: "MODEL", help: "the same as --model_path" } as const;
@@ -84,20 +92,106 @@ export const commands = {
       json: { type: "boolean", help: "list: print as JSON" },
     },
   }),
-  kernel: command({
-    summary: "installs, lists and removes the Jupyter kernel",
-    usage: "install | list | uninstall [options]",
-    description:
-      "Installs the kernelspec and the JupyterLab extension that draws its figures. Without an option they go where Jupyter looks first: into the Python environment that is active, if the `jupyter` on PATH prefers it, else into this user's data folder. `firstframe start` and `firstframe lab` bring their own, in .firstframe. uninstall takes the same options.",
-    positionals: [1, 1],
-    positional: "install, list or uninstall",
+  "kernel install": command({
+    summary: "installs the Jupyter kernel, here or for a gateway that starts it on other machines",
+    usage: "[options]",
+    description: [
+      "Installs the kernelspec and the JupyterLab extension that draws its figures. Without an option they go where Jupyter looks first: into the Python environment that is active, if the `jupyter` on PATH prefers it, else into this user's data folder. `firstframe start` and `firstframe lab` bring their own, in .firstframe.",
+      "",
+      "With --for only a kernelspec is installed, where a gateway runs: Enterprise Gateway, or a Jupyter server with Gateway Provisioners. It starts `firstframe kernel launch` in a container made from --image (the Dockerfile's target `kernel`), or on the gateway's hosts, which have this package at the same path.",
+    ].join("\n"),
+    positionals: [0, 0],
     options: {
-      user: { type: "boolean", help: "for this user: the data folder that `jupyter --paths` lists first" },
-      prefix: { type: "string", value: "DIR", help: "below DIR/share/jupyter" },
-      "sys-prefix": { type: "boolean", help: "below the prefix of the active Python environment" },
-      json: { type: "boolean", help: "list: print as JSON" },
+      ...kernelPlaces,
+      for: { type: "string", value: "GATEWAY", choices: GATEWAYS, help: "what starts the kernel" },
+      image: {
+        type: "string",
+        value: "NAME",
+        help: "the container's image, for Kubernetes and Docker (default firstframe-kernel)",
+      },
+      launcher: {
+        type: "string",
+        value: "FILE",
+        help: "the gateway's own script that starts a pod or a container, where it is not at its usual place",
+      },
+      name: {
+        type: "string",
+        value: "NAME",
+        default: kernelName,
+        help: "the kernel's name, by which notebooks ask for it; one gateway may have several",
+      },
     },
-    examples: ["firstframe kernel install", "firstframe kernel install --prefix /opt/jupyter"],
+    examples: [
+      "firstframe kernel install",
+      "firstframe kernel install --prefix /opt/jupyter",
+      "firstframe kernel install --for enterprise-gateway-docker --image example/firstframe-kernel",
+    ],
+  }),
+  "kernel list": command({
+    summary: "lists the kernels that Jupyter finds",
+    usage: "[options]",
+    positionals: [0, 0],
+    options: { json: { type: "boolean", help: "print as JSON" } },
+  }),
+  "kernel uninstall": command({
+    summary: "removes the Jupyter kernel",
+    usage: "[options]",
+    description: "Takes the same options for the place as `firstframe kernel install`.",
+    positionals: [0, 0],
+    options: {
+      ...kernelPlaces,
+      name: { type: "string", value: "NAME", default: kernelName, help: "the kernel's name" },
+    },
+  }),
+  "kernel launch": command({
+    summary: "starts a kernel for a gateway on another machine",
+    usage: "[options]",
+    description:
+      "What the kernelspecs of `firstframe kernel install --for` start: Enterprise Gateway and Gateway Provisioners fill in the values. In a container they come from the environment. The kernel chooses its ports, sends them encrypted to the response address, and takes signals and the request to shut down at a port of its own.",
+    positionals: [0, 0],
+    options: {
+      "kernel-id": {
+        type: "string",
+        value: "ID",
+        aliases: ["RemoteProcessProxy.kernel-id"],
+        help: "the gateway's number of the kernel (else $KERNEL_ID)",
+      },
+      "response-address": {
+        type: "string",
+        value: "HOST:PORT",
+        aliases: ["RemoteProcessProxy.response-address"],
+        help: "where the gateway waits for the connection info (else $RESPONSE_ADDRESS)",
+      },
+      "public-key": {
+        type: "string",
+        value: "KEY",
+        aliases: ["RemoteProcessProxy.public-key"],
+        help: "the gateway's RSA key, in DER form as base64 (else $PUBLIC_KEY)",
+      },
+      "port-range": {
+        type: "string",
+        value: "LOWER..UPPER",
+        aliases: ["RemoteProcessProxy.port-range"],
+        help: "where the kernel's six ports are taken from; 0..0 is anywhere (else $PORT_RANGE)",
+      },
+      "transport-encryption": {
+        type: "string",
+        value: "POLICY",
+        mayBeEmpty: true,
+        help: "auto or required: the sockets are encrypted; disabled (else $TRANSPORT_ENCRYPTION)",
+      },
+      "spark-context-initialization-mode": {
+        type: "string",
+        value: "MODE",
+        choices: ["none"],
+        aliases: ["RemoteProcessProxy.spark-context-initialization-mode"],
+        help: "this kernel has no Spark",
+      },
+    },
+    refused: {
+      "kernel-class-name": "it names a class of ipykernel's, which this kernel is not: leave it out",
+      "cluster-type": "this kernel has neither Spark nor Dask: leave it out",
+    },
   }),
   lab: command({
     summary: "opens JupyterLab on the notebooks with the kernel",

@@ -10,40 +10,63 @@ import {
   kernelspecNames,
   NoKernelspecError,
 } from "../../kernel/client/kernelspecs.js";
-import {
-  dataFolder,
-  installKernelspec,
-  kernelName,
-  userDataFolder,
-} from "../../kernel/install/kernelspec.js";
+import { installGatewayKernelspec } from "../../kernel/install/gateway.js";
+import { dataFolder, installKernelspec, userDataFolder } from "../../kernel/install/kernelspec.js";
 import { installLabextension, uninstallLabextension } from "../../kernel/install/labextension.js";
+import { GATEWAYS, type Gateway, kernelName } from "../../kernel/install/names.js";
 import { type Arguments, parseCommand } from "./arguments.js";
 import { commands } from "./commands.js";
 import { CommandFailure, UsageError } from "./errors.js";
 import { ownPrefix, packageRoot } from "./home.js";
 
-/** `firstframe kernel install | list | uninstall`. */
-export async function kernelCommand(argv: string[]): Promise<void> {
-  const { values, positionals } = parseCommand("kernel", commands.kernel, argv);
-  switch (positionals[0]) {
-    case "install": {
-      assertLasting();
-      const searched = await searchedByJupyter();
-      const prefix = isChosen(values) ? await chosenPrefix(values) : firstPrefix(searched);
-      console.log(await installKernel(prefix));
-      sayHowToBeFound(dataFolder(prefix), searched);
-      return;
-    }
-    case "uninstall": {
-      if (isChosen(values)) return await uninstallKernel(await chosenPrefix(values));
-      const prefix = firstPrefix(await searchedByJupyter());
-      return await uninstallKernel(hasKernelspec(prefix) || !hasKernelspec(ownPrefix) ? prefix : ownPrefix);
-    }
-    case "list":
-      return listKernels(values.json);
-    default:
-      throw new UsageError(`expected install, list or uninstall, found ${JSON.stringify(positionals[0])}`);
-  }
+/** `firstframe kernel install`. */
+export async function installCommand(argv: string[]): Promise<void> {
+  const { values } = parseCommand("kernel install", commands["kernel install"], argv);
+  const { for: gateway, image, launcher, name } = values;
+  assertName(name);
+  const needless = Object.entries({ image, launcher }).filter(([, value]) => value !== undefined);
+  if (gateway === undefined || gateway.endsWith("-distributed"))
+    for (const [flag] of needless)
+      throw new UsageError(`--${flag} is for containers: it needs --for ${containerGateways.join(", ")}`);
+  if (gateway === undefined && name !== kernelName)
+    throw new UsageError("--name is for a gateway's kernel: it needs --for");
+  // A container starts what its image holds, and not this copy.
+  if (!containerGateways.some((container) => container === gateway)) assertLasting();
+  const searched = await searchedByJupyter();
+  const prefix = isChosen(values) ? await chosenPrefix(values) : firstPrefix(searched);
+  const folder =
+    gateway === undefined
+      ? await installKernel(prefix)
+      : await written(prefix, () =>
+          installGatewayKernelspec({ gateway: gateway as Gateway, image, launcher, name, prefix }),
+        );
+  console.log(folder);
+  sayHowToBeFound(dataFolder(prefix), searched);
+}
+
+/** `firstframe kernel uninstall`. */
+export async function uninstallCommand(argv: string[]): Promise<void> {
+  const { values } = parseCommand("kernel uninstall", commands["kernel uninstall"], argv);
+  const { name } = values;
+  assertName(name);
+  if (isChosen(values)) return await uninstallKernel(await chosenPrefix(values), name);
+  const prefix = firstPrefix(await searchedByJupyter());
+  const where = hasKernelspec(prefix, name) || !hasKernelspec(ownPrefix, name) ? prefix : ownPrefix;
+  return await uninstallKernel(where, name);
+}
+
+/** `firstframe kernel list`. */
+export async function listCommand(argv: string[]): Promise<void> {
+  const { values } = parseCommand("kernel list", commands["kernel list"], argv);
+  listKernels(values.json);
+}
+
+const containerGateways = GATEWAYS.filter((name) => !name.endsWith("-distributed"));
+
+/** Jupyter passes over folders with other characters. */
+function assertName(name: string): void {
+  if (/^[a-z0-9._-]+$/i.test(name)) return;
+  throw new UsageError(`--name: expected letters, digits, ".", "-" and "_", found ${JSON.stringify(name)}`);
 }
 
 /**
@@ -51,10 +74,16 @@ export async function kernelCommand(argv: string[]): Promise<void> {
  * @returns the kernelspec's folder
  */
 export async function installKernel(prefix: string | undefined): Promise<string> {
-  try {
-    const folder = await installKernelspec(prefix === undefined ? {} : { prefix });
+  return await written(prefix, async () => {
+    const folder = await installKernelspec({ prefix });
     await installLabextension({ prefix });
     return folder;
+  });
+}
+
+async function written(prefix: string | undefined, write: () => Promise<string>): Promise<string> {
+  try {
+    return await write();
   } catch (error) {
     const { code, path } = error as NodeJS.ErrnoException;
     if (code === undefined) throw error;
@@ -62,18 +91,22 @@ export async function installKernel(prefix: string | undefined): Promise<string>
   }
 }
 
-const hasKernelspec = (prefix: string | undefined) =>
-  existsSync(join(dataFolder(prefix), "kernels", kernelName));
+const hasKernelspec = (prefix: string | undefined, name: string) =>
+  existsSync(join(dataFolder(prefix), "kernels", name));
 
-async function uninstallKernel(prefix: string | undefined): Promise<void> {
-  const folder = join(dataFolder(prefix), "kernels", kernelName);
-  if (!hasKernelspec(prefix)) throw new CommandFailure("no such kernelspec", { file: folder });
+async function uninstallKernel(prefix: string | undefined, name: string): Promise<void> {
+  const folder = join(dataFolder(prefix), "kernels", name);
+  if (!hasKernelspec(prefix, name)) throw new CommandFailure("no such kernelspec", { file: folder });
   await rm(folder, { recursive: true });
-  await uninstallLabextension({ prefix });
+  // The extension belongs to the kernel that is installed without --for.
+  if (name === kernelName) await uninstallLabextension({ prefix });
   console.log(`removed ${folder}`);
 }
 
-type Values = Arguments<typeof commands.kernel>["values"];
+type Values = Pick<
+  Arguments<(typeof commands)["kernel install"]>["values"],
+  "user" | "prefix" | "sys-prefix"
+>;
 
 const isChosen = ({ user, prefix, "sys-prefix": environment }: Values) =>
   user || prefix !== undefined || environment;

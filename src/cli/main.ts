@@ -12,7 +12,10 @@ type Run = (argv: string[]) => Promise<number | undefined> | Promise<void>;
 const load: Record<CommandName, () => Promise<Run>> = {
   doctor: async () => (await import("./doctor.js")).doctorCommand,
   engine: async () => (await import("./engine.js")).engineCommand,
-  kernel: async () => (await import("./kernel.js")).kernelCommand,
+  "kernel install": async () => (await import("./kernel.js")).installCommand,
+  "kernel list": async () => (await import("./kernel.js")).listCommand,
+  "kernel uninstall": async () => (await import("./kernel.js")).uninstallCommand,
+  "kernel launch": async () => (await import("./kernel-launch.js")).kernelLaunchCommand,
   lab: async () => (await import("./lab.js")).labCommand,
   run: async () => (await import("./run.js")).runCommand,
   site: async () => (await import("./site.js")).siteCommand,

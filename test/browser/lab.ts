@@ -6,10 +6,13 @@ import { homedir, tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { KernelManager, SessionManager } from "@jupyterlab/services";
 import { type BrowserContext, chromium, type Page } from "playwright-core";
 import { installKernelspec } from "../../kernel/install/kernelspec.js";
 import { installLabextension } from "../../kernel/install/labextension.js";
+import { kernelName } from "../../kernel/install/names.js";
 import { pythonEnvironment } from "../../kernel/install/python.js";
+import { settingsFor } from "../kernel/gateway/server.js";
 
 export const projectRoot = fileURLToPath(new URL("../../..", import.meta.url)).replace(/\/$/, "");
 
@@ -62,10 +65,11 @@ export class Lab {
   /**
    * @param files name and content of the notebooks to serve, or a folder of notebooks
    * @param disabled names of extensions that this JupyterLab is without
+   * @param gateway the URL of what starts its kernels
    */
   static async start(
     files: Record<string, object> | string,
-    { disabled = [] }: { readonly disabled?: readonly string[] } = {},
+    { disabled = [], gateway }: { readonly disabled?: readonly string[]; readonly gateway?: string } = {},
   ): Promise<Lab> {
     const home = await mkdtemp(join(tmpdir(), "firstframe-lab-"));
     const notebooks = typeof files === "string" ? files : await folderOf(files);
@@ -73,7 +77,11 @@ export class Lab {
     await installLabextension({ prefix: home });
     await writeSettings(join(home, "settings"));
     await disable(join(home, "config"), disabled);
-    const server = await startServer(home, notebooks);
+    const server = await startServer(
+      home,
+      notebooks,
+      gateway === undefined ? [] : [`--gateway-url=${gateway}`],
+    );
     process.once("exit", () => server.kill("SIGKILL"));
     try {
       const address = await addressOf(home, server);
@@ -94,6 +102,23 @@ export class Lab {
     await notebook.page.locator(".jp-NotebookPanel-notebook .jp-Cell").first().waitFor();
     await notebook.setTheme(theme);
     return notebook;
+  }
+
+  /** Starts a notebook's kernel before a page does, and waits until it has answered. */
+  async startKernel(path: string): Promise<void> {
+    const serverSettings = settingsFor(this.address.url, this.address.token);
+    const kernelManager = new KernelManager({ serverSettings });
+    const sessions = new SessionManager({ serverSettings, kernelManager });
+    const session = await sessions.startNew({
+      path,
+      name: path,
+      type: "notebook",
+      kernel: { name: kernelName },
+    });
+    await session.kernel!.info;
+    session.dispose();
+    sessions.dispose();
+    kernelManager.dispose();
   }
 
   /** Opens a file of any kind in a page of its own, with whatever JupyterLab has for it. */
@@ -308,7 +333,7 @@ function jupyterLab(): string {
   return found;
 }
 
-async function startServer(home: string, notebooks: string): Promise<ChildProcess> {
+async function startServer(home: string, notebooks: string, more: readonly string[]): Promise<ChildProcess> {
   const env = {
     ...process.env,
     HOME: home,
@@ -328,6 +353,7 @@ async function startServer(home: string, notebooks: string): Promise<ChildProces
     `--ServerApp.root_dir=${notebooks}`,
     "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     "--LabApp.extension_manager=readonly",
+    ...more,
   ];
   return spawn(jupyterLab(), args, { env, cwd: notebooks, stdio: ["ignore", "ignore", "pipe"] });
 }

@@ -13,7 +13,8 @@ import {
 } from "../../kernel/client/client.js";
 import { type CellOutput, OutputCollector } from "../../kernel/client/outputs.js";
 import type { StartOptions } from "../../kernel/client/process.js";
-import { kernelName, kernelspec } from "../../kernel/install/kernelspec.js";
+import { kernelspec } from "../../kernel/install/kernelspec.js";
+import { kernelName } from "../../kernel/install/names.js";
 
 export interface Ran {
   readonly reply: ExecuteReply;

@@ -44,10 +44,10 @@ describe("the command line", () => {
     for (const [argv, message] of [
       [["rnu"], /^firstframe: unknown command rnu; did you mean run\? See also `firstframe --help`$/],
       [["--verison"], /^firstframe: unknown option --verison/],
-      [["kernel", "instal"], /^firstframe: expected install, list or uninstall, found "instal"$/],
+      [["kernel", "instal"], /^firstframe: unknown command kernel instal; did you mean kernel install\?/],
       [
         ["kernel", "install", "--usr"],
-        /unknown option --usr of `firstframe kernel`; did you mean --user\? See also `firstframe kernel --help`$/,
+        /unknown option --usr of `firstframe kernel install`; did you mean --user\? See also `firstframe kernel install --help`$/,
       ],
       [["kernel", "install", "--user", "--prefix", "x"], /exclude each other/],
       [["engine", "use", "gpu"], /expected one of .*, found "gpu"/],

@@ -96,6 +96,87 @@ describe("firstframe kernel install", () => {
   });
 });
 
+describe("firstframe kernel install --for", () => {
+  const spec = (name: string) =>
+    JSON.parse(readFileSync(cli.path(`gateway/share/jupyter/kernels/${name}/kernel.json`), "utf8")) as {
+      argv: string[];
+      language: string;
+      interrupt_mode: string;
+      metadata: {
+        debugger: boolean;
+        process_proxy?: { class_name: string; config: object };
+        kernel_provisioner?: { provisioner_name: string; config: object };
+      };
+    };
+  const options = ["--prefix", "gateway", "--for"];
+
+  it("writes what each gateway needs", async () => {
+    const env = withJupyter(false);
+    const folder = cli.path("gateway/share/jupyter/kernels/firstframe");
+    const script = (place: string) =>
+      `/usr/local/share/jupyter/kernels/python_${place}/scripts/launch_${place}.py`;
+    const proxies = "enterprise_gateway.services.processproxies";
+    for (const [gateway, start, proxy, config] of [
+      [
+        "kubernetes",
+        ["python", script("kubernetes")],
+        "k8s.KubernetesProcessProxy",
+        { image_name: "some/image" },
+      ],
+      [
+        "docker",
+        ["python", script("docker")],
+        "docker_swarm.DockerProcessProxy",
+        { image_name: "some/image" },
+      ],
+      [
+        "distributed",
+        [process.execPath, join(projectRoot, "dist/src/cli/main.js"), "kernel", "launch"],
+        "distributed.DistributedProcessProxy",
+        {},
+      ],
+    ] as const) {
+      const image = gateway === "distributed" ? [] : ["--image", "some/image"];
+      assertInstalled(await install(env, ...options, `enterprise-gateway-${gateway}`, ...image), folder);
+      const { argv, metadata, language, interrupt_mode } = spec("firstframe");
+      assert.deepEqual([language, interrupt_mode, metadata.debugger], ["typescript", "signal", true]);
+      assert.deepEqual(metadata.process_proxy, { class_name: `${proxies}.${proxy}`, config });
+      assert.deepEqual(argv.slice(0, start.length), start);
+      const filled = ["kernel-id", "port-range", "response-address", "public-key"];
+      assert.deepEqual(
+        argv.slice(start.length),
+        filled.flatMap((name) => [`--RemoteProcessProxy.${name}`, `{${name.replace("-", "_")}}`]),
+      );
+    }
+    const launcher = ["--launcher", "/scripts/start.py", "--name", "ff-gpu"];
+    assertInstalled(
+      await install(env, ...options, "enterprise-gateway-kubernetes", ...launcher),
+      cli.path("gateway/share/jupyter/kernels/ff-gpu"),
+    );
+    assert.deepEqual(spec("ff-gpu").argv.slice(0, 2), ["python", "/scripts/start.py"]);
+    assert.deepEqual(spec("ff-gpu").metadata.process_proxy!.config, { image_name: "firstframe-kernel" });
+    const removed = await cli.start(["kernel", "uninstall", "--prefix", "gateway", "--name", "ff-gpu"], env)
+      .ended;
+    assert.equal(removed.code, 0, removed.stderr);
+    assert.ok(!existsSync(cli.path("gateway/share/jupyter/kernels/ff-gpu")));
+    assert.ok(existsSync(folder));
+  });
+
+  it("names the flag that is wrong", async () => {
+    for (const [argv, message] of [
+      [["--for", "kubernetes"], /--for: expected enterprise-gateway-kubernetes, .*, found "kubernetes"/],
+      [["--image", "x"], /--image is for containers: it needs --for enterprise-gateway-kubernetes, /],
+      [["--for", "enterprise-gateway-distributed", "--launcher", "x"], /--launcher is for containers/],
+      [["--name", "other"], /--name is for a gateway's kernel: it needs --for/],
+      [["--for", "enterprise-gateway-docker", "--name", "a/b"], /--name: expected letters, .*, found "a\/b"/],
+    ] as const) {
+      const { code, stderr } = await install(withJupyter(false), ...argv);
+      assert.equal(code, 2, stderr);
+      assert.match(stderr, message);
+    }
+  });
+});
+
 describe("firstframe start", () => {
   it("names its two passes, explains cells that fail on purpose and ends with what to do next", async () => {
     const main = copyOfPackage(cli.path("project"));
