@@ -17,10 +17,10 @@ export const PIPELINE_TRAINING = {
   text: { textLayers: 3, textSteps: 1200 },
   transformer: { layers: 6, heads: 8, patchSize: 2 },
   training: {
-    steps: 3000,
+    steps: 1500,
     batchSize: 32,
     learningRate: 3e-3,
-    clips: 12_000,
+    clips: 6000,
     worlds: WORLDS_DRAWN,
     world: "full" as WorldName,
     ...{ numFrames: 17, height: 64, width: 96, fps: 8 },
