@@ -65,13 +65,18 @@ export function interoperable(namespace: Namespace): Namespace {
 
 const cache = createRequire(import.meta.url).cache;
 
-/** `module.exports` of the CommonJS module behind a namespace, or null if it is an ES module. */
+/**
+ * `module.exports` of the CommonJS module behind a namespace, or null if it is an ES module, also one whose default export is a
+ * CommonJS module's (as in packages that have a wrapper for `import`): that has names which the other lacks.
+ */
 export function commonJsExports(namespace: Namespace): Record<string, unknown> | null {
   const value = namespace.default;
   if ((typeof value !== "object" && typeof value !== "function") || value === null) return null;
-  return Object.values(cache).some((module) => module?.exports === value)
-    ? (value as Record<string, unknown>)
-    : null;
+  if (!Object.values(cache).some((module) => module?.exports === value)) return null;
+  // Names that Node expected from the source, and that the module then did not set, are undefined.
+  const own = (name: string) => name in value || name === "default" || name === "module.exports";
+  const others = Object.keys(namespace).filter((name) => !own(name) && namespace[name] !== undefined);
+  return others.length === 0 ? (value as Record<string, unknown>) : null;
 }
 
 /** `import.meta` of a file; `alias` finds the files that a tsconfig.json means. */

@@ -147,6 +147,30 @@ test("files in a package without their extensions, and folders, as compilers and
   );
 });
 
+test("a package whose wrapper for import has names that its CommonJS lacks", async () => {
+  write({
+    "node_modules/wrapped/package.json":
+      '{ "name": "wrapped", "exports": { "import": "./wrapper.mjs", "require": "./index.js" }, "types": "./index.d.ts" }',
+    "node_modules/wrapped/index.d.ts":
+      "declare class Socket { static OPEN: number } export { Socket }; export declare class Server {} export default Socket;",
+    "node_modules/wrapped/index.js":
+      "class Socket { static OPEN = 1 } module.exports = Socket; Socket.Other = class {};",
+    "node_modules/wrapped/server.js": "module.exports = class Server {};",
+    "node_modules/wrapped/wrapper.mjs":
+      'import Socket from "./index.js"; import Server from "./server.js"; export { Server, Socket }; export default Socket;',
+  });
+  assert.equal(
+    await result(
+      'import Default, { Server, Socket } from "wrapped"; [typeof new Server(), Default === Socket, Socket.OPEN]',
+    ),
+    "[ 'object', true, 1 ]",
+  );
+  assert.equal(
+    await result('import * as whole from "wrapped"; Object.keys(whole).sort().join()'),
+    "'Server,Socket,default'",
+  );
+});
+
 test("packages in NODE_PATH's folders, of which TypeScript does not know", async () => {
   assert.equal(await result('import inNodePath from "in-node-path"; inNodePath.found'), "'by NODE_PATH'");
   assert.match(await result('import "nowhere-at-all";'), /TS2882|TS2307/);

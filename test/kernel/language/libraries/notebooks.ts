@@ -138,16 +138,16 @@ import { Column, CreateDateColumn, DataSource, Entity, JoinColumn, ManyToOne, On
   @ManyToOne(() => Author, (author) => author.posts) @JoinColumn() author!: Relation<Author>;
 }
 //%%
-const source = new DataSource({ type: "postgres", url: process.env.DATABASE_URL, entities: [Author, Post], synchronize: false });
+let source: DataSource | undefined; const connect = async () => (source ??= await new DataSource({ type: "postgres", url: process.env.DATABASE_URL, entities: [Author, Post], synchronize: false }).initialize());
 let posts: Repository<Post> | undefined;
 //%%
-posts = source.getRepository(Post);
+if (process.env.DATABASE_URL) posts = (await connect()).getRepository(Post);
 const byName = async (name: string) => posts!.find({ where: { author: { name } }, relations: { author: true }, order: { created: "DESC" }, take: 5 });
 //%%
-const count = async (): Promise<number> => source.createQueryBuilder(Post, "post").leftJoinAndSelect("post.author", "author").where("author.name = :name", { name: "a" }).getCount();
-class PostService { constructor(private readonly repository: Repository<Post>) {} async shout(id: string): Promise<string> { const post = await this.repository.findOneByOrFail({ id }); return post.text?.toUpperCase() ?? post.author.name; } }
+const count = async (): Promise<number> => (await connect()).createQueryBuilder(Post, "post").leftJoinAndSelect("post.author", "author").where("author.name = :name", { name: "a" }).getCount();
+class PostService { constructor(private readonly repository: Repository<Post> | undefined) {} async shout(id: string): Promise<string> { if (!this.repository) throw new Error("not connected"); const post = await this.repository.findOneByOrFail({ id }); return post.text?.toUpperCase() ?? post.author.name; } }
 //%%
-const service = new PostService(posts); const draft = posts.create({ text: "x" }); draft.text = null; typeof byName; typeof count; service.shout;`,
+const service = new PostService(posts); const draft = Object.assign(new Post(), { text: "x" }); draft.text.length; typeof byName; typeof count; service.shout; Reflect.getMetadata("design:type", Post.prototype, "created") === Date;`,
 
   "langchain: a prompt, a model and a parser": `
 import { AIMessage, type BaseMessage, HumanMessage, isAIMessage, SystemMessage } from "@langchain/core/messages";
