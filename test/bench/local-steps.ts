@@ -47,20 +47,32 @@ try {
   ];
   const optimizer = ["--optimizer", "muon", "--learning_rate", "0.002", "--lr_warmup_steps", "20"];
   console.log(machine());
-  console.log("| processes | local steps | sent by each, MB | held-out loss |");
-  console.log("| --------: | ----------: | ---------------: | ------------: |");
-  const rows: [processes: number, batch: number, localSteps: number][] = [
-    [1, 8, 1],
-    ...[1, 4, 12, 40].map((localSteps): [number, number, number] => [2, 4, localSteps]),
-    [1, 4, 1],
+  console.log("| processes | local steps | outer rate, momentum | sent by each, MB | held-out loss |");
+  console.log("| --------: | ----------: | -------------------- | ---------------: | ------------: |");
+  // The outer optimizer's learning rate and momentum: DiLoCo's, or those that make it the mean of the weights.
+  const outers = [
+    [0.7, 0.9],
+    [1, 0],
+  ] as const;
+  const rows: [processes: number, batch: number, localSteps: number, outer: readonly [number, number]][] = [
+    [1, 8, 1, outers[0]],
+    [2, 4, 1, outers[0]],
+    ...outers.flatMap((outer) =>
+      [4, 12, 40].map((each): [number, number, number, readonly [number, number]] => [2, 4, each, outer]),
+    ),
+    [1, 4, 1, outers[0]],
   ];
-  for (const [processes, batch, localSteps] of rows) {
-    const run = `${processes}-${batch}-${localSteps}`;
+  for (const [processes, batch, localSteps, [rate, momentum]] of rows) {
+    const run = `${processes}-${batch}-${localSteps}-${rate}`;
     const own = [
       "--batch_size",
       String(batch),
       "--local_steps",
       String(localSteps),
+      "--outer_learning_rate",
+      String(rate),
+      "--outer_momentum",
+      String(momentum),
       "--output_dir",
       join(folder, run),
     ];
@@ -87,7 +99,7 @@ try {
     const after = (await losses(run)).slice(-HELD_OUT);
     const show = (value: number) => value.toPrecision(3);
     console.log(
-      `| ${processes} | ${processes === 1 ? "-" : localSteps} | ${show(megabytes)} | ${mean(after).toFixed(4)} |`,
+      `| ${processes} | ${processes === 1 ? "-" : localSteps} | ${localSteps === 1 ? "-" : `${rate}, ${momentum}`} | ${show(megabytes)} | ${mean(after).toFixed(4)} |`,
     );
   }
   console.log(machine());
