@@ -64,7 +64,8 @@ export async function install(packages: readonly string[], folder: string): Prom
     }
     if (performance.now() - drawn < progressIntervalMs) return;
     drawn = performance.now();
-    void draw(`${what}: ${fetched} fetched, ${seconds()} s ...`, true);
+    // Only npm says what it fetches.
+    void draw(`${what}: ${name === "npm" ? `${fetched} fetched, ` : ""}${seconds()} s ...`, true);
   });
   // Yarn has no long name for it.
   const added = name === "yarn" ? packages.map((each) => (each === "--save-dev" ? "-D" : each)) : packages;

@@ -2,13 +2,13 @@
  * Modules that cells import. Packages and Node's own modules are imported by Node itself, as from a file in the notebook's
  * folder. The user's own files are loaded by {@link LocalModules}, which reloads them when they change.
  */
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import * as nodeModule from "node:module";
 import { createRequire, isBuiltin } from "node:module";
 import path from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { compileFunction, constants } from "node:vm";
-import { isPath, resolveFile, resolveInNodePath } from "../language/resolve.js";
+import { isAbove, isPath, resolveFile, resolveInNodePath } from "../language/resolve.js";
 import type { Aliases } from "./aliases.js";
 import type { LocalModules } from "./local-modules.js";
 import {
@@ -171,11 +171,13 @@ function inNodePath(specifier: string): string | null {
  * `import`; compilers, bundlers and `require` don't, so that cells whose types are right would fail.
  */
 function asRequired(specifier: string, folder: string, error: unknown): string | null {
-  const { code } = (error ?? {}) as NodeJS.ErrnoException;
+  const { code, url } = (error ?? {}) as NodeJS.ErrnoException & { url?: string };
   if (code !== "ERR_MODULE_NOT_FOUND" && code !== "ERR_UNSUPPORTED_DIR_IMPORT") return null;
-  if (isPath(specifier)) return null;
+  if (isPath(specifier) || !url?.startsWith("file:")) return null;
   try {
     const file = createRequire(path.join(folder, "_")).resolve(specifier);
+    // What is missing may be another module, which that file imports.
+    if (!file.startsWith(fileURLToPath(url))) return null;
     return file.endsWith(".json") ? file : pathToFileURL(file).href;
   } catch {
     return null;
@@ -184,10 +186,7 @@ function asRequired(specifier: string, folder: string, error: unknown): string |
 
 /** Whether Node finds a package from a folder. */
 function isInstalled(name: string, folder: string): boolean {
-  for (let at = folder; ; at = path.dirname(at)) {
-    if (existsSync(path.join(at, "node_modules", name))) return true;
-    if (at === path.dirname(at)) return false;
-  }
+  return isAbove(folder, path.join("node_modules", name));
 }
 
 /**
@@ -203,12 +202,7 @@ function typeScriptOf(error: unknown): string | null {
   return url ? fileURLToPath(url) : null;
 }
 
-function hasConfigAbove(folder: string): boolean {
-  for (let at = folder; ; at = path.dirname(at)) {
-    if (existsSync(path.join(at, "tsconfig.json"))) return true;
-    if (at === path.dirname(at)) return false;
-  }
-}
+const hasConfigAbove = (folder: string): boolean => isAbove(folder, "tsconfig.json");
 
 function found(file: string, specifier: string, folder: string): string {
   const resolved = resolveFile(file);

@@ -55,21 +55,23 @@ export async function launchKernel(options: LaunchOptions): Promise<void> {
     shutdown: () => void kernel.shutdown(),
     refused: (why) => console.error(`firstframe: communication port: ${why}`),
   });
-  const comm_port = await listen(requests, everywhere, ports);
-  const pgid = processGroup();
-  const info = {
-    ...connection,
-    pid: process.pid,
-    ...(pgid !== undefined && { pgid }),
-    comm_port,
-    kernel_id: kernelId,
-  };
   try {
-    await sendResponse(response, seal(info, publicKey));
+    const comm_port = await listen(requests, everywhere, ports);
+    const pgid = processGroup();
+    const info = {
+      ...connection,
+      pid: process.pid,
+      ...(pgid !== undefined && { pgid }),
+      comm_port,
+      kernel_id: kernelId,
+    };
+    await sendResponse(response, seal(info, publicKey)).catch((error: Error) => {
+      throw new ResponseError(error.message);
+    });
   } catch (error) {
     // Nobody will ever find this kernel. The process ends with it, once the error is printed.
     setImmediate(() => void kernel.shutdown());
-    throw new ResponseError((error as Error).message);
+    throw error;
   }
 }
 

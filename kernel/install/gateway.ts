@@ -3,11 +3,11 @@
  */
 import { join } from "node:path";
 import { commonFields, dataFolder, type Kernelspec, packageRoot, writeKernelspec } from "./kernelspec.js";
-import type { Gateway } from "./names.js";
+import { type Gateway, kernelImage } from "./names.js";
 
 export interface GatewayKernelspecOptions {
   readonly gateway: Gateway;
-  /** The container's image; the Dockerfile's target `kernel`, under the name that the documents give it, unless given. */
+  /** The container's image. Default: {@link kernelImage}. */
   readonly image?: string | undefined;
   /** The gateway's script that starts a pod or a container; where its own images or packages have it unless given. */
   readonly launcher?: string | undefined;
@@ -16,8 +16,6 @@ export interface GatewayKernelspecOptions {
   /** Installs to `share/jupyter/kernels` below it; else to the user's data folder. */
   readonly prefix?: string | undefined;
 }
-
-const usualImage = "firstframe-kernel";
 
 type Place = "kubernetes" | "docker" | "distributed";
 
@@ -63,7 +61,7 @@ runpy.run_path(str(script), run_name="__main__")
 /** The kernelspec for a gateway, and the files that belong beside it. */
 export function gatewayKernelspec({
   gateway,
-  image = usualImage,
+  image = kernelImage,
   launcher,
 }: Omit<GatewayKernelspecOptions, "prefix" | "name">): {
   readonly spec: Kernelspec;

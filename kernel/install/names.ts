@@ -15,4 +15,7 @@ export const GATEWAYS = [
   "gateway-provisioners-distributed",
 ] as const;
 
+/** The image that containers are made from unless another is named: the Dockerfile's target `kernel`, as the documents call it. */
+export const kernelImage = "firstframe-kernel";
+
 export type Gateway = (typeof GATEWAYS)[number];

@@ -1,6 +1,7 @@
 /** Which package manager a project is installed with. */
 import { existsSync, readFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
+import { upwards } from "./resolve.js";
 
 /** Files of each, besides the `packageManager` of package.json. */
 const SIGNS = {
@@ -50,11 +51,4 @@ export function plugAndPlay(folder: string): string | undefined {
     if (existsSync(map)) return map;
   }
   return undefined;
-}
-
-function* upwards(folder: string): Generator<string> {
-  for (let place = folder; ; place = dirname(place)) {
-    yield place;
-    if (dirname(place) === place) return;
-  }
 }

@@ -1,4 +1,4 @@
-import { statSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
 
@@ -21,6 +21,20 @@ export function candidates(file: string): string[] {
     ...extensions.map((extension) => file + extension),
     ...extensions.map((extension) => path.join(file, `index${extension}`)),
   ];
+}
+
+/** A folder and all above it. */
+export function* upwards(folder: string): Generator<string> {
+  for (let at = folder; ; at = path.dirname(at)) {
+    yield at;
+    if (at === path.dirname(at)) return;
+  }
+}
+
+/** Whether a folder or one above it holds something of this name. */
+export function isAbove(folder: string, name: string): boolean {
+  for (const at of upwards(folder)) if (existsSync(path.join(at, name))) return true;
+  return false;
 }
 
 /** A text that changes when the file does; empty if it is not a file. */

@@ -16,7 +16,8 @@ export function watchParent(onGone: () => void, env: NodeJS.ProcessEnv = process
   timer.unref();
 }
 
-function isAlive(pid: number): boolean {
+/** Whether there is a process of that number. */
+export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);
     return true;

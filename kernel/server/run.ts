@@ -24,6 +24,13 @@ export async function runKernel(connection: ConnectionInfo): Promise<Kernel> {
   // Whatever goes wrong in one request, the others go on.
   process.on("uncaughtException", (error) => console.error(`firstframe: ${error.stack}`));
   process.on("unhandledRejection", (error) => console.error("firstframe:", error));
-  await kernel.start();
+  try {
+    await kernel.start();
+  } catch (error) {
+    language.killCompiler();
+    // Its thread would keep the process; the caller prints the error first.
+    setImmediate(() => process.exit());
+    throw error;
+  }
   return kernel;
 }

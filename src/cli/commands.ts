@@ -1,4 +1,4 @@
-import { GATEWAYS, kernelName } from "../../kernel/install/names.js";
+import { GATEWAYS, kernelImage, kernelName } from "../../kernel/install/names.js";
 import { PIPELINE_TRAINING } from "../procedural/pipeline-training.js";
 import { WORLD_NAMES } from "../procedural/scene.js";
 import { IMAGE_PLACES, PADDINGS } from "../recipe/rules.js";
@@ -107,7 +107,7 @@ export const commands = {
       image: {
         type: "string",
         value: "NAME",
-        help: "the container's image, for Kubernetes and Docker (default firstframe-kernel)",
+        help: `the container's image, for Kubernetes and Docker (default ${kernelImage})`,
       },
       launcher: {
         type: "string",

@@ -147,17 +147,17 @@ async function trainInOwnFolder(options: TrainTransformerOptions): Promise<void>
     }
     await store(report, step);
   };
-  const store = async ({ runs, yardsticks, clips }: EvaluationReport, step: number): Promise<void> => {
+  const store = async (report: EvaluationReport, step: number): Promise<void> => {
     await trainer.withEma(() =>
       transformer.savePretrained(join(model, "transformer"), {
         dtype: "float16",
         maxShardSize: MAX_SHARD_SIZE,
       }),
     );
-    const settings = { world, worlds, seed, steps: step, numFrames, height, width, fps, clips };
+    const settings = { world, worlds, seed, steps: step, numFrames, height, width, fps };
     await writeFileAtomic(
       join(model, "motion.json"),
-      `${JSON.stringify({ settings, runs, yardsticks }, null, 1)}\n`,
+      `${JSON.stringify({ settings, ...report }, null, 1)}\n`,
     );
   };
   const tracker = new JsonlTracker(join(work, "log.jsonl"));

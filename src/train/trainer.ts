@@ -221,6 +221,10 @@ export class Trainer {
       options.optimizer === "muon"
         ? new MuonAdamW(this.#parameters, adam)
         : new Adam(options.optimizer, this.#parameters, adam);
+    if (options.localSteps > 1 && !this.#group)
+      options.log(
+        `${spelling.name("local_steps")}: one process alone has nobody to meet, and trains as without it`,
+      );
     this.#outer =
       this.#group && options.localSteps > 1
         ? new OuterOptimizer(this.#parameters, {
@@ -390,9 +394,9 @@ export class Trainer {
     return this.#parameters.reduce((sum, { size }) => sum + size, 0);
   }
 
-  /** How many numbers the optimizer remembers. */
+  /** How many numbers the optimizers remember. */
   get optimizerStateSize(): number {
-    return this.#optimizer.stateSize;
+    return this.#optimizer.stateSize + (this.#outer?.stateSize ?? 0);
   }
 
   /** The checkpoint written or read last. */
@@ -559,15 +563,11 @@ export class Trainer {
   /** Each rank remembers something else; a checkpoint has one memory, for any number of ranks. */
   async #averageMoments(): Promise<void> {
     const group = this.#group!;
-    const names: string[] = [];
-    const moments: tf.Tensor[] = [];
-    for (const [name, tensor] of Object.entries(this.#optimizer.stateTensors())) {
-      names.push(name);
-      moments.push(tensor);
-    }
-    const { sums } = await sumOverRanks(group, `checkpoint ${this.#step}`, moments, null);
+    const state = this.#optimizer.stateTensors();
+    const { sums } = await sumOverRanks(group, `checkpoint ${this.#step}`, Object.values(state), null);
     const means = sums.map((sum) => tf.tidy(() => tf.div(sum, group.size)));
-    this.#optimizer.loadState(Object.fromEntries(names.map((name, i) => [name, means[i]!])), this.#step);
+    const named = Object.keys(state).map((name, i) => [name, means[i]!] as const);
+    this.#optimizer.loadState(Object.fromEntries(named), this.#step);
     tf.dispose([...sums, ...means]);
   }
 

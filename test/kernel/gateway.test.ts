@@ -6,11 +6,12 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdtempSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
+import { after, before, describe, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Kernel, KernelManager, KernelMessage } from "@jupyterlab/services";
 import { gatewayKernelspec } from "../../kernel/install/gateway.js";
 import { GATEWAYS, kernelName } from "../../kernel/install/names.js";
+import { isAlive } from "../../kernel/server/parent.js";
 import { readNotebook } from "../../src/cli/notebook/format.js";
 import { projectPython, projectRoot } from "../src/cli/project.js";
 import {
@@ -108,15 +109,6 @@ class Witness {
 
   close(): void {
     this.socket.close();
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
   }
 }
 
@@ -276,15 +268,20 @@ async function throughCut(
   );
 }
 
+/** A kernel that is started over a network that can be cut; gone after the test. */
+async function startedOverWire(t: TestContext) {
+  const wire = await Wire.to(gateway.url);
+  const client = clientOf(wire.url);
+  t.after(() => {
+    client.dispose();
+    wire.close();
+  });
+  return { wire, kernel: await client.startNew({ name: distributedKernel }) };
+}
+
 describe("after 30 s without a network nothing is lost", { concurrency: true }, () => {
   test("between a client and the gateway", async (t) => {
-    const wire = await Wire.to(gateway.url);
-    const client = clientOf(wire.url);
-    t.after(() => {
-      client.dispose();
-      wire.close();
-    });
-    const kernel = await client.startNew({ name: distributedKernel });
+    const { wire, kernel } = await startedOverWire(t);
     await throughCut(
       kernel,
       () => wire.cut(),
@@ -313,13 +310,7 @@ describe("after 30 s without a network nothing is lost", { concurrency: true }, 
   });
 
   test("where packets are lost, and the connection lives", async (t) => {
-    const wire = await Wire.to(gateway.url);
-    const client = clientOf(wire.url);
-    t.after(() => {
-      client.dispose();
-      wire.close();
-    });
-    const kernel = await client.startNew({ name: distributedKernel });
+    const { wire, kernel } = await startedOverWire(t);
     await throughCut(
       kernel,
       () => wire.hold(),

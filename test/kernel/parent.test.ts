@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { test } from "node:test";
 import { setTimeout as wait } from "node:timers/promises";
+import { isAlive } from "../../kernel/server/parent.js";
 
 /** A client in a process of its own: starts a kernel, runs a cell, prints the kernel's process number and waits. */
 const client = `
@@ -17,15 +18,6 @@ const { text } = await kernel.run("process.ppid");
 console.log(text.trim());
 setInterval(() => {}, 1000);
 `;
-
-const isAlive = (pid: number): boolean => {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-};
 
 test("a kernel ends when the client that started it is killed", async (t) => {
   // A killed client clears nothing away: what it leaves is in a folder of this test's.

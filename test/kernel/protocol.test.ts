@@ -5,6 +5,7 @@ import { test } from "node:test";
 import * as zmq from "zeromq";
 import { type ExecuteReply, KernelClient, type Message } from "../../kernel/client/client.js";
 import { endpoint, readConnectionFile } from "../../kernel/protocol/connection.js";
+import { isAlive } from "../../kernel/server/parent.js";
 import { busyUntil, sentAlong, startKernel, TestKernel } from "./support.js";
 
 const kernel = await startKernel();
@@ -423,12 +424,3 @@ test("a server that is killed takes its executor with it", async () => {
   await until("the executor is gone", () => !isAlive(executor));
   await own.stop();
 });
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-}

@@ -32,6 +32,11 @@ export class OuterOptimizer {
     this.#momentum = like(tf.zerosLike);
   }
 
+  /** How many numbers it remembers: where the round began, and the momentum. */
+  get stateSize(): number {
+    return 2 * this.#parameters.reduce((sum, { size }) => sum + size, 0);
+  }
+
   /**
    * Ends a round.
    *

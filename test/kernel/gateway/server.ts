@@ -121,14 +121,19 @@ export class Gateway {
   }
 
   async stop(): Promise<void> {
-    const gone = new Promise((resolve) => this.process.once("exit", resolve));
     // It shuts its kernels down first.
-    this.process.kill("SIGTERM");
-    const timer = setTimeout(() => this.process.kill("SIGKILL"), 20_000);
-    await gone;
-    clearTimeout(timer);
+    await ended(this.process, 20_000);
     rmSync(this.folder, { recursive: true, force: true, maxRetries: 5 });
   }
+}
+
+/** Asks a process to end, and kills it if it has not after so many milliseconds. */
+async function ended(child: ChildProcess, patience: number): Promise<void> {
+  const gone = new Promise((resolve) => child.once("exit", resolve));
+  child.kill("SIGTERM");
+  const timer = setTimeout(() => child.kill("SIGKILL"), patience);
+  await gone;
+  clearTimeout(timer);
 }
 
 /** JupyterLab's own client of a server. */
@@ -214,11 +219,7 @@ export class ServerBehind {
   }
 
   async stop(): Promise<void> {
-    const gone = new Promise((resolve) => this.process.once("exit", resolve));
-    this.process.kill("SIGTERM");
-    const timer = setTimeout(() => this.process.kill("SIGKILL"), 10_000);
-    await gone;
-    clearTimeout(timer);
+    await ended(this.process, 10_000);
   }
 }
 

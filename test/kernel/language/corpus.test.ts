@@ -2,13 +2,12 @@
  * Notebooks as people write them: no cell has an error where the compiler finds none in all cells as one file.
  */
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { mkdirSync, symlinkSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { test } from "node:test";
 import { notebooks, packages } from "./corpus.js";
-import { Folder, Notebook } from "./support.js";
+import { cellsOf, compiledAsFiles, Folder, Notebook } from "./support.js";
 
 const require = createRequire(import.meta.url);
 const installed = path.resolve(path.dirname(require.resolve("typescript/package.json")), "..");
@@ -24,36 +23,15 @@ mkdirSync(path.join(folder.path, "node_modules", "@types"));
 for (const name of ["jsdom", "@types/jsdom", "@types/node"])
   symlinkSync(path.join(installed, name), path.join(folder.path, "node_modules", name));
 
-const cells = (notebook: string) => notebook.split("//%%").map((cell) => cell.trim());
-
 test("the compiler finds no errors in the notebooks as files", () => {
-  const files = Object.values(notebooks).map((notebook, i) => {
-    const file = `as-file-${i}.tsx`;
-    folder.write(file, `${cells(notebook).join("\n")}\nexport {};\n`);
-    return file;
-  });
-  const options = {
-    ...compilerOptions,
-    target: "ESNext",
-    module: "ESNext",
-    moduleResolution: "Bundler",
-    types: ["node"],
-  };
-  const project = { compilerOptions: { ...options, noEmit: true, skipLibCheck: true }, files };
-  folder.write("as-files.json", JSON.stringify(project));
-  const tsc = path.join(installed, "typescript", "bin", "tsc");
-  const { stdout } = spawnSync(process.execPath, [tsc, "-p", "as-files.json"], {
-    cwd: folder.path,
-    encoding: "utf8",
-  });
-  assert.equal(stdout, "");
+  assert.equal(compiledAsFiles(folder, Object.values(notebooks), compilerOptions), "");
 });
 
 for (const [name, notebook] of Object.entries(notebooks)) {
   test(name, async () => {
     const { language } = await open;
     language.reset();
-    await (await open).ok(...cells(notebook));
+    await (await open).ok(...cellsOf(notebook));
   });
 }
 

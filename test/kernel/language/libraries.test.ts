@@ -5,15 +5,13 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { copyFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import path from "node:path";
 import { before, test } from "node:test";
 import { projectRoot } from "../../src/cli/project.js";
 import { TestKernel } from "../support.js";
 import { notebooks } from "./libraries/notebooks.js";
-import { Folder, Notebook } from "./support.js";
+import { cellsOf, compiledAsFiles, Folder, Notebook } from "./support.js";
 
-const typescript = path.dirname(createRequire(import.meta.url).resolve("typescript/package.json"));
 const compilerOptions = {
   ...{ strict: true, experimentalDecorators: true, emitDecoratorMetadata: true, jsx: "react-jsx" },
   ...{ lib: ["ESNext", "DOM", "DOM.Iterable"], esModuleInterop: true, resolveJsonModule: true },
@@ -28,37 +26,19 @@ before(() => {
   assert.equal(status, 0, stderr);
 });
 
-const cells = (notebook: string) => notebook.split("//%%").map((cell) => cell.trim());
-
 test("the compiler finds no errors in the notebooks as files", () => {
-  const files = Object.values(notebooks).map((notebook, i) => {
-    const file = `as-file-${i}.tsx`;
-    folder.write(file, `${cells(notebook).join("\n")}\nexport {};\n`);
-    return file;
-  });
-  const options = { ...compilerOptions, target: "ESNext", module: "ESNext", moduleResolution: "Bundler" };
-  const project = {
-    compilerOptions: { ...options, noEmit: true, skipLibCheck: true, types: ["node"] },
-    files,
-  };
-  folder.write("as-files.json", JSON.stringify(project));
-  const tsc = path.join(typescript, "bin", "tsc");
-  const { stdout } = spawnSync(process.execPath, [tsc, "-p", "as-files.json"], {
-    cwd: folder.path,
-    encoding: "utf8",
-  });
-  assert.equal(stdout, "");
+  assert.equal(compiledAsFiles(folder, Object.values(notebooks), compilerOptions), "");
 });
 
 for (const [name, notebook] of Object.entries(notebooks)) {
   test(name, async () => {
     const opened = await open;
     opened.language.reset();
-    await opened.ok(...cells(notebook));
+    await opened.ok(...cellsOf(notebook));
     const kernel = new TestKernel();
     try {
       await kernel.start({}, { cwd: folder.path });
-      for (const code of cells(notebook)) {
+      for (const code of cellsOf(notebook)) {
         const { reply, text } = await kernel.run(code, { timeout: 600_000 });
         assert.equal(reply.status, "ok", `${code}: ${text}`);
       }

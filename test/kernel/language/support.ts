@@ -2,7 +2,9 @@
  * A notebook's folder and the compiler that knows it, for tests.
  */
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after } from "node:test";
@@ -28,6 +30,31 @@ export class Folder {
     mkdirSync(dirname(full), { recursive: true });
     writeFileSync(full, text);
   }
+}
+
+/** The cells of a notebook in one text, in which `//%%` begins a cell. */
+export const cellsOf = (notebook: string): string[] => notebook.split("//%%").map((cell) => cell.trim());
+
+const typescript = dirname(createRequire(import.meta.url).resolve("typescript/package.json"));
+
+/** What the compiler says of notebooks whose cells are a file each. */
+export function compiledAsFiles(
+  folder: Folder,
+  notebooks: readonly string[],
+  compilerOptions: object,
+): string {
+  const files = notebooks.map((notebook, i) => {
+    const file = `as-file-${i}.tsx`;
+    folder.write(file, `${cellsOf(notebook).join("\n")}\nexport {};\n`);
+    return file;
+  });
+  const modules = { target: "ESNext", module: "ESNext", moduleResolution: "Bundler", types: ["node"] };
+  const options = { ...compilerOptions, ...modules, noEmit: true, skipLibCheck: true };
+  folder.write("as-files.json", JSON.stringify({ compilerOptions: options, files }));
+  return spawnSync(process.execPath, [join(typescript, "bin", "tsc"), "-p", "as-files.json"], {
+    cwd: folder.path,
+    encoding: "utf8",
+  }).stdout;
 }
 
 /** Cells one after the other, as the kernel hands them on. */

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { isAlive } from "../../../kernel/server/parent.js";
 import { type CodeCell, type Notebook, parseNotebook } from "../../../src/cli/notebook/format.js";
 import { Cli, type Ended, notebook } from "./cli.js";
 import { projectPython } from "./project.js";
@@ -326,15 +327,6 @@ describe("firstframe run", () => {
     );
   });
 });
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 describe("Python's own clients run the same notebook with the same outputs", () => {
   const cells = [

@@ -190,7 +190,12 @@ test("local_steps: fewer bytes, the same weights on all ranks, and a stopped run
 
   const half = await startTraining(2, common("local-half", ...flags, "--train_steps", "100000"));
   const first = join(folder, "local-half", "checkpoint-6");
-  while (!existsSync(first)) await setTimeout(20);
+  let over = false;
+  void half.ranks[0]!.ended.then(() => {
+    over = true;
+  });
+  while (!existsSync(first) && !over) await setTimeout(20);
+  assert.ok(!over, "it trains until it is killed");
   half.ranks[1]!.child.kill("SIGKILL");
   await allEnded(half.ranks);
   for (const { path } of await listCheckpoints(join(folder, "local-half")))
