@@ -175,9 +175,9 @@ function asRequired(specifier: string, folder: string, error: unknown): string |
   if (code !== "ERR_MODULE_NOT_FOUND" && code !== "ERR_UNSUPPORTED_DIR_IMPORT") return null;
   if (isPath(specifier) || !url?.startsWith("file:")) return null;
   try {
+    // What is missing may be another module, which the one that was asked for imports.
+    if (!fileURLToPath(url).endsWith(path.join("node_modules", specifier))) return null;
     const file = createRequire(path.join(folder, "_")).resolve(specifier);
-    // What is missing may be another module, which that file imports.
-    if (!file.startsWith(fileURLToPath(url))) return null;
     return file.endsWith(".json") ? file : pathToFileURL(file).href;
   } catch {
     return null;

@@ -1,15 +1,18 @@
 /** The command itself, for benchmarks of several processes. */
-import { spawnSync } from "node:child_process";
+import { execFile } from "node:child_process";
 import { availableParallelism, cpus, loadavg } from "node:os";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 
 const main = fileURLToPath(new URL("../../src/cli/main.js", import.meta.url));
 
 /** Runs `firstframe` with one thread a process; what it printed. */
-export function firstframe(...args: string[]): string {
+export async function firstframe(...args: string[]): Promise<string> {
   const env = { ...process.env, OMP_NUM_THREADS: "1" };
-  const { status, stdout, stderr } = spawnSync(process.execPath, [main, ...args], { env, encoding: "utf8" });
-  if (status !== 0) throw new Error(`${args.join(" ")}: ${stdout}${stderr}`);
+  const { stdout } = await promisify(execFile)(process.execPath, [main, ...args], {
+    env,
+    maxBuffer: 2 ** 26,
+  });
   return stdout;
 }
 

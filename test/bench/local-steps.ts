@@ -25,7 +25,7 @@ const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + 
 
 try {
   const size = ["--frames", "9", "--width", "64"];
-  firstframe(
+  await firstframe(
     "procedural",
     "dataset",
     "--out",
@@ -77,7 +77,7 @@ try {
       join(folder, run),
     ];
     const launch = processes === 1 ? [] : ["launch", "--nproc", String(processes), "--"];
-    const said = firstframe(
+    const said = await firstframe(
       ...launch,
       ...common,
       ...optimizer,
@@ -90,7 +90,7 @@ try {
     const [, sent, unit] = /each sent ([\d.]+) (B|kB|MB) a step/.exec(said) ?? [];
     const megabytes =
       sent === undefined ? 0 : (Number(sent) * steps) / { B: 1e6, kB: 1e3, MB: 1 }[unit as "B" | "kB" | "MB"];
-    firstframe(
+    await firstframe(
       ...common,
       ...["--optimizer", "muon", "--learning_rate", "1e-30", "--lr_warmup_steps", "20", "--batch_size", "1"],
       ...["--resume", "latest", "--allow_changed_arguments", "all", "--data_root", join(data, "held-out")],

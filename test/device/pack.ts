@@ -29,7 +29,7 @@ const PACKAGES = [
   ...["pure-rand", "fastest-levenshtein", "proper-lockfile", "yauzl", "ajv", "yaml"],
 ];
 const FOLDERS = ["dist/src", "dist/test/src/golden", "dist/test/device", "test/golden"];
-const FILES = ["package.json", "test/bench/peer_torch.py"];
+const FILES = ["package.json", "test/bench/peer_torch.py", "dist/kernel/install/names.js"];
 /** Lists that the built project reads from its sources. */
 const LISTS = ["src/engine/packages.json", "src/engine/wheels.json", "src/train/arguments.schema.json"];
 

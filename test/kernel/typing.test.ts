@@ -172,6 +172,13 @@ describe("diagnostics", () => {
   });
 
   test("of a text that is replaced are not made: the newest counts", async () => {
+    // All that is asked while this is checked waits together.
+    const long = front.send({
+      method: "diagnostics",
+      cells: [Array.from({ length: 3000 }, (_, i) => `let long${i}: { n: string } = { n: ${i} };`).join("\n")],
+      cell: 0,
+      cell_id: "long",
+    });
     const asked = Array.from({ length: 40 }, (_, i) =>
       front.send({ method: "diagnostics", cells: [`const n: string = ${i};`], cell: 0, cell_id: "same" }),
     );
@@ -186,6 +193,7 @@ describe("diagnostics", () => {
     const statuses = answers.slice(0, -1).map(({ status }) => status);
     assert.ok(statuses.filter((status) => status === "replaced").length >= 30, statuses.join(" "));
     assert.equal((await other).diagnostics?.length, 1);
+    assert.ok((await long).diagnostics!.length > 1);
     assert.doesNotMatch(kernel.log, /nobody waits/);
   });
 
