@@ -175,7 +175,9 @@ describe("diagnostics", () => {
     // All that is asked while this is checked waits together.
     const long = front.send({
       method: "diagnostics",
-      cells: [Array.from({ length: 3000 }, (_, i) => `let long${i}: { n: string } = { n: ${i} };`).join("\n")],
+      cells: [
+        Array.from({ length: 3000 }, (_, i) => `let long${i}: { n: string } = { n: ${i} };`).join("\n"),
+      ],
       cell: 0,
       cell_id: "long",
     });
