@@ -17,8 +17,8 @@ import {
 export interface UseEngineOptions {
   /**
    * What matrix products and attention are computed in from now on: bfloat16 rounds their factors, as PyTorch's autocast does,
-   * if the processor has instructions for that ({@link Engine}'s `bfloat16` says which; without, it is computed in float32 and
-   * said). A trainer's `mixedPrecision` decides by itself. Default: as it is, at first float32.
+   * if the processor has instructions for that, or CUDA computes ({@link Engine}'s `bfloat16` says which; without, it is
+   * computed in float32 and said). CUDA rounds what comes out as well. A trainer's `mixedPrecision` decides by itself. Default: as it is, at first float32.
    */
   precision?: Precision;
   /** Called with a line that says why a better engine or device does not run. Default: writes to standard error. */

@@ -1,7 +1,7 @@
 /** Which engine is running. Operations and backends both import this; it imports neither. */
 
-/** A processor's instructions for products of bfloat16 factors, by Linux's names. */
-export type Bfloat16Instructions = "amx" | "avx512_bf16";
+/** What multiplies bfloat16 factors: a processor's instructions, by Linux's names, or CUDA's libraries. */
+export type Bfloat16Instructions = "amx" | "avx512_bf16" | "cuda";
 
 /** What a backend says about itself once it runs. */
 export interface Running {

@@ -1,37 +1,12 @@
 import * as tf from "../tf.js";
-
-interface TensorData {
-  shape: number[];
-  dtype: number;
-  values: unknown;
-  id: number;
-  refCount: number;
-  /** Handles for the same buffer in other shapes. */
-  views?: Map<string, number>;
-}
-
-/** The parts of tfjs-node's backend that are used here. */
-interface NodeBackend extends tf.KernelBackend {
-  readonly binding: {
-    readonly TF_INT32: number;
-    readonly TF_ATTR_TYPE: number;
-    createTensor(shape: number[], type: number, values: unknown): number;
-    deleteTensor(id: number): void;
-    executeOp(name: string, attributes: object[], inputs: number[], outputs: number): { id: number }[];
-  };
-  readonly tensorMap: tf.DataStorage<TensorData>;
-  getInputTensorIds(tensors: tf.TensorInfo[]): number[];
-  incRef(dataId: object): void;
-}
-
-type Constructor = new (binding: object, packageName: string) => NodeBackend;
+import type { NodeBackend, NodeBackendClass, TensorData } from "./node-backend.js";
 
 /**
  * tfjs-node's backend with reshapes that run nothing. In tfjs-node each is a TensorFlow operation, which costs 50
  * microseconds in all. Here the tensor gets its new shape in JavaScript only, and TensorFlow makes a handle of that shape
  * when an operation asks for one; often none does before the next reshape.
  */
-export function withSharedShapes(Base: Constructor): Constructor {
+export function withSharedShapes(Base: NodeBackendClass): NodeBackendClass {
   return class extends Base {
     override getInputTensorIds(tensors: tf.TensorInfo[]): number[] {
       const ids = super.getInputTensorIds(tensors);

@@ -11,6 +11,8 @@ import { registerNativeKernels } from "../native/kernels.js";
 import { commonJsLoader, packageFolder } from "../npm-package.js";
 import type { Running } from "../running.js";
 import * as tf from "../tf.js";
+import { castProducts, withCastProducts } from "./cast-products.js";
+import type { NodeBackendClass } from "./node-backend.js";
 import { registerReshapes, withSharedShapes } from "./shared-shapes.js";
 
 type Name = "tensorflow" | "tensorflow-gpu";
@@ -63,8 +65,16 @@ function prepareEnvironment(name: Name): void {
   // Operations run one after another, so a second pool would only compete with the first.
   process.env.TF_NUM_INTEROP_THREADS ??= "1";
   if (name === "tensorflow") process.env.CUDA_VISIBLE_DEVICES = "-1";
-  else process.env.TF_FORCE_GPU_ALLOW_GROWTH ??= "true";
+  else {
+    process.env.TF_FORCE_GPU_ALLOW_GROWTH ??= "true";
+    // TensorFlow would round float32 factors to TF32's ten bits; PyTorch's products don't unless they are told to.
+    process.env.NVIDIA_TF32_OVERRIDE ??= "0";
+  }
 }
+
+/** What CUDA's libraries make of float32. @param setting NVIDIA_TF32_OVERRIDE, which all of them read. */
+export const describeTf32 = (setting: string | undefined): string =>
+  setting === "0" ? "TF32 off" : "TF32 on";
 
 function register(name: Name, binding: Binding, installed: string | undefined): Running {
   // tfjs-node 4.22 calls two functions that Node 22 warns about and that are partly gone in Node 23 and 24.
@@ -100,17 +110,19 @@ function register(name: Name, binding: Binding, installed: string | undefined): 
     "./proto/api_pb": {},
   });
   const { NodeJSKernelBackend } = load("nodejs_kernel_backend.js") as {
-    NodeJSKernelBackend: Parameters<typeof withSharedShapes>[0];
+    NodeJSKernelBackend: NodeBackendClass;
   };
   load("register_all_kernels.js");
   registerReshapes();
-  const Backend = withSharedShapes(NodeJSKernelBackend);
+  const Backend = withCastProducts(withSharedShapes(NodeJSKernelBackend));
+  const bfloat16 = gpu && process.env.FIRSTFRAME_BFLOAT16 !== "none";
+  if (bfloat16) castProducts();
   tf.registerBackend("tensorflow", () => new Backend(binding, nodePackage), 3);
   return {
     backend: "tensorflow",
     device: gpu ? (nvidiaDevices()[0] ?? "CUDA GPU") : (cpus()[0]?.model ?? "CPU"),
-    version: `libtensorflow ${binding.TF_Version}`,
+    version: `libtensorflow ${binding.TF_Version}${gpu ? `, ${describeTf32(process.env.NVIDIA_TF32_OVERRIDE)}` : ""}`,
     threads: Number(process.env.TF_NUM_INTRAOP_THREADS),
-    bfloat16: null,
+    bfloat16: bfloat16 ? "cuda" : null,
   };
 }

@@ -1,19 +1,9 @@
+import type { Attribute, NodeBackend } from "../backends/node-backend.js";
 import { type AttributeType, type NativeKernel, useNativeKernels } from "../ops/operation.js";
 import { replaceSoftmax } from "../ops/softmax/softmax.js";
 import { currentPrecision } from "../precision.js";
 import type { Bfloat16Instructions } from "../running.js";
 import * as tf from "../tf.js";
-
-/** What the kernels need of tfjs-node's backend. */
-interface NodeBackend {
-  readonly binding: Readonly<Record<"TF_ATTR_INT" | "TF_ATTR_FLOAT" | "TF_ATTR_BOOL", number>>;
-  executeMultipleOutputs(
-    name: string,
-    attributes: object[],
-    inputs: tf.TensorInfo[],
-    outputs: number,
-  ): tf.Tensor[];
-}
 
 /** The addon that `firstframe engine install` compiles from the C++ in `native/` and `ops/`. */
 export interface OperationsAddon {
@@ -41,9 +31,9 @@ export function registerNativeKernels(addon: OperationsAddon): void {
     const attributes = Object.entries(kernel.attributes);
     const { name, settings, outputs } = kernel;
     return ({ inputs, attrs, backend }) => {
-      const node = backend as NodeBackend;
+      const node = backend as unknown as NodeBackend;
       const given = attrs as Record<string, unknown>;
-      const list = attributes.map(([attribute, type]) => ({
+      const list: Attribute[] = attributes.map(([attribute, type]) => ({
         name: attribute,
         type: node.binding[TYPES[type]],
         value: given[attribute],

@@ -62,10 +62,21 @@ const natives: NativeKernel[] = [];
 /** Operations with a C++ kernel, from the files that have been loaded. */
 export const nativeKernels = (): readonly NativeKernel[] => natives;
 
-/** Whether the running backend computes with them. */
-export const hasNativeKernels = (): boolean => nativeKernel !== undefined && tf.getBackend() === "tensorflow";
+/** Whether the running backend has kernels of our own, which hold weights in few bytes. */
+export const hasOwnKernels = (): boolean =>
+  (nativeKernel !== undefined || kernels.size > 0) && tf.getBackend() === "tensorflow";
 
 let nativeKernel: ((kernel: NativeKernel) => tf.KernelFunc) | undefined;
+
+const kernels = new Map<string, tf.KernelFunc>();
+
+/** From now on, operations run these kernels on the `tensorflow` backend, by name; including those that are defined later. */
+export function useKernels(own: Readonly<Record<string, tf.KernelFunc>>): void {
+  for (const [name, kernel] of Object.entries(own)) {
+    kernels.set(name, kernel);
+    if (tf.getKernel(name, "tensorflow") !== undefined) replaceKernel(name, kernel);
+  }
+}
 
 /**
  * From now on, operations with a C++ kernel run it on the `tensorflow` backend, including those that are defined later.
@@ -115,6 +126,8 @@ export function defineOperation<I extends Inputs, A extends object>({
     natives.push(kernel);
     if (nativeKernel) replaceKernel(name, nativeKernel(kernel));
   }
+  const own = kernels.get(name);
+  if (own) replaceKernel(name, own);
   if (gradient) {
     tf.registerGradient({
       kernelName: name,

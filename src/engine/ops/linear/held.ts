@@ -4,7 +4,7 @@
  */
 import { fromBfloat16, toBfloat16 } from "../../rounding.js";
 import * as tf from "../../tf.js";
-import { defineOperation, hasNativeKernels } from "../operation.js";
+import { defineOperation, hasOwnKernels } from "../operation.js";
 
 /** A linear layer's weight that is held as bfloat16. */
 export type HeldWeight = {
@@ -16,7 +16,7 @@ export type HeldWeight = {
 };
 
 /** Whether the running engine can hold weights as bfloat16. */
-export const canHold = hasNativeKernels;
+export const canHold = hasOwnKernels;
 
 type Shape = { readonly depth: number; readonly columns: number };
 type Turned = Shape & { readonly transposeB: boolean };

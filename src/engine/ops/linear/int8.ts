@@ -4,7 +4,7 @@
  */
 import { InputError } from "../../errors.js";
 import * as tf from "../../tf.js";
-import { defineOperation, hasNativeKernels } from "../operation.js";
+import { defineOperation, hasOwnKernels } from "../operation.js";
 
 /** The largest number that a weight is rounded to. */
 const LARGEST = 127;
@@ -22,7 +22,7 @@ export type Int8Weight = {
 
 /** @throws InputError if the running engine can't hold weights as int8. */
 export function assertHoldsInt8(): void {
-  if (!hasNativeKernels())
+  if (!hasOwnKernels())
     throw new InputError(
       `quantization: int8 needs the tensorflow engine with its own operations, found ${tf.getBackend()}`,
       { hint: "run `firstframe engine install`" },
@@ -59,14 +59,22 @@ function quantised(weight: tf.Tensor2D): tf.Tensor[] {
   return [held, tf.tensor1d(scales)];
 }
 
-/** The whole numbers as float32, [out, in]. */
-function numbersOf(held: tf.Tensor, { depth, columns }: Shape): tf.Tensor2D {
+function unpacked(held: tf.Tensor, { depth, columns }: Shape): tf.Tensor2D {
   const bytes = new Int8Array((held.dataSync() as Int32Array).slice().buffer);
   const values = new Float32Array(columns * depth);
   for (let n = 0; n < columns; n++)
     values.set(bytes.subarray(n * stepOf(depth), n * stepOf(depth) + depth), n * depth);
   return tf.tensor2d(values, [columns, depth]);
 }
+
+const numbers = defineOperation<{ held: tf.Tensor }, Shape>({
+  name: "FirstframeInt8Numbers",
+  forward: ({ held }, shape) => unpacked(held, shape),
+});
+
+/** The whole numbers as float32, [out, in]. */
+const numbersOf = (held: tf.Tensor, { depth, columns }: Shape): tf.Tensor2D =>
+  numbers({ held }, { depth, columns })[0] as tf.Tensor2D;
 
 type Held = { held: tf.Tensor; scale: tf.Tensor };
 
