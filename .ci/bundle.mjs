@@ -5,6 +5,7 @@ import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { parseSync } from "oxc-parser";
+import { makeTypes } from "./types.mjs";
 
 /** Apache's licence asks that its notice goes along. */
 const notice = (name) =>
@@ -117,6 +118,8 @@ await make(join(root, "dist", "kernel", "language", "typescript.cjs"), require.r
     ),
   },
 });
+
+makeTypes();
 
 // What is used of libraries that are many times larger installed; package.json's `imports` name these files.
 const vendor = join(root, "dist", "vendor");

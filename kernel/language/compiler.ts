@@ -190,7 +190,7 @@ export class Compiler {
       processId: process.pid,
       rootUri: pathToFileURL(this.cwd).href,
       capabilities,
-      initializationOptions: {},
+      initializationOptions: quiet,
     });
     const answered = running.watchdog?.wait();
     try {
@@ -283,6 +283,9 @@ const capabilities = {
     diagnostic: {},
   },
 };
+
+/** Nobody reads its log (0: none of it) or what it finds unasked. */
+const quiet = { logVerbosity: 0, disablePushDiagnostics: true };
 
 /** Names from modules that are not imported would swamp completions, and nobody asked for packages to be fetched. */
 const preferences = {
