@@ -541,10 +541,19 @@ export class TypeScriptLanguage {
   }
 
   /** Shows code to the compiler, together with everything it refers to. */
-  private show(code: string, shift: number, source: Source, { probe, bringsIn, ...view }: Showing = {}): Query {
+  private show(
+    code: string,
+    shift: number,
+    source: Source,
+    { probe, bringsIn, ...view }: Showing = {},
+  ): Query {
     this.refreshConfig();
     const own = namesOf(code, source);
-    const { header: context, needs, narrows } = this.session.contextOf(code, own, {
+    const {
+      header: context,
+      needs,
+      narrows,
+    } = this.session.contextOf(code, own, {
       ...view,
       also: [...(view.also ?? []), ...this.factories(source)],
     });
