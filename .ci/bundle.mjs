@@ -1,10 +1,11 @@
 // node .ci/bundle.mjs: makes the part of dist/ that the TypeScript compiler doesn't, as the last step of `npm run build`.
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { parseSync } from "oxc-parser";
+import { makeTypes } from "./types.mjs";
 
 /** Apache's licence asks that its notice goes along. */
 const notice = (name) =>
@@ -117,6 +118,39 @@ await make(join(root, "dist", "kernel", "language", "typescript.cjs"), require.r
     ),
   },
 });
+
+makeTypes();
+
+// Programs of the kernel as one file each: somebody waits for each start, and each module takes Node a millisecond.
+const kernel = join(root, "dist", "kernel");
+const inPlace = {
+  name: "addresses of the modules that are joined",
+  setup({ onLoad, onResolve }) {
+    // What a program loads later stays where it is, as do the packages that it needs.
+    onResolve({ filter: /^\./ }, ({ kind, path, resolveDir }) =>
+      kind === "dynamic-import"
+        ? { path: `./${relative(kernel, join(resolveDir, path)).replaceAll("\\", "/")}`, external: true }
+        : undefined,
+    );
+    onLoad({ filter: /[\\/]dist[\\/]kernel[\\/].*\.js$/ }, ({ path }) => {
+      const address = `new URL(${JSON.stringify(relative(kernel, path).replaceAll("\\", "/"))}, import.meta.url)`;
+      return { contents: readFileSync(path, "utf8").replace(/\bimport\.meta\.url\b/g, `${address}.href`) };
+    });
+  },
+};
+for (const [program, entry] of [["main.js", "server/main.js"]])
+  await build({
+    entryPoints: [join(kernel, entry)],
+    outfile: join(kernel, program),
+    allowOverwrite: true,
+    bundle: true,
+    packages: "external",
+    format: "esm",
+    platform: "node",
+    target: "node20",
+    plugins: [inPlace],
+    logLevel: "warning",
+  });
 
 // What is used of libraries that are many times larger installed; package.json's `imports` name these files.
 const vendor = join(root, "dist", "vendor");

@@ -1,22 +1,5 @@
 /**
- * What the kernelspec starts: `node main.js CONNECTION_FILE`.
+ * What the kernelspec starts: `node main.js CONNECTION_FILE`. The build puts all modules that a start needs in the place of this one
+ * (`.ci/bundle.mjs`), since Node takes a millisecond for each.
  */
-import { readConnectionFile } from "./protocol/connection.js";
-import { watchParent } from "./server/parent.js";
-import { runKernel } from "./server/run.js";
-
-const [file, ...rest] = process.argv.slice(2);
-if (file === undefined || rest.length > 0) {
-  console.error(
-    "usage: node main.js CONNECTION_FILE (Jupyter starts it so; to install it: firstframe kernel install)",
-  );
-  process.exit(2);
-}
-
-try {
-  const kernel = await runKernel(readConnectionFile(file));
-  watchParent(() => void kernel.shutdown());
-} catch (error) {
-  console.error(`firstframe: ${error instanceof Error ? error.message : String(error)}`);
-  process.exit(1);
-}
+import "./server/main.js";

@@ -13,11 +13,6 @@ export type Outcome =
   /** V8 was told to end what was running. */
   | { readonly status: "terminated" };
 
-/** Holds a cell's result, because the inspector would copy a string. */
-class Box {
-  constructor(readonly value: unknown) {}
-}
-
 interface RemoteObject {
   readonly type: string;
   readonly className?: string;
@@ -41,10 +36,14 @@ type Callback = (error: Error | null, response?: object) => void;
 /** Saved before a cell can replace them. */
 const inspector = { connect, disconnect, post };
 const { apply } = Reflect;
+const { create } = Object;
 
 export class Evaluator {
   private session = new Session();
   private fetched: unknown;
+  /** What cells ended in, by number; the inspector is given the number, as it would copy a string and have to be asked for an object. */
+  private results = create(null) as Record<number, { readonly value: unknown }>;
+  private lastResult = 0;
   private groups = 0;
   /** V8 has not taken the cell's promise yet. */
   private beginning = false;
@@ -57,7 +56,10 @@ export class Evaluator {
   /** For the runtime of cells: called with what a cell ends in. */
   readonly box = (value: unknown): unknown => {
     this.onSuspend();
-    return value === undefined ? undefined : new Box(value);
+    if (value === undefined) return undefined;
+    this.lastResult += 1;
+    this.results[this.lastResult] = { value };
+    return this.lastResult;
   };
 
   /** For the runtime of cells: called where a cell awaits. */
@@ -80,6 +82,8 @@ export class Evaluator {
       resolve = settle;
     });
     mendPromises();
+    // What was given up may have ended since.
+    this.results = create(null) as typeof this.results;
     this.beginning = true;
     this.onStack(true);
     try {
@@ -151,8 +155,11 @@ export class Evaluator {
 
   private outcome({ result, exceptionDetails }: Evaluation): Outcome {
     if (exceptionDetails === undefined) {
-      const value = this.valueOf(result);
-      return { status: "ok", value: value instanceof Box ? value.value : value };
+      const { value: number } = result;
+      const found = typeof number === "number" ? this.results[number] : undefined;
+      if (found === undefined) return { status: "ok", value: this.valueOf(result) };
+      delete this.results[number as number];
+      return { status: "ok", value: found.value };
     }
     const { exception, text } = exceptionDetails;
     const interrupt = KeyboardInterrupt.last;

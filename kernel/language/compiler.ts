@@ -1,17 +1,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createRequire } from "node:module";
 import path from "node:path";
-import type { Writable } from "node:stream";
 import { pathToFileURL } from "node:url";
-import {
-  AbstractMessageWriter,
-  CancellationTokenSource,
-  createMessageConnection,
-  type Message,
-  type MessageConnection,
-  type MessageWriter,
-  StreamMessageReader,
-} from "vscode-jsonrpc/node";
+import { Rpc } from "./rpc.js";
 import { Watchdog } from "./watchdog.js";
 
 /** How many times in a row the compiler may die on one request. */
@@ -36,7 +27,7 @@ export interface CompilerSettings {
 
 interface Running {
   readonly child: ChildProcess;
-  readonly connection: MessageConnection;
+  readonly connection: Rpc;
   watchdog?: Watchdog;
   /** Why it is gone. */
   failure?: CompilerError;
@@ -111,11 +102,8 @@ export class Compiler {
     for (let attempt = 1; ; attempt += 1) {
       const running = this.running ?? (await this.connect());
       const answered = running.watchdog?.wait();
-      const cancel = new CancellationTokenSource();
-      const onAbort = () => cancel.cancel();
-      signal?.addEventListener("abort", onAbort);
       try {
-        const result = await running.connection.sendRequest<T>(method, params, cancel.token);
+        const result = await running.connection.request<T>(method, params, signal);
         this.failures.count = 0;
         return result;
       } catch (error) {
@@ -124,7 +112,6 @@ export class Compiler {
         if (this.disposed || gaveUp || attempt >= attempts) throw failure;
       } finally {
         answered?.();
-        signal?.removeEventListener("abort", onAbort);
       }
     }
   }
@@ -136,8 +123,8 @@ export class Compiler {
     const { child, connection } = running;
     const gone = new Promise((resolve) => child.once("exit", resolve));
     const timer = setTimeout(() => child.kill("SIGKILL"), patienceAtTheEndMs);
-    connection.sendRequest("shutdown").then(
-      () => connection.sendNotification("exit"),
+    connection.request("shutdown").then(
+      () => connection.notify("exit"),
       () => child.kill("SIGKILL"),
     );
     await gone;
@@ -146,7 +133,7 @@ export class Compiler {
 
   private notify(method: string, params: unknown): void {
     // Whatever it misses before it starts, or while it is dead, it learns when the documents are opened.
-    this.running?.connection.sendNotification(method, params).catch(() => undefined);
+    this.running?.connection.notify(method, params);
   }
 
   private connect(): Promise<Running> {
@@ -176,29 +163,27 @@ export class Compiler {
       // In its own group, since the signal that interrupts a cell would end it. It exits when its input ends.
       detached: true,
     });
-    const connection = createMessageConnection(
-      new StreamMessageReader(child.stdout),
-      new PromptWriter(child.stdin),
-    );
+    const connection = new Rpc(child.stdout, child.stdin, answer, () => {
+      // Its output may end before its process is known to have. Without it, it can't answer, and nothing can be sent.
+      running.silent = true;
+      if (this.running === running) this.running = undefined;
+      child.kill("SIGKILL");
+    });
     const running: Running = { child, connection, gaveUp: false };
     const lost = this.watch(running);
-    connection.onError(() => undefined);
-    connection.onRequest((method, params) => answer(method, params));
-    connection.listen();
     this.settings.onProcess?.(child.pid);
-    const ready = connection.sendRequest("initialize", {
+    const ready = connection.request("initialize", {
       processId: process.pid,
       rootUri: pathToFileURL(this.cwd).href,
       capabilities,
-      initializationOptions: {},
+      initializationOptions: quiet,
     });
     const answered = running.watchdog?.wait();
     try {
       await Promise.race([ready, lost]);
-      await connection.sendNotification("initialized", {});
-      for (const [file, document] of this.documents) {
-        await connection.sendNotification("textDocument/didOpen", opened(file, document));
-      }
+      connection.notify("initialized", {});
+      for (const [file, document] of this.documents)
+        connection.notify("textDocument/didOpen", opened(file, document));
       if (running.silent) await lost;
     } catch (error) {
       if (running.silent) await lost;
@@ -218,7 +203,7 @@ export class Compiler {
         running.failure ??= new CompilerError(`the TypeScript compiler ${cause}`);
         running.watchdog?.end();
         if (this.running === running) this.running = undefined;
-        connection.dispose();
+        connection.close();
         reject(running.failure);
       };
       const giveUp = (cause: string) => {
@@ -232,43 +217,10 @@ export class Compiler {
       child.once("error", ({ message }) => end(`could not be started: ${message}`));
       child.once("exit", (code, signal) => end(`ended with ${signal ?? `code ${code}`}`));
       child.stdin?.on("error", () => undefined);
-      // Its output may end before its process is known to have. Without it, it can't answer, and nothing can be sent.
-      connection.onClose(() => {
-        running.silent = true;
-        if (this.running === running) this.running = undefined;
-        child.kill("SIGKILL");
-      });
       if (child.pid !== undefined) running.watchdog = new Watchdog(child.pid, this.settings.limitMs, giveUp);
     });
     lost.catch(() => undefined);
     return lost;
-  }
-}
-
-const done = Promise.resolve();
-
-/**
- * Writes at once. The library's own writer waits for a turn of the event loop before each message, and the cell would wait
- * with it. Notices about documents go out with the request that needs them, so that one message wakes the compiler.
- */
-class PromptWriter extends AbstractMessageWriter implements MessageWriter {
-  private held = "";
-
-  constructor(private readonly stream: Writable) {
-    super();
-  }
-
-  write(message: Message): Promise<void> {
-    const body = JSON.stringify(message);
-    this.held += `Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
-    if ("method" in message && /^(?:textDocument|workspace)\/did/.test(message.method as string)) return done;
-    this.stream.write(this.held);
-    this.held = "";
-    return done;
-  }
-
-  end(): void {
-    this.stream.end();
   }
 }
 
@@ -283,6 +235,9 @@ const capabilities = {
     diagnostic: {},
   },
 };
+
+/** Nobody reads its log (0: none of it) or what it finds unasked. */
+const quiet = { logVerbosity: 0, disablePushDiagnostics: true };
 
 /** Names from modules that are not imported would swamp completions, and nobody asked for packages to be fetched. */
 const preferences = {

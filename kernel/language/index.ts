@@ -68,12 +68,16 @@ interface Query {
   readonly offset: number;
   /** Whether variables have types there that they may not have any more. */
   readonly narrows: boolean;
+  /** Where a name of the library is, to see where that is declared. */
+  readonly library?: number;
 }
 
 /** How code is shown to the compiler. */
 interface Showing extends View {
   /** What is put after it. */
   readonly probe?: Probe;
+  /** Whether it may bring in packages, and with them files of the compiler's own library. */
+  readonly bringsIn?: boolean;
 }
 
 /** How long the compiler may work on a cell, unless FIRSTFRAME_CHECK_TIMEOUT says so in seconds. */
@@ -91,6 +95,8 @@ const offeredWithTypes = 500;
 /** Errors that say that a module, or its types, could not be found. */
 const unresolved = new Set([2307, 2732, 2792, 2875, 2882, 7016]);
 const currentFile = ".firstframe-current";
+/** A name of the library, as it is put before code. */
+const libraryName = "Array";
 
 export interface LanguageOptions {
   readonly cwd: string;
@@ -122,6 +128,10 @@ export class TypeScriptLanguage {
   private waiting = 0;
   /** Calls off the check of code that is only being written. */
   private linting: AbortController | undefined;
+  /** The compiler's own library is needed, since packages refer to parts of it. */
+  private separate = false;
+  /** It is known whether the project itself brings in packages that do. */
+  private surveyed = false;
   /** What the next cell is to say about the project. */
   private notices: Diagnostic[] = [];
   /** About cells that were checked and may be accepted. */
@@ -432,8 +442,11 @@ export class TypeScriptLanguage {
 
   /** What is wrong with code, and the document in which it was found. */
   private async errorsOf(source: Source, code: string, showing: Showing, signal?: AbortSignal) {
+    const bringsIn =
+      !this.separate &&
+      (!this.surveyed || source.lang === "tsx" || /\b(?:import|require|reference)\b/.test(code));
     const view = async (wide: boolean) => {
-      const query = this.show(source.code, source.shift, source, { ...showing, wide });
+      const query = this.show(source.code, source.shift, source, { ...showing, wide, bringsIn });
       return { query, found: await this.findErrors(query, code, signal) };
     };
     let { query, found } = await view(false);
@@ -449,12 +462,31 @@ export class TypeScriptLanguage {
 
   private async findErrors(query: Query, code: string, signal?: AbortSignal): Promise<Diagnostic[]> {
     let found = await this.diagnose(query, signal);
+    if (query.library !== undefined && (await this.needsSeparateLibrary(query, query.library, signal))) {
+      this.separate = true;
+      this.configure();
+      found = await this.diagnose(query, signal);
+    }
     if (found.some(({ code }) => unresolved.has(Number(code)))) {
       // It may exist by now; the compiler looks again when a file's imports change.
       this.compiler.write(query.file, `${query.text}\nimport {} from "node:process";`);
       found = await this.diagnose(query, signal);
     }
     return toDiagnostics(found, query.text, query.offset, code.length, (name) => this.kindOf(name), this.cwd);
+  }
+
+  /** Whether a package refers to the compiler's own library, which declares once more what the library in one file does. */
+  private async needsSeparateLibrary(query: Query, at: number, signal?: AbortSignal): Promise<boolean> {
+    const position = new Lines(query.text).positionAt(at);
+    const found = await this.compiler.request<Definition | readonly Definition[] | null>(
+      "textDocument/definition",
+      { ...this.document(query), position },
+      signal,
+    );
+    this.surveyed = true;
+    return (found === null ? [] : [found].flat()).some(({ targetUri, uri }) =>
+      /\/lib\.[^/]*\.d\.ts$/.test(targetUri ?? uri ?? ""),
+    );
   }
 
   /**
@@ -509,13 +541,23 @@ export class TypeScriptLanguage {
   }
 
   /** Shows code to the compiler, together with everything it refers to. */
-  private show(code: string, shift: number, source: Source, { probe, ...view }: Showing = {}): Query {
+  private show(
+    code: string,
+    shift: number,
+    source: Source,
+    { probe, bringsIn, ...view }: Showing = {},
+  ): Query {
     this.refreshConfig();
     const own = namesOf(code, source);
-    const { header, needs, narrows } = this.session.contextOf(code, own, {
+    const {
+      header: context,
+      needs,
+      narrows,
+    } = this.session.contextOf(code, own, {
       ...view,
       also: [...(view.also ?? []), ...this.factories(source)],
     });
+    const header = bringsIn ? `${context.slice(0, -1)};${libraryName};\n` : context;
     const closure = closureOf(needs);
     if (this.open.size > openAtMost) {
       for (const cell of this.open) {
@@ -534,6 +576,7 @@ export class TypeScriptLanguage {
       text: `${header}${code}${probe?.text ?? ""}`,
       offset: header.length + shift,
       narrows,
+      ...(bringsIn && { library: header.length - `${libraryName};\n`.length }),
     };
     this.compiler.write(query.file, query.text);
     const changes = this.files.changes(query.text, this.config);
@@ -570,12 +613,11 @@ export class TypeScriptLanguage {
     if (configStamp(this.cwd, this.config.sources) === this.stamp) return;
     this.config = readUserConfig(this.cwd);
     this.stamp = configStamp(this.cwd, this.config.sources);
+    this.surveyed = false;
     this.writeProject();
   }
 
   private writeProject(): void {
-    const files = ["ts", "tsx"].map((extension) => path.join(this.cwd, `${currentFile}.${extension}`));
-    // Replaces any tsconfig.json in the folder itself, since the compiler takes the nearest one.
     this.notices = problemsOf(this.config).map((message) => ({
       severity: "notice",
       code: 0,
@@ -583,9 +625,16 @@ export class TypeScriptLanguage {
       start: 0,
       end: 0,
     }));
-    const config = projectConfig(this.config, this.cwd, files, this.nodeVersion);
+    for (const file of this.configure()) this.compiler.write(file, "export {};\n");
+  }
+
+  /** Tells the compiler the project's configuration, and returns the files for code in question. */
+  private configure(): string[] {
+    const files = ["ts", "tsx"].map((extension) => path.join(this.cwd, `${currentFile}.${extension}`));
+    const config = projectConfig(this.config, this.cwd, files, this.nodeVersion, this.separate);
+    // Replaces any tsconfig.json in the folder itself, since the compiler takes the nearest one.
     this.compiler.write(path.join(this.cwd, "tsconfig.json"), config);
-    for (const file of files) this.compiler.write(file, "export {};\n");
+    return files;
   }
 
   private async diagnose(query: Query, signal?: AbortSignal): Promise<LspDiagnostic[]> {

@@ -11,18 +11,25 @@ const packageRoot = path.dirname(createRequire(import.meta.url).resolve("firstfr
 export const globalsFile = path.join(packageRoot, "kernel", "executor", "globals.d.ts");
 /** What Node has of the web's names. */
 const webFile = path.join(packageRoot, "kernel", "executor", "web.d.ts");
+/** What the build made of the compiler's library and of Node's types (`.ci/types.mjs`). */
+const builtTypes = path.join(packageRoot, "dist", "kernel", "language");
+/** ECMAScript's library in one file, so that the compiler need not join what a hundred files declare for each cell. */
+const joinedLibrary = path.join(builtTypes, "library", "index.d.ts");
 /** Folders in which the compiler finds the types of a Node version as those of the package `node`. */
-const nodeTypes = path.join(packageRoot, "kernel", "language", "node-types");
+const nodeTypes = path.join(builtTypes, "node-types");
 
 /**
  * The tsconfig.json with which cells are checked: the user's options, plus what lets a cell be a module with top-level
  * await that can import any file and leave names unused for later cells.
+ *
+ * @param separate the library as the compiler has it, in a hundred files, also where one could take their place
  */
 export function projectConfig(
   user: UserConfig,
   cwd: string,
   files: readonly string[],
   nodeVersion: string,
+  separate = false,
 ): string {
   const options: CompilerOptions = { ...user.options };
   for (const name of aboutOutput) delete options[name];
@@ -30,9 +37,12 @@ export function projectConfig(
   const absolute = (entries: readonly string[] | undefined) =>
     entries?.map((entry) => path.resolve(base, entry));
   // Whatever a project is compiled for, cells run on this Node.
-  const lib = ["ESNext", ...(options.lib ?? []).filter((name) => !/^es/i.test(name))];
+  const others = (options.lib ?? []).filter((name) => !/^es/i.test(name));
   const ownTypes = hasOwnNodeTypes(cwd) ? undefined : ownNodeTypes(nodeVersion);
   const ownRoots = absolute(options.typeRoots) ?? [];
+  // What is in one file must come from no other.
+  const joined = !separate && others.length === 0 && ownTypes !== undefined;
+  const lib = joined ? [] : ["ESNext", ...others];
   const named = (options.types ?? ownPackages(ownRoots)).filter((type) => type !== "node");
   const roots = [...(ownTypes ? [ownTypes] : []), ...ownRoots];
   // Where folders of types are named, the compiler looks for the packages in `types` nowhere else.
@@ -49,7 +59,7 @@ export function projectConfig(
     lib: lib as CompilerOptions["lib"],
     ...(options.rootDirs ? { rootDirs: absolute(options.rootDirs) } : {}),
     ...(typeRoots.length > 0 ? { typeRoots } : {}),
-    paths: paths(user, cwd),
+    paths: paths(user, cwd, ownTypes),
     types: [...named, "node"],
     module: "ESNext",
     moduleResolution: "Bundler",
@@ -74,7 +84,7 @@ export function projectConfig(
   const web = lib.some((name) => /^(?:dom|webworker)/i.test(name)) ? [] : [webFile];
   return JSON.stringify({
     compilerOptions,
-    files: [...files, globalsFile, ...web],
+    files: [...(joined ? [joinedLibrary] : []), ...files, globalsFile, ...web],
     include: user.declarations,
     exclude: user.excluded,
     references: [],
@@ -163,7 +173,7 @@ function ownPackages(typeRoots: readonly string[] = []): string[] {
 }
 
 /** The user's aliases, and the packages that come with the kernel if the user's folder does not have them. */
-function paths(user: UserConfig, cwd: string): Record<string, string[]> {
+function paths(user: UserConfig, cwd: string, ownTypes: string | undefined): Record<string, string[]> {
   const result: Record<string, string[]> = {};
   const star = "__any__";
   const { baseUrl } = user.options;
@@ -173,7 +183,9 @@ function paths(user: UserConfig, cwd: string): Record<string, string[]> {
     const targets = user.matchPaths?.(pattern.replace("*", star)) ?? [];
     result[pattern] = targets.map((target) => target.replace(star, "*"));
   }
-  for (const [name, types] of Object.entries(provided)) {
+  // Node's own types import it.
+  const undici = ownTypes && { "undici-types": path.join(ownTypes, "undici", "index.d.ts") };
+  for (const [name, types] of Object.entries({ ...provided, ...undici })) {
     if (!(name in result) && !findPackage(name.split("/")[0]!, cwd)) result[name] = [types];
   }
   return result;

@@ -131,8 +131,11 @@ export class CellExecution {
       const prepared = await this.prepare(cell, parsed, id, request.code);
       if ("error" in prepared) return { error: prepared.error, ...nothing };
       script = prepared.script;
-      if (parsed.timeit === undefined) this.language.accept(cell);
     }
+    const accepted = script !== undefined && parsed.timeit === undefined;
+    // Expressions see what the cell declares; else the cell need not wait for this.
+    const first = accepted && Object.keys(request.userExpressions).length > 0;
+    if (first) this.language.accept(cell);
     await this.whenFree();
     if (this.interrupted) return interrupted;
     const expressions = await this.unlessInterrupted(
@@ -146,13 +149,15 @@ export class CellExecution {
     }
     const timer = setTimeout(() => void this.sendMap(id, script?.url), mapAfterMs);
     this.current = id;
-    const result = await this.executor.evaluate({
+    const evaluated = this.executor.evaluate({
       ...this.command(id, count, request),
       ...(script && { script }),
       ...(parsed.time && { timed: true }),
       ...(parsed.timeit && { repeat: parsed.timeit }),
       userExpressions: expressions.scripts,
     });
+    if (accepted && !first) this.language.accept(cell);
+    const result = await evaluated;
     this.current = undefined;
     clearTimeout(timer);
     if (result.error !== undefined) return { ...nothing, error: result.error };

@@ -29,7 +29,8 @@ export class Execution {
     const stored = wanted.storeHistory && code.trim() !== "";
     if (stored) this.count += 1;
     const { count } = this;
-    if (!silent) this.publisher.publish("execute_input", message.header, { code, execution_count: count });
+    if (!silent)
+      this.publisher.publishSoon("execute_input", message.header, { code, execution_count: count });
     if (stored) this.history.add(count, code);
     const id = this.contexts.addCell({ message, silent, allowStdin, count });
     const { error, userExpressions, payload } = await this.cells.execute(id, count, wanted);

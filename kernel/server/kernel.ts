@@ -222,11 +222,11 @@ export class Kernel {
     const [, metadata, content, ...buffers] = frame.parts;
     if (type.startsWith("comm_")) this.comms.note(type, JSON.parse(content!.toString("utf8")) as object);
     else if (silent) return;
-    if (type === "execute_result" && count !== undefined) this.execution.storeResult(count, content!);
     this.publisher.forward(type, message?.header, content!, {
       metadata: JSON.parse(metadata!.toString("utf8")) as Record<string, unknown>,
       buffers,
     });
+    if (type === "execute_result" && count !== undefined) this.execution.storeResult(count, content!);
   }
 
   /** The executor is a new process now, which knows nothing of what was before. */

@@ -32,7 +32,7 @@ export class Replier {
   /** The same for a cell; other requests are answered while it is executed. */
   busyExecuting(header: Header): void {
     this.executing = header;
-    this.busy(header);
+    this.publisher.publishSoon("status", header, { execution_state: "busy" });
   }
 
   reply<Type extends ReplyType>(

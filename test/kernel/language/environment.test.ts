@@ -95,3 +95,40 @@ test("the DOM, where a cell asks for it, and Node's names beside it", async () =
 const el: HTMLElement = document.createElement("p"); const h: HeadersInit = [["a", "b"]]; const cc: Crypto = crypto; WebAssembly.validate(new Uint8Array(2)); new TextEncoder().encode("x"); fetch("x", { headers: h }); prompt("x");`,
   );
 });
+
+test("the library in one file says what the compiler's own does, which takes its place where a package refers to that", async () => {
+  const joined = await Notebook.open();
+  const separate = await Notebook.open(
+    new Folder({
+      "node_modules/refers/package.json": '{ "name": "refers", "types": "index.d.ts" }',
+      "node_modules/refers/index.d.ts": '/// <reference lib="dom" />\nexport const page: HTMLElement;',
+    }),
+  );
+  await joined.expect("document // error 2584");
+  await separate.expect("document // error 2584", 'import { page } from "refers"; page.id; document.title;');
+  for (const code of [
+    "[1].map",
+    "[1].reduce",
+    "[1].flat",
+    "Array.from",
+    '"a".replace',
+    '"a".at',
+    "new Map([[1, 2]]).entries",
+    "Promise.all",
+    "Object.groupBy",
+    "Object.entries",
+    "Iterator.from",
+    "new Set([1]).union",
+    "Math.f16round",
+    "new Uint8Array(2).subarray",
+    "Intl.NumberFormat",
+    "Reflect.apply",
+    "Symbol.asyncDispose",
+  ]) {
+    const [one, other] = await Promise.all(
+      [joined, separate].map(({ language }) => language.inspect(code, code.length, 0)),
+    );
+    assert.ok(one && other, code);
+    assert.equal(one.plain, other.plain);
+  }
+});
