@@ -2,7 +2,7 @@
 
 import { appendFile } from "node:fs/promises";
 import { join } from "node:path";
-import { releasing } from "../engine/ops/tape.js";
+import { variableGrads } from "../engine/ops/tape.js";
 import { type GeneratorState, RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import { AutoencoderKLCogVideoX, type AutoencoderKLCogVideoXConfig } from "../models/vae/autoencoder.js";
@@ -172,8 +172,8 @@ async function* trainInOwnFolder(options: VaeTrainingOptions): AsyncGenerator<Va
       const variables = parameters.map(({ value }) => value);
       let error = 0;
       let divergence = 0;
-      const { value, grads } = tf.variableGrads(
-        releasing(() => {
+      const { value, grads } = variableGrads(
+        () => {
           const { latentDist } = vae.encode(video);
           const { sample } = vae.decode(latentDist.sample({ generator }));
           const squared = tf.mean(tf.square(tf.sub(sample, video)));
@@ -183,7 +183,7 @@ async function* trainInOwnFolder(options: VaeTrainingOptions): AsyncGenerator<Va
           divergence = kl.dataSync()[0]!;
           const wrong = images ? squared : tf.add(squared, tf.mul(changeError(sample, video), changeWeight));
           return tf.add(wrong, tf.mul(kl, klWeight)).asScalar();
-        }),
+        },
         variables,
       );
       const loss = value.dataSync()[0]!;

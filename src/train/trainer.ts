@@ -8,7 +8,7 @@ import { setImmediate as nextTick } from "node:timers/promises";
 import { inspect } from "node:util";
 import type { CogVideoXScheduler } from "../diffusion/scheduler.js";
 import { currentEngine } from "../engine/index.js";
-import { releasing } from "../engine/ops/tape.js";
+import { variableGrads } from "../engine/ops/tape.js";
 import { withPrecision } from "../engine/precision.js";
 import { type GeneratorState, RandomGenerator } from "../engine/random.js";
 import { grouped, showAs } from "../engine/shown.js";
@@ -601,13 +601,13 @@ export class Trainer {
       : batch.promptEmbedding;
     const variables = this.#parameters.map(({ value }) => value);
     let squaredError: Float32Array | undefined;
-    const lossOf = releasing(() => {
+    const lossOf = () => {
       const terms = computeLoss(this.#models, inputs, captions, { ...options, generator: dropout });
       squaredError = terms.squaredError.dataSync() as Float32Array;
       return terms.loss;
-    });
+    };
     const { value, grads } = withPrecision(mixedPrecision === "bf16" ? "bfloat16" : "float32", () =>
-      tf.variableGrads(lossOf, variables),
+      variableGrads(lossOf, variables),
     );
     const { perSample } = lossValues(squaredError!, inputs.weights);
     const gradients = variables.map((variable) => {
