@@ -144,13 +144,10 @@ export async function prepare(
   const variables = transformer.trainableVariables();
   const weight = 1 / (1 - scheduler.alphasCumprod[timestep!]!);
   return async () => {
-    const { value, grads } = variableGrads(
-      () => {
-        const x0 = scheduler.getVelocity(forward(), noisy, [timestep!]);
-        return tf.mul(tf.mean(tf.squaredDifference(x0, latent)), weight).asScalar();
-      },
-      variables,
-    );
+    const { value, grads } = variableGrads(() => {
+      const x0 = scheduler.getVelocity(forward(), noisy, [timestep!]);
+      return tf.mul(tf.mean(tf.squaredDifference(x0, latent)), weight).asScalar();
+    }, variables);
     const ordered = variables.map((variable) => grads[variable.name]!);
     const norm = gradNorm(ordered);
     optimizer.step(ordered, lr, clipFactor(norm, maxGradNorm));

@@ -150,7 +150,9 @@ function walk(
       });
       taken.add(dx);
       if (dx.dtype !== "float32" || String(dx.shape) !== String(x.shape))
-        throw new Error(`${node.kernelName}: the gradient of ${name} is ${dx.dtype} [${dx.shape}], not float32 [${x.shape}]`);
+        throw new Error(
+          `${node.kernelName}: the gradient of ${name} is ${dx.dtype} [${dx.shape}], not float32 [${x.shape}]`,
+        );
       const before = found.get(x.id);
       found.set(x.id, before ? tf.add(before, dx) : dx);
       if (before) tf.dispose([before, dx]);

@@ -119,7 +119,12 @@ test("an error in the backward pass leaves no tensors behind", () => {
       },
     };
   });
-  tf.tidy(() => assert.throws(() => variableGrads(() => tf.square(failing(tf.mul(x, x))).asScalar(), [x]), /no gradient today/));
+  tf.tidy(() =>
+    assert.throws(
+      () => variableGrads(() => tf.square(failing(tf.mul(x, x))).asScalar(), [x]),
+      /no gradient today/,
+    ),
+  );
   assert.equal(tf.memory().numTensors, before);
   const { value, grads } = variableGrads(() => tf.square(x), [x]);
   assert.equal(grads[x.name]!.dataSync()[0], 4, "and the next one works");
