@@ -58,6 +58,18 @@ describe("ranks that sum vectors", () => {
       await assertBlamed(survivors, `rank ${victim} (${hosts[victim]}) ended without a word`);
     }));
 
+  test(`one that dies while several sums are under way, ${TIMES} times`, () =>
+    repeated(async (time) => {
+      const hosts = await freeHosts(3);
+      const given = JSON.stringify({ ...task(sizeOf(time)), buckets: 5 });
+      const ranks = hosts.map((_, rank) => startRank([member, String(rank), hosts.join(","), given]));
+      await working(ranks, time);
+      const victim = time % 3;
+      ranks[victim]!.child.kill("SIGKILL");
+      const survivors = ranks.filter((_, rank) => rank !== victim);
+      await assertBlamed(survivors, `rank ${victim} (${hosts[victim]}) ended without a word`);
+    }));
+
   test(`one that hangs, ${TIMES} times; when it goes on, it ends too`, () =>
     repeated(async (time) => {
       const hosts = await freeHosts(3);
@@ -156,7 +168,8 @@ describe("ranks that train", () => {
       "--resume",
       "latest",
     ],
-    ...["--peer_timeout", String(SILENCE)],
+    // Many small buckets.
+    ...["--peer_timeout", String(SILENCE), "--bucket_cap_mb", "0.002"],
   ];
   const weights = (run: string) =>
     readFile(join(folder, run, `checkpoint-${STEPS}`, "pytorch_lora_weights.safetensors"));
