@@ -58,7 +58,10 @@ test("the last tensors are in the first bucket, which is small; a bucket ends wi
   const MB = 2 ** 18;
   assert.deepEqual(bucketsOf([MB, MB, MB, MB], 2), [[3], [2, 1], [0]]);
   assert.deepEqual(bucketsOf([1, MB / 2, MB / 2 + 1, 5 * MB], 2), [[3], [2, 1, 0]]);
-  assert.deepEqual(bucketsOf([MB, 1, MB / 2, MB / 2], 1), [[3, 2], [1, 0]]);
+  assert.deepEqual(bucketsOf([MB, 1, MB / 2, MB / 2], 1), [
+    [3, 2],
+    [1, 0],
+  ]);
   assert.deepEqual(bucketsOf([3, 3], 1e-6), [[1], [0]]);
   assert.deepEqual(bucketsOf([9 * MB, 9 * MB], Infinity), [[1, 0]]);
   assert.deepEqual(bucketsOf([], 25), [[]]);

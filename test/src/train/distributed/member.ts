@@ -36,7 +36,9 @@ if (process.argv[2] !== undefined && process.argv[1]?.endsWith("member.js")) {
       const together = task.sizes.slice(at, at + buckets).map((size) => {
         // Each rank takes another time for each.
         if (buckets > 1) compute(7 * ((rank + size) % 4));
-        return group!.sum(`a sum of ${size}`, { rank, size }, vectorOf(rank, size), { background: buckets > 1 });
+        return group!.sum(`a sum of ${size}`, { rank, size }, vectorOf(rank, size), {
+          background: buckets > 1,
+        });
       });
       for (const [i, { sum, values }] of (await Promise.all(together)).entries()) {
         if (values.some((value, other) => value.rank !== other || value.size !== task.sizes[at + i]))
