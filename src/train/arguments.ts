@@ -258,7 +258,7 @@ export const ARGUMENTS = {
     "float32",
   ),
   bucket_cap_mb: free.number(
-    "gradients are reduced in buckets of so many MB while the backward pass goes on, as in PyTorch's DDP; Infinity: all at once, after it",
+    "gradients are reduced in buckets of so many MB, the first of 1, while the backward pass goes on, as in PyTorch's DDP: for slow networks, with little to gain on one machine; Infinity: all at once, after it",
     { default: 25, above: 0, infinite: true },
   ),
   local_steps: fixed.integer(
