@@ -1,6 +1,6 @@
 /** Trains a small text encoder on the captions of procedural clips. */
 import { InputError } from "../engine/errors.js";
-import { releasing } from "../engine/ops/tape.js";
+import { variableGrads } from "../engine/ops/tape.js";
 import type { RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import type { T5EncoderModel } from "../models/text/t5-encoder.js";
@@ -104,8 +104,8 @@ export function trainTextEncoder(
   try {
     for (let step = 0; step < steps; step++) {
       const { inputIds, labels } = drawCaptions(tokenizer, batchSize, options);
-      const { value, grads } = tf.variableGrads(
-        releasing(() => {
+      const { value, grads } = variableGrads(
+        () => {
           const states = tf.reshape(encoder.forward({ inputIds }).lastHiddenState, [
             -1,
             width,
@@ -119,7 +119,7 @@ export function trainTextEncoder(
             return loss;
           });
           return tf.addN(losses).asScalar();
-        }),
+        },
         parameters.map(({ value }) => value),
       );
       const risen = Math.min(1, (step + 1) / (0.1 * steps));

@@ -2,7 +2,7 @@
 
 import { appendFile } from "node:fs/promises";
 import { join } from "node:path";
-import { releasing } from "../engine/ops/tape.js";
+import { variableGrads } from "../engine/ops/tape.js";
 import { type GeneratorState, RandomGenerator } from "../engine/random.js";
 import * as tf from "../engine/tf.js";
 import { AutoencoderKLCogVideoX, type AutoencoderKLCogVideoXConfig } from "../models/vae/autoencoder.js";
@@ -172,20 +172,17 @@ async function* trainInOwnFolder(options: VaeTrainingOptions): AsyncGenerator<Va
       const variables = parameters.map(({ value }) => value);
       let error = 0;
       let divergence = 0;
-      const { value, grads } = tf.variableGrads(
-        releasing(() => {
-          const { latentDist } = vae.encode(video);
-          const { sample } = vae.decode(latentDist.sample({ generator }));
-          const squared = tf.mean(tf.square(tf.sub(sample, video)));
-          const { mean, var: variance, logvar } = latentDist;
-          const kl = tf.mul(tf.mean(tf.sub(tf.sub(tf.add(tf.square(mean), variance), 1), logvar)), 0.5);
-          error = squared.dataSync()[0]!;
-          divergence = kl.dataSync()[0]!;
-          const wrong = images ? squared : tf.add(squared, tf.mul(changeError(sample, video), changeWeight));
-          return tf.add(wrong, tf.mul(kl, klWeight)).asScalar();
-        }),
-        variables,
-      );
+      const { value, grads } = variableGrads(() => {
+        const { latentDist } = vae.encode(video);
+        const { sample } = vae.decode(latentDist.sample({ generator }));
+        const squared = tf.mean(tf.square(tf.sub(sample, video)));
+        const { mean, var: variance, logvar } = latentDist;
+        const kl = tf.mul(tf.mean(tf.sub(tf.sub(tf.add(tf.square(mean), variance), 1), logvar)), 0.5);
+        error = squared.dataSync()[0]!;
+        divergence = kl.dataSync()[0]!;
+        const wrong = images ? squared : tf.add(squared, tf.mul(changeError(sample, video), changeWeight));
+        return tf.add(wrong, tf.mul(kl, klWeight)).asScalar();
+      }, variables);
       const loss = value.dataSync()[0]!;
       const gradientOf = ({ value }: Parameter) => grads[(value as tf.Variable).name]!;
       const raw = outer.map(gradientOf);

@@ -257,6 +257,10 @@ export const ARGUMENTS = {
     ["float32", "bfloat16"],
     "float32",
   ),
+  bucket_cap_mb: free.number(
+    "gradients are reduced in buckets of so many MB, the first of 1, while the backward pass goes on, as in PyTorch's DDP: for slow networks, with little to gain on one machine; Infinity: all at once, after it",
+    { default: 25, above: 0, infinite: true },
+  ),
   local_steps: fixed.integer(
     "optimizer steps that each rank takes by itself before the ranks meet (DiLoCo); 1: gradients are reduced in every step",
     1,
@@ -457,6 +461,7 @@ const TRAINER_ARGUMENTS = [
   "use_ema",
   "ema_decay",
   "divergence_factor",
+  "bucket_cap_mb",
   "local_steps",
   "outer_learning_rate",
   "outer_momentum",

@@ -80,7 +80,11 @@ type Models = TrainingModels & { readonly scheduler: CogVideoXDDIMScheduler | Co
 export async function runTraining(args: TrainArguments, options: RunOptions = {}): Promise<RunResult> {
   const { log = console.log, group } = options;
   assertConsistent(args);
-  if (group) await assertSame(group, "the start", { arguments: fixedArguments(args) });
+  if (group)
+    await assertSame(group, "the start", {
+      // A checkpoint may go on with other buckets, but ranks have to send the same ones.
+      arguments: { ...fixedArguments(args), bucket_cap_mb: args.bucket_cap_mb },
+    });
   // The others read the folder, but only this rank writes to it.
   if (!isFirst(group)) return await runInOwnFolder(args, { ...options, log });
   const lock = await lockOutput(args.output_dir, log);

@@ -8,7 +8,7 @@ import { setImmediate as nextTick } from "node:timers/promises";
 import { inspect } from "node:util";
 import type { CogVideoXScheduler } from "../diffusion/scheduler.js";
 import { currentEngine } from "../engine/index.js";
-import { releasing } from "../engine/ops/tape.js";
+import { type GradientReady, variableGrads } from "../engine/ops/tape.js";
 import { withPrecision } from "../engine/precision.js";
 import { type GeneratorState, RandomGenerator } from "../engine/random.js";
 import { grouped, showAs } from "../engine/shown.js";
@@ -46,7 +46,7 @@ import {
 } from "./checkpoint.js";
 import { collate, type TrainingData, type TrainingSample } from "./data.js";
 import { RankError } from "./distributed/errors.js";
-import { sumOverRanks } from "./distributed/gradients.js";
+import { BucketedSum, sumOverRanks } from "./distributed/gradients.js";
 import type { Group } from "./distributed/group.js";
 import { OuterOptimizer } from "./distributed/outer.js";
 import { type RankStep, RankTimes, type Share, shareOf, wholeStep } from "./distributed/share.js";
@@ -467,44 +467,52 @@ export class Trainer {
     const { gradientAccumulationSteps: accumulation, maxGradNorm } = this.options;
     const epoch = this.#sampler.epoch;
     const batches: RankStep["batches"][number][] = [];
-    let sums: tf.Tensor[] | undefined;
+    let sums: tf.Tensor[] = [];
     // Tensors that the step has to dispose. They are counted only while nothing else runs: what a data set keeps as it loads,
     // or other code creates meanwhile, does not belong to the step.
     let held = 0;
     let counts = false;
-    for (let i = 0; i < accumulation; i++) {
+    let last = false;
+    let reduction: Promise<{ sums: tf.Tensor[]; values: readonly RankStep[] }> | undefined;
+    for (let i = 0; !last; i++) {
       const share = this.#ownShare(this.#sampler.next());
+      // As with accelerate in the recipe: an epoch's end completes the step, however many batches are missing.
+      last = i + 1 === accumulation || this.#sampler.atEpochStart;
       const samples = await Promise.all(share.samples.map((index) => this.#data.load(index)));
       const before = tf.memory().numTensors - countTensors(samples);
-      const batch = this.#gradients(samples, share);
-      const { timesteps, sampleLosses } = batch;
+      const summed = this.#group && !this.#outer && last ? this.#startReduction(this.#group) : undefined;
+      const { timesteps, sampleLosses } = this.#gradients(samples, share, (index, gradient) => {
+        const sum = sums[index] ? addAndDispose(sums[index], gradient) : tf.keep(gradient);
+        if (summed) summed.add(index, sum);
+        else sums[index] = sum;
+      });
       counts ||= share.weight > 0;
       batches.push(
         share.weight > 0 || this.#outer ? { timesteps, sampleLosses } : { timesteps: [], sampleLosses: [] },
       );
-      sums = sums ? addAndDispose(sums, batch.gradients) : batch.gradients;
+      reduction = summed?.finish({
+        batches,
+        seconds: (performance.now() - started) / 1000,
+        stop: signal?.aborted === true,
+      });
       held += tf.memory().numTensors - before;
-      // As with accelerate in the recipe: an epoch's end completes the step, however many batches are missing.
-      if (this.#sampler.atEpochStart) break;
     }
-    const { timesteps, sampleLosses } = wholeStep(
-      this.#group && !this.#outer
-        ? await this.#reduce(this.#group, sums!, {
-            batches,
-            seconds: (performance.now() - started) / 1000,
-            stop: signal?.aborted === true,
-          }).then(({ reduced, steps }) => {
-            sums = reduced;
-            return steps;
-          })
-        : [{ batches }],
-    );
+    let ranks: readonly Pick<RankStep, "batches">[] = [{ batches }];
+    if (reduction) {
+      const { sums: reduced, values } = await reduction;
+      sums = reduced;
+      held += sums.length;
+      this.#stopping = values.some(({ stop }) => stop);
+      this.#times!.add(values.map(({ seconds }) => seconds));
+      ranks = values;
+    }
+    const { timesteps, sampleLosses } = wholeStep(ranks);
     const before = tf.memory().numTensors - held;
-    const norm = gradNorm(sums!) / accumulation;
+    const norm = gradNorm(sums) / accumulation;
     const loss = sampleLosses.reduce((sum, value) => sum + value, 0) / sampleLosses.length;
     const problem = this.#guard.check(loss, norm);
     if (problem !== undefined) {
-      tf.dispose(sums!);
+      tf.dispose(sums);
       const kept = this.#lastCheckpoint
         ? `the last good checkpoint is ${this.#lastCheckpoint.path}`
         : "no checkpoint was saved";
@@ -513,8 +521,8 @@ export class Trainer {
     const learningRate = this.#learningRate(this.#step);
     // Where an epoch's end left nothing for this rank, its own weights stay.
     if (counts || !this.#outer)
-      this.#optimizer.step(sums!, learningRate, clipFactor(norm, maxGradNorm) / accumulation);
-    tf.dispose(sums!);
+      this.#optimizer.step(sums, learningRate, clipFactor(norm, maxGradNorm) / accumulation);
+    tf.dispose(sums);
     if (!this.#outer) this.#ema?.update();
     this.#step++;
     const left = tf.memory().numTensors - before;
@@ -535,16 +543,10 @@ export class Trainer {
     return this.#outer && share.weight > 0 ? { ...share, weight: 1 } : share;
   }
 
-  /** The gradients' sums over all ranks, once a step. Disposes this rank's. */
-  async #reduce(
-    group: Group,
-    gradients: readonly tf.Tensor[],
-    own: RankStep,
-  ): Promise<{ reduced: tf.Tensor[]; steps: readonly RankStep[] }> {
-    const { sums, values } = await sumOverRanks(group, `step ${this.#step + 1}`, gradients, own);
-    this.#stopping = values.some(({ stop }) => stop);
-    this.#times!.add(values.map(({ seconds }) => seconds));
-    return { reduced: sums, steps: values };
+  /** The gradients' sums over all ranks, once a step. */
+  #startReduction(group: Group): BucketedSum {
+    const shapes = this.#parameters.map(({ value }) => value.shape);
+    return new BucketedSum(group, `step ${this.#step + 1}`, shapes, this.options.bucketCapMb);
   }
 
   /** Brings together what the ranks have trained by themselves; nothing if they have not moved since they met. */
@@ -571,12 +573,16 @@ export class Trainer {
     tf.dispose([...sums, ...means]);
   }
 
-  /** Gradients of one batch's loss, in the parameters' order, as far as they are this rank's. Disposes the samples. */
+  /**
+   * Gradients of one batch's loss, as far as they are this rank's. Disposes the samples.
+   *
+   * @param take is given each parameter's as soon as it is final, in the backward pass, whose scope it is in.
+   */
   #gradients(
     samples: readonly TrainingSample[],
     { first, total, weight }: Share,
+    take: (index: number, gradient: tf.Tensor) => void,
   ): {
-    gradients: tf.Tensor[];
     timesteps: readonly number[];
     sampleLosses: number[];
   } {
@@ -601,27 +607,29 @@ export class Trainer {
       : batch.promptEmbedding;
     const variables = this.#parameters.map(({ value }) => value);
     let squaredError: Float32Array | undefined;
-    const lossOf = releasing(() => {
+    const lossOf = () => {
       const terms = computeLoss(this.#models, inputs, captions, { ...options, generator: dropout });
       squaredError = terms.squaredError.dataSync() as Float32Array;
       return terms.loss;
-    });
-    const { value, grads } = withPrecision(mixedPrecision === "bf16" ? "bfloat16" : "float32", () =>
-      tf.variableGrads(lossOf, variables),
+    };
+    const ready: GradientReady = (index, final) => {
+      const gradient = final ?? tf.zerosLike(variables[index]!);
+      if (weight === 1) {
+        take(index, gradient);
+        return;
+      }
+      take(index, tf.mul(gradient, weight));
+      gradient.dispose();
+    };
+    const { value } = withPrecision(mixedPrecision === "bf16" ? "bfloat16" : "float32", () =>
+      variableGrads(lossOf, variables, ready),
     );
     const { perSample } = lossValues(squaredError!, inputs.weights);
-    const gradients = variables.map((variable) => {
-      const gradient = grads[variable.name] ?? tf.zerosLike(variable);
-      if (weight === 1) return gradient;
-      const part = tf.tidy(() => tf.mul(gradient, weight));
-      gradient.dispose();
-      return part;
-    });
     disposeLossInputs(inputs);
     if (captions !== batch.promptEmbedding) captions.dispose();
     tf.dispose([value, batch.encodedVideos, batch.promptEmbedding, batch.images]);
     tf.dispose([draws.imageNoise, draws.imagePosteriorNoise, draws.diffusionNoise]);
-    return { gradients, timesteps: draws.timesteps, sampleLosses: perSample };
+    return { timesteps: draws.timesteps, sampleLosses: perSample };
   }
 
   /**
@@ -810,8 +818,9 @@ function countTensors(samples: readonly TrainingSample[]): number {
     .size;
 }
 
-function addAndDispose(sums: tf.Tensor[], terms: tf.Tensor[]): tf.Tensor[] {
-  const added = sums.map((sum, i) => tf.tidy(() => tf.add(sum, terms[i]!)));
-  tf.dispose([...sums, ...terms]);
+/** Kept in whatever scope it is computed. */
+function addAndDispose(sum: tf.Tensor, term: tf.Tensor): tf.Tensor {
+  const added = tf.keep(tf.tidy(() => tf.add(sum, term)));
+  tf.dispose([sum, term]);
   return added;
 }

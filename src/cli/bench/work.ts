@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { CogVideoXDPMScheduler } from "../../diffusion/dpm.js";
 import { InputError } from "../../engine/errors.js";
-import { releasing } from "../../engine/ops/tape.js";
+import { variableGrads } from "../../engine/ops/tape.js";
 import { RandomGenerator } from "../../engine/random.js";
 import * as tf from "../../engine/tf.js";
 import { trainingRotaryTables } from "../../models/transformer/rotary-positions.js";
@@ -144,13 +144,10 @@ export async function prepare(
   const variables = transformer.trainableVariables();
   const weight = 1 / (1 - scheduler.alphasCumprod[timestep!]!);
   return async () => {
-    const { value, grads } = tf.variableGrads(
-      releasing(() => {
-        const x0 = scheduler.getVelocity(forward(), noisy, [timestep!]);
-        return tf.mul(tf.mean(tf.squaredDifference(x0, latent)), weight).asScalar();
-      }),
-      variables,
-    );
+    const { value, grads } = variableGrads(() => {
+      const x0 = scheduler.getVelocity(forward(), noisy, [timestep!]);
+      return tf.mul(tf.mean(tf.squaredDifference(x0, latent)), weight).asScalar();
+    }, variables);
     const ordered = variables.map((variable) => grads[variable.name]!);
     const norm = gradNorm(ordered);
     optimizer.step(ordered, lr, clipFactor(norm, maxGradNorm));

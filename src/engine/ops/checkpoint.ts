@@ -1,6 +1,6 @@
 import { currentPrecision, withPrecision } from "../precision.js";
 import * as tf from "../tf.js";
-import { releasing, withOwnTape } from "./tape.js";
+import { gradients } from "./tape.js";
 
 export interface CheckpointOptions {
   /** Tensors that `f` uses but that need no gradient. */
@@ -31,14 +31,7 @@ export function checkpoint<T extends tf.Tensor>(
         tf.tidy(() => {
           const xs = [...saved.slice(0, inputs.length), ...variables];
           const again = () => f(...saved);
-          const { grads } = withOwnTape(() =>
-            tf.engine().gradients(
-              releasing(() => withPrecision(precision, again), dy),
-              xs,
-              dy,
-              true,
-            ),
-          );
+          const { grads } = gradients(() => withPrecision(precision, again), xs, { dy });
           // A variable without influence on the result, such as an adapter that is off, has no gradient.
           return grads.map((gradient, i) => gradient ?? tf.zerosLike(xs[i]!));
         }),

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { Worker } from "node:worker_threads";
-import { FirstframeError, firstLine, InputError } from "../../engine/errors.js";
+import { FirstframeError, firstLine } from "../../engine/errors.js";
 import type { Cluster } from "./cluster.js";
 import { RankError } from "./errors.js";
 import {
@@ -27,13 +27,13 @@ export interface GroupOptions {
 export interface RankCosts {
   /** To all other ranks together, signs of life included. */
   readonly bytesSent: number;
-  /** Seconds until the last rank had come to a sum. */
+  /** Seconds without work until the last rank had come to a sum. */
   readonly waiting: number;
-  /** Seconds that sums took once all were there. */
+  /** Seconds without work that sums took once all were there. */
   readonly summing: number;
 }
 
-/** What a round of all ranks gave. */
+/** What a round of all ranks gave. Times are those in which this rank had no other work. */
 export interface Gathered<T> {
   /** By rank. */
   readonly values: readonly T[];
@@ -55,6 +55,7 @@ interface Waiting {
 
 /**
  * Processes that train as one. They meet in rounds, all in the same order; in each, every rank gives a value and gets everyone's.
+ * One may be asked for before an earlier one is over: they are carried out one after the other, while the main thread computes.
  * A rank that ends, hangs or is cut off ends the run on all ranks.
  *
  * ```ts
@@ -74,7 +75,8 @@ export class Group {
   #round = 0;
   #costs: RankCosts = { bytesSent: 0, waiting: 0, summing: 0 };
   #failure: RankError | undefined;
-  #waiting: Waiting | undefined;
+  /** By round. */
+  readonly #waiting = new Map<number, Waiting>();
   #left = false;
   readonly #gone: Promise<void>;
 
@@ -103,8 +105,8 @@ export class Group {
           ? { waiting: before + report.seconds.waiting, summing: summing + report.seconds.summing }
           : { waiting: before, summing };
         this.#costs = { bytesSent: report.bytesSent, ...spent };
-        const waiting = this.#waiting;
-        this.#waiting = undefined;
+        const waiting = this.#waiting.get(report.round);
+        this.#waiting.delete(report.round);
         waiting?.resolve(report);
       } else if (report.kind === "failed") {
         const error = this.#errorOf(report.failure);
@@ -186,8 +188,19 @@ export class Group {
    * @param vector as long on every rank; its memory is taken over.
    * @throws RankError as {@link gather}.
    */
-  async sum<T>(what: string, value: T, vector: Float32Array<ArrayBuffer>): Promise<Summed<T>> {
-    const { values, seconds, sum } = await this.#meet({ what, value, limit: this.#limit, vector });
+  async sum<T>(
+    what: string,
+    value: T,
+    vector: Float32Array<ArrayBuffer>,
+    {
+      background = false,
+    }: {
+      /** This rank goes on computing: it is not waiting before its next round that is none of these. */
+      readonly background?: boolean;
+    } = {},
+  ): Promise<Summed<T>> {
+    const round = { what, value, limit: this.#limit, vector, background };
+    const { values, seconds, sum } = await this.#meet(round);
     return { values: values.map((each) => parse<T>(each)), sum: sum!, ...seconds };
   }
 
@@ -196,25 +209,26 @@ export class Group {
     value,
     limit,
     vector,
+    background,
   }: {
     readonly what: string;
     readonly value: unknown;
     readonly limit: number;
     readonly vector?: Float32Array<ArrayBuffer>;
+    readonly background?: boolean;
   }) {
     if (this.#failure) throw this.#failure;
-    if (this.#waiting) throw new InputError(`${what}: the ranks are in another round already`);
-    this.#round++;
+    const round = ++this.#round;
     const order: Order = {
       kind: "gather",
-      round: this.#round,
+      round,
       what,
       value: stringify(value),
       limit,
-      ...(vector === undefined ? {} : { sum: vector, bfloat16: this.#bfloat16 }),
+      ...(vector === undefined ? {} : { sum: vector, bfloat16: this.#bfloat16, background }),
     };
     const { promise, resolve, reject } = deferred<Extract<Report, { kind: "gathered" }>>();
-    this.#waiting = { resolve, reject };
+    this.#waiting.set(round, { resolve, reject });
     this.#thread.postMessage(order, vector === undefined ? [] : [vector.buffer]);
     return await promise;
   }
@@ -243,9 +257,9 @@ export class Group {
 
   #fail(error: RankError): void {
     this.#failure ??= error;
-    const waiting = this.#waiting;
-    this.#waiting = undefined;
-    waiting?.reject(this.#failure);
+    const waiting = [...this.#waiting.values()];
+    this.#waiting.clear();
+    for (const { reject } of waiting) reject(this.#failure);
   }
 
   #errorOf(failure: Failure): RankError {

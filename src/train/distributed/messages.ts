@@ -26,6 +26,8 @@ export type Order =
       readonly limit: number;
       /** To be summed over the ranks, in place; transferred. */
       readonly sum?: Float32Array<ArrayBuffer>;
+      /** The main thread goes on computing meanwhile. */
+      readonly background?: boolean;
       /** Halves the bytes: numbers travel as bfloat16, and are added in float32. */
       readonly bfloat16?: boolean;
     }
@@ -70,7 +72,7 @@ export type Report =
       /** JSON by rank. */
       readonly values: readonly string[];
       readonly sum?: Float32Array<ArrayBuffer>;
-      /** Waiting for the last rank, and summing. */
+      /** Of the main thread, spent on waiting for the last rank and on the sum; nothing as long as it computed. */
       readonly seconds: { readonly waiting: number; readonly summing: number };
       readonly bytesSent: number;
     }

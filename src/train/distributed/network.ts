@@ -42,7 +42,8 @@ interface Peer {
 
 interface Round {
   readonly order: Extract<Order, { kind: "gather" }>;
-  readonly started: number;
+  /** When it was its turn. */
+  started?: number;
   /** When the last rank came. */
   complete?: number;
   sum?: RingSum;
@@ -51,9 +52,12 @@ interface Round {
 }
 
 const peers = new Map<number, Peer>();
-/** Values that have come, by round and rank; a rank may be a round ahead. */
+/** Values that have come, by round and rank; a rank may be rounds ahead. */
 const values = new Map<number, Map<number, string>>();
-let round: Round | undefined;
+/** In the order in which they are carried out, the one whose turn it is first. */
+const rounds: Round[] = [];
+/** Since when the main thread has had nothing to do but wait for the rounds. */
+let idleSince: number | undefined;
 let bytesSent = 0;
 let failed = false;
 let leaving = false;
@@ -211,8 +215,8 @@ function receive(peer: Peer, { type, round: number, body }: Frame): void {
     valuesOf(number).set(peer.rank, Buffer.from(body).toString());
     whenComplete();
   } else if (type === FRAME.numbers) {
-    if (round?.order.sum === undefined || number !== round.order.round)
-      throw new InputError("sent numbers out of turn");
+    const round = rounds.find(({ order }) => order.round === number);
+    if (round?.order.sum === undefined) throw new InputError("sent numbers out of turn");
     if (round.sum) round.sum.receive(body);
     else round.early.push(body.slice());
   } else if (type === FRAME.failed) {
@@ -233,16 +237,26 @@ let limitTimer: NodeJS.Timeout | undefined;
 
 function begin(order: Extract<Order, { kind: "gather" }>): void {
   if (failed) return;
-  round = { order, started: performance.now(), early: [] };
+  rounds.push({ order, early: [] });
+  if (!order.background) idleSince ??= performance.now();
+  // The others know at once that this rank is there, also while an earlier sum goes on.
   valuesOf(order.round).set(rank, order.value);
   for (const peer of peers.values()) send(peer, FRAME.value, Buffer.from(order.value), order.round);
-  if (order.limit > 0) limitTimer = setTimeout(blameMissing, 1000 * order.limit);
+  if (rounds.length === 1) takeTurn();
+}
+
+function takeTurn(): void {
+  const [round] = rounds;
+  if (round === undefined) return;
+  round.started = performance.now();
+  const { limit } = round.order;
+  if (limit > 0) limitTimer = setTimeout(blameMissing, 1000 * limit);
   whenComplete();
 }
 
 /** A rank that lives, but does not come. */
 function blameMissing(): void {
-  const { round: number, what, limit } = round!.order;
+  const { round: number, what, limit } = rounds[0]!.order;
   const there = valuesOf(number);
   const absent = hosts.findIndex((_, other) => !there.has(other));
   fail(
@@ -254,6 +268,7 @@ function blameMissing(): void {
 
 /** A rank that has done its work too early: it takes another number of steps. */
 function blameLeft(): void {
+  const [round] = rounds;
   if (round === undefined) return;
   const { round: number, what } = round.order;
   const early = [...peers.values()].find(({ left, rank: other }) => left && !valuesOf(number).has(other));
@@ -261,6 +276,7 @@ function blameLeft(): void {
 }
 
 function whenComplete(): void {
+  const [round] = rounds;
   if (round === undefined || round.complete !== undefined) return;
   const { order } = round;
   if (valuesOf(order.round).size < size) {
@@ -289,20 +305,22 @@ function whenComplete(): void {
 }
 
 function finish(sum: Float32Array<ArrayBuffer> | undefined): void {
-  const { order, started, complete } = round!;
+  const { order, started, complete } = rounds.shift()!;
   const came = valuesOf(order.round);
   values.delete(order.round);
   clearTimeout(limitTimer);
-  round = undefined;
   const now = performance.now();
+  const idle = (from: number, to: number) => Math.max(0, to - Math.max(from, idleSince ?? now)) / 1000;
   report({
     kind: "gathered",
     round: order.round,
     values: hosts.map((_, other) => came.get(other)!),
     ...(sum === undefined ? {} : { sum }),
-    seconds: { waiting: (complete! - started) / 1000, summing: (now - complete!) / 1000 },
+    seconds: { waiting: idle(started!, complete!), summing: idle(complete!, now) },
     bytesSent,
   });
+  if (rounds.length === 0) idleSince = undefined;
+  takeTurn();
 }
 
 // -- signs of life -----------------------------------------------------------------------------------------------

@@ -96,6 +96,7 @@ const OWN_FAULTS: Readonly<Record<string, string>> = {
   "src/engine/download.ts": "tried again, then a DownloadError",
   "src/engine/ops/head-norm/head-norm.ts": "nothing asks for that gradient",
   "src/engine/ops/wasm-conv2d-gradient.ts": "no convolution here is NCHW",
+  "src/engine/ops/tape.ts": "an operation without a gradient, or with one of another shape",
   "src/files/lock.ts": "ends a turn that is another's by now, and never gets out",
   "src/models/vae/layers.ts": "a decoder built without its latent",
   "src/nn/module.ts": "a model that declares a parameter twice",

@@ -3,6 +3,7 @@ import { connect } from "node:net";
 import { test } from "node:test";
 import { codeOf } from "../../../../src/cli/memory-settings.js";
 import { FrameReader, fromBfloat16, SEGMENT, toBfloat16 } from "../../../../src/train/distributed/frames.js";
+import { bucketsOf } from "../../../../src/train/distributed/gradients.js";
 import { ENDING_SIGNAL } from "../../../../src/train/distributed/messages.js";
 import { shareOf } from "../../../../src/train/distributed/share.js";
 import { type Task, vectorOf } from "./member.js";
@@ -40,6 +41,31 @@ for (const count of [1, 2, 3, 4]) {
     }
   });
 }
+
+for (const count of [1, 2, 3]) {
+  test(`${count} processes carry out sums that were asked for at once, in their order, while the main threads compute`, async () => {
+    const sizes = [5, 2 * SEGMENT + 3, 0, 1000, 1, SEGMENT, 7, 20_000, 3, count];
+    const { ranks } = await start(count, { sizes, buckets: 5 });
+    for (const { code, stdout, stderr } of await allEnded(ranks)) {
+      assert.equal(code, 0, stderr);
+      const { sums } = parse(stdout);
+      for (const [i, size] of sizes.entries()) assert.deepEqual(sums[i], total(count, size));
+    }
+  });
+}
+
+test("the last tensors are in the first bucket, which is small; a bucket ends with what fills it", () => {
+  const MB = 2 ** 18;
+  assert.deepEqual(bucketsOf([MB, MB, MB, MB], 2), [[3], [2, 1], [0]]);
+  assert.deepEqual(bucketsOf([1, MB / 2, MB / 2 + 1, 5 * MB], 2), [[3], [2, 1, 0]]);
+  assert.deepEqual(bucketsOf([MB, 1, MB / 2, MB / 2], 1), [
+    [3, 2],
+    [1, 0],
+  ]);
+  assert.deepEqual(bucketsOf([3, 3], 1e-6), [[1], [0]]);
+  assert.deepEqual(bucketsOf([9 * MB, 9 * MB], Infinity), [[1, 0]]);
+  assert.deepEqual(bucketsOf([], 25), [[]]);
+});
 
 test("in bfloat16 half the bytes go out, and all ranks have the same bits", async () => {
   const size = 30_001;

@@ -117,7 +117,9 @@ for (const [kind, flags] of [
       const whole = ["--batch_size", String(count * batch), "--train_steps", "8", ...flags];
       const single = await train(common(one, ...whole));
       assert.equal(single.code, 0, single.stderr);
-      const parts = ["--batch_size", String(batch), "--train_steps", "8", ...flags];
+      // Three of them in many small buckets.
+      const buckets = ["--bucket_cap_mb", count === 3 ? "0.002" : "25"];
+      const parts = ["--batch_size", String(batch), "--train_steps", "8", ...flags, ...buckets];
       const { ranks } = await startTraining(count, common(several, ...parts));
       const ended = await allEnded(ranks);
       assertEnded(ended);
@@ -141,6 +143,31 @@ test("gradients that are accumulated are reduced once a step, and an epoch's end
   const { ranks } = await startTraining(2, common("accumulated", "--batch_size", "1", ...flags, ...steps));
   assertEnded(await allEnded(ranks));
   await assertSameNumbers("one-accumulated", "accumulated", 6);
+});
+
+test("the size of buckets changes no bit of two processes' weights; ranks must have the same", async () => {
+  for (const flags of [LORA, [...SFT, "--gradient_accumulation_steps", "2"]]) {
+    const run = ["--batch_size", "1", "--train_steps", "4", "--gradient_checkpointing", "true", ...flags];
+    const found: Float64Array[] = [];
+    for (const [name, size] of [
+      ["one-bucket", "Infinity"],
+      ["small-buckets", "0.002"],
+    ] as const) {
+      await rm(join(folder, name), { recursive: true, force: true });
+      const { ranks } = await startTraining(2, common(name, ...run, "--bucket_cap_mb", size));
+      assertEnded(await allEnded(ranks));
+      found.push(await weights(name, 4));
+    }
+    assert.deepEqual(found[1], found[0]);
+  }
+  const { ranks } = await startTraining(2, common("apart-buckets", "--train_steps", "1"), (rank) => [
+    "--bucket_cap_mb",
+    String(rank + 1),
+  ]);
+  for (const { code, stderr } of await allEnded(ranks)) {
+    assert.equal(code, 2, stderr);
+    assert.match(stderr, /^firstframe: rank 1 .* has bucket_cap_mb 2, rank 0 .* has 1; all ranks /m);
+  }
 });
 
 test("bfloat16 halves what gradients take on the way, and losses stay within 1 %", async () => {
