@@ -155,10 +155,12 @@ export class Evaluator {
 
   private outcome({ result, exceptionDetails }: Evaluation): Outcome {
     if (exceptionDetails === undefined) {
-      const { value: number } = result;
-      const found = typeof number === "number" ? this.results[number] : undefined;
+      // Nothing's own `value` is missing, and a cell may have given one to all objects.
+      if (result.type !== "number") return { status: "ok", value: this.valueOf(result) };
+      const number = result.value as number;
+      const found = this.results[number];
       if (found === undefined) return { status: "ok", value: this.valueOf(result) };
-      delete this.results[number as number];
+      delete this.results[number];
       return { status: "ok", value: found.value };
     }
     const { exception, text } = exceptionDetails;
