@@ -4,6 +4,7 @@
  * or int8 lie in the order of the file, packed in int32 tensors because TensorFlow.js knows no smaller type; on the device they
  * are read as what they are. The operations are the processor's as well, where tests run them.
  */
+import { LARGEST } from "../ops/linear/int8.js";
 import { useKernels } from "../ops/operation.js";
 import { currentPrecision } from "../precision.js";
 import * as tf from "../tf.js";
@@ -203,8 +204,6 @@ const heldProduct = kernel<Shape & { transposeB: boolean }>(({ a, held, bias }, 
   });
   return bias ? tf.add(y, bias) : y;
 });
-
-const LARGEST = 127;
 
 const holdInt8 = kernel(({ weight }, _, backend) => {
   const largest = tf.max(tf.abs(weight!), 1);

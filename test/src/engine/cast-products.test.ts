@@ -25,13 +25,12 @@ import {
 import { holdInt8, releaseInt8 } from "../../../src/engine/ops/linear/int8.js";
 import { linear } from "../../../src/engine/ops/linear/linear.js";
 import { withPrecision } from "../../../src/engine/precision.js";
-import { RandomGenerator } from "../../../src/engine/random.js";
 import { setCurrentEngine } from "../../../src/engine/running.js";
 import * as tf from "../../../src/engine/tf.js";
 import { CogVideoXTransformer3DModel } from "../../../src/models/transformer/transformer.js";
 import type { AutoencoderKLCogVideoX } from "../../../src/models/vae/autoencoder.js";
-import { fromFloat32, toFloat32 } from "../../../src/weights/dtype.js";
 import { tinyModels } from "../train/tiny.js";
+import { distance, randn, rounded } from "./rounded.js";
 
 let cache: string;
 before(async () => {
@@ -60,11 +59,6 @@ function withoutOperations(from: string, to: string): void {
   }
 }
 
-const rounded = <T extends tf.Tensor>(x: T): T =>
-  tf.tensor(toFloat32("BF16", fromFloat32("BF16", x.dataSync() as Float32Array)), x.shape) as T;
-const distance = (a: tf.Tensor, b: tf.Tensor): number =>
-  tf.tidy(() => tf.div(tf.norm(tf.sub(a, b)), tf.norm(a)).dataSync()[0]!);
-const randn = (seed: number, shape: number[]) => new RandomGenerator(seed).randn(shape);
 const inBfloat16 = <T>(run: () => T): T => withPrecision("bfloat16", run);
 
 /** Fails unless `found` is `expected` rounded to bfloat16, as far as the processor's sums are those of float32. */

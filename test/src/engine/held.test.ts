@@ -16,20 +16,12 @@ import { linear } from "../../../src/engine/ops/linear/linear.js";
 import { adaptedLinear, addLowRank } from "../../../src/engine/ops/low-rank/low-rank.js";
 import { RandomGenerator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
-import { fromFloat32, toFloat32 } from "../../../src/weights/dtype.js";
+import { distance, randn, rounded } from "./rounded.js";
 
 let engine: Engine;
 before(async () => {
   engine = await useEngine("tensorflow");
 });
-
-const rounded = <T extends tf.Tensor>(x: T): T =>
-  tf.tensor(toFloat32("BF16", fromFloat32("BF16", x.dataSync() as Float32Array)), x.shape) as T;
-
-const distance = (a: tf.Tensor, b: tf.Tensor): number =>
-  tf.tidy(() => tf.div(tf.norm(tf.sub(a, b)), tf.norm(a)).dataSync()[0]!);
-
-const randn = (seed: number, shape: number[]) => new RandomGenerator(seed).randn(shape);
 
 // About the tiles' 16 and 32, the pieces' 256 and 1,024, and the 448 rows up to which threads part columns.
 const SHAPES = [

@@ -5,18 +5,13 @@ import { holdInt8, releaseInt8 } from "../../../src/engine/ops/linear/int8.js";
 import { linear } from "../../../src/engine/ops/linear/linear.js";
 import { adaptedLinear } from "../../../src/engine/ops/low-rank/low-rank.js";
 import { withPrecision } from "../../../src/engine/precision.js";
-import { RandomGenerator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
+import { distance, randn } from "./rounded.js";
 
 let engine: Engine;
 before(async () => {
   engine = await useEngine("tensorflow");
 });
-
-const distance = (a: tf.Tensor, b: tf.Tensor): number =>
-  tf.tidy(() => tf.div(tf.norm(tf.sub(a, b)), tf.norm(a)).dataSync()[0]!);
-
-const randn = (seed: number, shape: number[]) => new RandomGenerator(seed).randn(shape);
 
 test("each output's numbers are multiples of max|w| / 127, the nearest ones, ties to even", () => {
   const rows = [

@@ -5,26 +5,14 @@ import { multiHeadAttention } from "../../../src/engine/ops/attention/attention.
 import { linear } from "../../../src/engine/ops/linear/linear.js";
 import { addLowRank } from "../../../src/engine/ops/low-rank/low-rank.js";
 import { currentPrecision, withPrecision } from "../../../src/engine/precision.js";
-import { RandomGenerator } from "../../../src/engine/random.js";
 import * as tf from "../../../src/engine/tf.js";
-import { fromFloat32, toFloat32 } from "../../../src/weights/dtype.js";
+import { distance, randn, rounded } from "./rounded.js";
 
 let engine: Engine;
 before(async () => {
   engine = await useEngine();
 });
 
-/** Each number rounded to bfloat16, half to even, as files hold it. */
-function rounded<T extends tf.Tensor>(x: T): T {
-  const stored = fromFloat32("BF16", x.dataSync() as Float32Array);
-  return tf.tensor(toFloat32("BF16", stored), x.shape) as T;
-}
-
-/** How far b is from a, relative to a. */
-const distance = (a: tf.Tensor, b: tf.Tensor): number =>
-  tf.tidy(() => tf.div(tf.norm(tf.sub(a, b)), tf.norm(a)).dataSync()[0]!);
-
-const randn = (seed: number, shape: number[]) => new RandomGenerator(seed).randn(shape);
 const inBfloat16 = <T>(run: () => T): T => withPrecision("bfloat16", run);
 
 // Rows, features and outputs about the tiles' 16 and 32, the panels' 32 and the pieces' 256 and 1,024; too few rows or too

@@ -15,6 +15,7 @@ import { AutoencoderKLCogVideoX } from "../../../src/models/vae/autoencoder.js";
 import type { Model } from "../../../src/nn/module.js";
 import { fromFloat32, toFloat32 } from "../../../src/weights/dtype.js";
 import { safeOpen } from "../../../src/weights/safetensors.js";
+import { distance, randn } from "../engine/rounded.js";
 import { tinyModels } from "../train/tiny.js";
 
 let engine: Engine;
@@ -24,10 +25,6 @@ before(async () => {
   folder = await mkdtemp(join(tmpdir(), "dtype-"));
 });
 after(() => rm(folder, { recursive: true, force: true }));
-
-const distance = (a: tf.Tensor, b: tf.Tensor): number =>
-  tf.tidy(() => tf.div(tf.norm(tf.sub(a, b)), tf.norm(a)).dataSync()[0]!);
-const randn = (seed: number, shape: number[]) => new RandomGenerator(seed).randn(shape);
 
 interface Case {
   readonly make: () => Model & { savePretrained(folder: string, options?: object): Promise<void> };

@@ -7,7 +7,7 @@ import * as tf from "../../tf.js";
 import { defineOperation, hasOwnKernels } from "../operation.js";
 
 /** The largest number that a weight is rounded to. */
-const LARGEST = 127;
+export const LARGEST = 127;
 
 /** A linear layer's weight that is held as int8: the numbers times the scales. */
 export type Int8Weight = {
