@@ -2,10 +2,10 @@
  * The user's own files as modules, in every form that TypeScript gives them.
  */
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { test } from "node:test";
+import { after, test } from "node:test";
 import { startKernel } from "./support.js";
 
 const shared = mkdtempSync(path.join(tmpdir(), "firstframe-node-path-"));
@@ -13,6 +13,7 @@ mkdirSync(path.join(shared, "in-node-path"));
 writeFileSync(path.join(shared, "in-node-path/index.js"), "module.exports = { found: 'by NODE_PATH' };");
 
 const kernel = await startKernel({ NODE_PATH: shared });
+after(() => rmSync(shared, { recursive: true, force: true }));
 
 function write(files: Record<string, string>): void {
   for (const [file, text] of Object.entries(files)) {
